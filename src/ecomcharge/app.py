@@ -1,0 +1,195 @@
+"""Composition: everything is wired here, by hand, top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server as Granian
+
+from ecomcharge import idempotency, observability
+from ecomcharge.clock import Clock, SystemClock
+from ecomcharge.customers.routes import CustomerRoutes
+from ecomcharge.errors import EcomchargeError, Unusable
+from ecomcharge.keys import MasterKey, load_master_key
+from ecomcharge.settings import Settings
+from ecomcharge.shops import store as shops
+from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.model import Credentials
+from ecomcharge.storage import open_database, sqlite_path
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.web.auth import Authenticator, FailedLogins, RequestRate
+from ecomcharge.web.operations import OperationRoutes
+from ecomcharge.web.server import AsgiDoor, Limits, RsgiDoor, Server
+
+log = structlog.get_logger()
+
+HOUSEKEEPING_SECONDS = 60.0
+OLD_KEYS_PER_COMMIT = 500
+LOAD_SECONDS = 1.0
+SANDBOX_SHOP_ID: Final = 1
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class App:
+    """One worker: a database, the server in front of it, and the housekeeping beside it."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.database: Database
+        self.server: Server
+        self.access_log = observability.AccessLog(settings.log_format)
+        self.metrics = observability.Metrics(observability.metrics_directory())
+        self._beside: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the database and be ready for requests. Raises ``Unusable``."""
+        settings = self.settings
+        master_key = master_key_of(settings)
+        self.database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+        failed_logins = FailedLogins(settings.failed_logins_per_minute, settings.trusted_proxies)
+        authenticator = Authenticator(self.database, master_key, self.clock, failed_logins)
+        routes = [
+            *CustomerRoutes(self.database, self.clock).routes(),
+            *OperationRoutes(self.database, self.metrics).routes(),
+        ]
+        rate = RequestRate(settings.requests_per_second / max(1, settings.workers))
+        self.server = Server(routes, authenticator, rate, self.access_log, self.metrics)
+        self._beside = [
+            asyncio.create_task(self._every(HOUSEKEEPING_SECONDS, self._forget_old_keys)),
+            asyncio.create_task(self._every(LOAD_SECONDS, self._count_load)),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._beside:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._count_load()
+        self.access_log.flush()
+        await self.database.close()
+
+    @property
+    def limits(self) -> Limits:
+        settings = self.settings
+        return Limits(settings.max_body_bytes, settings.body_timeout_seconds, settings.stall_timeout_seconds)
+
+    def rsgi(self) -> RsgiDoor:
+        return RsgiDoor(self.server, self.limits)
+
+    def asgi(self) -> AsgiDoor:
+        return AsgiDoor(self.server, self.limits)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except EcomchargeError as error:
+                log.warning("housekeeping put off", reason=error.code)
+
+    async def _forget_old_keys(self) -> None:
+        """Idempotency keys are kept for a day; what is older goes, a little at a time."""
+        for shop in await shops.all_shops(self.database):
+            while await idempotency.forget_some_old(self.database, shop.shop_id, self.clock.now(), OLD_KEYS_PER_COMMIT):
+                await asyncio.sleep(0.1)
+
+    async def _count_load(self) -> None:
+        self.metrics.take_over(self.database.load)
+
+
+def master_key_of(settings: Settings) -> MasterKey:
+    return load_master_key(
+        settings.master_key, settings.master_key_file, database_file=sqlite_path(settings.database)
+    )
+
+
+class _Worker(RsgiDoor):
+    """granian's view of a worker: a door that closes the application behind it."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(app.server, app.limits)
+        self._app = app
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(self._app.stop())
+
+
+def load_worker(settings: Settings) -> _Worker:
+    """Called by granian in each worker process, with the worker's event loop set and not yet running."""
+    die_with_parent()
+    observability.configure_logging(settings.log_format)
+    app = App(settings)
+    asyncio.get_event_loop().run_until_complete(app.start())
+    return _Worker(app)
+
+
+def die_with_parent() -> None:
+    """On Linux, end this worker when its supervisor is killed, so that no orphan keeps the port."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted. The database must be migrated."""
+    check_tls(settings)
+    multiprocessing.set_start_method("spawn", force=True)
+    with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        Granian(
+            "ecomcharge",
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.RSGI,
+            loop=Loops.uvloop,
+            http=HTTPModes.http1,
+            websockets=False,
+            workers=settings.workers,
+            respawn_failed_workers=True,
+            backpressure=settings.max_concurrent_requests,
+            workers_kill_timeout=settings.shutdown_timeout_seconds,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=settings.header_timeout_seconds * 1000,
+                max_buffer_size=max(8192, settings.max_header_bytes),
+            ),
+            ssl_cert=Path(settings.tls_certificate) if settings.tls_certificate else None,
+            ssl_key=Path(settings.tls_key) if settings.tls_key else None,
+            ssl_protocol_min=SSLProtocols.tls12,
+            log_dictconfig=observability.granian_logging(settings.log_format),
+            log_level=LogLevels.warning,
+        ).serve(target_loader=functools.partial(load_worker, settings), wrap_loader=False)
+
+
+def check_tls(settings: Settings) -> None:
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise Unusable("TLS needs both --tls-certificate and --tls-key")
+
+
+async def prepare(settings: Settings, now: int) -> Credentials | None:
+    """Migrate the database; in sandbox mode make a first shop where there is none, and return its credentials."""
+    master_key = master_key_of(settings)
+    database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+    try:
+        for migration in await migrate(database):
+            log.info("migration applied", version=migration.version, name=migration.name)
+        if settings.sandbox and not await shops.all_shops(database):
+            return await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)
+    finally:
+        await database.close()
+    return None

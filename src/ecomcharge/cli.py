@@ -1,0 +1,238 @@
+"""The command line: ``ecomcharge serve``, and what an operator does besides."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import cyclopts
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from ecomcharge import app as application
+from ecomcharge import keys, observability
+from ecomcharge.clock import SystemClock
+from ecomcharge.errors import EcomchargeError, Unavailable
+from ecomcharge.settings import DEFAULT_DATABASE, Settings
+from ecomcharge.shops import actions
+from ecomcharge.shops import store as shops_store
+from ecomcharge.shops.model import Credentials, Shop
+from ecomcharge.storage import open_database
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import migrate as migrate_database
+
+T = TypeVar("T")
+
+cli = cyclopts.App(
+    name="ecomcharge",
+    help="A server for the eComCharge Customers API.",
+    config=cyclopts.config.Env("ECOMCHARGE_", command=False),
+)
+shops = cyclopts.App(name="shops", help="Shops and their keys.")
+master_key = cyclopts.App(name="master-key", help="The key under which shop keys are kept.")
+cli.command(shops)
+cli.command(master_key)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Which database, and the master key that belongs to it.
+
+    Attributes
+    ----------
+    database
+        ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+    master_key
+        Base64 of 32 bytes. Better given as an environment variable.
+    master_key_file
+        File that holds the master key. With SQLite the default is a file beside the database.
+    """
+
+    database: str = DEFAULT_DATABASE
+    master_key: str | None = None
+    master_key_file: str | None = None
+
+    def settings(self) -> Settings:
+        return Settings(database=self.database, master_key=self.master_key, master_key_file=self.master_key_file)
+
+
+@cli.command
+def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 - frozen
+    """Migrate the database and serve the API until SIGTERM."""
+    observability.configure_logging(settings.log_format)
+    credentials = asyncio.run(application.prepare(settings, SystemClock().now()))
+    if settings.sandbox:
+        _print_welcome(settings, credentials)
+    application.serve(settings)
+
+
+@cli.command
+def migrate(where: Where = Where()) -> None:  # noqa: B008 - frozen
+    """Bring the database to this program's schema."""
+
+    async def work(database: Database) -> None:
+        applied = await migrate_database(database)
+        print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
+
+    _with_database(where, work)
+
+
+@shops.command(name="create")
+def create_shop(
+    where: Where = Where(),  # noqa: B008 - frozen
+    *,
+    name: str,
+    shop_id: int | None = None,
+    secret_key: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Create a shop and print its id and secret key, once.
+
+    Parameters
+    ----------
+    name
+        What to call it.
+    shop_id
+        Its id; chosen at random unless given.
+    secret_key
+        A key of your own, for sandboxes: at least 8 characters. Made with 256 random bits unless given.
+    json
+        Print a JSON object.
+    """
+    master_key = application.master_key_of(where.settings())
+
+    async def work(database: Database) -> Credentials:
+        await migrate_database(database)
+        return await actions.create_shop(
+            database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
+        )
+
+    _print_credentials(_with_database(where, work), json)
+
+
+@shops.command(name="list")
+def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negative="")] = False) -> None:  # noqa: B008 - frozen
+    """List the shops, oldest first."""
+    found = _with_database(where, shops_store.all_shops)
+    if json:
+        print(msgspec.json.encode(found).decode())
+        return
+    table = Table("shop", "name", "created", "closed")
+    for shop in found:
+        table.add_row(str(shop.shop_id), shop.name, _moment(shop.created_at), _moment(shop.closed_at))
+    Console().print(table)
+
+
+@shops.command(name="rotate-key")
+def rotate_key(
+    shop: int,
+    where: Where = Where(),  # noqa: B008 - frozen
+    *,
+    overlap: int = 0,
+    secret_key: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Give a shop a new secret key and print it, once.
+
+    Parameters
+    ----------
+    shop
+        Its id.
+    overlap
+        Seconds for which the old key stays good.
+    secret_key
+        A key of your own, for sandboxes: at least 8 characters.
+    json
+        Print a JSON object.
+    """
+    master_key = application.master_key_of(where.settings())
+
+    async def work(database: Database) -> Credentials:
+        return await actions.rotate_key(
+            database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key, overlap_seconds=overlap
+        )
+
+    _print_credentials(_with_database(where, work), json)
+
+
+@shops.command(name="close")
+def close_shop(shop: int, where: Where = Where()) -> None:  # noqa: B008 - frozen
+    """Close a shop: nobody gets in with its keys any more. Its data stays."""
+
+    async def work(database: Database) -> None:
+        await actions.close_shop(database, SystemClock().now(), shop_id=shop)
+
+    _with_database(where, work)
+    print(f"shop {shop} is closed; every server knows within five seconds")
+
+
+@master_key.command(name="new")
+def new_master_key() -> None:
+    """Print a new master key. Keep it where the database is not: without it no shop key works."""
+    print(keys.make_master_key())
+
+
+def _with_database(where: Where, work: Callable[[Database], Awaitable[T]]) -> T:
+    async def run() -> T:
+        database = await open_database(where.database, postgres_connections=1)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def _print_credentials(credentials: Credentials, json: bool) -> None:
+    if json:
+        print(msgspec.json.encode(credentials).decode())
+    else:
+        print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)")
+
+
+def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
+    scheme = "https" if settings.tls_certificate else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"{scheme}://{host}:{settings.port}"
+    print(f"ecomcharge sandbox on {base}   (try it in a browser: {base}/docs)")
+    if credentials is None:
+        print("The shops are as you left them; a key is shown only once. For a new one, in another terminal:")
+        print(f"  ecomcharge shops rotate-key {application.SANDBOX_SHOP_ID} --database {settings.database}", flush=True)
+        return
+    print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)\n")
+    print(
+        f"curl {base}/customers -u {credentials.shop_id}:{credentials.secret_key} \\\n"
+        "  -H 'Content-Type: application/json' \\\n"
+        '  -d \'{"first_name":"John","last_name":"Doe","country":"US","state":"CO","zip":"92006",'
+        '"email":"customer@example.com","ip":"127.0.0.1"}\'\n',
+        flush=True,
+    )
+
+
+def _moment(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return ""
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def main() -> None:
+    """Run a command; what an operator can mend is told in one sentence on standard error, with exit code 1."""
+    try:
+        cli()
+    except Unavailable as error:
+        print(f"ecomcharge: the database is not available: {error.__cause__ or error}", file=sys.stderr)
+        sys.exit(1)
+    except EcomchargeError as error:
+        print(f"ecomcharge: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What is done with customers. One function each, one transaction each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from ecomcharge.customers import store
+from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.customers.store import Filter
+from ecomcharge.errors import RecordNotFound
+from ecomcharge.idempotency import Answer, Attempt, answer_once
+from ecomcharge.ids import IdMint
+from ecomcharge.storage.database import Database, Transaction
+
+CUSTOMERS_PER_CHUNK = 200
+
+
+async def create_customer(
+    database: Database,
+    mint: IdMint,
+    now: int,
+    shop_id: int,
+    fields: CustomerFields,
+    attempt: Attempt | None,
+) -> Answer:
+    """Create a customer, once per attempt, and say what to answer.
+
+    Raises ``IdempotencyKeyReused`` or ``StillRunning`` from the attempt's key.
+    """
+
+    async def unit(tx: Transaction) -> Answer:
+        customer = _customer(mint.mint(now), fields)
+        answer = Answer(201, f"/customers/{customer.id}", msgspec.json.encode(customer).decode())
+        if attempt is not None:
+            earlier = await answer_once(tx, shop_id, attempt, answer, now)
+            if earlier is not None:
+                return earlier
+        if not await store.insert(tx, shop_id, customer):
+            raise _IdTaken
+        return answer
+
+    while True:
+        try:
+            return await database.write(unit)
+        except _IdTaken:
+            continue  # another process minted the same id in the same millisecond
+
+
+class _IdTaken(Exception):
+    pass
+
+
+def _customer(customer_id: str, fields: CustomerFields) -> Customer:
+    return Customer(customer_id, *msgspec.structs.astuple(fields))
+
+
+async def read_customer(database: Database, shop_id: int, customer_id: str) -> Customer:
+    """Raises ``RecordNotFound`` for an id that this shop does not have."""
+    customer = await store.find(database, shop_id, customer_id)
+    if customer is None:
+        raise RecordNotFound
+    return customer
+
+
+async def every_customer(database: Database, shop_id: int, filter: Filter) -> AsyncIterator[list[Customer]]:
+    """All customers of a shop in order of creation, a chunk at a time; memory holds one chunk."""
+    last = ""
+    while True:
+        chunk = await store.after(database, shop_id, filter, last, CUSTOMERS_PER_CHUNK)
+        if chunk:
+            yield chunk
+        if len(chunk) < CUSTOMERS_PER_CHUNK:
+            return
+        last = chunk[-1].id

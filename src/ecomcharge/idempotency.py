@@ -1,0 +1,127 @@
+"""The same key, the same answer.
+
+A client names its attempt with ``Idempotency-Key`` (IETF draft) or ``RequestID`` (the platform's own header).
+The first attempt is processed; later ones within 24 hours get its answer again [P]. The row is written in the
+transaction of the work itself, so that work and answer commit together or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from ecomcharge.errors import BadParameter, IdempotencyKeyReused, StillRunning
+from ecomcharge.storage.database import Database, Row, Transaction
+
+KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
+KEY_MAXIMUM: Final = 255
+
+_KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{KEY_MAXIMUM - 2}}}[\x21-\x7e])?\Z")
+_CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A keyed request: ``fingerprint`` tells whether two attempts ask for the same."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered, or will be answered again."""
+
+    status: int
+    location: str | None
+    body: str
+    replayed: bool = False
+
+
+def attempt_of(key: str | None, route: str, body: bytes) -> Attempt | None:
+    """The attempt that a key names, or ``None`` without one. Quotes around the key are not part of it.
+
+    The fingerprint covers the route and what the JSON means, not how it is spelled. ``body`` is valid JSON.
+    Raises ``BadParameter`` for an empty or overlong key or one with characters outside printable ASCII.
+    """
+    if key is None:
+        return None
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not _KEY.match(key):
+        raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
+    meaning = _CANONICAL.encode(msgspec.json.decode(body))
+    return Attempt(key, hashlib.sha256(route.encode() + b"\0" + meaning).hexdigest())
+
+
+CLAIM = """
+INSERT INTO idempotency_keys (shop_id, key, claim, fingerprint, created_at, status, location, body)
+VALUES (:shop_id, :key, :claim, :fingerprint, :created_at, :status, :location, :body)
+ON CONFLICT DO NOTHING RETURNING shop_id, key, claim
+"""
+
+FIND = """
+SELECT fingerprint, created_at, status, location, body
+FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key
+"""
+
+FORGET = "DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key AND created_at <= :created_at"
+
+FORGET_SOME_OLD = """
+DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
+    SELECT key FROM idempotency_keys WHERE shop_id = :shop_id AND created_at <= :created_at LIMIT :limit
+)
+"""
+
+
+async def answer_once(tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer, now: int) -> Answer | None:
+    """Keep ``answer`` under the attempt's key and return ``None``, or return what an earlier attempt was answered.
+
+    To be called before the work is written: when an answer comes back, there is nothing left to do.
+    Raises ``IdempotencyKeyReused`` when the earlier attempt asked for something else, ``StillRunning`` when
+    it has no answer yet.
+    """
+    claim = {
+        "shop_id": shop_id,
+        "key": attempt.key,
+        "claim": secrets.token_hex(8),
+        "fingerprint": attempt.fingerprint,
+        "created_at": now,
+        "status": answer.status,
+        "location": answer.location,
+        "body": answer.body,
+    }
+    if await tx.insert(CLAIM, claim):
+        return None
+    row = await tx.find(FIND, {"shop_id": shop_id, "key": attempt.key})
+    if row is not None and row[1] > now - KEPT_MILLISECONDS:
+        return _earlier(row, attempt)
+    if row is not None:
+        await tx.run(FORGET, {"shop_id": shop_id, "key": attempt.key, "created_at": row[1]})
+    if await tx.insert(CLAIM, claim):
+        return None
+    raise StillRunning
+
+
+def _earlier(row: Row, attempt: Attempt) -> Answer:
+    fingerprint, _, status, location, body = row
+    if fingerprint != attempt.fingerprint:
+        raise IdempotencyKeyReused
+    if status is None:
+        raise StillRunning
+    return Answer(status, location, body, replayed=True)
+
+
+async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
+    """Delete up to ``limit`` keys of a shop that are no longer kept; how many there were."""
+
+    async def unit(tx: Transaction) -> int:
+        params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "limit": limit}
+        return await tx.run(FORGET_SOME_OLD, params)
+
+    return await database.write(unit)

@@ -1,0 +1,86 @@
+"""Every setting, each explained beside itself.
+
+Each is an option of ``ecomcharge serve`` (``--max-body-bytes``) and an environment variable
+(``ECOMCHARGE_MAX_BODY_BYTES``); the option wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_DATABASE = "sqlite:///ecomcharge.db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of the server.
+
+    Attributes
+    ----------
+    host
+        Address to listen on.
+    port
+        Port to listen on.
+    database
+        ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+    workers
+        Server processes. One per core that may be used; they share the port and the database.
+    sandbox
+        Sandbox mode: make a first shop where there is none and print its credentials. Not for production.
+    master_key
+        Base64 of 32 bytes under which shop keys are hashed and sealed. Better given as an environment variable.
+    master_key_file
+        File that holds the master key. With SQLite the default is a file beside the database, made at first need.
+    tls_certificate
+        PEM file with the certificate chain. With it and the key the server speaks HTTPS.
+    tls_key
+        PEM file with the certificate's private key.
+    trusted_proxies
+        Addresses or networks, separated by commas, whose X-Forwarded-For is believed. Empty: nobody's.
+    max_body_bytes
+        Largest request body; a larger one gets 413.
+    max_header_bytes
+        Largest request line and headers together, 8192 or more; larger ones get 431.
+    header_timeout_seconds
+        How long the headers of a request may take to arrive, and how long an idle connection is kept.
+    body_timeout_seconds
+        How long a request body may take to arrive; a slower one gets 408.
+    stall_timeout_seconds
+        How long a client may take nothing of a long answer before it is cut off.
+    max_concurrent_requests
+        Requests in progress in one worker; more wait in the kernel's queue.
+    requests_per_second
+        Requests per second that one shop may make, shared evenly by the workers; more get 429. 0: unlimited.
+    failed_logins_per_minute
+        Failed logins per minute and client address (IPv6: per /64) in one worker; further failures get 429,
+        while right credentials still pass. 0: unlimited.
+    postgres_connections
+        Most connections of one worker to PostgreSQL.
+    shutdown_timeout_seconds
+        How long requests in progress may take to finish after SIGTERM.
+    log_format
+        ``json`` (one object per line), ``console`` (for people), or ``auto``: console on a terminal.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    database: str = DEFAULT_DATABASE
+    workers: int = 1
+    sandbox: bool = False
+    master_key: str | None = None
+    master_key_file: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    trusted_proxies: str = ""
+    max_body_bytes: int = 64 * 1024
+    max_header_bytes: int = 32 * 1024
+    header_timeout_seconds: int = 30
+    body_timeout_seconds: int = 30
+    stall_timeout_seconds: int = 60
+    max_concurrent_requests: int = 1024
+    requests_per_second: int = 0
+    failed_logins_per_minute: int = 60
+    postgres_connections: int = 8
+    shutdown_timeout_seconds: int = 30
+    log_format: Literal["auto", "json", "console"] = "auto"

@@ -1,0 +1,83 @@
+"""What an operator does with shops. A key is returned in the clear exactly once, by the action that made it."""
+
+from __future__ import annotations
+
+from ecomcharge.errors import RecordNotFound, Unusable
+from ecomcharge.keys import MasterKey, make_secret_key, own_key_fault
+from ecomcharge.shops import store
+from ecomcharge.shops.model import Credentials, checked_name, checked_shop_id, random_shop_id
+from ecomcharge.storage.database import Database, Transaction
+
+
+async def create_shop(
+    database: Database,
+    master_key: MasterKey,
+    now: int,
+    *,
+    name: str,
+    shop_id: int | None = None,
+    secret_key: str | None = None,
+) -> Credentials:
+    """A new shop, with a made key unless one is given. Raises ``Unusable`` when id, name or key cannot be used."""
+    name = checked_name(name)
+    wanted = None if shop_id is None else checked_shop_id(shop_id)
+    key = _own_or_made(secret_key)
+
+    async def unit(tx: Transaction) -> Credentials:
+        chosen = random_shop_id() if wanted is None else wanted
+        while not await store.insert_shop(tx, chosen, name, now):
+            if wanted is not None:
+                raise Unusable(f"shop {wanted} already exists")
+            chosen = random_shop_id()
+        await store.insert_key(tx, chosen, master_key.hash(chosen, key), master_key.seal(chosen, key), now)
+        return Credentials(chosen, key)
+
+    return await database.write(unit)
+
+
+async def rotate_key(
+    database: Database,
+    master_key: MasterKey,
+    now: int,
+    *,
+    shop_id: int,
+    secret_key: str | None = None,
+    overlap_seconds: int = 0,
+) -> Credentials:
+    """A new key for a shop; its older keys stay good for ``overlap_seconds``."""
+    if overlap_seconds < 0:
+        raise Unusable("overlap must not be negative")
+    key = _own_or_made(secret_key)
+
+    async def unit(tx: Transaction) -> Credentials:
+        shop = await store.find_shop(tx, shop_id)
+        if shop is None or shop.closed_at is not None:
+            raise RecordNotFound(f"no open shop {shop_id}")
+        await store.forget_expired_keys(tx, shop_id, now)
+        key_hash = master_key.hash(shop_id, key)
+        if not await store.insert_key(tx, shop_id, key_hash, master_key.seal(shop_id, key), now):
+            raise Unusable("that is a key of this shop already")
+        await store.expire_other_keys(tx, shop_id, key_hash, now + overlap_seconds * 1000)
+        return Credentials(shop_id, key)
+
+    return await database.write(unit)
+
+
+async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
+    """Nobody gets in any more; the data stays. Closing twice changes nothing."""
+
+    async def unit(tx: Transaction) -> None:
+        if await store.find_shop(tx, shop_id) is None:
+            raise RecordNotFound(f"no shop {shop_id}")
+        await store.close_shop(tx, shop_id, now)
+
+    await database.write(unit)
+
+
+def _own_or_made(secret_key: str | None) -> str:
+    if secret_key is None:
+        return make_secret_key()
+    fault = own_key_fault(secret_key)
+    if fault:
+        raise Unusable(f"secret key {fault}")
+    return secret_key

@@ -1,0 +1,74 @@
+"""Rows of shops and shop_keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ecomcharge.shops.model import Shop, ShopKey
+from ecomcharge.storage.database import Database, Transaction
+
+INSERT_SHOP = """
+INSERT INTO shops (shop_id, name, created_at) VALUES (:shop_id, :name, :created_at)
+ON CONFLICT DO NOTHING RETURNING shop_id, name, created_at
+"""
+
+FIND_SHOP = "SELECT shop_id, name, created_at, closed_at FROM shops WHERE shop_id = :shop_id"
+
+ALL_SHOPS = "SELECT shop_id, name, created_at, closed_at FROM shops ORDER BY created_at, shop_id"
+
+CLOSE_SHOP = "UPDATE shops SET closed_at = :now WHERE shop_id = :shop_id AND closed_at IS NULL"
+
+INSERT_KEY = """
+INSERT INTO shop_keys (shop_id, key_hash, sealed_key, created_at)
+VALUES (:shop_id, :key_hash, :sealed_key, :created_at)
+ON CONFLICT DO NOTHING RETURNING shop_id, key_hash, sealed_key
+"""
+
+KEYS_OF_OPEN_SHOP = """
+SELECT shop_keys.key_hash, shop_keys.expires_at
+FROM shop_keys JOIN shops ON shops.shop_id = shop_keys.shop_id
+WHERE shop_keys.shop_id = :shop_id AND shops.closed_at IS NULL
+"""
+
+# A key that an earlier rotation already ends sooner keeps its sooner end.
+EXPIRE_OTHER_KEYS = """
+UPDATE shop_keys SET expires_at = :expires_at
+WHERE shop_id = :shop_id AND key_hash <> :key_hash AND (expires_at IS NULL OR expires_at > :expires_at)
+"""
+
+FORGET_EXPIRED_KEYS = "DELETE FROM shop_keys WHERE shop_id = :shop_id AND expires_at <= :now"
+
+
+async def insert_shop(tx: Transaction, shop_id: int, name: str, now: int) -> bool:
+    return await tx.insert(INSERT_SHOP, {"shop_id": shop_id, "name": name, "created_at": now})
+
+
+async def find_shop(tx: Transaction, shop_id: int) -> Shop | None:
+    row = await tx.find(FIND_SHOP, {"shop_id": shop_id})
+    return Shop(*row) if row else None
+
+
+async def all_shops(database: Database) -> list[Shop]:
+    return [Shop(*row) for row in await database.rows(ALL_SHOPS, {})]
+
+
+async def close_shop(tx: Transaction, shop_id: int, now: int) -> bool:
+    return await tx.run(CLOSE_SHOP, {"shop_id": shop_id, "now": now}) > 0
+
+
+async def insert_key(tx: Transaction, shop_id: int, key_hash: str, sealed_key: str, now: int) -> bool:
+    key = {"shop_id": shop_id, "key_hash": key_hash, "sealed_key": sealed_key, "created_at": now}
+    return await tx.insert(INSERT_KEY, key)
+
+
+async def keys_of_open_shop(database: Database, shop_id: int) -> Sequence[ShopKey]:
+    """The keys of a shop, expired ones too; none for a shop that is closed or does not exist."""
+    return [ShopKey(*row) for row in await database.rows(KEYS_OF_OPEN_SHOP, {"shop_id": shop_id})]
+
+
+async def expire_other_keys(tx: Transaction, shop_id: int, key_hash: str, expires_at: int) -> None:
+    await tx.run(EXPIRE_OTHER_KEYS, {"shop_id": shop_id, "key_hash": key_hash, "expires_at": expires_at})
+
+
+async def forget_expired_keys(tx: Transaction, shop_id: int, now: int) -> None:
+    await tx.run(FORGET_EXPIRED_KEYS, {"shop_id": shop_id, "now": now})

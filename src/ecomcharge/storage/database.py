@@ -1,0 +1,136 @@
+"""What a store may ask of a database, whichever engine it is.
+
+SQL is plain text with named parameters (``:name``), the same for both engines. A *unit of work* is an async
+function that takes a ``Transaction``; everything it writes commits together or not at all. It awaits nothing
+but that transaction (no network, no sleep, no second connection), and an engine may run it again when the
+first attempt had to be rolled back, so it has no other effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+Row = Sequence[Any]
+Params = Mapping[str, object]
+T = TypeVar("T")
+Unit = Callable[["Transaction"], Awaitable[T]]
+
+
+class Transaction(Protocol):
+    async def find(self, sql: str, params: Params) -> Row | None:
+        """The one row of a point read (by primary key), or ``None``. Concurrent ones may be gathered."""
+        ...
+
+    async def insert(self, sql: str, params: Params) -> bool:
+        """Insert one row; ``False`` if a row with that key is already there. Concurrent ones may be gathered.
+
+        ``sql`` reads ``INSERT INTO table (columns) VALUES (:parameters) ON CONFLICT DO NOTHING RETURNING columns``.
+        The returned columns bear the names of parameters and tell this row from every other row that might
+        be inserted at the same moment.
+        """
+        ...
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...
+
+    async def run(self, sql: str, params: Params) -> int:
+        """Change rows; the number of rows changed."""
+        ...
+
+
+@dataclass
+class Load:
+    """How much travelled together since the start: ``units`` of work in ``commits``, ``finds`` in ``find_statements``."""
+
+    commits: int = 0
+    units: int = 0
+    finds: int = 0
+    find_statements: int = 0
+
+
+class Database(Protocol):
+    engine: str
+    load: Load
+
+    async def find(self, sql: str, params: Params) -> Row | None:
+        """A point read outside a transaction. It sees every write acknowledged before it was asked."""
+        ...
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...
+
+    async def write(self, unit: Unit[T]) -> T:
+        """Run a unit of work and return its result once it is durable.
+
+        Units that wait at the same moment share a commit, and the failure of one is its own. Raises what the
+        unit raised, ``Unavailable`` when the database is down or full (then nothing was written), or
+        ``OutcomeUnknown`` when the connection was lost during COMMIT and stayed lost.
+        """
+        ...
+
+    async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
+        """Apply what is not yet applied, in order, each in its own transaction. Any number of processes may try."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise ``Unavailable`` unless the database answers."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the database."""
+        ...
+
+
+@dataclass(frozen=True)
+class Migration:
+    version: int
+    name: str
+    sql: str
+
+
+Item = TypeVar("Item")
+
+
+class Gatherer(Generic[Item]):
+    """Lets what arrives together travel together.
+
+    ``carry`` takes a list of items. At most ``lanes`` lists are on their way at once; items that arrive
+    meanwhile wait and share the next list, up to ``most`` of them. It never waits for company: with a lane
+    free, an item leaves at the end of the current turn of the event loop.
+    """
+
+    def __init__(self, carry: Callable[[list[Item]], Awaitable[None]], lanes: int, most: int) -> None:
+        self._carry = carry
+        self._lanes = lanes
+        self._most = most
+        self._waiting: list[Item] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._called = False
+
+    def add(self, item: Item) -> None:
+        self._waiting.append(item)
+        if not self._called and len(self._under_way) < self._lanes:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._depart)
+
+    async def drain(self) -> None:
+        """Return when nothing waits and nothing is under way."""
+        while self._waiting or self._under_way:
+            self._depart()
+            await asyncio.wait(self._under_way)
+
+    def _depart(self) -> None:
+        self._called = False
+        while self._waiting and len(self._under_way) < self._lanes:
+            items, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            task = asyncio.get_running_loop().create_task(self._travel(items))
+            self._under_way.add(task)
+
+    async def _travel(self, items: list[Item]) -> None:
+        try:
+            await self._carry(items)
+        finally:
+            self._under_way.discard(asyncio.current_task())  # type: ignore[arg-type]
+            if self._waiting:
+                self._depart()

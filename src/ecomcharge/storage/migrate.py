@@ -1,0 +1,30 @@
+"""Migrations: letters to someone else's production.
+
+Numbered files, forward only, one text for both engines. Where the engines must differ, a fragment stands in
+a marked comment that only one of them reads: ``/*sqlite: WITHOUT ROWID */``, ``/*postgresql: COLLATE "C" */``.
+The old release keeps running on the new schema, so nothing is renamed or dropped before the release after.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+from ecomcharge.storage.database import Database, Migration
+
+_FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql\Z")
+
+
+def migrations_for(engine: str) -> list[Migration]:
+    """Every migration of this program in order, in the engine's words."""
+    found = []
+    for entry in resources.files("ecomcharge.storage").joinpath("migrations").iterdir():
+        if match := _FILE_NAME.match(entry.name):
+            sql = re.sub(rf"/\*{engine}:(.*?)\*/", r"\1", entry.read_text("utf-8"), flags=re.DOTALL)
+            found.append(Migration(int(match[1]), match[2], sql))
+    return sorted(found, key=lambda migration: migration.version)
+
+
+async def migrate(database: Database) -> list[Migration]:
+    """Bring the database to this program's schema; what was applied, in order."""
+    return await database.migrate(migrations_for(database.engine))

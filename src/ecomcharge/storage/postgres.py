@@ -1,0 +1,466 @@
+"""PostgreSQL 14 or newer, and engines that speak its language, by asyncpg.
+
+What arrives together travels together. Point reads of the same moment become one statement. Units of work of
+the same moment become one transaction in which they advance in step: the driver collects what each unit asks
+next, sends equal statements as one, and hands every unit its own rows. When a unit fails after it has
+written, or a gathered statement fails, the transaction is rolled back and each unit runs again alone, so the
+failure of one stays its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import types
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from ecomcharge.errors import EcomchargeError, OutcomeUnknown, Unavailable, Unusable
+from ecomcharge.storage.database import Gatherer, Load, Migration, Params, Row, Unit
+
+T = TypeVar("T")
+Connection = PoolConnectionProxy[asyncpg.Record]
+
+READ_LANES = 2
+WRITE_LANES = 2
+MOST_PER_LOAD = 256
+CONNECT_TIMEOUT_SECONDS = 5.0
+COMMAND_TIMEOUT_SECONDS = 30.0
+LOCK_TIMEOUT_MILLISECONDS = 5_000
+SETTLE_SECONDS = 20.0
+MIGRATION_LOCK = 0x65636F6D  # "ecom": any number that nobody else in this database locks
+
+# What says that the database is down, full, starting or read-only, rather than that a statement is wrong.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.InvalidCatalogNameError,
+    asyncpg.exceptions.LockNotAvailableError,
+)
+
+
+class Statement(NamedTuple):
+    text: str
+    names: tuple[str, ...]
+
+    def values(self, params: Params) -> list[object]:
+        return [params[name] for name in self.names]
+
+
+@lru_cache(maxsize=1024)
+def translated(sql: str) -> Statement:
+    """Named parameters become ``$1``, ``$2``, ... in order of first appearance. No SQL of ours uses ``::``."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return Statement(re.sub(r":([a-z_]+)", number, sql), tuple(names))
+
+
+@lru_cache(maxsize=1024)
+def gathered_find(sql: str, types_: tuple[str, ...]) -> str:
+    """A point read for many keys at once: each row comes back behind the position of its key."""
+    statement = translated(sql)
+    inner = re.sub(r"\$(\d+)", r"asked.p\1", statement.text)
+    columns = ", ".join(f"p{position}" for position in range(1, len(types_) + 1))
+    arrays = ", ".join(f"${position}::{name}[]" for position, name in enumerate(types_, 1))
+    return (
+        f"SELECT asked.position, found.* FROM unnest({arrays}) WITH ORDINALITY AS asked({columns}, position)"
+        f" CROSS JOIN LATERAL ({inner}) AS found"
+    )
+
+
+@lru_cache(maxsize=1024)
+def gathered_insert(sql: str, types_: tuple[str, ...]) -> str:
+    """``INSERT ... VALUES (...)`` for many rows at once."""
+    statement = translated(sql)
+    given = re.search(r"VALUES\s*\(([^)]*)\)", statement.text)
+    if given is None:
+        raise ValueError(f"not an insert of one row: {sql}")
+    columns = ", ".join(f"p{position}" for position in range(1, len(types_) + 1))
+    arrays = ", ".join(f"${position}::{name}[]" for position, name in enumerate(types_, 1))
+    chosen = re.sub(r"\$(\d+)", r"given.p\1", given[1])
+    rows = f"SELECT {chosen} FROM unnest({arrays}) AS given({columns})"
+    return statement.text[: given.start()] + rows + statement.text[given.end() :]
+
+
+@lru_cache(maxsize=1024)
+def returned_names(sql: str) -> tuple[str, ...]:
+    _, _, names = sql.partition("RETURNING")
+    return tuple(name.strip() for name in names.split(","))
+
+
+class Ask(NamedTuple):
+    """What a unit of work wants next."""
+
+    verb: str  # find, insert, rows or run
+    sql: str
+    params: Params
+
+
+@types.coroutine
+def _ask(ask: Ask) -> Generator[Ask, Any, Any]:
+    return (yield ask)
+
+
+class PostgresTransaction:
+    """A unit's seat in a shared transaction: every question goes up to the driver."""
+
+    async def find(self, sql: str, params: Params) -> Row | None:
+        return await _ask(Ask("find", sql, params))  # type: ignore[no-any-return]
+
+    async def insert(self, sql: str, params: Params) -> bool:
+        return await _ask(Ask("insert", sql, params))  # type: ignore[no-any-return]
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        return await _ask(Ask("rows", sql, params))  # type: ignore[no-any-return]
+
+    async def run(self, sql: str, params: Params) -> int:
+        return await _ask(Ask("run", sql, params))  # type: ignore[no-any-return]
+
+
+_SEAT = PostgresTransaction()
+
+
+@dataclass(eq=False)
+class _Rider:
+    """One unit of work on its way through a transaction."""
+
+    unit: Unit[Any]
+    outcome: asyncio.Future[Any]
+    coroutine: Any = None
+    asks: Ask | None = None
+    result: Any = None
+    refusal: BaseException | None = None
+    wrote: bool = field(default=False)
+
+    def board(self) -> None:
+        self.coroutine, self.result, self.refusal, self.wrote = self.unit(_SEAT), None, None, False
+        self.resume(None)
+
+    def resume(self, answer: object) -> None:
+        """Run the unit to its next question, its result or its refusal."""
+        if self.asks is not None and self.asks.verb in ("insert", "run") and answer:
+            self.wrote = True
+        self.asks = None
+        try:
+            asked = self.coroutine.send(answer)
+        except StopIteration as finished:
+            self.result = finished.value
+        except Exception as refusal:
+            self.refusal = refusal
+        else:
+            if isinstance(asked, Ask):
+                self.asks = asked
+            else:
+                self.coroutine.close()
+                self.refusal = RuntimeError("a unit of work must await nothing but its transaction")
+
+    def leave(self) -> None:
+        if self.asks is not None:
+            self.asks = None
+            self.coroutine.close()
+
+
+class _Apart(Exception):
+    """This company cannot commit together; each must travel alone."""
+
+
+class PostgresDatabase:
+    engine = "postgresql"
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, tells_outcome: bool) -> None:
+        self._pool = pool
+        self._tells_outcome = tells_outcome
+        self._types: dict[str, tuple[str, ...]] = {}
+        self.load = Load()
+        self._finds: Gatherer[tuple[str, Params, asyncio.Future[Row | None]]]
+        self._finds = Gatherer(self._carry_finds, READ_LANES, MOST_PER_LOAD)
+        self._writes: Gatherer[_Rider] = Gatherer(self._carry_units, WRITE_LANES, MOST_PER_LOAD)
+
+    @classmethod
+    async def open(cls, url: str, *, connections: int) -> PostgresDatabase:
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=max(connections, READ_LANES + WRITE_LANES + 1),
+                timeout=CONNECT_TIMEOUT_SECONDS,
+                command_timeout=COMMAND_TIMEOUT_SECONDS,
+                max_queries=2**31,
+                init=_prepare_connection,
+                reset=_keep_as_is,
+            )
+            async with pool.acquire() as connection:
+                version = connection.get_server_version()
+                product = await connection.fetchval("SELECT version()")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            raise Unusable(f"cannot use the PostgreSQL database: {error or type(error).__name__}") from error
+        if version.major < 14:
+            await pool.close()
+            raise Unusable(f"PostgreSQL {version.major} is too old; 14 or newer is needed")
+        return cls(pool, tells_outcome=str(product).startswith("PostgreSQL"))
+
+    # Reads
+
+    async def find(self, sql: str, params: Params) -> Row | None:
+        outcome: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
+        self._finds.add((sql, params, outcome))
+        return await outcome
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        statement = translated(sql)
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                return await connection.fetch(statement.text, *statement.values(params))  # type: ignore[no-any-return]
+        except _UNAVAILABLE as error:
+            raise Unavailable from error
+
+    async def _carry_finds(self, asked: list[tuple[str, Params, asyncio.Future[Row | None]]]) -> None:
+        groups: dict[str, list[tuple[Params, asyncio.Future[Row | None]]]] = {}
+        for sql, params, outcome in asked:
+            groups.setdefault(sql, []).append((params, outcome))
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                for sql, group in groups.items():
+                    self.load.finds += len(group)
+                    self.load.find_statements += 1
+                    found = await self._find_many(connection, sql, [params for params, _ in group])
+                    for (_, outcome), row in zip(group, found, strict=True):
+                        if not outcome.done():
+                            outcome.set_result(row)
+        except BaseException as error:
+            for _, _, outcome in asked:
+                if not outcome.done():
+                    outcome.set_exception(_said(error))
+            if not isinstance(error, Exception):
+                raise
+
+    async def _find_many(self, connection: Connection, sql: str, asked: list[Params]) -> list[Row | None]:
+        statement = translated(sql)
+        if len(asked) == 1:
+            return [await connection.fetchrow(statement.text, *statement.values(asked[0]))]
+        types_ = await self._types_of(connection, statement)
+        columns = [[params[name] for params in asked] for name in statement.names]
+        found: list[Row | None] = [None] * len(asked)
+        for record in await connection.fetch(gathered_find(sql, types_), *columns):
+            found[record[0] - 1] = tuple(record)[1:]
+        return found
+
+    # Writes
+
+    async def write(self, unit: Unit[T]) -> T:
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._writes.add(_Rider(unit, outcome))
+        return await outcome
+
+    async def _carry_units(self, riders: list[_Rider]) -> None:
+        try:
+            try:
+                await self._commit_together(riders)
+            except _Apart:
+                for rider in riders:
+                    await self._commit_alone(rider)
+        except BaseException as error:
+            for rider in riders:
+                if not rider.outcome.done():
+                    rider.outcome.set_exception(_said(error))
+            if not isinstance(error, Exception):
+                raise
+
+    async def _commit_alone(self, rider: _Rider) -> None:
+        try:
+            await self._commit_together([rider])
+        except Exception as error:
+            if not rider.outcome.done():
+                rider.outcome.set_exception(_said(error))
+
+    async def _commit_together(self, riders: list[_Rider]) -> None:
+        """One transaction for all. Raises ``_Apart`` when they must go alone; the outcomes are set after COMMIT."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            await connection.execute("BEGIN")
+            try:
+                await self._advance_in_step(connection, riders)
+                transaction_id = await self._transaction_id(connection)
+            except BaseException:
+                for rider in riders:
+                    rider.leave()
+                await self._roll_back(connection)
+                raise
+            await self._commit(connection, transaction_id)
+        self.load.commits += 1
+        self.load.units += len(riders)
+        for rider in riders:
+            if rider.outcome.done():
+                continue
+            if rider.refusal is not None:
+                rider.outcome.set_exception(rider.refusal)
+            else:
+                rider.outcome.set_result(rider.result)
+
+    async def _advance_in_step(self, connection: Connection, riders: list[_Rider]) -> None:
+        for rider in riders:
+            rider.board()
+        while asking := [rider for rider in riders if rider.asks is not None]:
+            groups: dict[tuple[str, str], list[_Rider]] = {}
+            for rider in asking:
+                assert rider.asks is not None
+                groups.setdefault(rider.asks[:2], []).append(rider)
+            for (verb, sql), group in groups.items():
+                try:
+                    answers = await self._answer(connection, verb, sql, [rider.asks.params for rider in group if rider.asks])
+                except asyncpg.PostgresError as error:
+                    if len(riders) == 1 or isinstance(error, _UNAVAILABLE):
+                        raise
+                    raise _Apart from error
+                for rider, answer in zip(group, answers, strict=True):
+                    rider.resume(answer)
+        for rider in riders:
+            if rider.refusal is not None and rider.wrote:
+                raise rider.refusal if len(riders) == 1 else _Apart
+
+    async def _answer(self, connection: Connection, verb: str, sql: str, asked: list[Params]) -> Sequence[object]:
+        if verb == "find":
+            return await self._find_many(connection, sql, asked)
+        if verb == "insert":
+            return await self._insert_many(connection, sql, asked)
+        statement = translated(sql)
+        answers: list[object] = []
+        for params in asked:
+            values = statement.values(params)
+            if verb == "rows":
+                answers.append(await connection.fetch(statement.text, *values))
+            else:
+                status = await connection.execute(statement.text, *values)
+                answers.append(int(status.rpartition(" ")[2]))
+        return answers
+
+    async def _insert_many(self, connection: Connection, sql: str, asked: list[Params]) -> list[bool]:
+        statement = translated(sql)
+        if len(asked) == 1:
+            return [await connection.fetchrow(statement.text, *statement.values(asked[0])) is not None]
+        types_ = await self._types_of(connection, statement)
+        columns = [[params[name] for params in asked] for name in statement.names]
+        rows = await connection.fetch(gathered_insert(sql, types_), *columns)
+        inserted = {tuple(row) for row in rows}
+        names = returned_names(sql)
+        answers = []
+        for params in asked:
+            key = tuple(params[name] for name in names)
+            answers.append(key in inserted)
+            inserted.discard(key)  # of two that are alike in every way, one was inserted
+        return answers
+
+    async def _types_of(self, connection: Connection, statement: Statement) -> tuple[str, ...]:
+        """The types of a statement's parameters, as the server inferred them. Asked once per statement."""
+        known = self._types.get(statement.text)
+        if known is None:
+            prepared = await connection.prepare(statement.text)
+            known = self._types[statement.text] = tuple(parameter.name for parameter in prepared.get_parameters())
+        return known
+
+    # The end of a transaction
+
+    async def _transaction_id(self, connection: Connection) -> str | None:
+        if not self._tells_outcome:
+            return None
+        return await connection.fetchval("SELECT pg_current_xact_id_if_assigned()::text")  # type: ignore[no-any-return]
+
+    async def _commit(self, connection: Connection, transaction_id: str | None) -> None:
+        """COMMIT; if the connection breaks meanwhile, learn what became of it.
+
+        A transaction without an id wrote nothing, so there is nothing to learn.
+        """
+        try:
+            await connection.execute("COMMIT")
+        except _UNAVAILABLE as error:
+            connection.terminate()
+            if transaction_id is not None:
+                await self._settle(transaction_id, error)
+
+    async def _settle(self, transaction_id: str, error: BaseException) -> None:
+        """Return if the transaction was committed; raise ``Unavailable`` if not, ``OutcomeUnknown`` if nobody says."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+        while self._tells_outcome and asyncio.get_running_loop().time() < deadline:
+            try:
+                async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                    status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction_id)
+            except (asyncpg.PostgresError, *_UNAVAILABLE):
+                status = "in progress"
+            if status == "committed":
+                return
+            if status == "aborted":
+                raise Unavailable from error
+            await asyncio.sleep(0.1)
+        raise OutcomeUnknown from error
+
+    async def _roll_back(self, connection: Connection) -> None:
+        try:
+            await connection.execute("ROLLBACK")
+        except (asyncpg.PostgresError, *_UNAVAILABLE):
+            connection.terminate()
+
+    # The rest
+
+    async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
+        applied = []
+        async with self._pool.acquire() as connection:
+            await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=600)
+            try:
+                await connection.execute(
+                    "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL)"
+                )
+                known = {row[0] for row in await connection.fetch("SELECT version FROM schema_migrations")}
+                for migration in migrations:
+                    if migration.version not in known:
+                        async with connection.transaction():
+                            await connection.execute(migration.sql, timeout=None)
+                            await connection.execute(
+                                "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)",
+                                migration.version,
+                                migration.name,
+                            )
+                        applied.append(migration)
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
+        return applied
+
+    async def ping(self) -> None:
+        await self.rows("SELECT 1", {})
+
+    async def close(self) -> None:
+        await self._writes.drain()
+        await self._finds.drain()
+        await self._pool.close()
+
+
+async def _prepare_connection(connection: Connection) -> None:
+    """A lock that somebody outside holds delays the units that want it, not everybody behind them for ever."""
+    await connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MILLISECONDS}")
+
+
+async def _keep_as_is(connection: Connection) -> None:
+    """Nothing here changes a session, and every transaction is ended or its connection thrown away."""
+
+
+def _said(error: BaseException) -> BaseException:
+    if isinstance(error, _UNAVAILABLE) and not isinstance(error, EcomchargeError):
+        unavailable = Unavailable()
+        unavailable.__cause__ = error
+        return unavailable
+    return error

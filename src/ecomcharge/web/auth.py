@@ -1,0 +1,196 @@
+"""Who is calling: HTTP Basic by shop, and the limits that go with it.
+
+Credentials that were right are remembered for a few seconds under a keyed digest, so that a busy shop costs
+one digest per request, while a key that was revoked, rotated or closed stops working everywhere within five
+seconds whatever is remembered.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import ipaddress
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ecomcharge.clock import Clock
+from ecomcharge.errors import TooManyRequests, Unauthorized
+from ecomcharge.keys import MasterKey, same_hash
+from ecomcharge.shops import store
+from ecomcharge.shops.model import SHOP_ID_MAXIMUM, ShopKey
+from ecomcharge.storage.database import Database
+from ecomcharge.web.wire import Request
+
+REMEMBERED_SECONDS: Final = 4.0  # a change of keys must be felt within five
+MOST_REMEMBERED: Final = 10_000
+LOGIN_WINDOW_SECONDS: Final = 60
+
+_SHOP_ID: Final = re.compile(r"[0-9]{1,16}\Z")
+_NOBODY: Final = "0" * 64
+
+
+class Authenticator:
+    """Tells which shop a request is from. One per process."""
+
+    def __init__(
+        self,
+        database: Database,
+        master_key: MasterKey,
+        clock: Clock,
+        failed_logins: FailedLogins,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._master_key = master_key
+        self._clock = clock
+        self._failed_logins = failed_logins
+        self._monotonic = monotonic
+        self._digest_key = secrets.token_bytes(32)
+        self._known: dict[bytes, tuple[int, float]] = {}  # digest of the header -> shop, good until
+        self._keys: dict[int, tuple[Sequence[ShopKey], float]] = {}  # shop -> its keys, good until
+
+    async def shop_of(self, request: Request) -> int:
+        """The shop whose credentials the request carries.
+
+        Raises ``Unauthorized``, or ``TooManyRequests`` when its address has failed too often, or
+        ``Unavailable`` when the keys cannot be read.
+        """
+        header = request.header("authorization")
+        if header is None:
+            raise Unauthorized
+        digest = hashlib.blake2b(header.encode(), digest_size=32, key=self._digest_key).digest()
+        known = self._known.get(digest)
+        if known is not None and self._monotonic() < known[1]:
+            return known[0]
+        shop_id = await self._verified(header, digest)
+        if shop_id is None:
+            self._failed_logins.count(request)
+            raise Unauthorized
+        return shop_id
+
+    async def _verified(self, header: str, digest: bytes) -> int | None:
+        credentials = credentials_of(header)
+        if credentials is None:
+            return None
+        shop_id, secret_key = credentials
+        keys, good_until = await self._keys_of(shop_id)
+        offered = self._master_key.hash(shop_id, secret_key)
+        now = self._clock.now()
+        matched = [key for key in keys or [ShopKey(_NOBODY, None)] if same_hash(key.key_hash, offered) and key.good_at(now)]
+        if not matched:
+            return None
+        for key in matched:
+            if key.expires_at is not None:
+                good_until = min(good_until, self._monotonic() + (key.expires_at - now) / 1000)
+        _make_room(self._known)
+        self._known[digest] = (shop_id, good_until)
+        return shop_id
+
+    async def _keys_of(self, shop_id: int) -> tuple[Sequence[ShopKey], float]:
+        """The shop's keys as they are in the database, or were less than ``REMEMBERED_SECONDS`` ago."""
+        remembered = self._keys.get(shop_id)
+        asked_at = self._monotonic()
+        if remembered is not None and asked_at < remembered[1]:
+            return remembered
+        keys = await store.keys_of_open_shop(self._database, shop_id)
+        _make_room(self._keys)
+        fresh = self._keys[shop_id] = (keys, asked_at + REMEMBERED_SECONDS)
+        return fresh
+
+
+def credentials_of(header: str) -> tuple[int, str] | None:
+    """Shop id and secret key of an ``Authorization: Basic`` header (RFC 7617), or ``None`` if it is not one."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, secret_key = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    if not colon or not _SHOP_ID.match(user) or int(user) > SHOP_ID_MAXIMUM:
+        return None
+    return int(user), secret_key
+
+
+class FailedLogins:
+    """Counts failures per client address in windows of a minute. Right credentials are never counted."""
+
+    def __init__(self, per_minute: int, trusted_proxies: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._trusted = [ipaddress.ip_network(part.strip(), strict=False) for part in trusted_proxies.split(",") if part.strip()]
+        self._monotonic = monotonic
+        self._failures: dict[str, tuple[float, int]] = {}  # address -> start of the window, failures in it
+
+    def count(self, request: Request) -> None:
+        """Count one failure. Raises ``TooManyRequests`` when there were too many."""
+        if not self._per_minute:
+            return
+        address = self.client_of(request)
+        now = self._monotonic()
+        started, failures = self._failures.get(address, (now, 0))
+        if now - started >= LOGIN_WINDOW_SECONDS:
+            started, failures = now, 0
+        if address not in self._failures:
+            _make_room(self._failures)
+        self._failures[address] = (started, failures + 1)
+        if failures >= self._per_minute:
+            wait = math.ceil(started + LOGIN_WINDOW_SECONDS - now)
+            raise TooManyRequests("failed-logins", self._per_minute, LOGIN_WINDOW_SECONDS, wait)
+
+    def client_of(self, request: Request) -> str:
+        """Who to count: the nearest address that is not a trusted proxy's; of IPv6 the /64."""
+        address = request.peer()
+        forwarded = [part.strip() for part in (request.header("x-forwarded-for") or "").split(",")]
+        while forwarded and self._is_trusted(address):
+            address = forwarded.pop() or address
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return "unknown"
+        if isinstance(parsed, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
+        return str(parsed)
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+
+class RequestRate:
+    """At most so many requests a second for each shop, by a bucket that holds one second's worth."""
+
+    def __init__(self, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._capacity = max(1.0, per_second)
+        self._monotonic = monotonic
+        self._buckets: dict[int, tuple[float, float]] = {}  # shop -> tokens, counted at
+
+    def take(self, shop_id: int) -> None:
+        """Count one request. Raises ``TooManyRequests`` when the shop has had its share."""
+        if not self._per_second:
+            return
+        now = self._monotonic()
+        tokens, counted_at = self._buckets.get(shop_id, (self._capacity, now))
+        tokens = min(self._capacity, tokens + (now - counted_at) * self._per_second)
+        if tokens < 1:
+            self._buckets[shop_id] = (tokens, now)
+            wait = math.ceil((1 - tokens) / self._per_second)
+            raise TooManyRequests("shop", math.floor(self._capacity), 1, wait)
+        if shop_id not in self._buckets:
+            _make_room(self._buckets)
+        self._buckets[shop_id] = (tokens - 1, now)
+
+
+def _make_room(remembered: dict[Any, Any]) -> None:
+    """Keep what strangers can make large small: forget the oldest half when it is full."""
+    if len(remembered) >= MOST_REMEMBERED:
+        for key in list(remembered)[: MOST_REMEMBERED // 2]:
+            del remembered[key]

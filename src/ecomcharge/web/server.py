@@ -1,0 +1,318 @@
+"""The core: a function from request to response, and the two doors in front of it.
+
+RSGI is granian's own interface and the fast door; ASGI is for tests and for every other server. Behind them
+there is no framework: find the route, know the shop, call the handler, turn an error into a response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from ecomcharge.errors import BodyTooLarge, BodyTooSlow, EcomchargeError, MalformedBody, MethodNotAllowed, RouteNotFound
+from ecomcharge.observability import AccessLog, Metrics
+from ecomcharge.web.auth import Authenticator, RequestRate
+from ecomcharge.web.wire import INTERNAL_ERROR, Headers, Request, Response, Stream, error_response, json_response
+
+log = structlog.get_logger()
+
+Handler = Callable[[Request], Awaitable[Response | Stream]]
+
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``path`` has at most one ``{}``, its second segment: ``/customers/{}``."""
+
+    method: str
+    path: str
+    handler: Handler
+    needs_shop: bool = True
+
+
+class Router:
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._methods: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            self._methods.setdefault(route.path, {})[route.method] = route
+
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """The route and the value of its ``{}``. Raises ``RouteNotFound`` or ``MethodNotAllowed``."""
+        argument = ""
+        methods = self._methods.get(path)
+        if methods is None:
+            head, argument, tail = _taken_apart(path)
+            methods = self._methods.get(f"{head}/{{}}{tail}" if argument else head + tail)
+            if methods is None:
+                raise RouteNotFound
+        route = methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
+        return route, argument
+
+
+def _taken_apart(path: str) -> tuple[str, str, str]:
+    """``/customers/cst_1/`` into ``/customers``, ``cst_1`` and the rest, without one trailing slash."""
+    parts = path.removesuffix("/").split("/", 3)
+    if len(parts) < 3:
+        return "/".join(parts), "", ""
+    return "/" + parts[1], parts[2], "/" + parts[3] if len(parts) == 4 else ""
+
+
+class Server:
+    """From request to response. Knows routes and shops, and nothing of sockets."""
+
+    def __init__(
+        self, routes: Sequence[Route], authenticator: Authenticator, rate: RequestRate, access_log: AccessLog, metrics: Metrics
+    ) -> None:
+        self._router = Router(routes)
+        self._authenticator = authenticator
+        self._rate = rate
+        self._access_log = access_log
+        self._metrics = metrics
+        self._request_ids = map(f"req_{secrets.token_hex(6)}{{:08x}}".format, itertools.count())
+
+    async def respond(self, request: Request) -> Response | Stream:
+        """The answer to a request. Never raises: what goes wrong becomes an answer."""
+        given = request.header("x-request-id")
+        request.request_id = given if given and _REQUEST_ID.match(given) else next(self._request_ids)
+        try:
+            route, request.argument = self._router.find(request.method, request.path)
+            request.route = route.path
+            if route.needs_shop:
+                request.shop_id = await self._authenticator.shop_of(request)
+                self._rate.take(request.shop_id)
+            response = await route.handler(request)
+        except EcomchargeError as error:
+            response = error_response(error)
+        except Exception:
+            log.exception("request failed", request_id=request.request_id, route=request.route)
+            response = json_response(500, INTERNAL_ERROR)
+            response.code = "internal_error"
+        response.headers.append(("x-request-id", request.request_id))
+        return response
+
+    def answered(self, request: Request, response: Response | Stream, seconds: float) -> None:
+        """To be told when an answer was handed over, or its stream ended."""
+        method = request.method if request.method in METHODS else "OTHER"
+        route = request.route or "-"
+        self._metrics.observe(route, method, response.status, seconds)
+        self._access_log.write(request.request_id, method, route, response.status, seconds, request.shop_id, response.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask of a door: the size of a body in bytes, and seconds of patience."""
+
+    max_body_bytes: int
+    body_timeout_seconds: float
+    stall_timeout_seconds: float
+
+
+class RsgiDoor:
+    """granian's door."""
+
+    def __init__(self, server: Server, limits: Limits) -> None:
+        self._server = server
+        self._limits = limits
+
+    async def __call__(self, scope: Any, protocol: Any) -> None:
+        started = time.perf_counter()
+        if scope.proto != "http":
+            protocol.close(None)
+            return
+        header = scope.headers.get
+        request = Request(
+            scope.method,
+            scope.path,
+            scope.query_string,
+            header,
+            lambda: scope.client.rpartition(":")[0].strip("[]"),
+            lambda: self._read_body(header, protocol),
+        )
+        response = await self._server.respond(request)
+        if isinstance(response, Response):
+            protocol.response_bytes(response.status, response.headers, response.body)
+        elif request.method == "HEAD":
+            protocol.response_empty(response.status, response.headers)
+        else:
+            await _send_through_pipe(protocol, response, self._limits.stall_timeout_seconds)
+        self._server.answered(request, response, time.perf_counter() - started)
+
+    async def _read_body(self, header: Callable[[str], str | None], protocol: Any) -> bytes:
+        length = header("content-length")
+        limit = self._limits.max_body_bytes
+        if length is not None and int(length) > limit:
+            raise BodyTooLarge
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_seconds):
+                if length is not None:
+                    return bytes(await protocol())
+                return await _joined(protocol, limit)
+        except TimeoutError as error:
+            raise BodyTooSlow from error
+        except RuntimeError as error:  # the client went away halfway
+            raise MalformedBody from error
+
+
+async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """A body of unannounced length. It may end early when the client goes away: half an object is no JSON."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLarge
+    return bytes(body)
+
+
+async def _send_through_pipe(protocol: Any, stream: Stream, stall_timeout_seconds: float) -> None:
+    """Send a stream no faster than the client takes it.
+
+    granian queues what a handler sends without bound, so a slow client would make memory grow. It reads files
+    as the client takes them, though, and a pipe is a file: what the client does not take stays in the pipe, and
+    a full pipe makes us wait. A client that takes nothing for ``stall_timeout_seconds`` is cut off; its body
+    ends before the closing bracket, so it cannot be mistaken for a whole one.
+    """
+    reading, writing = os.pipe()
+    pipe = _Pipe(reading, writing, stall_timeout_seconds)
+    protocol.response_file(stream.status, stream.headers, f"/dev/fd/{reading}")
+    try:
+        async for chunk in stream.chunks:
+            await pipe.write(chunk)
+            await asyncio.sleep(0)
+        await pipe.wait_until_opened()
+    except (BrokenPipeError, TimeoutError):
+        stream.code = "client_went_away"
+    except EcomchargeError as error:
+        stream.code = error.code
+    finally:
+        pipe.close()
+
+
+class _Pipe:
+    """The writing end of a pipe whose reading end somebody else opens by its number.
+
+    Our own copy of the reading end must stay open until then, and be closed soon after, or we should never
+    learn that the reader left. That something was read is how we know that it was opened.
+    """
+
+    def __init__(self, reading: int, writing: int, timeout_seconds: float) -> None:
+        self._reading: int | None = reading
+        self._writing = writing
+        self._timeout_seconds = timeout_seconds
+        os.set_blocking(writing, False)
+
+    async def write(self, data: bytes) -> None:
+        """Raises ``BrokenPipeError`` when the reader left and ``TimeoutError`` when it does not read."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._writing, rest) :]
+            except BlockingIOError:
+                await self._wait_for_room()
+                self._close_reading()
+
+    async def wait_until_opened(self) -> None:
+        """Return when somebody has read, or nothing is left to read. Raises ``TimeoutError``."""
+        async with asyncio.timeout(self._timeout_seconds):
+            while self._reading is not None and not _is_empty(self._reading):
+                await asyncio.sleep(0.001)
+
+    def close(self) -> None:
+        self._close_reading()
+        os.close(self._writing)
+
+    async def _wait_for_room(self) -> None:
+        loop = asyncio.get_running_loop()
+        room = loop.create_future()
+        loop.add_writer(self._writing, lambda: room.done() or room.set_result(None))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await room
+        finally:
+            loop.remove_writer(self._writing)
+
+    def _close_reading(self) -> None:
+        if self._reading is not None:
+            os.close(self._reading)
+            self._reading = None
+
+
+def _is_empty(reading: int) -> bool:
+    import fcntl
+    import struct
+    import termios
+
+    waiting: int = struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, bytes(4)))[0]
+    return waiting == 0
+
+
+class _Lifespan(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class AsgiDoor:
+    """The standard door: for tests in the same process and for servers other than granian."""
+
+    def __init__(self, server: Server, limits: Limits) -> None:
+        self._server = server
+        self._limits = limits
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+        started = time.perf_counter()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request = Request(
+            scope["method"],
+            scope["path"],
+            scope["query_string"].decode("latin-1"),
+            headers.get,
+            lambda: (scope.get("client") or ("unknown", 0))[0],
+            lambda: self._read_body(receive),
+        )
+        response = await self._server.respond(request)
+        raw: list[tuple[bytes, bytes]] = _raw(response.headers)
+        if isinstance(response, Response):
+            raw.append((b"content-length", str(len(response.body)).encode()))
+            await send({"type": "http.response.start", "status": response.status, "headers": raw})
+            await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.body})
+        else:
+            await send({"type": "http.response.start", "status": response.status, "headers": raw})
+            if request.method != "HEAD":
+                async for chunk in response.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        self._server.answered(request, response, time.perf_counter() - started)
+
+    async def _read_body(self, receive: Callable[[], Awaitable[Any]]) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_seconds):
+                return await _joined(_messages(receive), self._limits.max_body_bytes)
+        except TimeoutError as error:
+            raise BodyTooSlow from error
+
+
+async def _messages(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBody
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+
+
+def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -1,0 +1,156 @@
+"""What a request and a response are, whichever door they use, and how an error becomes a response."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from ecomcharge import errors
+from ecomcharge.errors import BadParameter, BodyTooLarge, EcomchargeError, MalformedBody, UnsupportedContentType
+
+Headers = list[tuple[str, str]]
+
+MAXIMUM_PARAMETERS: Final = 64
+
+STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
+    errors.BadParameter: 400,
+    errors.MalformedBody: 400,
+    errors.Unauthorized: 401,
+    errors.RecordNotFound: 404,
+    errors.RouteNotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.BodyTooSlow: 408,
+    errors.StillRunning: 409,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedContentType: 415,
+    errors.Invalid: 422,
+    errors.NotAnObject: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.TooManyRequests: 429,
+    errors.OutcomeUnknown: 500,
+    errors.Unavailable: 503,
+}
+
+JSON: Final = ("content-type", "application/json; charset=utf-8")
+NO_STORE: Final = ("cache-control", "no-store")
+
+
+class Request:
+    """A request on its way through the program. A door fills the first part; the server fills the rest."""
+
+    __slots__ = ("argument", "header", "method", "path", "peer", "query_string", "read_body", "request_id", "route", "shop_id")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query_string: str,
+        header: Callable[[str], str | None],
+        peer: Callable[[], str],
+        read_body: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query_string = query_string
+        self.header = header  # by lower-case name
+        self.peer = peer  # the address of the other end of the connection
+        self.read_body = read_body  # raises BodyTooLarge, BodyTooSlow or MalformedBody
+        self.request_id = ""
+        self.route = ""
+        self.argument = ""
+        self.shop_id = 0
+
+    def query(self) -> dict[str, str]:
+        """The query parameters; of repeated ones the last. Raises ``BadParameter`` when there are very many."""
+        if not self.query_string:
+            return {}
+        try:
+            return dict(parse_qsl(self.query_string, keep_blank_values=True, max_num_fields=MAXIMUM_PARAMETERS))
+        except ValueError as error:
+            raise BadParameter("Too many query parameters") from error
+
+    async def json(self) -> bytes:
+        """The body of a request that must be JSON, as bytes that are UTF-8. Raises what is wrong with it."""
+        content_type = self.header("content-type")
+        if content_type is not None and not _is_json(content_type):
+            raise UnsupportedContentType
+        body = await self.read_body()
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError as error:
+                raise MalformedBody from error
+        return body
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type in ("application/json", "text/json") or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+
+
+class Response:
+    __slots__ = ("body", "code", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: Headers, code: str | None = None) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+        self.code = code  # of an error, for the log
+
+
+@dataclass(slots=True)
+class Stream:
+    """A response whose body is made while it is sent."""
+
+    status: int
+    headers: Headers
+    chunks: AsyncIterator[bytes]
+    code: str | None = None
+
+
+def json_response(status: int, body: bytes, *headers: tuple[str, str]) -> Response:
+    return Response(status, body, [JSON, NO_STORE, *headers])
+
+
+def error_response(error: EcomchargeError) -> Response:
+    """Every error is an object with ``message`` and, where fields are at fault, ``errors`` [S][W]."""
+    body: dict[str, object] = {"message": error.message}
+    headers: Headers = [JSON, NO_STORE]
+    match error:
+        case errors.Invalid():
+            body["errors"] = error.errors
+        case errors.Unauthorized():
+            headers.append(("www-authenticate", 'Basic realm="ecomcharge"'))
+        case errors.MethodNotAllowed():
+            headers.append(("allow", ", ".join(error.allowed)))
+        case errors.Unavailable():
+            headers.append(("retry-after", str(error.retry_after_seconds)))
+        case errors.TooManyRequests():
+            headers += _rate_limit_headers(error)
+        case BodyTooLarge() | errors.BodyTooSlow():
+            headers.append(("connection", "close"))
+    return Response(_status_of(error), msgspec.json.encode(body), headers, error.code)
+
+
+def _status_of(error: EcomchargeError) -> int:
+    return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+
+
+def _rate_limit_headers(error: errors.TooManyRequests) -> Sequence[tuple[str, str]]:
+    """draft-ietf-httpapi-ratelimit-headers-10: the policy, and what is left of it."""
+    wait = max(1, math.ceil(error.retry_after_seconds))
+    return (
+        ("retry-after", str(wait)),
+        ("ratelimit-policy", f'"{error.policy}";q={error.quota};w={error.window_seconds}'),
+        ("ratelimit", f'"{error.policy}";r=0;t={wait}'),
+    )
+
+
+INTERNAL_ERROR: Final = b'{"message":"Internal server error"}'

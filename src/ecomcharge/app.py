@@ -107,17 +107,16 @@ class App:
     async def _forget_old_keys(self) -> None:
         """Idempotency keys are kept for a day; what is older goes, a little at a time."""
         for shop in await shops.all_shops(self.database):
-            while await idempotency.forget_some_old(self.database, shop.shop_id, self.clock.now(), OLD_KEYS_PER_COMMIT):
-                await asyncio.sleep(0.1)
+            now = self.clock.now()
+            while await idempotency.forget_some_old(self.database, shop.shop_id, now, OLD_KEYS_PER_COMMIT) == OLD_KEYS_PER_COMMIT:
+                await asyncio.sleep(0.1)  # a breath between commits
 
     async def _count_load(self) -> None:
         self.metrics.take_over(self.database.load)
 
 
 def master_key_of(settings: Settings) -> MasterKey:
-    return load_master_key(
-        settings.master_key, settings.master_key_file, database_file=sqlite_path(settings.database)
-    )
+    return load_master_key(settings.master_key, settings.master_key_file, database_file=sqlite_path(settings.database))
 
 
 class _Worker(RsgiDoor):

@@ -22,7 +22,7 @@ from ecomcharge.errors import EcomchargeError, Unavailable
 from ecomcharge.settings import DEFAULT_DATABASE, Settings
 from ecomcharge.shops import actions
 from ecomcharge.shops import store as shops_store
-from ecomcharge.shops.model import Credentials, Shop
+from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate as migrate_database
@@ -74,7 +74,7 @@ def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> No
 
 
 @cli.command
-def migrate(where: Where = Where()) -> None:  # noqa: B008 - frozen
+def migrate(where: Where = Where()) -> None:
     """Bring the database to this program's schema."""
 
     async def work(database: Database) -> None:
@@ -86,7 +86,7 @@ def migrate(where: Where = Where()) -> None:  # noqa: B008 - frozen
 
 @shops.command(name="create")
 def create_shop(
-    where: Where = Where(),  # noqa: B008 - frozen
+    where: Where = Where(),
     *,
     name: str,
     shop_id: int | None = None,
@@ -118,7 +118,7 @@ def create_shop(
 
 
 @shops.command(name="list")
-def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negative="")] = False) -> None:  # noqa: B008 - frozen
+def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """List the shops, oldest first."""
     found = _with_database(where, shops_store.all_shops)
     if json:
@@ -133,7 +133,7 @@ def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negati
 @shops.command(name="rotate-key")
 def rotate_key(
     shop: int,
-    where: Where = Where(),  # noqa: B008 - frozen
+    where: Where = Where(),
     *,
     overlap: int = 0,
     secret_key: str | None = None,
@@ -163,7 +163,7 @@ def rotate_key(
 
 
 @shops.command(name="close")
-def close_shop(shop: int, where: Where = Where()) -> None:  # noqa: B008 - frozen
+def close_shop(shop: int, where: Where = Where()) -> None:
     """Close a shop: nobody gets in with its keys any more. Its data stays."""
 
     async def work(database: Database) -> None:

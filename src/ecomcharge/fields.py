@@ -39,13 +39,16 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 _ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+"
 _LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?"
-_PLAIN_EMAIL: Final = re.compile(rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_LABEL}(?<=[a-zA-Z])\Z")
+_PLAIN_EMAIL: Final = re.compile(
+    rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_LABEL}(?<=[a-zA-Z])\Z"
+)
 
 COUNTRIES: Final = frozenset(country.alpha_2 for country in pycountry.countries)
 
 
 def _two_letter_subdivisions(country: str) -> frozenset[str]:
-    return frozenset(part.code.partition("-")[2] for part in pycountry.subdivisions.get(country_code=country))
+    parts = pycountry.subdivisions.get(country_code=country)  # type: ignore[no-untyped-call]
+    return frozenset(part.code.partition("-")[2] for part in parts)
 
 
 # ISO 3166-2 lists the outlying areas under US; the military "states" are the postal service's own.

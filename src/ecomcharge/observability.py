@@ -37,7 +37,9 @@ def configure_logging(log_format: LogFormat) -> None:
     """Logs go to standard error: JSON lines, or a readable form on a terminal."""
     renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     if wants_json(log_format):
-        renderer = structlog.processors.JSONRenderer(serializer=lambda event, **_: msgspec.json.encode(event, enc_hook=str).decode())
+        renderer = structlog.processors.JSONRenderer(
+            serializer=lambda event, **_: msgspec.json.encode(event, enc_hook=str).decode()
+        )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -48,6 +50,10 @@ def configure_logging(log_format: LogFormat) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _as_json(event: object, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
 
 
 class JsonLines(logging.Formatter):

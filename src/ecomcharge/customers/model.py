@@ -73,9 +73,7 @@ COUNTRY: Final = Field(
     accept=fields.accept_country,
 )
 CITY: Final = Field("city", "City of the customer.", "[S]", example="Denver")
-ZIP: Final = Field(
-    "zip", "ZIP or postal code. If country is US: `NNNNN` or `NNNNN-NNNN`.", "[S]", example="92006"
-)
+ZIP: Final = Field("zip", "ZIP or postal code. If country is US: `NNNNN` or `NNNNN-NNNN`.", "[S]", example="92006")
 STATE: Final = Field(
     "state",
     "Required if country is US or CA, and then the two-letter code of one of its states or provinces.",

@@ -45,9 +45,7 @@ class CustomerRoutes:
         fields = checked(_customer_body(body))
         key = request.header("idempotency-key") or request.header("requestid")
         attempt = attempt_of(key, "POST /customers", body)
-        answer = await actions.create_customer(
-            self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt
-        )
+        answer = await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
         headers = [("location", answer.location)] if answer.location else []
         if answer.replayed:
             headers.append(("idempotent-replayed", "true"))
@@ -72,7 +70,7 @@ class CustomerRoutes:
 
     async def _everyone(self, request: Request, filter: Filter) -> Response | Stream:
         chunks = actions.every_customer(self._database, request.shop_id, filter)
-        first = await anext(chunks, [])
+        first: list[Customer] = await anext(chunks, [])
         if len(first) < actions.CUSTOMERS_PER_CHUNK:
             return json_response(200, _encode(first))
         return Stream(200, [JSON, NO_STORE], _as_array(first, chunks))
@@ -138,8 +136,8 @@ def _page(customers: list[Customer], links: list[str]) -> Response:
 
 def _link(request: Request, query: dict[str, str], relation: str, **position: object) -> str:
     """RFC 8288, with a reference relative to the request, which stays right behind any proxy."""
-    kept = {name: query[name] for name in ("email", "external_id") if name in query}
-    return f'<{request.path}?{urlencode({**kept, **position})}>; rel="{relation}"'
+    kept: dict[str, object] = {name: query[name] for name in ("email", "external_id") if name in query}
+    return f'<{request.path}?{urlencode(kept | position)}>; rel="{relation}"'
 
 
 def _number(query: dict[str, str], name: str, default: int, maximum: int) -> int:

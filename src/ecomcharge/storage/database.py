@@ -131,6 +131,6 @@ class Gatherer(Generic[Item]):
         try:
             await self._carry(items)
         finally:
-            self._under_way.discard(asyncio.current_task())  # type: ignore[arg-type]
+            self._under_way.discard(asyncio.current_task())
             if self._waiting:
                 self._depart()

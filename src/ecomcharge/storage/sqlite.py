@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import os
 import queue
 import threading
@@ -161,7 +162,7 @@ class SqliteDatabase:
                 result, refusal = self._run_unit(unit)
             except BaseException as accident:  # the transaction itself is gone: everyone's work with it
                 self._committing += [(other, None, None) for _, other in units[index:]]
-                self._clerk.do(self._roll_back, lambda _: self._settle(accident))  # noqa: B023 - called before the next turn
+                self._clerk.do(functools.partial(self._roll_back_after, accident), self._settle)
                 return
             self._committing.append((outcome, result, refusal))
         self.load.commits += 1
@@ -198,6 +199,10 @@ class SqliteDatabase:
         finally:
             self._write_lock.release()
 
+    def _roll_back_after(self, accident: BaseException) -> None:
+        self._roll_back()
+        raise accident
+
     def _settle(self, error: BaseException | None) -> None:
         """Tell every unit of this commit its outcome, then begin the next commit if anyone waits."""
         settled, self._committing = self._committing, []
@@ -223,9 +228,7 @@ class SqliteDatabase:
         applied = []
         self._begin_patiently()
         try:
-            self._writer.execute(
-                "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL)"
-            )
+            self._writer.execute("CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL)")
             known = {version for (version,) in self._writer.execute("SELECT version FROM schema_migrations")}
             for migration in migrations:
                 if migration.version not in known:

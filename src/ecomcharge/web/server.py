@@ -7,14 +7,17 @@ there is no framework: find the route, know the shop, call the handler, turn an 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import os
 import re
 import secrets
+import struct
+import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -26,6 +29,8 @@ from ecomcharge.web.wire import INTERNAL_ERROR, Headers, Request, Response, Stre
 log = structlog.get_logger()
 
 Handler = Callable[[Request], Awaitable[Response | Stream]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
@@ -235,11 +240,11 @@ class _Pipe:
 
     async def _wait_for_room(self) -> None:
         loop = asyncio.get_running_loop()
-        room = loop.create_future()
-        loop.add_writer(self._writing, lambda: room.done() or room.set_result(None))
+        room = asyncio.Event()
+        loop.add_writer(self._writing, room.set)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await room
+                await room.wait()
         finally:
             loop.remove_writer(self._writing)
 
@@ -250,18 +255,8 @@ class _Pipe:
 
 
 def _is_empty(reading: int) -> bool:
-    import fcntl
-    import struct
-    import termios
-
     waiting: int = struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, bytes(4)))[0]
     return waiting == 0
-
-
-class _Lifespan(Protocol):
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 class AsgiDoor:
@@ -271,7 +266,7 @@ class AsgiDoor:
         self._server = server
         self._limits = limits
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         request = Request(
@@ -296,7 +291,7 @@ class AsgiDoor:
             await send({"type": "http.response.body", "body": b""})
         self._server.answered(request, response, time.perf_counter() - started)
 
-    async def _read_body(self, receive: Callable[[], Awaitable[Any]]) -> bytes:
+    async def _read_body(self, receive: Receive) -> bytes:
         try:
             async with asyncio.timeout(self._limits.body_timeout_seconds):
                 return await _joined(_messages(receive), self._limits.max_body_bytes)
@@ -304,7 +299,7 @@ class AsgiDoor:
             raise BodyTooSlow from error
 
 
-async def _messages(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+async def _messages(receive: Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":

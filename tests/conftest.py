@@ -1,0 +1,137 @@
+"""Both engines, every run: whoever asks for ``engine`` runs twice."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from support.postgres import PostgresServer
+from support.process import ServerProcess
+
+from ecomcharge.clock import SystemClock
+from ecomcharge.keys import MasterKey, load_master_key, make_master_key
+from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.model import Credentials
+from ecomcharge.storage import open_database
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import migrate
+
+T = TypeVar("T")
+
+MASTER_KEY = make_master_key()
+ENVIRONMENT = {"ECOMCHARGE_MASTER_KEY": MASTER_KEY}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="session")
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def master_key() -> MasterKey:
+    return load_master_key(MASTER_KEY, None, database_file=None)
+
+
+@pytest.fixture(scope="session")
+def new_database_url(engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Makes URLs of empty databases of the engine."""
+
+    def make() -> str:
+        if engine == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('database')}/test.db"
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        return postgres.create_database(f"test_{next(_numbers)}")
+
+    return make
+
+
+@pytest.fixture
+def database_url(new_database_url: Callable[[], str]) -> str:
+    """An empty database of this test's own."""
+    return new_database_url()
+
+
+def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Run ``work`` on a migrated database, in an event loop of its own."""
+
+    async def run() -> T:
+        database = await open_database(url)
+        try:
+            await migrate(database)
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def add_shop(url: str, master_key: MasterKey, **chosen: Any) -> Credentials:
+    return with_database(
+        url, lambda database: create_shop(database, master_key, SystemClock().now(), **{"name": "Test", **chosen})
+    )
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A running server and one shop on it."""
+
+    url: str
+    shop_id: int
+    secret_key: str
+    process: ServerProcess
+
+    def client(self, **options: Any) -> httpx.Client:
+        """An HTTP client with this shop's credentials. Close it, or use it in a ``with``."""
+        return httpx.Client(base_url=self.url, auth=(str(self.shop_id), self.secret_key), timeout=30, **options)
+
+
+@pytest.fixture(scope="session")
+def server_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One running server for the whole session and engine. Tests tell themselves apart by their shops."""
+    options = ("--failed-logins-per-minute", "0")
+    with ServerProcess(new_database_url(), tmp_path_factory.mktemp("server"), *options, environment=ENVIRONMENT) as process:
+        yield process
+
+
+@pytest.fixture
+def new_shop(server_process: ServerProcess, master_key: MasterKey) -> Callable[[], Shop]:
+    def make() -> Shop:
+        credentials = add_shop(server_process.database, master_key)
+        return Shop(server_process.url, credentials.shop_id, credentials.secret_key, server_process)
+
+    return make
+
+
+@pytest.fixture
+def server(new_shop: Callable[[], Shop]) -> Shop:
+    """A running server with a shop of this test's own."""
+    return new_shop()
+
+
+@pytest.fixture
+def http(server: Shop) -> Iterator[httpx.Client]:
+    """An HTTP client of this test's own shop."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def server_folder(tmp_path: Path) -> Path:
+    return tmp_path

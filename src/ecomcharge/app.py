@@ -34,6 +34,8 @@ from ecomcharge.storage import open_database, sqlite_path
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.web.auth import Authenticator, FailedLogins, RequestRate
+from ecomcharge.web.html import DocsRoutes
+from ecomcharge.web.openapi import OpenApiRoutes
 from ecomcharge.web.operations import OperationRoutes
 from ecomcharge.web.server import AsgiDoor, Limits, RsgiDoor, Server
 
@@ -68,6 +70,8 @@ class App:
         routes = [
             *CustomerRoutes(self.database, self.clock).routes(),
             *OperationRoutes(self.database, self.metrics).routes(),
+            *OpenApiRoutes().routes(),
+            *DocsRoutes().routes(),
         ]
         rate = RequestRate(settings.requests_per_second / max(1, settings.workers))
         self.server = Server(routes, authenticator, rate, self.access_log, self.metrics)

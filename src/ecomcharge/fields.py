@@ -56,7 +56,7 @@ STATES: Final[Mapping[str, frozenset[str]]] = {
     "US": _two_letter_subdivisions("US") | {"AA", "AE", "AP"},
     "CA": _two_letter_subdivisions("CA"),
 }
-_ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
+ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
 
 
 class Faults:
@@ -143,7 +143,7 @@ class Field:
 
 def accept_country(text: str) -> str | None:
     """ISO 3166-1 alpha-2 [S]; lower case is taken and stored in capitals [D]."""
-    code = text.upper()
+    code = _capitals(text)
     return code if code in COUNTRIES else None
 
 
@@ -172,21 +172,24 @@ def accept_ip(text: str) -> str | None:
     """
     try:
         socket.inet_pton(socket.AF_INET, text)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return _accept_ipv6(text)
     return text
 
 
 def _accept_ipv6(text: str) -> str | None:
     try:
-        return str(ipaddress.IPv6Address(text)) if "%" not in text else None
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         return None
+    if address.scope_id is not None:
+        return None
+    return f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else str(address)  # RFC 5952, sections 4 and 5
 
 
 def zip_fits(country: str | None, text: str) -> bool:
     """``NNNNN`` or ``NNNNN-NNNN`` in the US, anything elsewhere [S]."""
-    pattern = _ZIP_OF_COUNTRY.get(country or "")
+    pattern = ZIP_OF_COUNTRY.get(country or "")
     return pattern is None or pattern.match(text) is not None
 
 
@@ -198,8 +201,13 @@ def state_of(country: str | None, text: str) -> str | None:
     states = STATES.get(country or "")
     if states is None:
         return text
-    code = text.upper()
+    code = _capitals(text)
     return code if code in states else None
+
+
+def _capitals(text: str) -> str:
+    """Of ASCII letters only: the capitals of ``ß`` are ``SS``, and that is a country."""
+    return text.upper() if text.isascii() else text
 
 
 def state_is_required(country: str | None) -> bool:

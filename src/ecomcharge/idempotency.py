@@ -55,8 +55,15 @@ def attempt_of(key: str | None, route: str, body: bytes) -> Attempt | None:
         key = key[1:-1]
     if not _KEY.match(key):
         raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
-    meaning = _CANONICAL.encode(msgspec.json.decode(body))
-    return Attempt(key, hashlib.sha256(route.encode() + b"\0" + meaning).hexdigest())
+    return Attempt(key, hashlib.sha256(route.encode() + b"\0" + _meaning_of(body)).hexdigest())
+
+
+def _meaning_of(body: bytes) -> bytes:
+    """The same bytes for the same JSON, however it is spelled; the bytes as they are where numbers are out of range."""
+    try:
+        return _CANONICAL.encode(msgspec.json.decode(body))
+    except msgspec.DecodeError:
+        return body
 
 
 CLAIM = """

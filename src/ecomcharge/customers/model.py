@@ -59,7 +59,7 @@ class Customer(msgspec.Struct, frozen=True):
     phone: str | None
     email: str | None
     ip: str | None
-    external_id: str | None
+    external_id: str | None = None
 
 
 FIRST_NAME: Final = Field("first_name", "First name of the customer.", "[S]", example="John")

@@ -43,7 +43,9 @@ class CustomerRoutes:
     async def create(self, request: Request) -> Response:
         body = await request.json()
         fields = checked(_customer_body(body))
-        key = request.header("idempotency-key") or request.header("requestid")
+        key = request.header("idempotency-key")
+        if key is None:  # an empty one is a mistake to be told of, not a request without a key
+            key = request.header("requestid")
         attempt = attempt_of(key, "POST /customers", body)
         answer = await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
         headers = [("location", answer.location)] if answer.location else []
@@ -78,6 +80,8 @@ class CustomerRoutes:
     async def _cursor_page(self, request: Request, filter: Filter, query: dict[str, str]) -> Response:
         if "page" in query or ("after" in query and "before" in query):
             raise BadParameter("Only one of after, before and page can be given")
+        if "per_page" in query:
+            raise BadParameter("Per page goes with page; with after and before it is limit")
         limit = _number(query, "limit", DEFAULT_LIMIT, MAXIMUM_LIMIT)
         backwards = "before" in query
         cursor = query.get("before" if backwards else "after", "")

@@ -137,7 +137,7 @@ class RsgiDoor:
         if scope.proto != "http":
             protocol.close(None)
             return
-        header = scope.headers.get
+        header = _header_of(scope.headers)
         request = Request(
             scope.method,
             scope.path,
@@ -169,6 +169,17 @@ class RsgiDoor:
             raise BodyTooSlow from error
         except RuntimeError as error:  # the client went away halfway
             raise MalformedBody from error
+
+
+def _header_of(headers: Any) -> Callable[[str], str | None]:
+    """Headers by lower-case name. One that is not printable ASCII reads as empty, which is not the same as absent."""
+    get = headers.get
+
+    def header(name: str) -> str | None:
+        value: str | None = get(name)
+        return "" if value is None and name in headers else value
+
+    return header
 
 
 async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
@@ -268,7 +279,7 @@ class AsgiDoor:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name.decode("latin-1"): _printable(value) for name, value in scope["headers"]}
         request = Request(
             scope["method"],
             scope["path"],
@@ -307,6 +318,10 @@ async def _messages(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body"):
             return
+
+
+def _printable(value: bytes) -> str:
+    return value.decode("ascii") if value.isascii() else ""
 
 
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:

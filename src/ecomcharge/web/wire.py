@@ -32,8 +32,8 @@ STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.NotAnObject: 422,
     errors.IdempotencyKeyReused: 422,
     errors.TooManyRequests: 429,
-    errors.OutcomeUnknown: 500,
     errors.Unavailable: 503,
+    errors.OutcomeUnknown: 504,
 }
 
 JSON: Final = ("content-type", "application/json; charset=utf-8")

@@ -1,0 +1,60 @@
+# The two that matter: `make serve` and `make test`. Each sets up everything that it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# `make serve` is a sandbox on an embedded database unless the environment says otherwise.
+export ECOMCHARGE_DATABASE ?= sqlite:///var/ecomcharge.db
+export ECOMCHARGE_SANDBOX ?= true
+
+.PHONY: serve test lint format install browser lock clean
+
+serve: $(VENV)/installed
+	@$(BIN)/ecomcharge serve
+
+install: $(VENV)/installed
+
+test: $(VENV)/installed-for-work browser
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+lint: $(VENV)/installed-for-work
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-for-work
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements/serve.txt pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/serve.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/installed-for-work: requirements/work.txt $(VENV)/installed
+	@echo "setting up what the tests and the linters need"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/work.txt
+	@touch $@
+
+# The test of the page at /docs wants a browser. Where none can be found or brought it is skipped, and says so.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "bringing chromium" && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+		|| echo "no chromium, and no right to bring one: the test of /docs in a browser will be skipped"
+
+# Pin everything anew, with hashes and without download addresses. Needs pip-tools in the environment.
+lock: $(VENV)/installed-for-work
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --output-file requirements/serve.txt requirements/build.in pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --extra test --extra lint --constraint requirements/serve.txt \
+		--output-file requirements/work.txt requirements/build.in pyproject.toml
+
+clean:
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis

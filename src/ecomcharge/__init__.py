@@ -1,0 +1,56 @@
+"""A server for the eComCharge Customers API, and a client of it: ``ecomcharge.Client`` and ``ecomcharge.AsyncClient``.
+
+The client is imported at its first use, because the server's modules live in this package and need no httpx.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "AuthenticationError",
+    "Client",
+    "Customer",
+    "NotFoundError",
+    "RateLimitedError",
+    "StillRunningError",
+    "TransportError",
+    "UnavailableError",
+    "ValidationError",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from ecomcharge.client import (
+        ApiError,
+        AsyncClient,
+        AuthenticationError,
+        Client,
+        NotFoundError,
+        RateLimitedError,
+        StillRunningError,
+        TransportError,
+        UnavailableError,
+        ValidationError,
+    )
+    from ecomcharge.customers.model import Customer
+
+    __version__: str
+
+else:  # out of the type checker's sight, to which it would make every name a good one
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("ecomcharge")
+        if name in __all__:
+            from ecomcharge import client
+
+            return getattr(client, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,0 +1,152 @@
+"""Fields, without a server: the short ways give the same verdicts as the libraries, and nothing surprises them."""
+
+from __future__ import annotations
+
+import ipaddress
+import unicodedata
+
+import email_validator
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ecomcharge import fields
+from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, checked
+from ecomcharge.errors import Invalid
+from ecomcharge.fields import Faults, Field
+
+ASCII_ADDRESSES = st.text(alphabet="abyzAZ019.-_+'@!~ \"()<>,:;[]\\", max_size=30)
+DOTTED = st.lists(st.text(alphabet="ab1-_", max_size=8), min_size=1, max_size=4).map(".".join)
+LIKELY_ADDRESSES = st.builds("{}@{}".format, DOTTED, DOTTED)
+LONG_ADDRESSES = st.builds(
+    lambda local, labels, end: f"{'l' * local}@{'.'.join('d' * length for length in labels)}.{end}",
+    st.integers(60, 68),
+    st.lists(st.integers(1, 66), min_size=1, max_size=5),
+    st.sampled_from(["com", "c0", "0c", "c"]),
+)
+
+
+def library_says(address: str) -> bool:
+    try:
+        email_validator.validate_email(
+            address, strict=True, check_deliverability=False, allow_quoted_local=False, allow_domain_literal=False
+        )
+    except email_validator.EmailNotValidError:
+        return False
+    return True
+
+
+@given(ASCII_ADDRESSES | LIKELY_ADDRESSES | LONG_ADDRESSES | st.emails())
+@example("a@b.xn--p1ai")
+@example("a@xn--.com")
+@example("a@b.com\n")
+@example("a@b.c-d")
+def test_the_short_way_for_emails_gives_the_verdict_of_the_library(address: str) -> None:
+    assert (fields.accept_email(address) is not None) == library_says(address)
+
+
+@given(st.text(alphabet="jané日@.test-пошта", min_size=5, max_size=30))
+def test_international_emails_are_decided_by_the_library(address: str) -> None:
+    assert (fields.accept_email(address) is not None) == library_says(address)
+
+
+@pytest.mark.parametrize(
+    "domain", ["shop.test", "localhost.localdomain", "shop.example", "shop.invalid", "shop.local", "a.onion"]
+)
+def test_no_domain_is_reserved(domain: str) -> None:
+    assert fields.accept_email(f"jane@{domain}") == f"jane@{domain}"
+
+
+@pytest.mark.parametrize(
+    "address", ["jane", "jane@localhost", '"jane doe"@shop.test', "jane@[127.0.0.1]", "Jane <jane@shop.test>"]
+)
+def test_a_domain_needs_a_dot_and_quotes_and_literals_are_refused(address: str) -> None:
+    assert fields.accept_email(address) is None
+
+
+@given(st.ip_addresses())
+def test_every_ip_is_accepted_and_stored_as_itself(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    stored = fields.accept_ip(str(address))
+    assert stored is not None
+    assert ipaddress.ip_address(stored) == address
+    assert fields.accept_ip(stored) == stored
+    assert fields.accept_ip(address.exploded) == stored
+
+
+@given(st.text(alphabet="0123456789abcdefABCDEF.:%/x ", max_size=24))
+@example("1.2.3.4\0")
+@example("1.2.3.4 ")
+@example("0x1.2.3.4")
+@example("1.2.3.0000004")
+def test_what_is_no_ip_is_refused(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        assert fields.accept_ip(text) is None
+    else:
+        assert (fields.accept_ip(text) is None) == ("%" in text)
+
+
+@given(st.text(max_size=300) | st.integers() | st.floats() | st.booleans() | st.none() | st.lists(st.integers(), max_size=2))
+def test_a_text_field_gives_text_or_a_fault_and_never_both(value: object) -> None:
+    faults = Faults()
+    text = Field("city", "", "[S]").read(value, faults)
+    if text is None:
+        return
+    assert not faults.about("city")
+    assert isinstance(value, (str, int))
+    assert not isinstance(value, bool)
+    assert 1 <= len(text) <= 255
+    assert text in str(value)
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+    assert text == text.strip()
+
+
+@given(st.characters(categories=["Cc"]))
+def test_every_control_character_inside_a_text_is_refused(character: str) -> None:
+    faults = Faults()
+    assert Field("city", "", "[S]").read(f"a{character}b", faults) is None
+    assert faults.about("city")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+likely_values = st.sampled_from(["US", "ca", "CO", "ON", "92006", "92006-1234", "a@b.cc", "127.0.0.1", "::1", "", " x "])
+bodies = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELD_NAMES, likely_values | json_values))
+
+
+@given(bodies)
+def test_a_body_is_checked_or_refused_with_a_message_that_says_what_the_errors_say(values: dict[str, object]) -> None:
+    body = CustomerBody(**values)
+    refusal: Invalid | None = None
+    try:
+        customer = checked(body)
+    except Invalid as invalid:
+        refusal = invalid
+    if refusal is not None:
+        assert refusal.message == fields.message_of(refusal.errors)
+        assert list(refusal.errors) == [name for name in FIELD_NAMES if name in refusal.errors]
+        assert all(texts and len(set(texts)) == len(texts) for texts in refusal.errors.values())
+    else:
+        assert customer.email is not None
+        assert customer.ip is not None
+        again = CustomerBody(**msgspec.structs.asdict(customer))
+        assert checked(again) == customer  # what is stored would be accepted as it is
+
+
+def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> None:
+    documented = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
+    assert tuple(field.name for field in FIELDS) == documented
+    assert CustomerBody.__struct_fields__ == CustomerFields.__struct_fields__ == documented
+    assert Customer.__struct_fields__ == ("id", *documented)
+
+
+@pytest.mark.parametrize(
+    ("name", "human"), [("first_name", "First name"), ("ip", "Ip"), ("email", "Email"), ("external_id", "External id")]
+)
+def test_a_field_name_is_made_human(name: str, human: str) -> None:
+    assert fields.human_name(name) == human

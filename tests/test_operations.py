@@ -1,0 +1,724 @@
+"""What an operator relies on: stopping, crashing, keys, limits, health, numbers, logs and error messages."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import ENVIRONMENT, add_shop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from support.postgres import PostgresServer, free_port
+from support.process import ServerProcess
+from support.wire import Wire, basic, head
+
+from ecomcharge.keys import MasterKey, make_master_key
+from ecomcharge.shops.model import Credentials
+
+JOHN = {"email": "john@example.com", "ip": "127.0.0.1"}
+GOOD = json.dumps(JOHN).encode()
+FELT_SECONDS = 5.0  # a change of keys is felt everywhere within this
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers, on a SQLite database of this test's own unless another is given, and ends them with the test."""
+    started = []
+
+    def make(*options: str, database: str = f"sqlite:///{tmp_path}/test.db") -> ServerProcess:
+        process = ServerProcess(database, tmp_path, *options, environment=ENVIRONMENT)
+        started.append(process)
+        return process.start()
+
+    yield make
+    for process in started:
+        process.kill()
+
+
+def auth(shop: Credentials) -> tuple[str, str]:
+    return str(shop.shop_id), shop.secret_key
+
+
+def get(process: ServerProcess, path: str, shop: Credentials | tuple[str, str] | None = None, **headers: str) -> httpx.Response:
+    """On a connection of its own."""
+    login = auth(shop) if isinstance(shop, Credentials) else shop
+    return httpx.get(process.url + path, auth=login, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """``ecomcharge`` as another process, run to its end."""
+    cleared = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "ecomcharge.cli", *arguments],
+        env=cleared | (ENVIRONMENT if environment is None else environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+# Stopping and crashing
+
+
+def test_a_request_in_progress_at_sigterm_is_answered(start: Start, master_key: MasterKey) -> None:
+    process = start()
+    shop = add_shop(process.database, master_key)
+    with Wire(process.port) as wire:
+        framing = (("Content-Type", "application/json"), ("Content-Length", str(len(GOOD))))
+        wire.send(head("POST", "/customers", ("Authorization", basic(*auth(shop))), *framing) + GOOD[:9])
+        time.sleep(0.3)
+        process.terminate()
+        time.sleep(0.5)
+        wire.send(GOOD[9:])
+        answer = wire.answer()
+        terminated_at = time.monotonic()
+        assert process.wait(10) == 0
+
+    assert answer.status == 201
+    assert time.monotonic() - terminated_at < 5
+    assert not listens(process.port)
+    assert [customer["id"] for customer in get(start(), "/customers", shop).json()] == [answer.json()["id"]]
+
+
+def test_idle_connections_do_not_hold_up_the_end(start: Start) -> None:
+    process = start()
+    with httpx.Client(base_url=process.url) as client, Wire(process.port):
+        assert client.get("/healthz").status_code == 200
+        began = time.monotonic()
+        assert process.stop() == 0
+
+    assert time.monotonic() - began < 5
+
+
+def test_every_acknowledged_create_outlives_sigterm_under_load(start: Start, database_url: str, master_key: MasterKey) -> None:
+    process = start("--workers", "2", database=database_url)
+    shop = add_shop(database_url, master_key)
+    acknowledged: list[str] = []
+    strange: list[int] = []
+
+    def create_until_it_ends() -> None:
+        with httpx.Client(base_url=process.url, auth=auth(shop), timeout=20) as client:
+            while True:
+                try:
+                    response = client.post("/customers", json=JOHN)
+                except httpx.TransportError:
+                    return
+                if response.status_code == 201:
+                    acknowledged.append(response.json()["id"])
+                else:
+                    strange.append(response.status_code)
+
+    threads = [threading.Thread(target=create_until_it_ends) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(acknowledged) > 200, 20)
+    began = time.monotonic()
+    assert process.stop() == 0
+    ended_after = time.monotonic() - began
+    for thread in threads:
+        thread.join(20)
+
+    assert strange == []
+    assert ended_after < 10
+    assert not listens(process.port)
+    stored = {customer["id"] for customer in get(start(database=database_url), "/customers", shop).json()}
+    assert set(acknowledged) <= stored
+    assert len(stored) - len(acknowledged) <= len(threads)  # at most the one of each client that got no answer
+
+
+def test_every_acknowledged_create_outlives_a_sigkill_under_load(start: Start, database_url: str, master_key: MasterKey) -> None:
+    process = start("--workers", "2", database=database_url)
+    shop = add_shop(database_url, master_key)
+    acknowledged: list[str] = []
+
+    def create_until_it_ends() -> None:
+        with httpx.Client(base_url=process.url, auth=auth(shop), timeout=20) as client:
+            while True:
+                try:
+                    acknowledged.append(client.post("/customers", json=JOHN).json()["id"])
+                except httpx.TransportError:
+                    return
+
+    threads = [threading.Thread(target=create_until_it_ends) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(acknowledged) > 200, 20)
+    process.kill()
+    for thread in threads:
+        thread.join(20)
+
+    stored = {customer["id"] for customer in get(start(database=database_url), "/customers", shop).json()}
+    assert set(acknowledged) <= stored
+
+
+def test_a_killed_worker_is_replaced_and_its_numbers_are_kept(start: Start, master_key: MasterKey) -> None:
+    process = start("--workers", "2")
+    shop = add_shop(process.database, master_key)
+    for _ in range(20):
+        assert get(process, "/customers", shop).status_code == 200
+    assert eventually(lambda: counted(process) == 20, 3)
+    killed, other = process.worker_pids()
+
+    os.kill(killed, signal.SIGKILL)
+
+    assert eventually(lambda: len(set(process.worker_pids()) - {killed}) == 2, 10)
+    assert other in process.worker_pids()
+    assert eventually(lambda: all(answers(process, shop) for _ in range(10)), 10)
+    assert counted(process) >= 20
+    assert process.stop() == 0
+
+
+def answers(process: ServerProcess, shop: Credentials) -> bool:
+    try:
+        return get(process, "/customers", shop).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_server_of_one_worker_comes_back_when_it_is_killed(start: Start, master_key: MasterKey) -> None:
+    process = start()
+    shop = add_shop(process.database, master_key)
+
+    os.kill(process.worker_pids()[0], signal.SIGKILL)
+
+    assert eventually(lambda: not answers(process, shop), 2) or answers(process, shop)
+    assert eventually(lambda: answers(process, shop), 10)
+
+
+def test_no_worker_outlives_its_killed_supervisor(start: Start) -> None:
+    process = start("--workers", "2")
+    workers = process.worker_pids()
+    assert len(workers) == 2
+    assert process.process is not None
+
+    os.kill(process.process.pid, signal.SIGKILL)
+
+    assert eventually(lambda: not any(is_alive(pid) for pid in workers), 5)
+    assert not listens(process.port)
+
+
+# TLS
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate_file, key_file
+
+
+class TlsServer(ServerProcess):
+    trust: ssl.SSLContext
+
+    def answers(self) -> bool:
+        self.url = self.url.replace("http://", "https://")
+        try:
+            return httpx.get(f"{self.url}/healthz", verify=self.trust).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def test_with_a_certificate_and_its_key_the_server_speaks_https(
+    certificate: tuple[Path, Path], tmp_path: Path, master_key: MasterKey
+) -> None:
+    certificate_file, key_file = certificate
+    options = ("--tls-certificate", str(certificate_file), "--tls-key", str(key_file))
+    server = TlsServer(f"sqlite:///{tmp_path}/test.db", tmp_path, *options, environment=ENVIRONMENT)
+    server.trust = ssl.create_default_context(cafile=str(certificate_file))
+    with server as process:
+        shop = add_shop(process.database, master_key)
+        created = httpx.post(f"{process.url}/customers", json=JOHN, auth=auth(shop), verify=server.trust)
+        with socket.create_connection(("127.0.0.1", process.port)) as plain:
+            plain.settimeout(5)
+            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert not plain.recv(1000).startswith(b"HTTP/1.1 200")
+        old = ssl.create_default_context(cafile=str(certificate_file))
+        old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{process.url}/healthz", verify=old)
+
+    assert created.status_code == 201
+
+
+# Limits
+
+
+def test_an_address_that_fails_to_log_in_too_often_gets_429_while_right_credentials_pass(start: Start, master_key: MasterKey) -> None:
+    process = start("--failed-logins-per-minute", "5")
+    shop = add_shop(process.database, master_key)
+
+    statuses = [get(process, "/customers", ("1", f"wrong-{number}")).status_code for number in range(5)]
+    refused = get(process, "/customers", ("1", "wrong-again"))
+
+    assert statuses == [401] * 5
+    assert refused.status_code == 429
+    assert refused.json() == {"message": "Too many requests"}
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["ratelimit-policy"] == '"failed-logins";q=5;w=60'
+    assert re.fullmatch(r'"failed-logins";r=0;t=\d+', refused.headers["ratelimit"])
+    assert get(process, "/customers", shop).status_code == 200
+
+
+def test_sixty_failed_logins_a_minute_are_borne_by_default(start: Start) -> None:
+    process = start()
+    with httpx.Client(base_url=process.url, auth=("1", "wrong-key")) as client:
+        statuses = [client.get("/customers").status_code for _ in range(61)]
+
+    assert statuses == [401] * 60 + [429]
+
+
+def test_requests_without_credentials_count_for_nothing(start: Start) -> None:
+    process = start("--failed-logins-per-minute", "2")
+
+    assert {get(process, "/customers").status_code for _ in range(5)} == {401}
+
+
+def test_x_forwarded_for_is_believed_from_trusted_proxies(start: Start) -> None:
+    process = start("--failed-logins-per-minute", "2", "--trusted-proxies", "127.0.0.0/8, 10.0.0.1")
+
+    def fail(forwarded: str) -> int:
+        return get(process, "/customers", ("1", "wrong-key"), x_forwarded_for=forwarded).status_code
+
+    assert [fail("192.0.2.1") for _ in range(3)] == [401, 401, 429]
+    assert fail("192.0.2.2") == 401
+    assert fail("192.0.2.7, 192.0.2.1") == 429  # what stands left of the nearest address may be invented
+    assert fail("192.0.2.1, 10.0.0.1") == 429  # a second trusted proxy is stepped over
+    assert fail("192.0.2.1, 192.0.2.3") == 401
+    assert [fail(f"2001:db8:0:1::{number}") for number in range(3)] == [401, 401, 429]  # of IPv6 the /64
+    assert fail("2001:db8:0:2::1") == 401
+    assert [fail("not an address") for _ in range(2)] == [401, 401]
+
+
+def test_x_forwarded_for_of_anybody_else_is_not_believed(start: Start) -> None:
+    process = start("--failed-logins-per-minute", "2", "--trusted-proxies", "10.0.0.0/8")
+    forged = [get(process, "/customers", ("1", "wrong-key"), x_forwarded_for=f"192.0.2.{n}").status_code for n in range(3)]
+
+    assert forged == [401, 401, 429]
+
+
+def test_a_shop_that_asks_too_fast_gets_429_and_another_is_unaffected(start: Start, master_key: MasterKey) -> None:
+    process = start("--requests-per-second", "5")
+    busy, calm = add_shop(process.database, master_key), add_shop(process.database, master_key)
+    with httpx.Client(base_url=process.url, auth=auth(busy)) as client:
+        responses = [client.get("/customers") for _ in range(15)]
+    refused = next(response for response in responses if response.status_code != 200)
+
+    assert [response.status_code for response in responses][:5] == [200] * 5
+    assert refused.status_code == 429
+    assert refused.json() == {"message": "Too many requests"}
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["ratelimit-policy"] == '"shop";q=5;w=1'
+    assert refused.headers["ratelimit"] == '"shop";r=0;t=1'
+    assert get(process, "/customers", calm).status_code == 200
+    time.sleep(1.0)
+    assert get(process, "/customers", busy).status_code == 200
+
+
+# Keys, by commands of another process on a running server of two workers
+
+
+def statuses(process: ServerProcess, shop: Credentials) -> set[int]:
+    """What these credentials get on many connections, so that both workers are asked."""
+    return {get(process, "/customers", shop).status_code for _ in range(12)}
+
+
+def rotated(process: ServerProcess, shop: Credentials, *options: str) -> Credentials:
+    done = command("shops", "rotate-key", str(shop.shop_id), "--database", process.database, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return Credentials(**json.loads(done.stdout))
+
+
+def test_a_rotated_key_is_felt_within_five_seconds(start: Start, master_key: MasterKey) -> None:
+    process = start("--workers", "2", "--failed-logins-per-minute", "0")
+    shop = add_shop(process.database, master_key)
+    assert statuses(process, shop) == {200}
+
+    renewed = rotated(process, shop)
+
+    assert renewed.secret_key != shop.secret_key
+    assert eventually(lambda: statuses(process, shop) == {401} and statuses(process, renewed) == {200}, FELT_SECONDS)
+
+
+def test_an_old_key_stays_good_during_the_overlap_and_not_after(start: Start, master_key: MasterKey) -> None:
+    process = start("--workers", "2", "--failed-logins-per-minute", "0")
+    shop = add_shop(process.database, master_key)
+    assert statuses(process, shop) == {200}
+
+    overlap_seconds = 5
+    began = time.monotonic()
+    renewed = rotated(process, shop, "--overlap", str(overlap_seconds))
+
+    assert eventually(lambda: statuses(process, renewed) == {200}, FELT_SECONDS)
+    while time.monotonic() < began + overlap_seconds - 1:
+        assert statuses(process, shop) == {200}
+    assert eventually(lambda: statuses(process, shop) == {401}, 1 + FELT_SECONDS)
+    assert statuses(process, renewed) == {200}
+
+
+def test_a_closed_shop_is_felt_within_five_seconds(start: Start, master_key: MasterKey) -> None:
+    process = start("--workers", "2", "--failed-logins-per-minute", "0")
+    shop, other = add_shop(process.database, master_key), add_shop(process.database, master_key)
+    assert statuses(process, shop) == {200}
+
+    done = command("shops", "close", str(shop.shop_id), "--database", process.database)
+
+    assert (done.returncode, done.stdout) == (0, f"shop {shop.shop_id} is closed; every server knows within five seconds\n")
+    assert eventually(lambda: statuses(process, shop) == {401}, FELT_SECONDS)
+    assert statuses(process, other) == {200}
+
+
+# Health and numbers
+
+
+def test_readiness_follows_the_database_and_health_does_not(start: Start, master_key: MasterKey) -> None:
+    postgres = PostgresServer()
+    try:
+        postgres.start()
+        process = start(database=postgres.create_database("ready"))
+        shop = add_shop(process.database, master_key)
+        assert (get(process, "/readyz").status_code, get(process, "/readyz").json()) == (200, {"status": "ready"})
+
+        postgres.stop()
+
+        assert eventually(lambda: get(process, "/readyz").status_code == 503, 5)
+        for path, login in (("/readyz", None), ("/customers", shop)):
+            unready = get(process, path, login)
+            assert unready.status_code == 503
+            assert unready.json() == {"message": "Service is temporarily unavailable"}
+            assert int(unready.headers["retry-after"]) >= 1
+        assert (get(process, "/healthz").status_code, get(process, "/healthz").json()) == (200, {"status": "ok"})
+
+        postgres.start()
+
+        assert eventually(lambda: get(process, "/readyz").status_code == 200, 10)
+        assert eventually(lambda: get(process, "/customers", shop).status_code == 200, 10)
+    finally:
+        postgres.remove()
+
+
+def counted(process: ServerProcess, route: str = "/customers", method: str = "GET", status: int = 200) -> int:
+    """How many requests of a kind ``/metrics`` has counted."""
+    text = get(process, "/metrics").text
+    labels = {f'route="{route}"', f'method="{method}"', f'status="{status}"'}
+    for line in text.splitlines():
+        name, _, rest = line.partition("{")
+        if name == "ecomcharge_request_duration_seconds_count" and labels == set(rest.partition("}")[0].split(",")):
+            return int(float(rest.rpartition(" ")[2]))
+    return 0
+
+
+def test_metrics_add_up_over_the_workers(start: Start, master_key: MasterKey) -> None:
+    process = start("--workers", "2")
+    shop = add_shop(process.database, master_key)
+    for _ in range(40):
+        get(process, "/customers", shop)
+    for _ in range(7):
+        httpx.post(f"{process.url}/customers", json={}, auth=auth(shop))
+        get(process, "/customers/cst_0000000000000000", shop)
+        get(process, "/nope/some/where")
+
+    assert eventually(lambda: counted(process) == 40, 3)
+    assert counted(process, method="POST", status=422) == 7
+    assert counted(process, route="/customers/{}", status=404) == 7
+    assert counted(process, route="-", status=404) == 7
+    assert [counted(process) for _ in range(6)] == [40] * 6
+    assert get(process, "/metrics").headers["content-type"].startswith("text/plain")
+    assert "cst_" not in get(process, "/metrics").text
+
+
+# Logs
+
+
+def test_there_is_one_json_line_for_each_request(start: Start, master_key: MasterKey) -> None:
+    process = start("--workers", "2")
+    shop = add_shop(process.database, master_key)
+    asked: dict[str, tuple[str, str, str, int, int]] = {}
+    with httpx.Client(base_url=process.url) as client:
+        for number, (method, path, route, login, status) in enumerate(
+            [
+                ("POST", "/customers", "/customers", auth(shop), 201),
+                ("POST", "/customers", "/customers", None, 401),
+                ("GET", "/customers?email=jane%40example.com", "/customers", auth(shop), 200),
+                ("GET", "/customers/cst_0123456789abcdef", "/customers/{}", auth(shop), 404),
+                ("DELETE", "/customers", "-", auth(shop), 405),
+                ("GET", "/secret/path", "-", None, 404),
+                ("HEAD", "/healthz", "/healthz", None, 200),
+                ("BREW", "/customers", "-", None, 405),
+            ]
+        ):
+            body = GOOD if method == "POST" else None
+            headers = {"x-request-id": f"request-{number}"}
+            assert client.request(method, path, auth=login, content=body, headers=headers).status_code == status
+            shop_id = shop.shop_id if login and status not in (401, 405) else 0
+            asked[f"request-{number}"] = (method if method != "BREW" else "OTHER", route, "info", status, shop_id)
+
+    def lines() -> list[dict[str, Any]]:
+        parsed = [json.loads(line) for line in process.log().splitlines()]
+        return [line for line in parsed if line.get("request_id") in asked]
+
+    assert eventually(lambda: len(lines()) >= len(asked), 3)
+    time.sleep(0.3)
+    logged = lines()
+    assert len(logged) == len(asked)
+    for line in logged:
+        method, route, level, status, shop_id = asked[line["request_id"]]
+        assert (line["method"], line["status"], line["event"]) == (method, status, "request")
+        assert line["level"] == level
+        assert line["route"] == route or status == 405
+        assert line.get("shop", 0) == shop_id
+        assert 0 < line["ms"] < 5000
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+
+
+def test_logs_hold_no_secret_and_nothing_of_a_customer(start: Start, master_key: MasterKey) -> None:
+    process = start()
+    shop = add_shop(process.database, master_key)
+    customer = {
+        "first_name": "Zacharias",
+        "email": "zacharias@private.example",
+        "phone": "+15550001234",
+        "ip": "203.0.113.77",
+        "address": "Hidden Lane 7",
+        "external_id": "ext-9876",
+    }
+    key = {"Idempotency-Key": "attempt-424242"}
+    with httpx.Client(base_url=process.url, auth=auth(shop)) as client:
+        created = client.post("/customers", json=customer, headers=key).json()
+        client.post("/customers", json=customer, headers=key)
+        client.post("/customers", json={**customer, "phone": "+15550009999"}, headers=key)
+        client.post("/customers", json={**customer, "ip": "zacharias", "country": "US", "zip": "Hidden Lane"})
+        client.post("/customers", content=json.dumps(customer)[:-3].encode())
+        client.post("/customers", content=b'{"email":"zacharias@private.example\xff"}')
+        client.post("/customers", content=json.dumps(customer)[:-1] + ',"x":1e400}', headers={"Idempotency-Key": "attempt-424243"})
+        client.post("/customers", data=customer)
+        client.get("/customers", params={"email": "zacharias@private.example", "external_id": "ext-9876"})
+        client.get("/customers", params={"limit": "zacharias"})
+        client.get(f"/customers/{created['id']}")
+        client.get("/zacharias@private.example")
+        client.get("/customers", auth=(str(shop.shop_id), "wrong-key-zacharias"))
+        client.get("/customers", headers={"Authorization": "Bearer zacharias-token"}, auth=None)
+    process.stop()
+    log = process.log()
+
+    assert log.count('"event":"request"') >= 15
+    secrets = [shop.secret_key, basic(*auth(shop)), basic(*auth(shop))[6:], ENVIRONMENT["ECOMCHARGE_MASTER_KEY"]]
+    secrets += [basic(str(shop.shop_id), "wrong-key-zacharias")[6:], "attempt-4242", created["id"]]
+    for text in [*secrets, *customer.values(), "zacharias", "Hidden Lane", "Authorization", "Basic "]:
+        assert text.lower() not in log.lower(), text
+
+
+# First steps
+
+
+def test_a_sandbox_prints_a_curl_command_that_works_and_its_key_only_once(start: Start, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    process = start("--sandbox")
+    printed = process.log()
+    curl = printed[printed.index("\ncurl ") :].partition("\n\n")[0]
+
+    done = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
+
+    assert json.loads(done.stdout)["email"] == "customer@example.com"
+    assert process.url in printed
+    secret_key = re.search(r"secret key: (\S+)", printed)
+    assert secret_key is not None
+    assert get(process, "/customers", ("1", secret_key[1])).json()[0]["first_name"] == "John"
+    assert process.stop() == 0
+
+    again = start("--sandbox")
+    assert secret_key[1] not in again.log()
+    assert "eck_" not in again.log()
+    assert "ecomcharge shops rotate-key 1 --database" in again.log()
+    assert get(again, "/customers", ("1", secret_key[1])).status_code == 200
+
+
+def test_the_command_that_a_sandbox_names_for_a_new_key_works(start: Start) -> None:
+    process = start("--sandbox")
+    process.stop()
+    printed = start("--sandbox").log()
+    named = re.search(r"ecomcharge (shops rotate-key .*)", printed)
+    assert named is not None
+
+    done = command(*named[1].split())
+
+    assert done.returncode == 0
+    assert "secret key: eck_" in done.stdout
+
+
+def test_a_sqlite_server_makes_its_own_master_key_which_others_cannot_read(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/new/folder/test.db"
+
+    done = command("shops", "create", "--name", "Test", "--database", database, environment={})
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new/folder/test.db.master-key").stat().st_mode & 0o777 == 0o600
+
+
+# Messages
+
+
+def refusal(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    """The one sentence that a command ends with, which must be all it says."""
+    done = command(*arguments, environment=environment)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]  # other lines are the log's
+    assert done.returncode == 1, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("ecomcharge: ")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stdout == ""
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--database", "mysql://root:hunter22@localhost/shop"], "postgresql://"),
+        (["--database", "sqlite:///:memory:"], "sqlite:///relative/file.db"),
+        (["--database", "customers.db"], "sqlite:///file.db"),
+        (["--database", "sqlite:////proc/nowhere/test.db"], "/proc/nowhere"),
+        (["--database", "sqlite:///{folder}"], "{folder}"),
+        (["--database", "sqlite:///{garbage}"], "{garbage}"),
+        (["--database", "postgresql://me:hunter22@127.0.0.1:{port}/shop"], "{port}"),
+        (["--database", "postgresql://me:hunter22@127.0.0.1:notaport/shop"], "postgresql"),
+        (["--tls-certificate", "{garbage}"], "--tls-key"),
+        (["--tls-key", "{garbage}"], "--tls-certificate"),
+        (["--tls-certificate", "/nowhere.pem", "--tls-key", "/nowhere.pem"], "/nowhere.pem"),
+        (["--tls-certificate", "{garbage}", "--tls-key", "{garbage}"], "{garbage}"),
+        (["--trusted-proxies", "nonsense"], "nonsense"),
+        (["--master-key", "short"], "master-key new"),
+        (["--master-key-file", "/nowhere.key"], "/nowhere.key"),
+        (["--port", "{taken}"], "{taken}"),
+        (["--host", "192.0.2.1"], "192.0.2.1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_serve_says_in_one_sentence_why_it_cannot(tmp_path: Path, options: list[str], told: str) -> None:
+    (tmp_path / "garbage").write_bytes(b"garbage" * 1000)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        facts = {"folder": tmp_path, "garbage": tmp_path / "garbage", "port": free_port(), "taken": taken.getsockname()[1]}
+        words = [option.format(**facts) for option in options]
+        if "--database" not in words:
+            words += ["--database", f"sqlite:///{tmp_path}/test.db"]
+        if "--port" not in words:
+            words += ["--port", str(free_port())]
+        environment = {} if {"--master-key", "--master-key-file"} & set(words) else None
+
+        sentence = refusal("serve", *words, environment=environment)
+
+    assert told.format(**facts) in sentence
+    assert "hunter22" not in sentence
+
+
+def test_serve_refuses_a_port_that_another_server_of_ours_has(start: Start, tmp_path: Path) -> None:
+    process = start()
+
+    sentence = refusal("serve", "--port", str(process.port), "--database", f"sqlite:///{tmp_path}/other.db")
+
+    assert str(process.port) in sentence
+
+
+def test_without_a_master_key_postgresql_is_refused_with_a_way_out() -> None:
+    sentence = refusal("serve", "--database", f"postgresql://me@127.0.0.1:{free_port()}/shop", environment={})
+
+    assert "ecomcharge master-key new" in sentence
+    assert "ECOMCHARGE_MASTER_KEY" in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["rotate-key", "77"], "77"),
+        (["close", "77"], "77"),
+        (["create", "--name", ""], "name"),
+        (["create", "--name", "Test", "--shop-id", "0"], "shop id"),
+        (["create", "--name", "Test", "--secret-key", "short"], "8 characters"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_shop_commands_say_in_one_sentence_why_they_cannot(tmp_path: Path, arguments: list[str], told: str) -> None:
+    database = f"sqlite:///{tmp_path}/test.db"
+    assert command("migrate", "--database", database).returncode == 0
+
+    assert told in refusal("shops", *arguments, "--database", database)
+
+
+def test_a_shop_id_is_given_only_once(tmp_path: Path) -> None:
+    create = ("shops", "create", "--name", "Test", "--shop-id", "5", "--database", f"sqlite:///{tmp_path}/test.db")
+    assert command(*create).returncode == 0
+
+    assert refusal(*create) == "ecomcharge: shop 5 already exists"
+
+
+def test_a_new_master_key_is_one_that_can_be_used(tmp_path: Path) -> None:
+    made = command("master-key", "new").stdout.strip()
+    database = f"sqlite:///{tmp_path}/test.db"
+
+    created = command("shops", "create", "--name", "Test", "--database", database, environment={"ECOMCHARGE_MASTER_KEY": made})
+
+    assert created.returncode == 0
+    assert len(made) == len(make_master_key())

@@ -1,0 +1,284 @@
+"""What a database promises, on both engines: durable together, failing alone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import with_database
+from ecomcharge.clock import SystemClock
+from ecomcharge.customers import actions, store
+from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.customers.store import EVERYONE, Filter
+from ecomcharge.errors import Unusable
+from ecomcharge.idempotency import Attempt, forget_some_old
+from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
+from ecomcharge.shops import store as shops
+from ecomcharge.storage import open_database, sqlite_path
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.migrate import migrate, migrations_for
+from ecomcharge.storage.postgres import gathered_find, gathered_insert, translated
+
+NOW = SystemClock().now()
+
+
+def customer(number: int) -> Customer:
+    return Customer(f"cst_{number:016x}", *([None] * 8), f"{number}@shop.test", "::1", None)
+
+
+async def with_shop(database: Database, shop_id: int = 1) -> Database:
+    async def unit(tx: Transaction) -> None:
+        await shops.insert_shop(tx, shop_id, "Test", NOW)
+
+    await database.write(unit)
+    return database
+
+
+async def add(database: Database, number: int) -> bool:
+    return await database.write(lambda tx: store.insert(tx, 1, customer(number)))
+
+
+def test_units_that_wait_together_share_commits_and_all_are_there(database_url: str) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        before = database.load.commits
+        assert all(await asyncio.gather(*(add(database, number) for number in range(500))))
+        assert database.load.commits - before < 50
+        found = [chunk async for chunk in actions.every_customer(database, 1, EVERYONE)]
+        assert list(itertools.chain(*found)) == [customer(number) for number in range(500)]
+
+    with_database(database_url, work)
+
+
+def test_the_failure_of_one_unit_stays_its_own(database_url: str) -> None:
+    async def fails_after_writing(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1_000))
+        raise LookupError("mine alone")
+
+    async def breaks_a_constraint(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1_001))
+        await store.insert(tx, 999, customer(1_002))  # no such shop
+
+    async def asks_nonsense(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1_003))
+        await tx.rows("SELECT nothing FROM nowhere", {})
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        good = [add(database, number) for number in range(20)]
+        bad = [database.write(unit) for unit in (fails_after_writing, breaks_a_constraint, asks_nonsense)]
+        mixed: list[Awaitable[Any]] = [*good[:10], *bad, *good[10:]]
+        outcomes = await asyncio.gather(*mixed, return_exceptions=True)
+        assert outcomes[:10] == outcomes[13:] == [True] * 10
+        assert isinstance(outcomes[10], LookupError)
+        assert all(isinstance(outcome, Exception) for outcome in outcomes[10:13])
+        assert await store.after(database, 1, EVERYONE, "", 100) == [customer(number) for number in range(20)]
+
+    with_database(database_url, work)
+
+
+def test_a_unit_that_refuses_before_it_writes_costs_its_neighbours_nothing(database_url: str) -> None:
+    async def refuses(tx: Transaction) -> None:
+        await tx.find(store.FIND, {"shop_id": 1, "id": "cst_0000000000000000"})
+        raise LookupError
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        units: list[Awaitable[Any]] = [*(add(database, number) for number in range(5)), database.write(refuses)]
+        before = database.load.commits
+        outcomes = await asyncio.gather(*units, return_exceptions=True)
+        assert outcomes[:5] == [True] * 5
+        assert isinstance(outcomes[5], LookupError)
+        assert database.load.commits - before <= 2
+
+    with_database(database_url, work)
+
+
+@pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), lambda: asyncio.get_running_loop().create_future()])
+def test_a_unit_that_awaits_anything_else_is_refused_and_undone(database_url: str, wait: Callable[[], Awaitable[None]]) -> None:
+    async def suspends(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1))
+        await wait()
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        with pytest.raises(RuntimeError, match="must await nothing but its transaction"):
+            await database.write(suspends)
+        assert await store.find(database, 1, customer(1).id) is None
+        assert await add(database, 1)
+
+    with_database(database_url, work)
+
+
+def test_of_equal_inserts_at_the_same_moment_one_is_made(database_url: str) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        outcomes = await asyncio.gather(*(add(database, number % 3) for number in range(60)))
+        assert sum(outcomes) == 3
+
+    with_database(database_url, work)
+
+
+def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        await asyncio.gather(*(add(database, number) for number in range(50)))
+        asked = [number % 75 for number in range(300)]
+        found = await asyncio.gather(*(store.find(database, 1, customer(number).id) for number in asked))
+        assert found == [customer(number) if number < 50 else None for number in asked]
+        if database.engine == "postgresql":
+            assert database.load.find_statements < database.load.finds / 10
+
+    with_database(database_url, work)
+
+
+def test_an_id_that_is_taken_is_minted_again(database_url: str) -> None:
+    class Stuck(IdMint):
+        numbers = iter([1, 1, 2])
+
+        def mint(self, now: int) -> str:
+            return customer(next(self.numbers)).id
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        mint = Stuck(CUSTOMER_PREFIX)
+        fields = CustomerFields(email="a@b.cc", ip="::1")
+        answers = [await actions.create_customer(database, mint, NOW, 1, fields, Attempt(f"k{i}", "f")) for i in range(2)]
+        assert [answer.location for answer in answers] == [f"/customers/{customer(number).id}" for number in (1, 2)]
+
+    with_database(database_url, work)
+
+
+def test_migrations_apply_once_however_many_try(database_url: str) -> None:
+    async def work() -> list[int]:
+        databases = [await open_database(database_url) for _ in range(4)]
+        try:
+            applied = await asyncio.gather(*(migrate(database) for database in databases))
+            return [len(each) for each in applied]
+        finally:
+            for database in databases:
+                await database.close()
+
+    assert sorted(asyncio.run(work())) == [0, 0, 0, len(migrations_for("sqlite"))]
+
+
+def test_old_idempotency_keys_are_forgotten_a_few_at_a_time(database_url: str) -> None:
+    day = 24 * 3_600_000
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        mint = IdMint(CUSTOMER_PREFIX)
+        fields = CustomerFields(email="a@b.cc", ip="::1")
+        for number, age in enumerate([2 * day, 2 * day, 2 * day, day - 1000, 0]):
+            await actions.create_customer(database, mint, NOW - age, 1, fields, Attempt(f"k{number}", "f"))
+        assert await forget_some_old(database, 1, NOW, 2) == 2
+        assert await forget_some_old(database, 1, NOW, 2) == 1
+        assert await forget_some_old(database, 1, NOW, 2) == 0
+        assert len(await database.rows("SELECT key FROM idempotency_keys", {})) == 2
+
+    with_database(database_url, work)
+
+
+# The store against a model
+
+
+TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+EMAILS = st.sampled_from(["a@b.cc", "A@b.cc", "c@d.ee"])
+CUSTOMERS = st.builds(CustomerFields, first_name=TEXTS, city=TEXTS, email=EMAILS, ip=st.just("::1"), external_id=TEXTS)
+CREATES = st.tuples(st.just("create"), st.integers(1, 2), CUSTOMERS, st.none() | st.sampled_from(["k1", "k2"]))
+LISTS = st.tuples(st.just("list"), st.integers(1, 2), st.none() | EMAILS, st.integers(1, 5))
+READS = st.tuples(st.just("read"), st.integers(1, 2), st.integers(0, 20))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(CREATES | LISTS | READS, max_size=25))
+def test_the_store_does_what_a_list_in_memory_would_do(database_url: str, steps: list[tuple[Any, ...]]) -> None:
+    async def work(database: Database) -> None:
+        for shop_id in (1, 2):
+            await with_shop(database, shop_id)
+        mint = IdMint(CUSTOMER_PREFIX)
+        model: dict[int, list[Customer]] = {1: [], 2: []}
+        keyed: dict[tuple[int, str], tuple[str, str]] = {}
+        for verb, shop_id, *rest in steps:
+            mine = model[shop_id]
+            if verb == "create":
+                fields, key = rest
+                fingerprint = str(fields)
+                attempt = Attempt(key, fingerprint) if key else None
+                earlier = keyed.get((shop_id, key)) if key else None
+                try:
+                    answer = await actions.create_customer(database, mint, NOW, shop_id, fields, attempt)
+                except Exception:
+                    assert earlier is not None
+                    assert earlier[0] != fingerprint
+                    continue
+                if earlier is not None:
+                    assert earlier == (fingerprint, answer.body)
+                    continue
+                mine.append(msgspec.json.decode(answer.body, type=Customer))
+                if key:
+                    keyed[shop_id, key] = (fingerprint, answer.body)
+            elif verb == "list":
+                email, limit = rest
+                matching = [each for each in mine if email is None or each.email == email]
+                found = await store.after(database, shop_id, Filter(email=email), "", limit)
+                assert found == matching[:limit]
+                assert await store.before(database, shop_id, Filter(email=email), "cst_g", limit) == matching[-limit:]
+                assert await store.page(database, shop_id, Filter(email=email), limit, limit) == matching[limit : 2 * limit]
+            else:
+                everyone = model[1] + model[2]
+                if everyone:
+                    asked = everyone[rest[0] % len(everyone)]
+                    assert await store.find(database, shop_id, asked.id) == (asked if asked in mine else None)
+
+    with_database(database_url, _emptied(work))
+
+
+def _emptied(work: Callable[[Database], Awaitable[None]]) -> Callable[[Database], Awaitable[None]]:
+    async def emptied(database: Database) -> None:
+        async def unit(tx: Transaction) -> None:
+            for table in ("idempotency_keys", "customers", "shop_keys", "shops"):
+                await tx.run(f"DELETE FROM {table}", {})
+
+        await database.write(unit)
+        await work(database)
+
+    return emptied
+
+
+# URLs and translation
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:file.db", "sqlite:///folder/"])
+def test_a_sqlite_url_without_a_file_is_refused(url: str) -> None:
+    with pytest.raises(Unusable, match="not a usable SQLite URL"):
+        sqlite_path(url)
+
+
+def test_three_slashes_are_relative_and_four_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sqlite_path("sqlite:///a/b.db") == f"{tmp_path}/a/b.db"
+    assert sqlite_path("sqlite:////a/b%20c.db") == "/a/b c.db"
+    assert sqlite_path("postgresql://localhost/x") is None
+
+
+def test_named_parameters_become_numbers() -> None:
+    assert translated("SELECT :a, :b_c, :a") == ("SELECT $1, $2, $1", ("a", "b_c"))
+
+
+def test_statements_are_gathered_around_arrays() -> None:
+    assert gathered_find("SELECT x FROM t WHERE k = :k", ("int8",)) == (
+        "SELECT asked.position, found.* FROM unnest($1::int8[]) WITH ORDINALITY AS asked(p1, position)"
+        " CROSS JOIN LATERAL (SELECT x FROM t WHERE k = asked.p1) AS found"
+    )
+    assert gathered_insert("INSERT INTO t (k, v) VALUES (:k, :v) ON CONFLICT DO NOTHING RETURNING k", ("int8", "text")) == (
+        "INSERT INTO t (k, v) SELECT given.p1, given.p2 FROM unnest($1::int8[], $2::text[]) AS given(p1, p2)"
+        " ON CONFLICT DO NOTHING RETURNING k"
+    )

@@ -36,7 +36,7 @@ from support.process import ServerProcess
 
 T = TypeVar("T")
 
-KILLS = 4
+KILLS = 3
 UNDER_LOAD_SECONDS = 0.7
 PATIENCE_SECONDS = 20.0  # for what must come back by itself
 _numbers = itertools.count(1)
@@ -134,7 +134,7 @@ def test_while_postgresql_is_stopped_requests_are_refused_and_afterwards_all_is_
         ServerProcess(postgres_url, server_folder, "--workers", "2", environment=ENVIRONMENT) as process,
         line_to(process, shop) as line,
     ):
-        for _ in range(3):
+        for _ in range(2):
             with load_on(process, shop) as load:
                 time.sleep(UNDER_LOAD_SECONDS)
                 own_postgres.stop(how)

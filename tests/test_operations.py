@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import json
@@ -52,7 +53,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield make
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+            process.kill()
 
 
 def auth(shop: Credentials) -> tuple[str, str]:
@@ -73,7 +75,7 @@ def command(*arguments: str, environment: dict[str, str] | None = None) -> subpr
         env=cleared | (ENVIRONMENT if environment is None else environment),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=20,
         check=False,
     )
 

@@ -235,7 +235,8 @@ def test_a_body_of_exactly_the_limit_is_taken(caller: Caller) -> None:
 
 def test_a_chunked_body_within_the_limit_is_taken(caller: Caller) -> None:
     answer = caller.ask(
-        head("POST", "/customers", caller.login, JSON, ("Transfer-Encoding", "chunked")) + chunked([GOOD[:3], GOOD[3:20], GOOD[20:]])
+        head("POST", "/customers", caller.login, JSON, ("Transfer-Encoding", "chunked"))
+        + chunked([GOOD[:3], GOOD[3:20], GOOD[20:]])
     )
 
     assert answer.status == 201
@@ -420,7 +421,15 @@ def test_json_content_types_and_none_are_taken(caller: Caller, content_type: str
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "application/xml", "json", "+json", ""],
+    [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "application/xml",
+        "json",
+        "+json",
+        "",
+    ],
 )
 def test_other_content_types_answer_415(caller: Caller, content_type: str) -> None:
     answer = caller.ask(request("POST", "/customers", caller.login, ("Content-Type", content_type), body=GOOD))
@@ -444,7 +453,9 @@ def test_a_content_type_is_no_matter_on_get(caller: Caller) -> None:
     + ["/caf\xc3\xa9", "/caf%C3%A9", "/%00", "/customers%00", "/%2e%2e/customers"],
 )
 def test_an_unknown_route_answers_404(caller: Caller, target: str) -> None:
-    answer = caller.ask(request("OPTIONS" if target == "*" else "GET", target, caller.login).replace(target.encode(), target.encode("latin-1")))
+    answer = caller.ask(
+        request("OPTIONS" if target == "*" else "GET", target, caller.login).replace(target.encode(), target.encode("latin-1"))
+    )
 
     assert_is_our_error(answer, 404)
     assert answer.json() == {"message": "Route not found"}
@@ -468,7 +479,9 @@ def test_an_unknown_route_needs_no_credentials_to_be_unknown(caller: Caller) -> 
         ("POST", "/healthz", "GET, HEAD"),
     ],
 )
-def test_another_method_answers_405_and_names_those_that_are_allowed(caller: Caller, method: str, target: str, allow: str) -> None:
+def test_another_method_answers_405_and_names_those_that_are_allowed(
+    caller: Caller, method: str, target: str, allow: str
+) -> None:
     answer = caller.ask(request(method, target, caller.login, JSON, body=GOOD))
 
     assert_is_our_error(answer, 405)
@@ -501,7 +514,9 @@ def test_head_of_a_long_list_sends_no_body_and_no_wrong_length(crowd: Caller) ->
     assert answer.header("content-length") is None  # RFC 9110, 8.6: the length of what GET would send, or none
 
 
-@pytest.mark.parametrize("spelling", ["/customers/", "/%63ustomers", "/customers?", "/customers?page="[:11], "http://localhost/customers"])
+@pytest.mark.parametrize(
+    "spelling", ["/customers/", "/%63ustomers", "/customers?", "/customers?page="[:11], "http://localhost/customers"]
+)
 def test_other_spellings_of_a_path_find_its_route(caller: Caller, spelling: str) -> None:
     assert caller.get(spelling).body == b"[]"
 
@@ -515,7 +530,21 @@ def test_a_percent_encoded_id_finds_its_customer(caller: Caller) -> None:
 
 @pytest.mark.parametrize(
     "customer_id",
-    ["1", "cst_", "cst_000000000000000G", "cst_00000000000000000", "%00", "%ff", "%zz", "%", "%0d%0aX:y", "%2e%2e", "x" * 6000, "{}", "'--"],
+    [
+        "1",
+        "cst_",
+        "cst_000000000000000G",
+        "cst_00000000000000000",
+        "%00",
+        "%ff",
+        "%zz",
+        "%",
+        "%0d%0aX:y",
+        "%2e%2e",
+        "x" * 6000,
+        "{}",
+        "'--",
+    ],
 )
 def test_what_is_no_customer_id_answers_as_an_unknown_one(caller: Caller, customer_id: str) -> None:
     answer = caller.get(f"/customers/{customer_id}")
@@ -525,7 +554,8 @@ def test_what_is_no_customer_id_answers_as_an_unknown_one(caller: Caller, custom
 
 
 @pytest.mark.parametrize(
-    "query", ["x" * 6000, "email=%00", "email=%ff", "email=%ed%a0%80", "email=%", "email=%zz", "&&&", "=", "email[]=a", "email=\xc3\xa9"]
+    "query",
+    ["x" * 6000, "email=%00", "email=%ff", "email=%ed%a0%80", "email=%", "email=%zz", "&&&", "=", "email[]=a", "email=\xc3\xa9"],
 )
 def test_a_strange_query_finds_nobody_or_everybody_but_breaks_nothing(caller: Caller, query: str) -> None:
     assert caller.get(f"/customers?{query}").body == b"[]"
@@ -657,7 +687,13 @@ def test_one_connection_serves_many_requests_errors_included(caller: Caller) -> 
 def test_requests_sent_at_once_are_answered_in_order(caller: Caller) -> None:
     create = request("POST", "/customers", caller.login, JSON, body=GOOD)
     with caller.connect() as wire:
-        wire.send(create + request("GET", "/nope") + request("POST", "/customers", JSON, body=GOOD) + create + request("GET", "/healthz"))
+        wire.send(
+            create
+            + request("GET", "/nope")
+            + request("POST", "/customers", JSON, body=GOOD)
+            + create
+            + request("GET", "/healthz")
+        )
         assert [wire.answer().status for _ in range(5)] == [201, 404, 401, 201, 200]
     assert caller.customers() == 2
 
@@ -694,11 +730,23 @@ _JSON = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=10), children, max_size=4),
     max_leaves=12,
 )
-_FIELDS = st.dictionaries(st.sampled_from(["email", "ip", "state", "country", "zip", "phone", "first_name", "x"]), _JSON, max_size=8)
+_FIELDS = st.dictionaries(
+    st.sampled_from(["email", "ip", "state", "country", "zip", "phone", "first_name", "x"]), _JSON, max_size=8
+)
 _BODIES = st.binary(max_size=200) | (_JSON | _FIELDS).map(lambda value: json.dumps(value).encode())
 _VALUES = st.binary(max_size=80).filter(lambda value: b"\r" not in value and b"\n" not in value)
 _NAMES = st.sampled_from(
-    ["Authorization", "Content-Type", "Idempotency-Key", "RequestID", "X-Request-Id", "X-Forwarded-For", "Accept", "Cookie", "Host"]
+    [
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+        "RequestID",
+        "X-Request-Id",
+        "X-Forwarded-For",
+        "Accept",
+        "Cookie",
+        "Host",
+    ]
 )
 
 
@@ -936,7 +984,9 @@ def _through_asgi(caller: Caller, requests: list[tuple[str, str, dict[str, str],
         finally:
             await app.stop()
 
-    async def _send(client: httpx.AsyncClient, method: str, target: str, headers: dict[str, str], body: bytes | None) -> httpx.Response:
+    async def _send(
+        client: httpx.AsyncClient, method: str, target: str, headers: dict[str, str], body: bytes | None
+    ) -> httpx.Response:
         auth = None if "authorization" in headers else httpx.USE_CLIENT_DEFAULT
         return await client.request(method, target, headers=headers, content=body, auth=auth)
 
@@ -955,7 +1005,10 @@ def test_both_doors_give_the_same_answers(new_caller: Callable[[], Caller]) -> N
 
     def asked(caller: Caller) -> list[tuple[str, str, dict[str, str], bytes | None]]:
         customer_id = caller.get("/customers").json()[0]["id"]
-        return [(method, target.replace("{id}", customer_id[1:] if "%63" in target else customer_id), *rest) for method, target, *rest in OTHER_DOOR_REQUESTS]  # type: ignore[misc]
+        return [
+            (method, target.replace("{id}", customer_id[1:] if "%63" in target else customer_id), *rest)
+            for method, target, *rest in OTHER_DOOR_REQUESTS
+        ]  # type: ignore[misc]
 
     through_rsgi = []
     with httpx.Client(base_url=left.process.url, auth=_auth(left)) as client:

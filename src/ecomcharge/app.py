@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
-import os
 import signal
 import sys
 import tempfile
@@ -43,7 +42,6 @@ log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
 OLD_KEYS_PER_COMMIT = 500
-LOAD_SECONDS = 1.0
 SANDBOX_SHOP_ID: Final = 1
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -51,13 +49,13 @@ _PR_SET_PDEATHSIG: Final = 1
 class App:
     """One worker: a database, the server in front of it, and the housekeeping beside it."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None, metrics_directory: str | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.database: Database
         self.server: Server
         self.access_log = observability.AccessLog(settings.log_format)
-        self.metrics = observability.Metrics(observability.metrics_directory())
+        self.metrics = observability.Metrics(metrics_directory)
         self._beside: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -77,7 +75,7 @@ class App:
         self.server = Server(routes, authenticator, rate, self.access_log, self.metrics)
         self._beside = [
             asyncio.create_task(self._every(HOUSEKEEPING_SECONDS, self._forget_old_keys)),
-            asyncio.create_task(self._every(LOAD_SECONDS, self._count_load)),
+            asyncio.create_task(self._every(observability.SNAPSHOT_SECONDS, self._write_metrics)),
         ]
 
     async def stop(self) -> None:
@@ -85,7 +83,7 @@ class App:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await self._count_load()
+        await self._write_metrics()
         self.access_log.flush()
         await self.database.close()
 
@@ -115,8 +113,8 @@ class App:
             while await idempotency.forget_some_old(self.database, shop.shop_id, now, OLD_KEYS_PER_COMMIT) == OLD_KEYS_PER_COMMIT:
                 await asyncio.sleep(0.1)  # a breath between commits
 
-    async def _count_load(self) -> None:
-        self.metrics.take_over(self.database.load)
+    async def _write_metrics(self) -> None:
+        self.metrics.write(self.database.load)
 
 
 def master_key_of(settings: Settings) -> MasterKey:
@@ -134,11 +132,11 @@ class _Worker(RsgiDoor):
         loop.run_until_complete(self._app.stop())
 
 
-def load_worker(settings: Settings) -> _Worker:
+def load_worker(settings: Settings, metrics_directory: str) -> _Worker:
     """Called by granian in each worker process, with the worker's event loop set and not yet running."""
     die_with_parent()
     observability.configure_logging(settings.log_format)
-    app = App(settings)
+    app = App(settings, metrics_directory=metrics_directory)
     asyncio.get_event_loop().run_until_complete(app.start())
     return _Worker(app)
 
@@ -154,7 +152,6 @@ def serve(settings: Settings) -> None:
     check_tls(settings)
     multiprocessing.set_start_method("spawn", force=True)
     with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         Granian(
             "ecomcharge",
             address=settings.host,
@@ -176,7 +173,7 @@ def serve(settings: Settings) -> None:
             ssl_protocol_min=SSLProtocols.tls12,
             log_dictconfig=observability.granian_logging(settings.log_format),
             log_level=LogLevels.warning,
-        ).serve(target_loader=functools.partial(load_worker, settings), wrap_loader=False)
+        ).serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
 
 
 def check_tls(settings: Settings) -> None:

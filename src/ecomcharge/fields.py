@@ -10,8 +10,8 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import email_validator
 import pycountry
@@ -106,7 +106,6 @@ class Field:
     blank: tuple[str, ...] = ()
     accept: Callable[[str], str | None] | None = None
     refusal: str = INVALID
-    schema: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def required(self) -> bool:

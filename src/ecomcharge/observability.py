@@ -12,18 +12,25 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 import prometheus_client
 import structlog
-from prometheus_client import CollectorRegistry, multiprocess
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ecomcharge.storage.database import Load
 
 FLUSH_SECONDS: Final = 0.1
 FLUSH_LINES: Final = 500
+SNAPSHOT_SECONDS: Final = 0.5
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 LogFormat = Literal["auto", "json", "console"]
@@ -84,36 +91,21 @@ def granian_logging(log_format: LogFormat) -> dict[str, Any]:
     }
 
 
-class AccessLine(msgspec.Struct, omit_defaults=True):
-    """One request. ``ms`` is from the arrival of its headers to the hand-over of its answer."""
-
-    time: str
-    level: str
-    event: str
-    request_id: str
-    method: str
-    route: str
-    status: int
-    ms: float
-    shop: int = 0
-    code: str | None = None
-
-
 class AccessLog:
     """Writes access lines to standard error, many at a time: at most ``FLUSH_SECONDS`` after the request."""
 
     def __init__(self, log_format: LogFormat) -> None:
-        self._json = wants_json(log_format)
-        self._encode = msgspec.json.Encoder().encode
-        self._lines: list[bytes] = []
+        self._line = _json_line if wants_json(log_format) else _readable_line
+        self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = (0, "")
 
     def write(self, request_id: str, method: str, route: str, status: int, seconds: float, shop: int, code: str | None) -> None:
-        milliseconds = round(seconds * 1000, 3)
-        level = "error" if status >= 500 else "info"
-        line = AccessLine(self._now(), level, "request", request_id, method, route, status, milliseconds, shop, code)
-        self._lines.append(self._encode(line) if self._json else _readable(line))
+        """One request. ``seconds`` is from the arrival of its headers to the hand-over of its answer.
+
+        Every text in it is one of ours or made of characters that JSON need not escape.
+        """
+        self._lines.append(self._line(self._now(), request_id, method, route, status, seconds * 1000, shop, code))
         if len(self._lines) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
@@ -124,10 +116,9 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         if self._lines:
-            text = b"\n".join(self._lines) + b"\n"
+            sys.stderr.write("".join(self._lines))
+            sys.stderr.flush()
             self._lines.clear()
-            sys.stderr.buffer.write(text)
-            sys.stderr.buffer.flush()
 
     def _now(self) -> str:
         now = time.time()
@@ -137,65 +128,108 @@ class AccessLog:
         return f"{self._second[1]}.{int((now - second) * 1000):03d}Z"
 
 
-def _readable(line: AccessLine) -> bytes:
-    shop = f" shop={line.shop}" if line.shop else ""
-    code = f" {line.code}" if line.code else ""
-    return f"{line.time[11:23]} {line.status} {line.method} {line.route} {line.ms:.1f} ms{shop}{code} {line.request_id}".encode()
+def _json_line(
+    now: str, request_id: str, method: str, route: str, status: int, milliseconds: float, shop: int, code: str | None
+) -> str:
+    return (
+        f'{{"time":"{now}","level":"{_level(status)}","event":"request","request_id":"{request_id}","method":"{method}",'
+        f'"route":"{route}","status":{status},"ms":{milliseconds:.3f}'
+        + (f',"shop":{shop}' if shop else "")
+        + (f',"code":"{code}"' if code else "")
+        + "}\n"
+    )
+
+
+def _readable_line(
+    now: str, request_id: str, method: str, route: str, status: int, milliseconds: float, shop: int, code: str | None
+) -> str:
+    about = (f" shop={shop}" if shop else "") + (f" {code}" if code else "")
+    return f"{now[11:23]} {status} {method} {route} {milliseconds:.1f} ms{about} {request_id}\n"
+
+
+def _level(status: int) -> str:
+    return "error" if status >= 500 else "info"
 
 
 class Metrics:
-    """Counters for Prometheus. With several workers each writes its own files and a scrape adds them up.
+    """Counts for Prometheus, of all workers of a server.
 
-    ``directory`` holds those files; without it the numbers are this process's alone.
+    Each worker counts in plain numbers and writes them to a file of its own in ``directory``; a scrape adds up
+    what the files say. (The library's own multi-process mode keeps every number in a mapped file and costs a
+    request six times as much.) What other workers did shows at most ``SNAPSHOT_SECONDS`` late. Files outlive their
+    workers, so no count goes down. Without a directory the numbers are this process's alone.
     """
 
     def __init__(self, directory: str | None) -> None:
-        self._directory = directory
-        self._registry = prometheus_client.REGISTRY if directory else CollectorRegistry()
-        self._requests = prometheus_client.Histogram(
-            "ecomcharge_request_duration_seconds",
-            "Requests by route, method and status, and how long they took",
-            ["route", "method", "status"],
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
-        self._work = prometheus_client.Counter(
-            "ecomcharge_database_work",
-            "Units of work, the commits that they shared, point reads, and the statements that those shared",
-            ["kind"],
-            registry=self._registry,
-        )
-        self._children: dict[tuple[str, str, int], prometheus_client.Histogram] = {}
-        self._told = Load()
+        self._file = Path(directory, f"{os.getpid()}-{time.time_ns()}.json") if directory else None
+        self._counts = Counts({}, {})
+        self._requests: dict[tuple[str, str, int], list[float]] = {}
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
-        labels = (route, method, status)
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._requests.labels(route, method, str(status))
-        child.observe(seconds)
+        """One request."""
+        histogram = self._requests.get((route, method, status))
+        if histogram is None:
+            histogram = self._requests[route, method, status] = [0.0] * (len(BUCKETS) + 2)
+            self._counts.requests[f"{route} {method} {status}"] = histogram
+        histogram[bisect_left(BUCKETS, seconds)] += 1
+        histogram[-1] += seconds
 
-    def take_over(self, load: Load) -> None:
-        """Add what the database did since the last call."""
-        for kind in ("commits", "units", "finds", "find_statements"):
-            done = getattr(load, kind)
-            self._work.labels(kind).inc(done - getattr(self._told, kind))
-            setattr(self._told, kind, done)
+    def write(self, load: Load) -> None:
+        """Let the other workers know the numbers so far."""
+        self._counts.work.update(asdict(load))
+        if self._file is not None:
+            draft = self._file.with_suffix(".new")
+            draft.write_bytes(msgspec.json.encode(self._counts))
+            draft.replace(self._file)
 
-    def exposition(self) -> bytes:
+    def exposition(self, load: Load) -> bytes:
         """The numbers of all workers in Prometheus' text format."""
-        if self._directory is None:
-            return prometheus_client.generate_latest(self._registry)
+        self.write(load)
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, path=self._directory)  # type: ignore[no-untyped-call]
+        registry.register(_Scrape(self._every_worker()))
         return prometheus_client.generate_latest(registry)
 
+    def _every_worker(self) -> list[Counts]:
+        if self._file is None:
+            return [self._counts]
+        return [msgspec.json.decode(file.read_bytes(), type=Counts) for file in self._file.parent.glob("*.json")]
 
-def metrics_directory() -> str | None:
-    """Where the workers of this server keep their counters, as the server told them."""
-    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+class Counts(msgspec.Struct):
+    """What one worker counted.
+
+    ``requests`` maps ``route method status`` to the number of requests in each bucket, the last one without an
+    upper bound, and the sum of their seconds; ``work`` is the database's ``Load``.
+    """
+
+    requests: dict[str, list[float]]
+    work: dict[str, int]
+
+
+class _Scrape(Collector):
+    def __init__(self, workers: Sequence[Counts]) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        requests = HistogramMetricFamily(
+            "ecomcharge_request_duration_seconds",
+            "Requests by route, method and status, and how long they took",
+            labels=["route", "method", "status"],
+        )
+        for labels in sorted({labels for worker in self._workers for labels in worker.requests}):
+            histograms = [worker.requests[labels] for worker in self._workers if labels in worker.requests]
+            *counts, seconds = (sum(column) for column in zip(*histograms, strict=True))
+            bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+            requests.add_metric(labels.split(" "), list(zip(bounds, accumulate(counts), strict=True)), seconds)
+        yield requests
+        work = CounterMetricFamily(
+            "ecomcharge_database_work",
+            "Units of work, the commits that they shared, point reads, and the statements that those shared",
+            labels=["kind"],
+        )
+        for kind in sorted({kind for worker in self._workers for kind in worker.work}):
+            work.add_metric([kind], sum(worker.work.get(kind, 0) for worker in self._workers))
+        yield work
 
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
-
-__all__: Sequence[str] = ("CONTENT_TYPE", "AccessLog", "Metrics", "configure_logging", "metrics_directory", "wants_json")

@@ -39,5 +39,6 @@ class OperationRoutes:
         return json_response(200, b'{"status":"ready"}')
 
     async def metrics(self, request: Request) -> Response:
-        self._metrics.take_over(self._database.load)
-        return Response(200, self._metrics.exposition(), [("content-type", observability.CONTENT_TYPE), NO_STORE])
+        return Response(
+            200, self._metrics.exposition(self._database.load), [("content-type", observability.CONTENT_TYPE), NO_STORE]
+        )

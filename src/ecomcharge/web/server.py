@@ -57,22 +57,20 @@ class Router:
         argument = ""
         methods = self._methods.get(path)
         if methods is None:
-            head, argument, tail = _taken_apart(path)
-            methods = self._methods.get(f"{head}/{{}}{tail}" if argument else head + tail)
-            if methods is None:
-                raise RouteNotFound
-        route = methods.get("GET" if method == "HEAD" else method)
+            methods, argument = self._with_argument(path.removesuffix("/"))
+        route = methods.get(method) or methods.get("GET" if method == "HEAD" else "")
         if route is None:
             raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
         return route, argument
 
-
-def _taken_apart(path: str) -> tuple[str, str, str]:
-    """``/customers/cst_1/`` into ``/customers``, ``cst_1`` and the rest, without one trailing slash."""
-    parts = path.removesuffix("/").split("/", 3)
-    if len(parts) < 3:
-        return "/".join(parts), "", ""
-    return "/" + parts[1], parts[2], "/" + parts[3] if len(parts) == 4 else ""
+    def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
+        _, _, beyond = path.partition("/")
+        first, _, rest = beyond.partition("/")
+        argument, slash, tail = rest.partition("/")
+        methods = self._methods.get(f"/{first}/{{}}{slash}{tail}" if argument else path)
+        if methods is None:
+            raise RouteNotFound
+        return methods, argument
 
 
 class Server:

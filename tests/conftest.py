@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from support.postgres import PostgresServer
-from support.process import ServerProcess
 
 from ecomcharge.clock import SystemClock
 from ecomcharge.keys import MasterKey, load_master_key, make_master_key
@@ -21,6 +19,8 @@ from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
+from support.postgres import PostgresServer
+from support.process import ServerProcess
 
 T = TypeVar("T")
 

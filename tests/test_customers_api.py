@@ -349,7 +349,7 @@ def test_two_shops_may_use_the_same_key(new_shop: Callable[[], Shop]) -> None:
 
 @pytest.mark.parametrize("key", ["", '""', "a" * 256, "é", "a\tb"])
 def test_a_key_that_cannot_be_one_is_refused(http: httpx.Client, key: str) -> None:
-    response = http.post("/customers", json=VALID, headers={"Idempotency-Key": key.encode("utf-8")})  # type: ignore[dict-item]
+    response = http.post("/customers", json=VALID, headers={b"Idempotency-Key": key.encode("utf-8")})
     assert response.status_code == 400
     assert response.json() == {"message": "Idempotency key must be 1 to 255 printable ASCII characters"}
 

@@ -37,7 +37,7 @@ from support.process import ServerProcess
 T = TypeVar("T")
 
 KILLS = 3
-UNDER_LOAD_SECONDS = 0.7
+UNDER_LOAD_SECONDS = 0.5
 PATIENCE_SECONDS = 20.0  # for what must come back by itself
 _numbers = itertools.count(1)
 

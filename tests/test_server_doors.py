@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import pytest
@@ -26,10 +27,12 @@ from ecomcharge.storage.database import Database, Transaction
 from support.process import ServerProcess
 from support.wire import Answer, ConnectionEnded, Wire, basic, chunked, head, request
 
+T = TypeVar("T")
+
 BODY_LIMIT = 4096
 STALL_SECONDS = 2
 MANY = 3000
-LIST_BYTES = MANY * 10 * 255 * 4  # ten long fields of four-byte characters
+LIST_BYTES = MANY * 11 * 255 * 4  # eleven long fields of four-byte characters
 
 JSON = ("Content-Type", "application/json")
 JOHN = {"email": "john@example.com", "ip": "127.0.0.1"}
@@ -101,12 +104,12 @@ def fuzzed(new_caller: Callable[[], Caller]) -> Caller:
 def crowd(new_caller: Callable[[], Caller]) -> Caller:
     """A shop with so many customers, and such long ones, that no socket buffer holds their list."""
     caller = new_caller()
-    long = "\N{SLIGHTLY SMILING FACE}" * 255
+    fields = ["\N{SLIGHTLY SMILING FACE}" * 255] * 11
 
     async def work(database: Database) -> None:
         async def unit(tx: Transaction) -> None:
             for number in range(MANY):
-                customer = Customer(f"cst_{number:016x}", *[long] * 10, external_id=None)
+                customer = Customer(f"cst_{number:016x}", *fields)
                 await store.insert(tx, caller.credentials.shop_id, customer)
 
         await database.write(unit)
@@ -393,10 +396,8 @@ def test_an_unknown_transfer_coding_answers_400_and_creates_nothing(caller: Call
 def test_what_is_not_http_is_refused_and_the_server_lives_on(caller: Caller, garbage: bytes) -> None:
     with caller.connect() as wire:
         wire.send(garbage)
-        try:
+        with contextlib.suppress(ConnectionEnded):
             assert 400 <= wire.answer().status < 500
-        except ConnectionEnded:
-            pass
         assert wire.ended_within(5)
     assert caller.get("/healthz").status == 200
 
@@ -449,13 +450,13 @@ def test_a_content_type_is_no_matter_on_get(caller: Caller) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["/", "/nope", "/Customers", "//customers", "/customers/a/b", "/customers/../healthz", "/customers;x", "/customer", "*"]
-    + ["/caf\xc3\xa9", "/caf%C3%A9", "/%00", "/customers%00", "/%2e%2e/customers"],
+    [
+        *("/", "/nope", "/customer", "/Customers", "//customers", "/customers/a/b", "/customers/../healthz", "/customers;x"),
+        *("/caf\xc3\xa9", "/caf%C3%A9", "/%00", "/customers%00", "/%2e%2e/customers"),
+    ],
 )
 def test_an_unknown_route_answers_404(caller: Caller, target: str) -> None:
-    answer = caller.ask(
-        request("OPTIONS" if target == "*" else "GET", target, caller.login).replace(target.encode(), target.encode("latin-1"))
-    )
+    answer = caller.get(target)
 
     assert_is_our_error(answer, 404)
     assert answer.json() == {"message": "Route not found"}
@@ -514,9 +515,7 @@ def test_head_of_a_long_list_sends_no_body_and_no_wrong_length(crowd: Caller) ->
     assert answer.header("content-length") is None  # RFC 9110, 8.6: the length of what GET would send, or none
 
 
-@pytest.mark.parametrize(
-    "spelling", ["/customers/", "/%63ustomers", "/customers?", "/customers?page="[:11], "http://localhost/customers"]
-)
+@pytest.mark.parametrize("spelling", ["/customers/", "/%63ustomers", "/customers?", "http://localhost/customers"])
 def test_other_spellings_of_a_path_find_its_route(caller: Caller, spelling: str) -> None:
     assert caller.get(spelling).body == b"[]"
 
@@ -921,32 +920,46 @@ def test_clients_that_go_away_in_the_middle_leak_nothing(rested: Caller) -> None
 # The other door
 
 
-OTHER_DOOR_REQUESTS: list[tuple[str, str, dict[str, str], bytes | None]] = [
-    ("GET", "/customers", {}, None),
-    ("HEAD", "/customers", {}, None),
-    ("GET", "/customers?limit=2", {}, None),
-    ("GET", "/customers/{id}", {}, None),
-    ("HEAD", "/customers/{id}", {}, None),
-    ("GET", "/customers/%63{id}", {}, None),
-    ("GET", "/customers/unknown", {}, None),
-    ("GET", "/customers?limit=no", {}, None),
-    ("GET", "/customers", {"authorization": "Basic no"}, None),
-    ("GET", "/nope", {}, None),
-    ("DELETE", "/customers/{id}", {}, None),
-    ("GET", "/healthz", {}, None),
-    ("GET", "/readyz", {}, None),
-    ("POST", "/customers", {}, GOOD),
-    ("POST", "/customers", {"content-type": "application/vnd.ecomcharge+json"}, GOOD),
-    ("POST", "/customers", {"content-type": "text/plain"}, GOOD),
-    ("POST", "/customers", {}, b"{}"),
-    ("POST", "/customers", {}, b"[]"),
-    ("POST", "/customers", {}, b"{"),
-    ("POST", "/customers", {}, b""),
-    ("POST", "/customers", {}, b" " * (BODY_LIMIT + 1)),
-    ("POST", "/customers", {"idempotency-key": "twice"}, GOOD),
-    ("POST", "/customers", {"idempotency-key": "twice"}, GOOD),
-    ("POST", "/customers", {"idempotency-key": "twice"}, b'{"email":"b@b.co","ip":"127.0.0.1"}'),
-    ("POST", "/customers", {"requestid": ""}, GOOD),
+NO_HEADERS: Mapping[str, str] = {}
+
+
+class Asked(NamedTuple):
+    method: str
+    target: str
+    headers: Mapping[str, str] = NO_HEADERS
+    body: bytes | AsyncIterator[bytes] | None = None
+
+    @property
+    def auth(self) -> Any:
+        return None if "authorization" in self.headers else httpx.USE_CLIENT_DEFAULT
+
+
+AT_BOTH_DOORS = [
+    Asked("GET", "/customers"),
+    Asked("HEAD", "/customers"),
+    Asked("GET", "/customers?limit=2"),
+    Asked("GET", "/customers/{id}"),
+    Asked("HEAD", "/customers/{id}"),
+    Asked("GET", "/%63ustomers/{id}"),
+    Asked("GET", "/customers/unknown"),
+    Asked("GET", "/customers?limit=no"),
+    Asked("GET", "/customers", {"authorization": "Basic no"}),
+    Asked("GET", "/nope"),
+    Asked("DELETE", "/customers/{id}"),
+    Asked("GET", "/healthz"),
+    Asked("GET", "/readyz"),
+    Asked("POST", "/customers", {}, GOOD),
+    Asked("POST", "/customers", {"content-type": "application/vnd.ecomcharge+json"}, GOOD),
+    Asked("POST", "/customers", {"content-type": "text/plain"}, GOOD),
+    Asked("POST", "/customers", {}, b"{}"),
+    Asked("POST", "/customers", {}, b"[]"),
+    Asked("POST", "/customers", {}, b"{"),
+    Asked("POST", "/customers", {}, b""),
+    Asked("POST", "/customers", {}, b" " * (BODY_LIMIT + 1)),
+    Asked("POST", "/customers", {"idempotency-key": "twice"}, GOOD),
+    Asked("POST", "/customers", {"idempotency-key": "twice"}, GOOD),
+    Asked("POST", "/customers", {"idempotency-key": "twice"}, b'{"email":"b@b.co","ip":"127.0.0.1"}'),
+    Asked("POST", "/customers", {"requestid": ""}, GOOD),
 ]
 
 
@@ -962,35 +975,43 @@ def _told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
     return response.status_code, ours, body
 
 
-def _through_asgi(caller: Caller, requests: list[tuple[str, str, dict[str, str], bytes | None]]) -> list[httpx.Response]:
-    async def run() -> list[httpx.Response]:
-        app = App(
-            Settings(
-                database=caller.process.database,
-                master_key=MASTER_KEY,
-                max_body_bytes=BODY_LIMIT,
-                body_timeout_seconds=1,
-                failed_logins_per_minute=0,
-                log_format="json",
-            )
+async def _with_asgi(caller: Caller, work: Callable[[Any], Awaitable[T]]) -> T:
+    """Do something with the other door to the caller's database, in this process."""
+    app = App(
+        Settings(
+            database=caller.process.database,
+            master_key=MASTER_KEY,
+            max_body_bytes=BODY_LIMIT,
+            body_timeout_seconds=1,
+            failed_logins_per_minute=0,
+            log_format="json",
         )
-        await app.start()
-        try:
-            client = httpx.AsyncClient(
-                transport=httpx.ASGITransport(app.asgi()), base_url=caller.process.url, auth=_auth(caller), trust_env=False
-            )
-            async with client:
-                return [await _send(client, *asked) for asked in requests]
-        finally:
-            await app.stop()
+    )
+    await app.start()
+    try:
+        return await work(app.asgi())
+    finally:
+        await app.stop()
 
-    async def _send(
-        client: httpx.AsyncClient, method: str, target: str, headers: dict[str, str], body: bytes | None
-    ) -> httpx.Response:
-        auth = None if "authorization" in headers else httpx.USE_CLIENT_DEFAULT
-        return await client.request(method, target, headers=headers, content=body, auth=auth)
 
-    return asyncio.run(run())
+def _through_asgi(caller: Caller, requests: Sequence[Asked]) -> list[httpx.Response]:
+    async def work(door: Any) -> list[httpx.Response]:
+        transport = httpx.ASGITransport(door)
+        async with httpx.AsyncClient(transport=transport, base_url=caller.process.url, auth=_auth(caller)) as client:
+            return [
+                await client.request(asked.method, asked.target, headers=asked.headers, content=asked.body, auth=asked.auth)
+                for asked in requests
+            ]
+
+    return asyncio.run(_with_asgi(caller, work))
+
+
+def _through_rsgi(caller: Caller, requests: Sequence[Asked]) -> list[httpx.Response]:
+    with httpx.Client(base_url=caller.process.url, auth=_auth(caller)) as client:
+        return [
+            client.request(asked.method, asked.target, headers=asked.headers, content=asked.body, auth=asked.auth)
+            for asked in requests
+        ]
 
 
 def _auth(caller: Caller) -> tuple[str, str]:
@@ -998,26 +1019,17 @@ def _auth(caller: Caller) -> tuple[str, str]:
 
 
 def test_both_doors_give_the_same_answers(new_caller: Callable[[], Caller]) -> None:
-    left, right = new_caller(), new_caller()
-    for caller in (left, right):
+    answers = []
+    for through in (_through_rsgi, _through_asgi):
+        caller = new_caller()
         for number in range(3):
             assert caller.create(GOOD, ("RequestID", str(number))).status == 201
-
-    def asked(caller: Caller) -> list[tuple[str, str, dict[str, str], bytes | None]]:
         customer_id = caller.get("/customers").json()[0]["id"]
-        return [
-            (method, target.replace("{id}", customer_id[1:] if "%63" in target else customer_id), *rest)
-            for method, target, *rest in OTHER_DOOR_REQUESTS
-        ]  # type: ignore[misc]
+        requests = [asked._replace(target=asked.target.replace("{id}", customer_id)) for asked in AT_BOTH_DOORS]
+        answers.append([_without_ids(_told(response), caller) for response in through(caller, requests)])
 
-    through_rsgi = []
-    with httpx.Client(base_url=left.process.url, auth=_auth(left)) as client:
-        for method, target, headers, body in asked(left):
-            auth = None if "authorization" in headers else httpx.USE_CLIENT_DEFAULT
-            through_rsgi.append(client.request(method, target, headers=headers, content=body, auth=auth))
-    through_asgi = _through_asgi(right, asked(right))
-    for one, other, what in zip(through_rsgi, through_asgi, OTHER_DOOR_REQUESTS, strict=True):
-        assert _without_ids(_told(one), left) == _without_ids(_told(other), right), what
+    for one, other, asked in zip(*answers, AT_BOTH_DOORS, strict=True):
+        assert one == other, asked
 
 
 def _without_ids(told: tuple[int, dict[str, str], Any], caller: Caller) -> str:
@@ -1028,7 +1040,7 @@ def _without_ids(told: tuple[int, dict[str, str], Any], caller: Caller) -> str:
 
 
 def test_both_doors_send_the_same_long_list(crowd: Caller) -> None:
-    (response,) = _through_asgi(crowd, [("GET", "/customers", {}, None)])
+    (response,) = _through_asgi(crowd, [Asked("GET", "/customers")])
 
     assert response.content == crowd.get("/customers").body
 
@@ -1038,36 +1050,18 @@ def test_a_body_that_comes_in_pieces_is_read_at_the_other_door_too(caller: Calle
         for byte in GOOD:
             yield bytes([byte])
 
-    (response,) = _through_asgi(caller, [("POST", "/customers", {}, pieces())])  # type: ignore[list-item]
+    (response,) = _through_asgi(caller, [Asked("POST", "/customers", {}, pieces())])
 
     assert response.status_code == 201
 
 
-@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("order", [1, -1])
 def test_both_doors_take_the_same_one_of_repeated_headers(caller: Caller, order: int) -> None:
-    logins = [caller.login[1].encode(), b"Basic no"]
-    if order:
-        logins.reverse()
-    headers = [(b"authorization", login) for login in logins]
+    logins = [caller.login[1], "Basic no"][::order]
     at_rsgi = caller.ask(request("GET", "/customers", *[("Authorization", login) for login in logins]))
 
-    async def run() -> int:
-        app = App(Settings(database=caller.process.database, master_key=MASTER_KEY, log_format="json"))
-        await app.start()
-        sent: list[dict[str, Any]] = []
-        try:
-            scope = {"type": "http", "method": "GET", "path": "/customers", "query_string": b"", "headers": headers}
+    async def work(door: Any) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url=caller.process.url) as client:
+            return await client.get("/customers", headers=[("authorization", login) for login in logins])
 
-            async def receive() -> dict[str, Any]:
-                return {"type": "http.request", "body": b"", "more_body": False}
-
-            async def send(message: dict[str, Any]) -> None:
-                sent.append(message)
-
-            await app.asgi()(scope, receive, send)
-        finally:
-            await app.stop()
-        status: int = sent[0]["status"]
-        return status
-
-    assert asyncio.run(run()) == at_rsgi.status
+    assert asyncio.run(_with_asgi(caller, work)).status_code == at_rsgi.status

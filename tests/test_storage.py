@@ -30,7 +30,8 @@ NOW = SystemClock().now()
 
 
 def customer(number: int) -> Customer:
-    return Customer(f"cst_{number:016x}", *([None] * 8), f"{number}@shop.test", "::1", None)
+    nothing = dict.fromkeys(Customer.__struct_fields__)
+    return Customer(**{**nothing, "id": f"cst_{number:016x}", "email": f"{number}@shop.test", "ip": "::1"})  # type: ignore[arg-type]
 
 
 async def with_shop(database: Database, shop_id: int = 1) -> Database:

@@ -10,6 +10,7 @@ failure of one stays its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import types
 from collections.abc import Generator, Sequence
@@ -39,6 +40,7 @@ _UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a connection says between its server's last word and its end
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
@@ -147,15 +149,19 @@ class _Rider:
     result: Any = None
     refusal: BaseException | None = None
     wrote: bool = field(default=False)
+    witness: Ask | None = None  # an insert that was done
 
     def board(self) -> None:
         self.coroutine, self.result, self.refusal, self.wrote = self.unit(_SEAT), None, None, False
+        self.witness = None
         self.resume(None)
 
     def resume(self, answer: object) -> None:
         """Run the unit to its next question, its result or its refusal."""
         if self.asks is not None and self.asks.verb in ("insert", "run") and answer:
             self.wrote = True
+            if self.asks.verb == "insert":
+                self.witness = self.asks
         self.asks = None
         try:
             asked = self.coroutine.send(answer)
@@ -176,6 +182,14 @@ class _Rider:
             self.coroutine.close()
 
 
+class _InDoubt(Exception):
+    """The connection broke during COMMIT of this transaction."""
+
+    def __init__(self, transaction_id: str | None) -> None:
+        super().__init__(transaction_id)
+        self.transaction_id = transaction_id
+
+
 class _Apart(Exception):
     """This company cannot commit together; each must travel alone."""
 
@@ -190,6 +204,7 @@ class PostgresDatabase:
         self.load = Load()
         self._finds: Gatherer[tuple[str, Params, asyncio.Future[Row | None]]]
         self._finds = Gatherer(self._carry_finds, READ_LANES, MOST_PER_LOAD)
+        self._in_doubt: set[asyncio.Task[None]] = set()
         self._writes: Gatherer[_Rider] = Gatherer(self._carry_units, WRITE_LANES, MOST_PER_LOAD)
 
     @classmethod
@@ -291,17 +306,39 @@ class PostgresDatabase:
 
     async def _commit_together(self, riders: list[_Rider]) -> None:
         """One transaction for all. Raises ``_Apart`` when they must go alone; the outcomes are set after COMMIT."""
-        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            await connection.execute("BEGIN")
-            try:
-                await self._advance_in_step(connection, riders)
-                transaction_id = await self._transaction_id(connection)
-            except BaseException:
-                for rider in riders:
-                    rider.leave()
-                await self._roll_back(connection)
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                await connection.execute("BEGIN")
+                try:
+                    await self._advance_in_step(connection, riders)
+                    transaction_id = await self._transaction_id(connection)
+                except BaseException:
+                    for rider in riders:
+                        rider.leave()
+                    await self._roll_back(connection)
+                    raise
+                await self._commit(connection, transaction_id)
+        except _InDoubt as doubt:
+            learning = asyncio.get_running_loop().create_task(self._learn(riders, doubt))
+            self._in_doubt.add(learning)
+            learning.add_done_callback(self._in_doubt.discard)
+            return
+        self._tell(riders)
+
+    async def _learn(self, riders: list[_Rider], doubt: _InDoubt) -> None:
+        """Tell the riders what became of their COMMIT, while the lane that they came by carries others."""
+        try:
+            await self._settle(riders, doubt)
+        except BaseException as error:
+            for rider in riders:
+                if not rider.outcome.done():
+                    rider.outcome.set_exception(_said(error))
+            if not isinstance(error, Exception):
                 raise
-            await self._commit(connection, transaction_id)
+        else:
+            self._tell(riders)
+
+    def _tell(self, riders: list[_Rider]) -> None:
         self.load.commits += 1
         self.load.units += len(riders)
         for rider in riders:
@@ -388,31 +425,36 @@ class PostgresDatabase:
         try:
             await connection.execute("COMMIT")
         except _UNAVAILABLE as error:
-            connection.terminate()
-            if transaction_id is not None:
-                await self._settle(transaction_id, error)
+            _throw_away(connection)
+            if transaction_id is not None or not self._tells_outcome:
+                raise _InDoubt(transaction_id) from error
 
-    async def _settle(self, transaction_id: str, error: BaseException) -> None:
+    async def _settle(self, riders: list[_Rider], doubt: _InDoubt) -> None:
         """Return if the transaction was committed; raise ``Unavailable`` if not, ``OutcomeUnknown`` if nobody says."""
         deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
-        while self._tells_outcome and asyncio.get_running_loop().time() < deadline:
+        witness = next((rider.witness for rider in riders if rider.witness is not None), None)
+        while doubt.transaction_id is not None and asyncio.get_running_loop().time() < deadline:
             try:
                 async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-                    status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction_id)
+                    status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", doubt.transaction_id)
+                    if status == "committed" and witness is not None and not await _is_there(connection, witness):
+                        status = "aborted"
+            except asyncpg.InvalidParameterValueError:
+                status = "aborted"  # "in the future": a crash forgot the transaction, number and all
             except (asyncpg.PostgresError, *_UNAVAILABLE):
                 status = "in progress"
             if status == "committed":
                 return
             if status == "aborted":
-                raise Unavailable from error
+                raise Unavailable from doubt
             await asyncio.sleep(0.1)
-        raise OutcomeUnknown from error
+        raise OutcomeUnknown from doubt
 
     async def _roll_back(self, connection: Connection) -> None:
         try:
             await connection.execute("ROLLBACK")
         except (asyncpg.PostgresError, *_UNAVAILABLE):
-            connection.terminate()
+            _throw_away(connection)
 
     # The rest
 
@@ -444,8 +486,30 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         await self._writes.drain()
+        if self._in_doubt:
+            await asyncio.wait(self._in_doubt)
         await self._finds.drain()
         await self._pool.close()
+
+
+def _throw_away(connection: Connection) -> None:
+    """A connection that broke has gone back to the pool by itself and refuses even this."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
+async def _is_there(connection: Connection, witness: Ask) -> bool:
+    """Whether the row that a transaction inserted is there.
+
+    A crash may forget a transaction whose WAL was not flushed, and its number is then given to another one:
+    that the number is committed does not say that the transaction is.
+    """
+    table = re.search(r"INSERT INTO (\w+)", witness.sql)
+    assert table is not None
+    names = returned_names(witness.sql)
+    matching = " AND ".join(f"{name} = :{name}" for name in names)
+    statement = translated(f"SELECT 1 FROM {table[1]} WHERE {matching}")
+    return await connection.fetchval(statement.text, *statement.values(witness.params)) is not None
 
 
 async def _prepare_connection(connection: Connection) -> None:

@@ -32,6 +32,7 @@ Handler = Callable[[Request], Awaitable[Response | Stream]]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+OPEN_TIMEOUT_SECONDS: Final = 5.0  # granian opens a pipe within milliseconds, or never: the client was gone
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
@@ -239,7 +240,7 @@ class _Pipe:
 
     async def wait_until_opened(self) -> None:
         """Return when somebody has read, or nothing is left to read. Raises ``TimeoutError``."""
-        async with asyncio.timeout(self._timeout_seconds):
+        async with asyncio.timeout(min(self._timeout_seconds, OPEN_TIMEOUT_SECONDS)):
             while self._reading is not None and not _is_empty(self._reading):
                 await asyncio.sleep(0.001)
 
@@ -251,8 +252,9 @@ class _Pipe:
         loop = asyncio.get_running_loop()
         room = asyncio.Event()
         loop.add_writer(self._writing, room.set)
+        patience = self._timeout_seconds if self._reading is None else min(self._timeout_seconds, OPEN_TIMEOUT_SECONDS)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(patience):
                 await room.wait()
         finally:
             loop.remove_writer(self._writing)

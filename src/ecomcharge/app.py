@@ -7,7 +7,10 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
+import os
 import signal
+import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -29,10 +32,10 @@ from ecomcharge.settings import Settings
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import create_shop
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import open_database, sqlite_path
+from ecomcharge.storage import make_folder_of, open_database, sqlite_path
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.web.auth import Authenticator, FailedLogins, RequestRate
+from ecomcharge.web.auth import Authenticator, FailedLogins, RequestRate, trusted_networks
 from ecomcharge.web.html import DocsRoutes
 from ecomcharge.web.openapi import OpenApiRoutes
 from ecomcharge.web.operations import OperationRoutes
@@ -118,7 +121,11 @@ class App:
 
 
 def master_key_of(settings: Settings) -> MasterKey:
-    return load_master_key(settings.master_key, settings.master_key_file, database_file=sqlite_path(settings.database))
+    """Raises ``Unusable`` when there is none and none can be made."""
+    database_file = sqlite_path(settings.database)
+    if database_file is not None:
+        make_folder_of(database_file)
+    return load_master_key(settings.master_key, settings.master_key_file, database_file=database_file)
 
 
 class _Worker(RsgiDoor):
@@ -145,11 +152,13 @@ def die_with_parent() -> None:
     """On Linux, end this worker when its supervisor is killed, so that no orphan keeps the port."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None and os.getppid() != supervisor.pid:
+        sys.exit("the supervisor is gone")  # it was killed before we could ask to be told
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was accepted. The database must be migrated."""
-    check_tls(settings)
+    """Serve until SIGTERM or SIGINT, then finish what was accepted. To be prepared first."""
     multiprocessing.set_start_method("spawn", force=True)
     with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory:
         Granian(
@@ -179,10 +188,34 @@ def serve(settings: Settings) -> None:
 def check_tls(settings: Settings) -> None:
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         raise Unusable("TLS needs both --tls-certificate and --tls-key")
+    if settings.tls_certificate and settings.tls_key:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise Unusable(f"cannot use {settings.tls_certificate} with {settings.tls_key}: {error.strerror or error}") from error
+
+
+def check_address(settings: Settings) -> None:
+    """Workers share the port (SO_REUSEPORT), and so would two servers without knowing; a plain bind tells."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise Unusable(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
 
 
 async def prepare(settings: Settings, now: int) -> Credentials | None:
-    """Migrate the database; in sandbox mode make a first shop where there is none, and return its credentials."""
+    """Check what can be checked and migrate the database; in sandbox mode make a first shop where there is none.
+
+    Returns that shop's credentials. Raises ``Unusable`` when a setting or the database cannot be used.
+    """
+    check_tls(settings)
+    check_address(settings)
+    trusted_networks(settings.trusted_proxies)
     master_key = master_key_of(settings)
     database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
     try:

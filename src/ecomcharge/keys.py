@@ -125,9 +125,12 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
             " where the database is not, and set ECOMCHARGE_MASTER_KEY or ECOMCHARGE_MASTER_KEY_FILE"
         )
     path = Path(f"{database_file}.master-key")
-    if not path.exists():
-        _write_once(path, make_master_key())
-    return MasterKey(_decoded(path.read_text("ascii"), str(path)))
+    try:
+        if not path.exists():
+            _write_once(path, make_master_key())
+        return MasterKey(_decoded(path.read_text("ascii"), str(path)))
+    except (OSError, UnicodeError) as error:
+        raise Unusable(f"cannot use the master key file {path}: {error}") from error
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -19,6 +19,14 @@ def sqlite_path(url: str) -> str | None:
     return os.path.abspath(path)
 
 
+def make_folder_of(path: str) -> None:
+    """Raises ``Unusable`` when it is not there and cannot be made."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise Unusable(f"cannot make the folder of {path}: {error.strerror}") from error
+
+
 async def open_database(url: str, *, postgres_connections: int = 8) -> Database:
     """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
@@ -28,7 +36,7 @@ async def open_database(url: str, *, postgres_connections: int = 8) -> Database:
     if path is not None:
         from ecomcharge.storage.sqlite import SqliteDatabase
 
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_folder_of(path)
         return SqliteDatabase(path)
     if urlsplit(url).scheme in ("postgresql", "postgres"):
         from ecomcharge.storage.postgres import PostgresDatabase

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ecomcharge.clock import Clock
-from ecomcharge.errors import TooManyRequests, Unauthorized
+from ecomcharge.errors import TooManyRequests, Unauthorized, Unusable
 from ecomcharge.keys import MasterKey, same_hash
 from ecomcharge.shops import store
 from ecomcharge.shops.model import SHOP_ID_MAXIMUM, ShopKey
@@ -117,12 +117,20 @@ def credentials_of(header: str) -> tuple[int, str] | None:
     return int(user), secret_key
 
 
+def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Raises ``Unusable`` for what is neither an address nor a network."""
+    try:
+        return [ipaddress.ip_network(part.strip(), strict=False) for part in trusted_proxies.split(",") if part.strip()]
+    except ValueError as error:
+        raise Unusable(f"--trusted-proxies: {error}") from error
+
+
 class FailedLogins:
     """Counts failures per client address in windows of a minute. Right credentials are never counted."""
 
     def __init__(self, per_minute: int, trusted_proxies: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
-        self._trusted = [ipaddress.ip_network(part.strip(), strict=False) for part in trusted_proxies.split(",") if part.strip()]
+        self._trusted = trusted_networks(trusted_proxies)
         self._monotonic = monotonic
         self._failures: dict[str, tuple[float, int]] = {}  # address -> start of the window, failures in it
 

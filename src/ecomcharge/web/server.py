@@ -7,11 +7,14 @@ there is no framework: find the route, know the shop, call the handler, turn an 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import os
 import re
 import secrets
+import socket
+import stat
 import struct
 import termios
 import time
@@ -32,6 +35,8 @@ Handler = Callable[[Request], Awaitable[Response | Stream]]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+FORWARDED: Final = "x-forwarded-for"
+LARGE_BODY_BYTES: Final = 256 * 1024
 OPEN_TIMEOUT_SECONDS: Final = 5.0  # granian opens a pipe within milliseconds, or never: the client was gone
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
@@ -146,12 +151,12 @@ class RsgiDoor:
             lambda: self._read_body(header, protocol),
         )
         response = await self._server.respond(request)
-        if isinstance(response, Response):
+        if isinstance(response, Response) and len(response.body) <= LARGE_BODY_BYTES:
             protocol.response_bytes(response.status, response.headers, response.body)
         elif request.method == "HEAD":
             protocol.response_empty(response.status, response.headers)
         else:
-            await _send_through_pipe(protocol, response, self._limits.stall_timeout_seconds)
+            await _send_through_pipe(protocol, response, self._limits.stall_timeout_seconds, scope.client)
         self._server.answered(request, response, time.perf_counter() - started)
 
     async def _read_body(self, header: Callable[[str], str | None], protocol: Any) -> bytes:
@@ -175,6 +180,8 @@ def _header_of(headers: Any) -> Callable[[str], str | None]:
     get = headers.get
 
     def header(name: str) -> str | None:
+        if name == FORWARDED:  # a proxy may add a line of its own below a forged one
+            return ", ".join(headers.get_all(name))
         value: str | None = get(name)
         return "" if value is None and name in headers else value
 
@@ -191,8 +198,8 @@ async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
     return bytes(body)
 
 
-async def _send_through_pipe(protocol: Any, stream: Stream, stall_timeout_seconds: float) -> None:
-    """Send a stream no faster than the client takes it.
+async def _send_through_pipe(protocol: Any, stream: Response | Stream, stall_timeout_seconds: float, client: str) -> None:
+    """Send a stream, or a large body, no faster than the client takes it.
 
     granian queues what a handler sends without bound, so a slow client would make memory grow. It reads files
     as the client takes them, though, and a pipe is a file: what the client does not take stays in the pipe, and
@@ -203,16 +210,44 @@ async def _send_through_pipe(protocol: Any, stream: Stream, stall_timeout_second
     pipe = _Pipe(reading, writing, stall_timeout_seconds)
     protocol.response_file(stream.status, stream.headers, f"/dev/fd/{reading}")
     try:
-        async for chunk in stream.chunks:
+        async for chunk in _chunks_of(stream):
             await pipe.write(chunk)
             await asyncio.sleep(0)
         await pipe.wait_until_opened()
-    except (BrokenPipeError, TimeoutError):
+    except BrokenPipeError:
         stream.code = "client_went_away"
+    except TimeoutError:
+        stream.code = "client_went_away"
+        _hang_up(client)
     except EcomchargeError as error:
         stream.code = error.code
     finally:
         pipe.close()
+
+
+async def _chunks_of(response: Response | Stream) -> AsyncIterator[bytes]:
+    if isinstance(response, Response):
+        yield response.body
+    else:
+        async for chunk in response.chunks:
+            yield chunk
+
+
+def _hang_up(client: str) -> None:
+    """Shut the connection of a client that takes nothing.
+
+    granian waits for such a client without end and offers no handle of the connection, so it is found among
+    this process's sockets by the client's address (``127.0.0.1:50000``, ``[::1]:50000``).
+    """
+    host, _, port = client.rpartition(":")
+    wanted = (host.strip("[]"), int(port))
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # not connected, or closed meanwhile
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as connection:
+                if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getpeername()[:2] == wanted:
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Pipe:
@@ -279,7 +314,12 @@ class AsgiDoor:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        headers = {name.decode("latin-1"): _printable(value) for name, value in scope["headers"]}
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:  # of repeated ones the first, as at the other door
+            name, value = raw_name.decode("latin-1"), _printable(raw_value)
+            if name == FORWARDED and name in headers:
+                value = f"{headers.pop(name)}, {value}"
+            headers.setdefault(name, value)
         request = Request(
             scope["method"],
             scope["path"],

@@ -155,7 +155,7 @@ def test_an_ip_is_stored_in_canonical_form(http: httpx.Client, sent: str, stored
 
 
 @pytest.mark.parametrize(
-    "ip", ["1.2.3", "256.1.1.1", "01.2.3.4", "1.2.3.4/8", "fe80::1%eth0", "::1::", "[::1]", "１.2.3.4", "x", 1]
+    "ip", ["1" * 256, "1.2.3", "256.1.1.1", "01.2.3.4", "1.2.3.4/8", "fe80::1%eth0", "::1::", "[::1]", "１.2.3.4", "x", 1]
 )
 def test_a_malformed_ip_has_one_text_only(http: httpx.Client, ip: object) -> None:
     assert errors_of(http, {**VALID, "ip": ip}) == {"ip": ["address is invalid"]}
@@ -242,6 +242,13 @@ def test_walking_the_links_back_from_the_end_sees_everything_once(http: httpx.Cl
     assert seen == many
 
 
+def test_an_empty_cursor_is_the_beginning_or_the_end(http: httpx.Client, many: list[str]) -> None:
+    assert ids(http.get("/customers?limit=4&after=")) == many[:4]
+    last = http.get("/customers?limit=4&before=")
+    assert ids(last) == many[-4:]
+    assert "next" not in last.links
+
+
 def test_numbered_pages_work_as_clients_in_the_wild_ask_for_them(http: httpx.Client, many: list[str]) -> None:
     response = http.get("/customers", params={"page": 2, "per_page": 10, "shop_id": 7})
     assert ids(response) == many[10:20]
@@ -285,8 +292,9 @@ def test_filters_and_pages_go_together(http: httpx.Client, many: list[str]) -> N
         ("page=100000&per_page=1000", "Page is too deep (at most 100000 customers can be skipped); use after"),
         ("after=x", "After must be a customer id"),
         ("before=x", "Before must be a customer id"),
-        ("after=cst_0000000000000000&before=cst_0000000000000000", "Only one of after, before and page can be given"),
-        ("after=cst_0000000000000000&page=2", "Only one of after, before and page can be given"),
+        ("after=cst_0000000000000000&before=cst_0000000000000000", "Only one of after and before can be given"),
+        ("after=cst_0000000000000000&page=2", "Page and per_page cannot be combined with limit, after or before"),
+        ("limit=5&per_page=5", "Page and per_page cannot be combined with limit, after or before"),
         ("&".join("a=1" for _ in range(65)), "Too many query parameters"),
     ],
 )

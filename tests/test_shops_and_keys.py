@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from conftest import MASTER_KEY, add_shop, with_database
 from ecomcharge import keys
 from ecomcharge.clock import SystemClock
-from ecomcharge.errors import EcomchargeError, RecordNotFound, Unusable
+from ecomcharge.errors import EcomchargeError, RecordNotFound, Unauthorized, Unusable
 from ecomcharge.keys import MasterKey, load_master_key, make_master_key, make_secret_key
 from ecomcharge.shops import actions, store
 from ecomcharge.storage.database import Database
-from ecomcharge.web.auth import credentials_of
+from ecomcharge.web.auth import Authenticator, FailedLogins, credentials_of
+from ecomcharge.web.wire import Request
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -213,3 +214,87 @@ def test_a_new_master_key_is_32_bytes_of_base64(cli: Cli) -> None:
 def test_every_error_of_the_family_has_a_code_of_its_own() -> None:
     family = EcomchargeError.__subclasses__()
     assert len({kind.code for kind in family}) == len(family)
+
+
+def test_only_the_database_and_the_master_key_are_taken_from_the_environment(cli: Cli) -> None:
+    cli("shops", "create", "--name", "x", "--shop-id", "77")
+    stray = {"ECOMCHARGE_SHOP": "77", "ECOMCHARGE_NAME": "y", "ECOMCHARGE_SHOP_ID": "78", "ECOMCHARGE_SECRET_KEY": "my-own-key"}
+    assert cli("shops", "close", **stray).returncode != 0
+    assert cli("shops", "create", **stray).returncode != 0
+    assert "my-own-key" not in cli("shops", "rotate-key", "77", **stray).stdout
+    assert [shop["closed_at"] for shop in json.loads(cli("shops", "list", "--json").stdout)] == [None]
+
+
+def test_a_shop_may_be_called_what_looks_like_markup_and_ids_may_be_absurd(cli: Cli) -> None:
+    cli("shops", "create", "--name", "[/foo] bar")
+    assert "[/foo] bar" in cli("shops", "list").stdout
+    for command in (("close", "9" * 20), ("rotate-key", "9" * 20), ("rotate-key", "1", "--overlap", "9" * 20)):
+        done = cli("shops", *command)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_another_master_key_than_the_databases_is_noticed(cli: Cli) -> None:
+    cli("shops", "create", "--name", "x", "--shop-id", "1")
+    for command in (("shops", "create", "--name", "y"), ("shops", "rotate-key", "1"), ("serve", "--port", "1")):
+        done = cli(*command, ECOMCHARGE_MASTER_KEY=make_master_key())
+        assert done.returncode == 1
+    assert "sealed under another master key" in cli("shops", "rotate-key", "1", ECOMCHARGE_MASTER_KEY=make_master_key()).stderr
+
+
+@pytest.mark.parametrize("setting", ["--workers=0", "--port=99999", "--max-body-bytes=-1", "--header-timeout-seconds=-1"])
+def test_a_setting_out_of_its_range_is_told(cli: Cli, setting: str) -> None:
+    done = cli("serve", setting)
+    assert done.returncode == 1
+    assert done.stderr == f"ecomcharge: {setting.partition('=')[0]} must be between {done.stderr.partition('between ')[2]}"
+
+
+def test_a_new_key_is_good_at_once_while_the_old_one_is_busy(database_url: str, master_key: MasterKey) -> None:
+    async def work(database: Database) -> list[bool]:
+        now = SystemClock().now()
+        shop = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")
+        moments = [0.0]
+        authenticator = Authenticator(database, master_key, SystemClock(), FailedLogins(60, ""), lambda: moments[-1])
+        outcomes = [await authenticator.shop_of(login(shop.shop_id, "first-key"))]
+        await actions.rotate_key(database, master_key, now, shop_id=shop.shop_id, secret_key="second-key", overlap_seconds=60)
+        for moment in (0.6, 0.7):
+            moments.append(moment)
+            outcomes += [await authenticator.shop_of(login(shop.shop_id, key)) for key in ("first-key", "second-key")]
+        with pytest.raises(Unauthorized):
+            await authenticator.shop_of(login(shop.shop_id, "third-key"))
+        return [outcome == shop.shop_id for outcome in outcomes]
+
+    assert all(with_database(database_url, work))
+
+
+def login(shop_id: int, key: str) -> Request:
+    header = "Basic " + base64.b64encode(f"{shop_id}:{key}".encode()).decode()
+
+    async def nothing() -> bytes:
+        return b""
+
+    return Request("GET", "/customers", "", {"authorization": header}.get, lambda: "127.0.0.1", nothing)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.0.0.1", None, "10.0.0.1"),
+        ("::ffff:10.0.0.1", None, "10.0.0.1"),
+        ("10.0.0.1", "9.9.9.9", "10.0.0.1"),
+        ("127.0.0.1", "9.9.9.9", "9.9.9.9"),
+        ("::ffff:127.0.0.1", "8.8.8.8, 9.9.9.9:567", "9.9.9.9"),
+        ("127.0.0.1", "[2001:db8::1]:567", "2001:db8::/64"),
+        ("127.0.0.1", "8.8.8.8, 127.0.0.2", "8.8.8.8"),
+        ("2001:db8::1", None, "2001:db8::/64"),
+        ("127.0.0.1", "nonsense", "unknown"),
+    ],
+)
+def test_a_failed_login_is_counted_against_the_nearest_address_that_is_no_proxy(
+    peer: str, forwarded: str | None, client: str
+) -> None:
+    async def nothing() -> bytes:
+        return b""
+
+    headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+    request = Request("GET", "/customers", "", headers.get, lambda: peer, nothing)
+    assert FailedLogins(60, "127.0.0.0/8").client_of(request) == client

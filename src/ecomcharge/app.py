@@ -8,6 +8,7 @@ import ctypes
 import functools
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -30,7 +31,7 @@ from ecomcharge.errors import EcomchargeError, Unusable
 from ecomcharge.keys import MasterKey, load_master_key
 from ecomcharge.settings import Settings
 from ecomcharge.shops import store as shops
-from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.actions import check_master_key, create_shop
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import make_folder_of, open_database, sqlite_path
 from ecomcharge.storage.database import Database
@@ -84,11 +85,13 @@ class App:
     async def stop(self) -> None:
         for task in self._beside:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await self._write_metrics()
-        self.access_log.flush()
-        await self.database.close()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        try:
+            with contextlib.suppress(OSError):
+                await self._write_metrics()
+            self.access_log.flush()
+        finally:
+            await self.database.close()
 
     @property
     def limits(self) -> Limits:
@@ -108,6 +111,8 @@ class App:
                 await work()
             except EcomchargeError as error:
                 log.warning("housekeeping put off", reason=error.code)
+            except Exception:  # whatever it was, the next round tries again
+                log.exception("housekeeping failed")
 
     async def _forget_old_keys(self) -> None:
         """Idempotency keys are kept for a day; what is older goes, a little at a time."""
@@ -137,11 +142,13 @@ class _Worker(RsgiDoor):
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._app.stop())
+        self.close()
 
 
 def load_worker(settings: Settings, metrics_directory: str) -> _Worker:
     """Called by granian in each worker process, with the worker's event loop set and not yet running."""
     die_with_parent()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     observability.configure_logging(settings.log_format)
     app = App(settings, metrics_directory=metrics_directory)
     asyncio.get_event_loop().run_until_complete(app.start())
@@ -163,7 +170,7 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory:
         Granian(
             "ecomcharge",
-            address=settings.host,
+            address=listening_address(settings),
             port=settings.port,
             interface=Interfaces.RSGI,
             loop=Loops.uvloop,
@@ -195,8 +202,11 @@ def check_tls(settings: Settings) -> None:
             raise Unusable(f"cannot use {settings.tls_certificate} with {settings.tls_key}: {error.strerror or error}") from error
 
 
-def check_address(settings: Settings) -> None:
-    """Workers share the port (SO_REUSEPORT), and so would two servers without knowing; a plain bind tells."""
+def listening_address(settings: Settings) -> str:
+    """The IP address of the host. Raises ``Unusable`` when it cannot be listened on.
+
+    Workers share the port (SO_REUSEPORT), and so would two servers without knowing; a plain bind tells.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -204,8 +214,10 @@ def check_address(settings: Settings) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        raise Unusable(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such host"
+        raise Unusable(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
+    return str(address[0])
 
 
 async def prepare(settings: Settings, now: int) -> Credentials | None:
@@ -213,14 +225,16 @@ async def prepare(settings: Settings, now: int) -> Credentials | None:
 
     Returns that shop's credentials. Raises ``Unusable`` when a setting or the database cannot be used.
     """
+    settings.check()
     check_tls(settings)
-    check_address(settings)
+    listening_address(settings)
     trusted_networks(settings.trusted_proxies)
     master_key = master_key_of(settings)
     database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
     try:
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)
+        await check_master_key(database, master_key)
         if settings.sandbox and not await shops.all_shops(database):
             return await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)
     finally:

@@ -13,6 +13,7 @@ import cyclopts
 import msgspec
 from cyclopts import Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ecomcharge import app as application
@@ -32,10 +33,11 @@ T = TypeVar("T")
 cli = cyclopts.App(
     name="ecomcharge",
     help="A server for the eComCharge Customers API.",
-    config=cyclopts.config.Env("ECOMCHARGE_", command=False),
 )
+server = cyclopts.App(name="serve", config=cyclopts.config.Env("ECOMCHARGE_", command=False))
 shops = cyclopts.App(name="shops", help="Shops and their keys.")
 master_key = cyclopts.App(name="master-key", help="The key under which shop keys are kept.")
+cli.command(server)
 cli.command(shops)
 cli.command(master_key)
 
@@ -55,15 +57,15 @@ class Where:
         File that holds the master key. With SQLite the default is a file beside the database.
     """
 
-    database: str = DEFAULT_DATABASE
-    master_key: str | None = None
-    master_key_file: str | None = None
+    database: Annotated[str, Parameter(env_var="ECOMCHARGE_DATABASE")] = DEFAULT_DATABASE
+    master_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY")] = None
+    master_key_file: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY_FILE")] = None
 
     def settings(self) -> Settings:
         return Settings(database=self.database, master_key=self.master_key, master_key_file=self.master_key_file)
 
 
-@cli.command
+@server.default
 def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 - frozen
     """Migrate the database and serve the API until SIGTERM."""
     observability.configure_logging(settings.log_format)
@@ -77,11 +79,8 @@ def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> No
 def migrate(where: Where = Where()) -> None:
     """Bring the database to this program's schema."""
 
-    async def work(database: Database) -> None:
-        applied = await migrate_database(database)
-        print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
-
-    _with_database(where, work)
+    applied = asyncio.run(_run(where, migrate_database))
+    print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
 
 
 @shops.command(name="create")
@@ -109,7 +108,7 @@ def create_shop(
     master_key = application.master_key_of(where.settings())
 
     async def work(database: Database) -> Credentials:
-        await migrate_database(database)
+        await actions.check_master_key(database, master_key)
         return await actions.create_shop(
             database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
         )
@@ -126,7 +125,7 @@ def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negati
         return
     table = Table("shop", "name", "created", "closed")
     for shop in found:
-        table.add_row(str(shop.shop_id), shop.name, _moment(shop.created_at), _moment(shop.closed_at))
+        table.add_row(str(shop.shop_id), escape(shop.name), _moment(shop.created_at), _moment(shop.closed_at))
     Console().print(table)
 
 
@@ -155,6 +154,7 @@ def rotate_key(
     master_key = application.master_key_of(where.settings())
 
     async def work(database: Database) -> Credentials:
+        await actions.check_master_key(database, master_key)
         return await actions.rotate_key(
             database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key, overlap_seconds=overlap
         )
@@ -180,14 +180,21 @@ def new_master_key() -> None:
 
 
 def _with_database(where: Where, work: Callable[[Database], Awaitable[T]]) -> T:
-    async def run() -> T:
-        database = await open_database(where.database, postgres_connections=1)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
+    """Do something with the database, which is migrated first."""
 
-    return asyncio.run(run())
+    async def migrated(database: Database) -> T:
+        await migrate_database(database)
+        return await work(database)
+
+    return asyncio.run(_run(where, migrated))
+
+
+async def _run(where: Where, work: Callable[[Database], Awaitable[T]]) -> T:
+    database = await open_database(where.database, postgres_connections=1)
+    try:
+        return await work(database)
+    finally:
+        await database.close()
 
 
 def _print_credentials(credentials: Credentials, json: bool) -> None:
@@ -204,7 +211,8 @@ def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
     print(f"ecomcharge sandbox on {base}   (try it in a browser: {base}/docs)")
     if credentials is None:
         print("The shops are as you left them; a key is shown only once. For a new one, in another terminal:")
-        print(f"  ecomcharge shops rotate-key {application.SANDBOX_SHOP_ID} --database {settings.database}", flush=True)
+        database = settings.database if settings.database.startswith("sqlite:") else "..."  # others hold a password
+        print(f"  ecomcharge shops rotate-key {application.SANDBOX_SHOP_ID} --database {database}", flush=True)
         return
     print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)\n")
     print(

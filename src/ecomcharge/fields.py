@@ -106,6 +106,7 @@ class Field:
     blank: tuple[str, ...] = ()
     accept: Callable[[str], str | None] | None = None
     refusal: str = INVALID
+    overlong: str = TOO_LONG
 
     @property
     def required(self) -> bool:
@@ -127,7 +128,7 @@ class Field:
                 faults.add(self.name, fault)
             return None
         if len(text) > self.maximum:
-            faults.add(self.name, TOO_LONG.format(maximum=self.maximum))
+            faults.add(self.name, self.overlong.format(maximum=self.maximum))
             return None
         if _REFUSED_CHARACTER.search(text):
             faults.add(self.name, self.refusal)

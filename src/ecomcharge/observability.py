@@ -7,6 +7,7 @@ route (not the path, which holds ids), the status and the milliseconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import os
@@ -116,9 +117,10 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         if self._lines:
-            sys.stderr.write("".join(self._lines))
-            sys.stderr.flush()
-            self._lines.clear()
+            lines, self._lines = self._lines, []
+            with contextlib.suppress(OSError, ValueError):  # a full disk takes the log, not the service
+                sys.stderr.write("".join(lines))
+                sys.stderr.flush()
 
     def _now(self) -> str:
         now = time.time()
@@ -183,10 +185,13 @@ class Metrics:
             draft.replace(self._file)
 
     def exposition(self, load: Load) -> bytes:
-        """The numbers of all workers in Prometheus' text format."""
-        self.write(load)
+        """The numbers of all workers in Prometheus' text format; of this one alone where files cannot be used."""
         registry = CollectorRegistry()
-        registry.register(_Scrape(self._every_worker()))
+        try:
+            self.write(load)
+            registry.register(_Scrape(self._every_worker()))
+        except OSError:
+            registry.register(_Scrape([self._counts]))
         return prometheus_client.generate_latest(registry)
 
     def _every_worker(self) -> list[Counts]:

@@ -9,7 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ecomcharge.errors import Unusable
+
 DEFAULT_DATABASE = "sqlite:///ecomcharge.db"
+
+# Smallest and largest value of the settings that are numbers.
+RANGES = {
+    "port": (1, 65_535),
+    "workers": (1, 256),
+    "max_body_bytes": (1, 2**30),
+    "max_header_bytes": (8_192, 2**30),
+    "header_timeout_seconds": (1, 86_400),
+    "body_timeout_seconds": (1, 86_400),
+    "stall_timeout_seconds": (1, 86_400),
+    "max_concurrent_requests": (1, 1_000_000),
+    "requests_per_second": (0, 1_000_000),
+    "failed_logins_per_minute": (0, 1_000_000),
+    "postgres_connections": (1, 10_000),
+    "shutdown_timeout_seconds": (1, 86_400),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +102,9 @@ class Settings:
     postgres_connections: int = 8
     shutdown_timeout_seconds: int = 30
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    def check(self) -> None:
+        """Raises ``Unusable`` for a number out of its range."""
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise Unusable(f"--{name.replace('_', '-')} must be between {least} and {most}")

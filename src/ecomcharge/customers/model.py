@@ -97,6 +97,7 @@ IP: Final = Field(
     blank=(fields.INVALID_IP, fields.BLANK),
     accept=fields.accept_ip,
     refusal=fields.INVALID_IP,
+    overlong=fields.INVALID_IP,
 )
 EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer.", "[P]", example="user-42")
 

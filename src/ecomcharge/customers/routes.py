@@ -22,6 +22,7 @@ from ecomcharge.web.wire import JSON, NO_STORE, Request, Response, Stream, json_
 DEFAULT_LIMIT: Final = 20
 MAXIMUM_LIMIT: Final = 1000
 DEEPEST_OFFSET: Final = 100_000
+PAST_EVERY_ID: Final = f"{CUSTOMER_PREFIX}g"
 
 _decode_body = msgspec.json.Decoder(CustomerBody).decode
 _encode = msgspec.json.Encoder().encode
@@ -78,21 +79,21 @@ class CustomerRoutes:
         return Stream(200, [JSON, NO_STORE], _as_array(first, chunks))
 
     async def _cursor_page(self, request: Request, filter: Filter, query: dict[str, str]) -> Response:
-        if "page" in query or ("after" in query and "before" in query):
-            raise BadParameter("Only one of after, before and page can be given")
-        if "per_page" in query:
-            raise BadParameter("Per page goes with page; with after and before it is limit")
+        if "after" in query and "before" in query:
+            raise BadParameter("Only one of after and before can be given")
+        if "page" in query or "per_page" in query:
+            raise BadParameter("Page and per_page cannot be combined with limit, after or before")
         limit = _number(query, "limit", DEFAULT_LIMIT, MAXIMUM_LIMIT)
         backwards = "before" in query
         cursor = query.get("before" if backwards else "after", "")
         if cursor and not CUSTOMER_ID.match(cursor):
             raise BadParameter(f"{'Before' if backwards else 'After'} must be a customer id")
         page = store.before if backwards else store.after
-        found = await page(self._database, request.shop_id, filter, cursor, limit + 1)
+        found = await page(self._database, request.shop_id, filter, cursor or (PAST_EVERY_ID if backwards else ""), limit + 1)
         more = len(found) > limit
         customers = found[-limit:] if backwards else found[:limit]
         links = []
-        if customers and (more or backwards):
+        if customers and (more if not backwards else cursor):
             links.append(_link(request, query, "next", limit=limit, after=customers[-1].id))
         if customers and (cursor if not backwards else more):
             links.append(_link(request, query, "prev", limit=limit, before=customers[0].id))
@@ -106,7 +107,7 @@ class CustomerRoutes:
             raise BadParameter(f"Page is too deep (at most {DEEPEST_OFFSET} customers can be skipped); use after")
         found = await store.page(self._database, request.shop_id, filter, offset, size + 1)
         links = []
-        if len(found) > size:
+        if len(found) > size and number < DEEPEST_OFFSET and number * size <= DEEPEST_OFFSET:
             links.append(_link(request, query, "next", page=number + 1, per_page=size))
         if number > 1:
             links.append(_link(request, query, "prev", page=number - 1, per_page=size))
@@ -139,7 +140,7 @@ def _page(customers: list[Customer], links: list[str]) -> Response:
 
 
 def _link(request: Request, query: dict[str, str], relation: str, **position: object) -> str:
-    """RFC 8288, with a reference relative to the request, which stays right behind any proxy."""
+    """RFC 8288, with a reference relative to the host, which stays right behind any proxy that keeps paths."""
     kept: dict[str, object] = {name: query[name] for name in ("email", "external_id") if name in query}
     return f'<{request.path}?{urlencode(kept | position)}>; rel="{relation}"'
 

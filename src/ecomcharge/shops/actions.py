@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecomcharge.errors import RecordNotFound, Unusable
 from ecomcharge.keys import MasterKey, make_secret_key, own_key_fault
 from ecomcharge.shops import store
-from ecomcharge.shops.model import Credentials, checked_name, checked_shop_id, random_shop_id
+from ecomcharge.shops.model import OVERLAP_MAXIMUM_SECONDS, Credentials, checked_name, checked_shop_id, random_shop_id
 from ecomcharge.storage.database import Database, Transaction
 
 
@@ -45,8 +45,9 @@ async def rotate_key(
     overlap_seconds: int = 0,
 ) -> Credentials:
     """A new key for a shop; its older keys stay good for ``overlap_seconds``."""
-    if overlap_seconds < 0:
-        raise Unusable("overlap must not be negative")
+    if not 0 <= overlap_seconds <= OVERLAP_MAXIMUM_SECONDS:
+        raise Unusable(f"overlap must be between 0 and {OVERLAP_MAXIMUM_SECONDS} seconds")
+    checked_shop_id(shop_id)
     key = _own_or_made(secret_key)
 
     async def unit(tx: Transaction) -> Credentials:
@@ -63,8 +64,16 @@ async def rotate_key(
     return await database.write(unit)
 
 
+async def check_master_key(database: Database, master_key: MasterKey) -> None:
+    """Raises ``Unusable`` when the keys in the database were sealed under another master key."""
+    sealed = await store.any_sealed_key(database)
+    if sealed is not None:
+        master_key.unseal(*sealed)
+
+
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
     """Nobody gets in any more; the data stays. Closing twice changes nothing."""
+    checked_shop_id(shop_id)
 
     async def unit(tx: Transaction) -> None:
         if await store.find_shop(tx, shop_id) is None:

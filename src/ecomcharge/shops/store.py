@@ -30,6 +30,8 @@ FROM shop_keys JOIN shops ON shops.shop_id = shop_keys.shop_id
 WHERE shop_keys.shop_id = :shop_id AND shops.closed_at IS NULL
 """
 
+ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
+
 # A key that an earlier rotation already ends sooner keeps its sooner end.
 EXPIRE_OTHER_KEYS = """
 UPDATE shop_keys SET expires_at = :expires_at
@@ -64,6 +66,12 @@ async def insert_key(tx: Transaction, shop_id: int, key_hash: str, sealed_key: s
 async def keys_of_open_shop(database: Database, shop_id: int) -> Sequence[ShopKey]:
     """The keys of a shop, expired ones too; none for a shop that is closed or does not exist."""
     return [ShopKey(*row) for row in await database.rows(KEYS_OF_OPEN_SHOP, {"shop_id": shop_id})]
+
+
+async def any_sealed_key(database: Database) -> tuple[int, str] | None:
+    """Some shop and its sealed key, if there is any."""
+    rows = await database.rows(ANY_SEALED_KEY, {})
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 async def expire_other_keys(tx: Transaction, shop_id: int, key_hash: str, expires_at: int) -> None:

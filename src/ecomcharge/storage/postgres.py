@@ -223,7 +223,9 @@ class PostgresDatabase:
             async with pool.acquire() as connection:
                 version = connection.get_server_version()
                 product = await connection.fetchval("SELECT version()")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+        except ValueError as error:  # its text may quote a part of the password
+            raise Unusable("cannot understand the PostgreSQL URL; special characters in it must be percent-encoded") from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise Unusable(f"cannot use the PostgreSQL database: {error or type(error).__name__}") from error
         if version.major < 14:
             await pool.close()
@@ -482,7 +484,7 @@ class PostgresDatabase:
         return applied
 
     async def ping(self) -> None:
-        await self.rows("SELECT 1", {})
+        await self.rows("SELECT version FROM schema_migrations LIMIT 1", {})
 
     async def close(self) -> None:
         await self._writes.drain()

@@ -95,6 +95,8 @@ class SqliteDatabase:
         self._waiting: list[tuple[Unit[Any], asyncio.Future[Any]]] = []
         self._committing: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         self._busy = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._inode = os.stat(path).st_ino
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -135,7 +137,16 @@ class SqliteDatabase:
             self._write_lock.release()
             self._run_units(error)
             return
+        self._patience = asyncio.get_running_loop().call_later(BUSY_TIMEOUT_MILLISECONDS / 1000, self._lose_patience)
         self._clerk.do(self._begin_patiently, self._run_units)
+
+    def _lose_patience(self) -> None:
+        """Refuse whoever waits while another process keeps the write lock; the clerk goes on waiting for it."""
+        refused, self._waiting = self._waiting, []
+        for _, outcome in refused:
+            if not outcome.done():
+                outcome.set_exception(Unavailable())
+        self._patience = asyncio.get_running_loop().call_later(BUSY_TIMEOUT_MILLISECONDS / 1000, self._lose_patience)
 
     def _begin_patiently(self) -> None:
         self._write_lock.take()
@@ -149,6 +160,9 @@ class SqliteDatabase:
             self._writer.set_busy_timeout(0)
 
     def _run_units(self, error: BaseException | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         units = self._waiting[:MOST_UNITS_PER_COMMIT]
         del self._waiting[:MOST_UNITS_PER_COMMIT]
         if error is not None:
@@ -166,7 +180,7 @@ class SqliteDatabase:
                 return
             self._committing.append((outcome, result, refusal))
         self.load.commits += 1
-        self.load.units += len(units)
+        self.load.units += len(self._committing)
         self._clerk.do(self._commit, self._settle)
 
     def _run_unit(self, unit: Unit[T]) -> tuple[T | None, BaseException | None]:
@@ -246,10 +260,19 @@ class SqliteDatabase:
         return applied
 
     async def ping(self) -> None:
-        await self.rows("SELECT 1", {})
+        await self.rows("SELECT version FROM schema_migrations LIMIT 1", {})
+        try:
+            moved = os.stat(self.path).st_ino != self._inode
+        except OSError as error:
+            raise Unavailable from error
+        if moved:
+            raise Unavailable
 
     async def close(self) -> None:
-        await self._idle.wait()
+        try:
+            await asyncio.wait_for(self._idle.wait(), 2 * BUSY_TIMEOUT_MILLISECONDS / 1000)
+        except TimeoutError:
+            return  # another process keeps the write lock; ours is dropped with this process
         self._clerk.stop()
         self._reader.close()
         self._writer.close()

@@ -27,11 +27,13 @@ from ecomcharge.storage.database import Database
 from ecomcharge.web.wire import Request
 
 REMEMBERED_SECONDS: Final = 4.0  # a change of keys must be felt within five
+DOUBTED_SECONDS: Final = 0.5  # when nothing matches, keys are read again, but strangers cannot make us read all the time
 MOST_REMEMBERED: Final = 10_000
 LOGIN_WINDOW_SECONDS: Final = 60
 
 _SHOP_ID: Final = re.compile(r"[0-9]{1,16}\Z")
-_NOBODY: Final = "0" * 64
+_NOBODY: Final = ShopKey("0" * 64, expires_at=0)
+_ADDRESS_AND_PORT: Final = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]+\Z")
 
 
 class Authenticator:
@@ -78,10 +80,13 @@ class Authenticator:
         if credentials is None:
             return None
         shop_id, secret_key = credentials
-        keys, good_until = await self._keys_of(shop_id)
         offered = self._master_key.hash(shop_id, secret_key)
         now = self._clock.now()
-        matched = [key for key in keys or [ShopKey(_NOBODY, None)] if same_hash(key.key_hash, offered) and key.good_at(now)]
+        keys, good_until = await self._keys_of(shop_id, REMEMBERED_SECONDS)
+        matched = _matching(keys, offered, now)
+        if not matched:  # a key made a moment ago is not among those remembered
+            keys, good_until = await self._keys_of(shop_id, DOUBTED_SECONDS)
+            matched = _matching(keys, offered, now)
         if not matched:
             return None
         for key in matched:
@@ -91,16 +96,21 @@ class Authenticator:
         self._known[digest] = (shop_id, good_until)
         return shop_id
 
-    async def _keys_of(self, shop_id: int) -> tuple[Sequence[ShopKey], float]:
-        """The shop's keys as they are in the database, or were less than ``REMEMBERED_SECONDS`` ago."""
+    async def _keys_of(self, shop_id: int, age_seconds: float) -> tuple[Sequence[ShopKey], float]:
+        """The shop's keys as they are in the database or were at most ``age_seconds`` ago, and until when they are good."""
         remembered = self._keys.get(shop_id)
         asked_at = self._monotonic()
-        if remembered is not None and asked_at < remembered[1]:
+        if remembered is not None and asked_at < remembered[1] - REMEMBERED_SECONDS + age_seconds:
             return remembered
         keys = await store.keys_of_open_shop(self._database, shop_id)
         _make_room(self._keys)
         fresh = self._keys[shop_id] = (keys, asked_at + REMEMBERED_SECONDS)
         return fresh
+
+
+def _matching(keys: Sequence[ShopKey], offered: str, now: int) -> list[ShopKey]:
+    """The good keys whose hash was offered. A shop without keys takes as long as one with a key."""
+    return [key for key in keys or (_NOBODY,) if same_hash(key.key_hash, offered) and key.good_at(now)]
 
 
 def credentials_of(header: str) -> tuple[int, str] | None:
@@ -156,20 +166,27 @@ class FailedLogins:
         forwarded = [part.strip() for part in (request.header("x-forwarded-for") or "").split(",")]
         while forwarded and self._is_trusted(address):
             address = forwarded.pop() or address
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
+        parsed = _parsed(address)
+        if parsed is None:
             return "unknown"
         if isinstance(parsed, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
         return str(parsed)
 
     def _is_trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
+        parsed = _parsed(address)
+        return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, with or without a port. IPv4 stays IPv4 when it comes by a socket that speaks both."""
+    if with_port := _ADDRESS_AND_PORT.match(text):
+        text = with_port[1]
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 class RequestRate:

@@ -13,9 +13,11 @@ import itertools
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import struct
+import tempfile
 import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -106,7 +108,8 @@ class Server:
         except EcomchargeError as error:
             response = error_response(error)
         except Exception:
-            log.exception("request failed", request_id=request.request_id, route=request.route)
+            with contextlib.suppress(OSError, ValueError):  # the log may be what failed
+                log.exception("request failed", request_id=request.request_id, route=request.route)
             response = json_response(500, INTERNAL_ERROR)
             response.code = "internal_error"
         response.headers.append(("x-request-id", request.request_id))
@@ -135,6 +138,10 @@ class RsgiDoor:
     def __init__(self, server: Server, limits: Limits) -> None:
         self._server = server
         self._limits = limits
+        self._pipes = tempfile.mkdtemp(prefix="ecomcharge-pipes-")
+
+    def close(self) -> None:
+        shutil.rmtree(self._pipes, ignore_errors=True)
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
         started = time.perf_counter()
@@ -156,7 +163,7 @@ class RsgiDoor:
         elif request.method == "HEAD":
             protocol.response_empty(response.status, response.headers)
         else:
-            await _send_through_pipe(protocol, response, self._limits.stall_timeout_seconds, scope.client)
+            await _send_through_pipe(protocol, response, self._pipes, self._limits.stall_timeout_seconds, scope.client)
         self._server.answered(request, response, time.perf_counter() - started)
 
     async def _read_body(self, header: Callable[[str], str | None], protocol: Any) -> bytes:
@@ -198,17 +205,18 @@ async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
     return bytes(body)
 
 
-async def _send_through_pipe(protocol: Any, stream: Response | Stream, stall_timeout_seconds: float, client: str) -> None:
+async def _send_through_pipe(
+    protocol: Any, stream: Response | Stream, folder: str, stall_timeout_seconds: float, client: str
+) -> None:
     """Send a stream, or a large body, no faster than the client takes it.
 
     granian queues what a handler sends without bound, so a slow client would make memory grow. It reads files
-    as the client takes them, though, and a pipe is a file: what the client does not take stays in the pipe, and
-    a full pipe makes us wait. A client that takes nothing for ``stall_timeout_seconds`` is cut off; its body
+    as the client takes them, though, and a named pipe is a file: what the client does not take stays in the pipe,
+    and a full pipe makes us wait. A client that takes nothing for ``stall_timeout_seconds`` is cut off; its body
     ends before the closing bracket, so it cannot be mistaken for a whole one.
     """
-    reading, writing = os.pipe()
-    pipe = _Pipe(reading, writing, stall_timeout_seconds)
-    protocol.response_file(stream.status, stream.headers, f"/dev/fd/{reading}")
+    pipe = _Pipe(folder, stall_timeout_seconds)
+    protocol.response_file(stream.status, stream.headers, pipe.path)
     try:
         async for chunk in _chunks_of(stream):
             await pipe.write(chunk)
@@ -221,6 +229,9 @@ async def _send_through_pipe(protocol: Any, stream: Response | Stream, stall_tim
         _hang_up(client)
     except EcomchargeError as error:
         stream.code = error.code
+    except Exception:
+        log.exception("stream failed")
+        stream.code = "internal_error"
     finally:
         pipe.close()
 
@@ -251,17 +262,21 @@ def _hang_up(client: str) -> None:
 
 
 class _Pipe:
-    """The writing end of a pipe whose reading end somebody else opens by its number.
+    """The writing end of a named pipe whose reading end somebody else opens.
 
-    Our own copy of the reading end must stay open until then, and be closed soon after, or we should never
-    learn that the reader left. That something was read is how we know that it was opened.
+    Our own reading end must stay open until then, since a pipe without a reader cannot be written to, and be closed
+    soon after, or we should never learn that the reader left. That something was read is how we know that it was
+    opened. The name is never used twice, so whoever comes too late opens nothing.
     """
 
-    def __init__(self, reading: int, writing: int, timeout_seconds: float) -> None:
-        self._reading: int | None = reading
-        self._writing = writing
+    _numbers = itertools.count()
+
+    def __init__(self, folder: str, timeout_seconds: float) -> None:
+        self.path = f"{folder}/{next(self._numbers)}"
         self._timeout_seconds = timeout_seconds
-        os.set_blocking(writing, False)
+        os.mkfifo(self.path, 0o600)
+        self._reading: int | None = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._writing = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     async def write(self, data: bytes) -> None:
         """Raises ``BrokenPipeError`` when the reader left and ``TimeoutError`` when it does not read."""
@@ -282,6 +297,7 @@ class _Pipe:
     def close(self) -> None:
         self._close_reading()
         os.close(self._writing)
+        os.unlink(self.path)
 
     async def _wait_for_room(self) -> None:
         loop = asyncio.get_running_loop()

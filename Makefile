@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export ECOMCHARGE_DATABASE ?= sqlite:///var/ecomcharge.db
 export ECOMCHARGE_SANDBOX ?= true
 
-.PHONY: serve test lint format install browser lock clean
+.PHONY: serve test bench lint format install browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -17,6 +17,11 @@ install: $(VENV)/installed
 
 test: $(VENV)/installed-for-work browser
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+# Writes bench/RESULTS.md. BENCH_ARGUMENTS="--rounds 3 --seconds 2" for a quick look.
+bench: $(VENV)/installed-for-bench
+	@command -v wrk >/dev/null || { apt-get -qq update && apt-get -qq install -y wrk; }
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python bench/run.py $(BENCH_ARGUMENTS)
 
 lint: $(VENV)/installed-for-work
 	$(BIN)/ruff check .
@@ -41,6 +46,11 @@ $(VENV)/installed-for-work: requirements/work.txt $(VENV)/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/work.txt
 	@touch $@
 
+$(VENV)/installed-for-bench: requirements/bench.txt $(VENV)/installed-for-work
+	@echo "setting up what the benchmark needs"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
 # The test of the page at /docs wants a browser. Where none can be found or brought it is skipped, and says so.
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -55,6 +65,8 @@ lock: $(VENV)/installed-for-work
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --extra test --extra lint --constraint requirements/serve.txt \
 		--output-file requirements/work.txt requirements/build.in pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --output-file requirements/bench.txt requirements/bench.in
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -675,7 +675,7 @@ REFUSALS = {
     "serve --database sqlite:////proc/nowhere/test.db": "/proc/nowhere",
     "serve --database sqlite:///{garbage}": "{garbage}",
     "serve --database postgresql://me:hunter22@127.0.0.1:{free}/shop": "{free}",
-    "serve --database postgresql://me:hunter22@127.0.0.1:notaport/shop": "notaport",
+    "serve --database postgresql://me:hunter22@127.0.0.1:notaport/shop": "percent-encoded",
     "serve --tls-certificate {garbage}": "--tls-key",
     "serve --tls-key {garbage}": "--tls-certificate",
     "serve --tls-certificate /nowhere.pem --tls-key /nowhere.pem": "/nowhere.pem",
@@ -748,4 +748,5 @@ def test_a_new_master_key_is_one_that_can_be_used(tmp_path: Path) -> None:
     create = ("shops", "create", "--name", "Test", "--shop-id", "5", "--database", database)
 
     assert command(*create, environment={"ECOMCHARGE_MASTER_KEY": made}).returncode == 0
-    assert told_refusal(command(*create)) == "ecomcharge: shop 5 already exists"
+    again = command(*create, environment={"ECOMCHARGE_MASTER_KEY": made})
+    assert told_refusal(again) == "ecomcharge: shop 5 already exists"

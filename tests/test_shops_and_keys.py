@@ -266,13 +266,22 @@ def test_a_new_key_is_good_at_once_while_the_old_one_is_busy(database_url: str, 
     assert all(with_database(database_url, work))
 
 
+class Caller(Request):
+    """A request that is headers and an address, and nothing else."""
+
+    def __init__(self, headers: dict[str, str], address: str = "127.0.0.1") -> None:
+        super().__init__("GET", "/customers", "", headers.get)
+        self._address = address
+
+    def peer(self) -> str:
+        return self._address
+
+    def forwarded_for(self) -> str:
+        return self.header("x-forwarded-for") or ""
+
+
 def login(shop_id: int, key: str) -> Request:
-    header = "Basic " + base64.b64encode(f"{shop_id}:{key}".encode()).decode()
-
-    async def nothing() -> bytes:
-        return b""
-
-    return Request("GET", "/customers", "", {"authorization": header}.get, lambda: "127.0.0.1", nothing)
+    return Caller({"authorization": "Basic " + base64.b64encode(f"{shop_id}:{key}".encode()).decode()})
 
 
 @pytest.mark.parametrize(
@@ -292,9 +301,5 @@ def login(shop_id: int, key: str) -> Request:
 def test_a_failed_login_is_counted_against_the_nearest_address_that_is_no_proxy(
     peer: str, forwarded: str | None, client: str
 ) -> None:
-    async def nothing() -> bytes:
-        return b""
-
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
-    request = Request("GET", "/customers", "", headers.get, lambda: peer, nothing)
-    assert FailedLogins(60, "127.0.0.0/8").client_of(request) == client
+    assert FailedLogins(60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client

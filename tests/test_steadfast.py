@@ -15,10 +15,12 @@ import pytest
 from conftest import ENVIRONMENT, add_shop
 from ecomcharge.app import App
 from ecomcharge.keys import MasterKey
-from ecomcharge.observability import AccessLog, Metrics
+from ecomcharge.observability import Journal, Metrics, Note
 from ecomcharge.settings import Settings
 from ecomcharge.storage.database import Load
 from support.process import ServerProcess
+
+READ = Note(0.0, "req_1", "GET", "/customers", 200, None, 1, 0.001)
 
 
 class FullDisk(io.StringIO):
@@ -28,19 +30,21 @@ class FullDisk(io.StringIO):
 
 def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> int:
-        log = AccessLog("json")
+        journal = Journal("json", metrics)
         monkeypatch.setattr(sys, "stderr", FullDisk())
         for _ in range(5_000):
-            log.write("req_1", "GET", "/customers", 200, 0.001, 1, None)
-        log.flush()
-        return len(log._lines)
+            journal.note(READ)
+        journal.flush()
+        return len(journal._notes)
 
+    metrics = Metrics(None)
     assert asyncio.run(work()) == 0
+    assert b'_count{method="GET",route="/customers",status="200"} 5000.0' in metrics.exposition(Load())
 
 
 def test_metrics_without_their_folder_are_those_of_this_process(tmp_path: Path) -> None:
     metrics = Metrics(str(tmp_path / "gone"))
-    metrics.observe("/customers", "GET", 200, 0.001)
+    metrics.count([READ])
     assert b'_count{method="GET",route="/customers",status="200"} 1.0' in metrics.exposition(Load())
 
 

@@ -206,7 +206,7 @@ def test_the_store_does_what_a_list_in_memory_would_do(database_url: str, steps:
             await with_shop(database, shop_id)
         mint = IdMint(CUSTOMER_PREFIX)
         model: dict[int, list[Customer]] = {1: [], 2: []}
-        keyed: dict[tuple[int, str], tuple[str, str]] = {}
+        keyed: dict[tuple[int, str], tuple[str, bytes]] = {}
         for verb, shop_id, *rest in steps:
             mine = model[shop_id]
             if verb == "create":

@@ -114,10 +114,12 @@ class Field:
 
     def read(self, value: object, faults: Faults) -> str | None:
         """The text to store, or ``None`` when it is absent or at fault (and then ``faults`` knows)."""
-        if value is None:
+        printable = False
+        if isinstance(value, str):
+            printable = value.isprintable()  # then a space is its only white space, and it holds nothing refused
+            text = value.strip(" " if printable else _WHITE_SPACE)
+        elif value is None:
             text = ""
-        elif isinstance(value, str):
-            text = value.strip(_WHITE_SPACE)
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value) if abs(value) < 10**self.maximum else "9" * (self.maximum + 1)
         else:
@@ -130,7 +132,7 @@ class Field:
         if len(text) > self.maximum:
             faults.add(self.name, self.overlong.format(maximum=self.maximum))
             return None
-        if _REFUSED_CHARACTER.search(text):
+        if not printable and _REFUSED_CHARACTER.search(text):
             faults.add(self.name, self.refusal)
             return None
         if self.accept is None:

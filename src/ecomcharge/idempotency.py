@@ -39,7 +39,7 @@ class Answer:
 
     status: int
     location: str | None
-    body: str
+    body: bytes
     replayed: bool = False
 
 
@@ -101,7 +101,7 @@ async def answer_once(tx: Transaction, shop_id: int, attempt: Attempt, answer: A
         "created_at": now,
         "status": answer.status,
         "location": answer.location,
-        "body": answer.body,
+        "body": answer.body.decode(),
     }
     if await tx.insert(CLAIM, claim):
         return None
@@ -121,7 +121,7 @@ def _earlier(row: Row, attempt: Attempt) -> Answer:
         raise IdempotencyKeyReused
     if status is None:
         raise StillRunning
-    return Answer(status, location, body, replayed=True)
+    return Answer(status, location, body.encode(), replayed=True)
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:

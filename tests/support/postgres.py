@@ -80,6 +80,12 @@ class PostgresServer:
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr}")
 
+    def client(self, program: str, database: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's own client programs on a database; what it printed."""
+        where = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres")
+        command = [str(self._binaries / program), *where, *arguments, database]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+
     def start(self) -> None:
         """Start, and return when connections are answered."""
         with (self._folder / "server.log").open("ab") as log:

@@ -32,7 +32,7 @@ async def create_customer(
 
     async def unit(tx: Transaction) -> Answer:
         customer = _customer(mint.mint(now), fields)
-        answer = Answer(201, f"/customers/{customer.id}", msgspec.json.encode(customer).decode())
+        answer = Answer(201, f"/customers/{customer.id}", msgspec.json.encode(customer))
         if attempt is not None:
             earlier = await answer_once(tx, shop_id, attempt, answer, now)
             if earlier is not None:

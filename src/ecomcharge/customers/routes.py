@@ -44,15 +44,12 @@ class CustomerRoutes:
     async def create(self, request: Request) -> Response:
         body = await request.json()
         fields = checked(_customer_body(body))
-        key = request.header("idempotency-key")
-        if key is None:  # an empty one is a mistake to be told of, not a request without a key
-            key = request.header("requestid")
-        attempt = attempt_of(key, "POST /customers", body)
+        attempt = attempt_of(_idempotency_key(request), "POST /customers", body)
         answer = await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
         headers = [("location", answer.location)] if answer.location else []
         if answer.replayed:
             headers.append(("idempotent-replayed", "true"))
-        return json_response(answer.status, answer.body.encode(), *headers)
+        return json_response(answer.status, answer.body, *headers)
 
     async def read(self, request: Request) -> Response:
         if not CUSTOMER_ID.match(request.argument):
@@ -112,6 +109,15 @@ class CustomerRoutes:
         if number > 1:
             links.append(_link(request, query, "prev", page=number - 1, per_page=size))
         return _page(found[:size], links)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """An empty or unreadable one is a mistake to be told of, not a request without a key."""
+    for name in ("idempotency-key", "requestid"):
+        key = request.header(name)
+        if key is not None or request.has(name):
+            return key or ""
+    return None
 
 
 def _customer_body(body: bytes) -> CustomerBody:

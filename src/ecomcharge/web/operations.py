@@ -7,7 +7,7 @@ from typing import Final
 
 from ecomcharge import observability
 from ecomcharge.errors import Unavailable
-from ecomcharge.observability import Metrics
+from ecomcharge.observability import Journal, Metrics
 from ecomcharge.storage.database import Database
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import NO_STORE, Request, Response, json_response
@@ -16,8 +16,9 @@ READY_TIMEOUT_SECONDS: Final = 2.0
 
 
 class OperationRoutes:
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, journal: Journal, metrics: Metrics) -> None:
         self._database = database
+        self._journal = journal
         self._metrics = metrics
 
     def routes(self) -> list[Route]:
@@ -39,6 +40,7 @@ class OperationRoutes:
         return json_response(200, b'{"status":"ready"}')
 
     async def metrics(self, request: Request) -> Response:
+        self._journal.flush()
         return Response(
             200, self._metrics.exposition(self._database.load), [("content-type", observability.CONTENT_TYPE), NO_STORE]
         )

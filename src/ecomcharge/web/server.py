@@ -27,7 +27,7 @@ from typing import Any, Final
 import structlog
 
 from ecomcharge.errors import BodyTooLarge, BodyTooSlow, EcomchargeError, MalformedBody, MethodNotAllowed, RouteNotFound
-from ecomcharge.observability import AccessLog, Metrics
+from ecomcharge.observability import Journal, Note
 from ecomcharge.web.auth import Authenticator, RequestRate
 from ecomcharge.web.wire import INTERNAL_ERROR, Headers, Request, Response, Stream, error_response, json_response
 
@@ -84,14 +84,11 @@ class Router:
 class Server:
     """From request to response. Knows routes and shops, and nothing of sockets."""
 
-    def __init__(
-        self, routes: Sequence[Route], authenticator: Authenticator, rate: RequestRate, access_log: AccessLog, metrics: Metrics
-    ) -> None:
+    def __init__(self, routes: Sequence[Route], authenticator: Authenticator, rate: RequestRate, journal: Journal) -> None:
         self._router = Router(routes)
         self._authenticator = authenticator
         self._rate = rate
-        self._access_log = access_log
-        self._metrics = metrics
+        self._journal = journal
         self._request_ids = map(f"req_{secrets.token_hex(6)}{{:08x}}".format, itertools.count())
 
     async def respond(self, request: Request) -> Response | Stream:
@@ -119,8 +116,8 @@ class Server:
         """To be told when an answer was handed over, or its stream ended."""
         method = request.method if request.method in METHODS else "OTHER"
         route = request.route or "-"
-        self._metrics.observe(route, method, response.status, seconds)
-        self._access_log.write(request.request_id, method, route, response.status, seconds, request.shop_id, response.code)
+        note = Note(time.time(), request.request_id, method, route, response.status, response.code, request.shop_id, seconds)
+        self._journal.note(note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +135,7 @@ class RsgiDoor:
     def __init__(self, server: Server, limits: Limits) -> None:
         self._server = server
         self._limits = limits
+        self._patience = Patience(limits.body_timeout_seconds)
         self._pipes = tempfile.mkdtemp(prefix="ecomcharge-pipes-")
 
     def close(self) -> None:
@@ -148,15 +146,7 @@ class RsgiDoor:
         if scope.proto != "http":
             protocol.close(None)
             return
-        header = _header_of(scope.headers)
-        request = Request(
-            scope.method,
-            scope.path,
-            scope.query_string,
-            header,
-            lambda: scope.client.rpartition(":")[0].strip("[]"),
-            lambda: self._read_body(header, protocol),
-        )
+        request = RsgiRequest(scope, protocol, self._limits, self._patience)
         response = await self._server.respond(request)
         if isinstance(response, Response) and len(response.body) <= LARGE_BODY_BYTES:
             protocol.response_bytes(response.status, response.headers, response.body)
@@ -166,33 +156,91 @@ class RsgiDoor:
             await _send_through_pipe(protocol, response, self._pipes, self._limits.stall_timeout_seconds, scope.client)
         self._server.answered(request, response, time.perf_counter() - started)
 
-    async def _read_body(self, header: Callable[[str], str | None], protocol: Any) -> bytes:
-        length = header("content-length")
-        limit = self._limits.max_body_bytes
-        if length is not None and int(length) > limit:
+
+class RsgiRequest(Request):
+    __slots__ = ("_headers", "_limits", "_patience", "_protocol", "_scope")
+
+    def __init__(self, scope: Any, protocol: Any, limits: Limits, patience: Patience) -> None:
+        headers = scope.headers
+        super().__init__(scope.method, scope.path, scope.query_string, headers.get)
+        self._headers = headers
+        self._scope = scope
+        self._protocol = protocol
+        self._limits = limits
+        self._patience = patience
+
+    def has(self, name: str) -> bool:
+        return name in self._headers
+
+    def peer(self) -> str:
+        address: str = self._scope.client.rpartition(":")[0]
+        return address.strip("[]")
+
+    def forwarded_for(self) -> str:
+        return ", ".join(self._headers.get_all(FORWARDED))
+
+    async def read_body(self) -> bytes:
+        length = self.header("content-length")
+        if length is not None and int(length) > self._limits.max_body_bytes:
             raise BodyTooLarge
+        task = self._patience.begin()
         try:
-            async with asyncio.timeout(self._limits.body_timeout_seconds):
-                if length is not None:
-                    return bytes(await protocol())
-                return await _joined(protocol, limit)
-        except TimeoutError as error:
-            raise BodyTooSlow from error
+            if length is not None:
+                return bytes(await self._protocol())
+            return await _joined(self._protocol, self._limits.max_body_bytes)
+        except asyncio.CancelledError:
+            self._patience.raise_if_lost(task)
+            raise
         except RuntimeError as error:  # the client went away halfway
             raise MalformedBody from error
+        finally:
+            self._patience.end(task)
 
 
-def _header_of(headers: Any) -> Callable[[str], str | None]:
-    """Headers by lower-case name. One that is not printable ASCII reads as empty, which is not the same as absent."""
-    get = headers.get
+class Patience:
+    """Ends the wait for bodies that do not come in time, to a quarter of the time (at most a second) exactly.
 
-    def header(name: str) -> str | None:
-        if name == FORWARDED:  # a proxy may add a line of its own below a forged one
-            return ", ".join(headers.get_all(name))
-        value: str | None = get(name)
-        return "" if value is None and name in headers else value
+    One timer looks after all of them, and only while there are any: a timer for each would cost a create more
+    than its validation does.
+    """
 
-    return header
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: dict[asyncio.Task[Any], float] = {}
+        self._lost: set[asyncio.Task[Any]] = set()
+        self._watching = False
+
+    def begin(self) -> asyncio.Task[Any]:
+        """The current task begins to wait."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._until[task] = loop.time() + self._seconds
+        if not self._watching:
+            self._watching = True
+            loop.call_later(min(1.0, self._seconds / 4), self._watch)
+        return task
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        del self._until[task]
+
+    def raise_if_lost(self, task: asyncio.Task[Any]) -> None:
+        """Raise ``BodyTooSlow`` if it was us who cancelled the task."""
+        if task in self._lost:
+            self._lost.discard(task)
+            task.uncancel()
+            raise BodyTooSlow
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for task, until in self._until.items():
+            if now > until and task not in self._lost:
+                self._lost.add(task)
+                task.cancel()
+        self._watching = bool(self._until)
+        if self._watching:
+            loop.call_later(min(1.0, self._seconds / 4), self._watch)
 
 
 async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
@@ -330,20 +378,7 @@ class AsgiDoor:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in scope["headers"]:  # of repeated ones the first, as at the other door
-            name, value = raw_name.decode("latin-1"), _printable(raw_value)
-            if name == FORWARDED and name in headers:
-                value = f"{headers.pop(name)}, {value}"
-            headers.setdefault(name, value)
-        request = Request(
-            scope["method"],
-            scope["path"],
-            scope["query_string"].decode("latin-1"),
-            headers.get,
-            lambda: (scope.get("client") or ("unknown", 0))[0],
-            lambda: self._read_body(receive),
-        )
+        request = AsgiRequest(scope, receive, self._limits)
         response = await self._server.respond(request)
         raw: list[tuple[bytes, bytes]] = _raw(response.headers)
         if isinstance(response, Response):
@@ -358,10 +393,38 @@ class AsgiDoor:
             await send({"type": "http.response.body", "body": b""})
         self._server.answered(request, response, time.perf_counter() - started)
 
-    async def _read_body(self, receive: Receive) -> bytes:
+
+class AsgiRequest(Request):
+    __slots__ = ("_headers", "_limits", "_receive", "_scope")
+
+    def __init__(self, scope: dict[str, Any], receive: Receive, limits: Limits) -> None:
+        headers: dict[str, bytes] = {}
+        for name, value in scope["headers"]:  # of repeated ones the first, as at the other door
+            headers.setdefault(name.decode("latin-1"), value)
+        super().__init__(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), self._readable)
+        self._headers = headers
+        self._scope = scope
+        self._receive = receive
+        self._limits = limits
+
+    def _readable(self, name: str) -> str | None:
+        value = self._headers.get(name)
+        return value.decode() if value is not None and value.isascii() else None
+
+    def has(self, name: str) -> bool:
+        return name in self._headers
+
+    def peer(self) -> str:
+        address: str = (self._scope.get("client") or ("unknown", 0))[0]
+        return address
+
+    def forwarded_for(self) -> str:
+        return ", ".join(value.decode("latin-1") for name, value in self._scope["headers"] if name == FORWARDED.encode())
+
+    async def read_body(self) -> bytes:
         try:
             async with asyncio.timeout(self._limits.body_timeout_seconds):
-                return await _joined(_messages(receive), self._limits.max_body_bytes)
+                return await _joined(_messages(self._receive), self._limits.max_body_bytes)
         except TimeoutError as error:
             raise BodyTooSlow from error
 
@@ -374,10 +437,6 @@ async def _messages(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body"):
             return
-
-
-def _printable(value: bytes) -> str:
-    return value.decode("ascii") if value.isascii() else ""
 
 
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:

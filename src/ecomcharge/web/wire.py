@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
@@ -41,29 +41,35 @@ NO_STORE: Final = ("cache-control", "no-store")
 
 
 class Request:
-    """A request on its way through the program. A door fills the first part; the server fills the rest."""
+    """A request on its way through the program. A door makes it; the server fills in the second half."""
 
-    __slots__ = ("argument", "header", "method", "path", "peer", "query_string", "read_body", "request_id", "route", "shop_id")
+    __slots__ = ("argument", "header", "method", "path", "query_string", "request_id", "route", "shop_id")
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        query_string: str,
-        header: Callable[[str], str | None],
-        peer: Callable[[], str],
-        read_body: Callable[[], Awaitable[bytes]],
-    ) -> None:
+    def __init__(self, method: str, path: str, query_string: str, header: Callable[[str], str | None]) -> None:
         self.method = method
         self.path = path
         self.query_string = query_string
-        self.header = header  # by lower-case name
-        self.peer = peer  # the address of the other end of the connection
-        self.read_body = read_body  # raises BodyTooLarge, BodyTooSlow or MalformedBody
+        self.header = header  # by lower-case name; None where it is absent or not printable ASCII
         self.request_id = ""
         self.route = ""
         self.argument = ""
         self.shop_id = 0
+
+    def has(self, name: str) -> bool:
+        """Whether a header is there, readable or not."""
+        raise NotImplementedError
+
+    def peer(self) -> str:
+        """The address of the other end of the connection."""
+        raise NotImplementedError
+
+    def forwarded_for(self) -> str:
+        """All of ``X-Forwarded-For``: a proxy may add a line of its own below a forged one."""
+        raise NotImplementedError
+
+    async def read_body(self) -> bytes:
+        """Raises ``BodyTooLarge``, ``BodyTooSlow``, or ``MalformedBody`` when the client goes away."""
+        raise NotImplementedError
 
     def query(self) -> dict[str, str]:
         """The query parameters; of repeated ones the last. Raises ``BadParameter`` when there are very many."""
@@ -77,7 +83,7 @@ class Request:
     async def json(self) -> bytes:
         """The body of a request that must be JSON, as bytes that are UTF-8. Raises what is wrong with it."""
         content_type = self.header("content-type")
-        if content_type is not None and not _is_json(content_type):
+        if content_type != "application/json" and not self._is_json(content_type):
             raise UnsupportedContentType
         body = await self.read_body()
         if not body.isascii():
@@ -87,12 +93,13 @@ class Request:
                 raise MalformedBody from error
         return body
 
-
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type in ("application/json", "text/json") or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    )
+    def _is_json(self, content_type: str | None) -> bool:
+        if content_type is None:
+            return not self.has("content-type")
+        media_type = content_type.partition(";")[0].strip().lower()
+        return media_type in ("application/json", "text/json") or (
+            media_type.startswith("application/") and media_type.endswith("+json")
+        )
 
 
 class Response:

@@ -1,0 +1,243 @@
+"""``make bench``: start every system, check its answers, drive it in interleaved rounds, write RESULTS.md.
+
+Machines are noisy and shared, so no figure means anything alone: every ratio is the median, over rounds, of two
+figures of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+from systems import CLIENT_CORE, HERE, SERVER_CORE, Ecomcharge, Floor, System, all_systems, on_core
+
+from support.postgres import PostgresServer
+
+CONNECTIONS = 64
+PGBENCH_ROWS = 10_000
+PACKAGES = ("ecomcharge", "granian", "uvloop", "apsw", "asyncpg", "msgspec", "fastapi", "sqlalchemy", "uvicorn", "localstripe")
+
+# What is promised: the figure of one job over that of another, and the least that it should be.
+PROMISES = (
+    ("sqlite-1 read", "granian-rsgi constant", 0.50),
+    ("sqlite-1 create", "granian-rsgi constant", 0.24),
+    ("sqlite-1 list-20", "granian-rsgi constant", 0.15),
+    ("postgres-1 read", "pgbench-64 read", 1.0),
+    ("postgres-1 create", "pgbench-64 create", 1.0),
+    ("sqlite-1 read", "fastapi read", 10.0),
+    ("sqlite-1 create", "fastapi create", 20.0),
+    ("sqlite-1 read", "localstripe read", 6.0),
+    ("sqlite-1 create", "localstripe create", 100.0),
+)
+
+
+class Measured(msgspec.Struct):
+    """One run of one job. Engines alone and pgbench tell their rate only."""
+
+    rate: float
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    bad: int = 0
+    broken: int = 0
+
+
+Job = Callable[[float], Measured]  # takes how many seconds to run
+
+
+def wrk(system: System, workload: str, query: str = "") -> Job:
+    def run(seconds: float) -> Measured:
+        name = system.create_workload if workload == "create" else workload
+        ids = str(system.ids_file) if system.ids_file.exists() else ""
+        authorization = "Basic MTp3cm9uZw==" if workload == "wrong-key" else system.authorization
+        command = [
+            *("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds:.0f}s", "--timeout", "30s"),
+            *("-s", str(HERE / "load.lua"), "-H", f"Authorization: {authorization}"),
+            *(f"{system.url}{system.path}{query}", "--", name, ids),
+        ]
+        core = CLIENT_CORE if system.core == SERVER_CORE else None
+        done = subprocess.run(on_core(core, *command), capture_output=True, text=True, check=True)
+        found = re.search(r"RESULT (\{.*\})", done.stdout)
+        assert found is not None, done.stdout + done.stderr
+        told = json.loads(found[1])
+        return Measured(told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"], told["bad"], told["broken"])
+
+    return run
+
+
+def engine_alone(kind: str) -> Job:
+    def run(seconds: float) -> Measured:
+        command = on_core(SERVER_CORE, sys.executable, str(HERE / "engine_alone.py"), kind, str(seconds))
+        return Measured(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+    return run
+
+
+def pgbench(postgres: PostgresServer, database: str, kind: str, clients: int, folder: Path) -> Job:
+    """The same two statements, single and prepared, on a table of the same shape and size."""
+    statements = {
+        "read": (
+            f"\\set n random(1, {PGBENCH_ROWS})\n"
+            "SELECT id, first_name, last_name, address, country, city, zip, state, phone, email, ip, external_id"
+            " FROM customers WHERE shop_id = 1 AND id = 'cst_' || lpad(to_hex(:n::bigint), 16, '0');\n"
+        ),
+        "create": (
+            "\\set a random(1, 1000000000)\n\\set b random(1, 1000000000)\n"
+            "INSERT INTO customers (shop_id, id, first_name, last_name, address, country, city, zip, state, phone, email, ip)"
+            " VALUES (1, 'pgb_' || :a || '.' || :b, 'John', 'Doe', '1st Street', 'US', 'Denver', '92006', 'CO',"
+            " '+1-555-555-5555', 'c' || :a || '.' || :b || '@example.com', '127.0.0.1')"
+            " ON CONFLICT DO NOTHING RETURNING shop_id, id;\n"
+        ),
+    }
+    script = folder / f"pgbench-{kind}.sql"
+    script.write_text(statements[kind])
+
+    def run(seconds: float) -> Measured:
+        options = ("-n", "-M", "prepared", "-f", str(script), "-c", str(clients), "-j", "1", "-T", f"{seconds:.0f}")
+        found = re.search(r"tps = ([\d.]+)", postgres.client("pgbench", database, *options))
+        assert found is not None
+        return Measured(float(found[1]))
+
+    return run
+
+
+def prepare_pgbench(postgres: PostgresServer) -> str:
+    """A database of our schema with one shop and ``PGBENCH_ROWS`` customers; its name."""
+    url = postgres.create_database("alone")
+    key = {"ECOMCHARGE_MASTER_KEY": "A" * 43 + "="}
+    command = [sys.executable, "-m", "ecomcharge.cli", "shops", "create", "--name", "x", "--shop-id", "1", "--database", url]
+    subprocess.run(command, env=os.environ | key, check=True, capture_output=True)
+    fill = (
+        "INSERT INTO customers (shop_id, id, first_name, last_name, address, country, city, zip, state, phone, email, ip)"
+        " SELECT 1, 'cst_' || lpad(to_hex(n), 16, '0'), 'John', 'Doe', '1st Street', 'US', 'Denver', '92006', 'CO',"
+        f" '+1-555-555-5555', 'c' || n || '@example.com', '127.0.0.1' FROM generate_series(1, {PGBENCH_ROWS}) AS n"
+    )
+    postgres.client("psql", "alone", "-q", "-c", fill, "-c", "ANALYZE")
+    return "alone"
+
+
+def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -> dict[str, Job]:
+    jobs: dict[str, Job] = {}
+    for system in systems:
+        if isinstance(system, Floor):
+            jobs[f"{system.name} constant"] = wrk(system, "constant")
+            continue
+        jobs[f"{system.name} read"] = wrk(system, "read")
+        jobs[f"{system.name} create"] = wrk(system, "create")
+        if isinstance(system, Ecomcharge):
+            jobs[f"{system.name} list-20"] = wrk(system, "list", "?limit=20")
+            if system.workers == 1:
+                for workload in ("skewed", "mix", "invalid", "wrong-key"):
+                    jobs[f"{system.name} {workload}"] = wrk(system, workload)
+                jobs[f"{system.name} list-200"] = wrk(system, "list", "?limit=200")
+    for kind in ("read", "insert", "group"):
+        jobs[f"apsw-alone {kind}"] = engine_alone(kind)
+    database = prepare_pgbench(postgres)
+    for clients in (16, 64):
+        for kind in ("read", "create"):
+            jobs[f"pgbench-{clients} {kind}"] = pgbench(postgres, database, kind, clients, folder)
+    return jobs
+
+
+def measure(
+    rounds: int, seconds: float, postgres: PostgresServer, folder: Path
+) -> tuple[dict[str, list[Measured]], list[System]]:
+    systems = all_systems(folder, postgres)
+    for system in systems:
+        system.start()
+    try:
+        for system in systems:
+            system.check()
+            system.seed()
+        jobs = jobs_of(systems, postgres, folder)
+        results: dict[str, list[Measured]] = {name: [] for name in jobs}
+        for number in range(rounds):
+            for name, job in jobs.items():
+                results[name].append(job(seconds))
+                print(f"round {number + 1}  {name:24} {results[name][-1].rate:10.0f}/s", flush=True)
+        for system in systems:
+            system.memory = system.memory_mebibytes()
+        return results, systems
+    finally:
+        for system in systems:
+            system.stop()
+
+
+def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds: int, seconds: float) -> str:
+    lines = [
+        "# Results",
+        "",
+        f"Made by `make bench`: {rounds} interleaved rounds of {seconds:.0f} seconds, {CONNECTIONS} connections, on"
+        f" {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()})."
+        " A server on one core and wrk on the other; where PostgreSQL takes part, or two workers do, all share both.",
+        "Rates of one run mean nothing next to those of another: only the ratios do.",
+        "",
+        "Versions: " + ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES) + ".",
+        "",
+        "## Ratios",
+        "",
+        "Median over rounds of the two figures of the same round, and their least and greatest ratio.",
+        "",
+        "| this | over that | median | spread | wanted | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for this, that, least in PROMISES:
+        ratios = [one.rate / other.rate for one, other in zip(results[this], results[that], strict=True)]
+        median = statistics.median(ratios)
+        verdict = "reached" if median >= least else "**not reached**"
+        lines.append(f"| {this} | {that} | {median:.2f} | {min(ratios):.2f} to {max(ratios):.2f} | {least} | {verdict} |")
+    lines += [
+        "",
+        "## Rates",
+        "",
+        "| job | a second, median | spread | p50 ms | p99 ms | p99 / p50 | bad answers |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in results.items():
+        rates = [run.rate for run in runs]
+        p50, p99 = statistics.median(run.p50_ms for run in runs), statistics.median(run.p99_ms for run in runs)
+        times = f"{p50:.1f} | {p99:.1f} | {p99 / p50:.1f}" if p50 else " | | "
+        bad = sum(run.bad + run.broken for run in runs)
+        lines.append(
+            f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {times} | {bad or ''} |"
+        )
+    lines += [
+        "",
+        "## Memory",
+        "",
+        "Resident, of the server and its workers, after all of it.",
+        "",
+        "| system | MiB |",
+        "|---|---|",
+    ]
+    lines += [f"| {system.name} | {system.memory:.0f} |" for system in systems]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    options = parser.parse_args()
+    postgres = PostgresServer()
+    try:
+        postgres.start()
+        with tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
+            results, systems = measure(options.rounds, options.seconds, postgres, Path(folder))
+        (HERE / "RESULTS.md").write_text(report(results, systems, options.rounds, options.seconds))
+    finally:
+        postgres.remove()
+
+
+if __name__ == "__main__":
+    main()

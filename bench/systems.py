@@ -1,0 +1,252 @@
+"""What is measured: each system knows how to start, what to send it, and how to stop."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from support.postgres import PostgresServer, free_port
+
+HERE = Path(__file__).parent
+SERVER_CORE, CLIENT_CORE = "0", "1"
+JOHN = {
+    "first_name": "John",
+    "last_name": "Doe",
+    "address": "1st Street",
+    "country": "US",
+    "city": "Denver",
+    "zip": "92006",
+    "state": "CO",
+    "phone": "+1-555-555-5555",
+    "email": "customer@example.com",
+    "ip": "127.0.0.1",
+}
+SEEDED_CUSTOMERS = 10_000
+
+
+def on_core(core: str | None, *command: str) -> list[str]:
+    return ["taskset", "-c", core, *command] if core else list(command)
+
+
+@dataclass
+class System:
+    """A server under load. ``core`` is the one that it may use, ``None`` for all."""
+
+    name: str
+    folder: Path
+    core: str | None = SERVER_CORE
+    path: str = "/customers"
+    create_workload: str = "create"
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    authorization: str = ""
+    memory: float = 0.0  # MiB
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ids_file(self) -> Path:
+        return self.folder / f"{self.name}.ids"
+
+    def start(self) -> None:
+        with (self.folder / f"{self.name}.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                on_core(self.core, *self.command()),
+                env=self.environment(),
+                cwd=HERE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        for _ in range(200):
+            try:
+                httpx.get(self.url, timeout=2)
+                return
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise RuntimeError(f"{self.name} did not start: {(self.folder / f'{self.name}.log').read_text()}")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
+
+    def memory_mebibytes(self) -> float:
+        """Resident memory of the server and its workers."""
+        assert self.process is not None
+        parent = psutil.Process(self.process.pid)
+        resident: int = sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)])
+        return resident / 2**20
+
+    def check(self) -> None:
+        """Raise unless a create and a read answer as they should."""
+
+    def seed(self) -> None:
+        """Make the customers that reads ask for, over HTTP, and note their ids."""
+        headers = {"Authorization": self.authorization}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
+            ids = [self.create(http, number) for number in range(SEEDED_CUSTOMERS)]
+        self.ids_file.write_text("\n".join(ids) + "\n")
+
+    def create(self, http: httpx.Client, number: int) -> str:
+        response = http.post(self.path, json={**JOHN, "email": f"seed{number}@example.com"})
+        response.raise_for_status()
+        customer_id: str = response.json()["id"]
+        return customer_id
+
+
+@dataclass
+class Ecomcharge(System):
+    database: str = ""
+    workers: int = 1
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "ecomcharge.cli", "serve", "--database", self.database, "--port", str(self.port)),
+            *("--workers", str(self.workers), "--log-format", "json"),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        key = base64.b64encode(bytes(32)).decode()
+        return super().environment() | {"ECOMCHARGE_MASTER_KEY": key}
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "ecomcharge.cli",
+            "shops",
+            "create",
+            "--name",
+            "bench",
+            "--json",
+            "--database",
+            self.database,
+        ]
+        made = subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=True)
+        shop = json.loads(made.stdout)
+        self.authorization = basic(str(shop["shop_id"]), shop["secret_key"])
+        super().start()
+
+    def check(self) -> None:
+        headers = {"Authorization": self.authorization}
+        with httpx.Client(base_url=self.url, headers=headers) as http:
+            created = http.post("/customers", json=JOHN)
+            assert created.status_code == 201, created.text
+            expected = {"id": created.json()["id"], **JOHN, "external_id": None}
+            assert http.get(created.headers["location"]).json() == expected
+
+
+@dataclass
+class Floor(System):
+    interface: str = "rsgi"
+    path: str = "/customers/cst_7aee5afb954c7ef7"
+
+    def command(self) -> Sequence[str]:
+        granian = Path(sys.executable).with_name("granian")
+        options = [
+            "--interface",
+            self.interface,
+            "--port",
+            str(self.port),
+            "--loop",
+            "uvloop",
+            "--http",
+            "1",
+            "--no-ws",
+            "--no-log",
+        ]
+        return [str(granian), *options, f"floor:{self.interface.removesuffix('nl')}"]
+
+    def seed(self) -> None:
+        pass
+
+
+@dataclass
+class FastApi(System):
+    def command(self) -> Sequence[str]:
+        uvicorn = Path(sys.executable).with_name("uvicorn")
+        options = [
+            "--port",
+            str(self.port),
+            "--loop",
+            "uvloop",
+            "--http",
+            "httptools",
+            "--no-access-log",
+            "--log-level",
+            "warning",
+        ]
+        return [str(uvicorn), *options, "peers.fastapi_sqlalchemy:app"]
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"PEER_DATABASE": str(self.folder / "fastapi.db"), "PEER_KEY": "key"}
+
+    def start(self) -> None:
+        self.authorization = basic("1", "key")
+        super().start()
+
+
+@dataclass
+class Localstripe(System):
+    path: str = "/v1/customers"
+    create_workload: str = "form"
+
+    def command(self) -> Sequence[str]:
+        return [str(Path(sys.executable).with_name("localstripe")), "--port", str(self.port)]
+
+    def start(self) -> None:
+        self.authorization = basic("sk_test_12345", "")
+        super().start()
+
+    def create(self, http: httpx.Client, number: int) -> str:
+        response = http.post(self.path, data={"name": "John Doe", "email": f"seed{number}@example.com"})
+        response.raise_for_status()
+        customer_id: str = response.json()["id"]
+        return customer_id
+
+    def seed(self) -> None:
+        headers = {"Authorization": self.authorization}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
+            ids = [self.create(http, number) for number in range(200)]  # it slows down with every one
+        self.ids_file.write_text("\n".join(ids) + "\n")
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def all_systems(folder: Path, postgres: PostgresServer) -> list[System]:
+    """One server on one core, but where the database is a server too: then both share both cores with the client."""
+
+    def sqlite(name: str) -> str:
+        return f"sqlite:///{folder}/{name}.db"
+
+    return [
+        Floor("granian-rsgi", folder),
+        Floor("granian-asgi", folder, interface="asginl"),
+        Ecomcharge("sqlite-1", folder, database=sqlite("one")),
+        Ecomcharge("sqlite-2", folder, core=None, database=sqlite("two"), workers=2),
+        Ecomcharge("postgres-1", folder, core=None, database=postgres.create_database("one")),
+        Ecomcharge("postgres-2", folder, core=None, database=postgres.create_database("two"), workers=2),
+        FastApi("fastapi", folder),
+        Localstripe("localstripe", folder),
+    ]

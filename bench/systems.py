@@ -81,7 +81,11 @@ class System:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(30)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:  # uvicorn, while requests of its thread pool are still queued
+                self.process.kill()
+                self.process.wait()
 
     def command(self) -> Sequence[str]:
         raise NotImplementedError
@@ -211,7 +215,7 @@ class Localstripe(System):
     create_workload: str = "form"
 
     def command(self) -> Sequence[str]:
-        return [str(Path(sys.executable).with_name("localstripe")), "--port", str(self.port)]
+        return [str(Path(sys.executable).with_name("localstripe")), "--port", str(self.port), "--from-scratch"]
 
     def start(self) -> None:
         self.authorization = basic("sk_test_12345", "")

@@ -180,7 +180,8 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
         f"Made by `make bench`: {rounds} interleaved rounds of {seconds:.0f} seconds, {CONNECTIONS} connections, on"
         f" {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()})."
         " A server on one core and wrk on the other; where PostgreSQL takes part, or two workers do, all share both.",
-        "Rates of one run mean nothing next to those of another: only the ratios do.",
+        "Rates of one run mean nothing next to those of another: only the ratios do. What limits them and what was tried"
+        " is in [docs/performance.md](../docs/performance.md).",
         "",
         "Versions: " + ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES) + ".",
         "",
@@ -200,7 +201,7 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
         "",
         "## Rates",
         "",
-        "| job | a second, median | spread | p50 ms | p99 ms | p99 / p50 | bad answers |",
+        "| job | a second, median | spread | p50 ms | p99 ms | p99 / p50 | refused |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, runs in results.items():

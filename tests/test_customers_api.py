@@ -291,6 +291,7 @@ def test_filters_and_pages_go_together(http: httpx.Client, many: list[str]) -> N
         ("page=0", "Page must be a whole number between 1 and 100000"),
         ("page=100000&per_page=1000", "Page is too deep (at most 100000 customers can be skipped); use after"),
         ("after=x", "After must be a customer id"),
+        ("email=%00&after=x", "After must be a customer id"),
         ("before=x", "Before must be a customer id"),
         ("after=cst_0000000000000000&before=cst_0000000000000000", "Only one of after and before can be given"),
         ("after=cst_0000000000000000&page=2", "Page and per_page cannot be combined with limit, after or before"),

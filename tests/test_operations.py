@@ -450,7 +450,7 @@ def watched(pair: ServerProcess, master_key: MasterKey) -> Watched:
         return time.monotonic() - ended_at
 
     samples = []
-    while (began := seconds()) < OVERLAP_SECONDS + FELT_SECONDS + 0.2:
+    while (began := seconds()) < OVERLAP_SECONDS + FELT_SECONDS + 2:
         statuses = sample()
         samples.append(Sample(began, seconds(), statuses))
         time.sleep(0.1)

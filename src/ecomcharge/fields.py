@@ -115,11 +115,11 @@ class Field:
     def read(self, value: object, faults: Faults) -> str | None:
         """The text to store, or ``None`` when it is absent or at fault (and then ``faults`` knows)."""
         printable = False
-        if isinstance(value, str):
+        if value is None:
+            text = ""
+        elif isinstance(value, str):
             printable = value.isprintable()  # then a space is its only white space, and it holds nothing refused
             text = value.strip(" " if printable else _WHITE_SPACE)
-        elif value is None:
-            text = ""
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value) if abs(value) < 10**self.maximum else "9" * (self.maximum + 1)
         else:

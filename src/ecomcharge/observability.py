@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 from ecomcharge.storage.database import Load
 
 FLUSH_SECONDS: Final = 0.1
-FLUSH_NOTES: Final = 2_000
+FLUSH_NOTES: Final = 256
 SNAPSHOT_SECONDS: Final = 0.5
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -141,21 +141,22 @@ class Journal:
                 sys.stderr.flush()
 
 
-@lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+@lru_cache(maxsize=8)  # under load many requests share a millisecond
+def _moment(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:03d}"
 
 
-def _moment(at: float) -> str:
-    second = int(at)
-    return f"{_second(second)}.{int((at - second) * 1000):03d}"
+@lru_cache(maxsize=1024)
+def _what(method: str, route: str, status: int) -> str:
+    return f'"method":"{method}","route":"{route}","status":{status}'
 
 
 def _json_line(note: Note) -> str:
     at, request_id, method, route, status, code, shop, seconds = note
     return (
-        f'{{"time":"{_moment(at)}Z","level":"{_level(status)}","event":"request","request_id":"{request_id}",'
-        f'"method":"{method}","route":"{route}","status":{status},"ms":{seconds * 1000:.3f}'
+        f'{{"time":"{_moment(int(at * 1000))}Z","level":"{_level(status)}","event":"request","request_id":"{request_id}",'
+        f'{_what(method, route, status)},"ms":{seconds * 1000:.3f}'
         + (f',"shop":{shop}' if shop else "")
         + (f',"code":"{code}"}}\n' if code else "}\n")
     )
@@ -164,7 +165,7 @@ def _json_line(note: Note) -> str:
 def _readable_line(note: Note) -> str:
     about = (f" shop={note.shop}" if note.shop else "") + (f" {note.code}" if note.code else "")
     return (
-        f"{_moment(note.at)[11:]} {note.status} {note.method} {note.route} {note.seconds * 1000:.1f} ms{about}"
+        f"{_moment(int(note.at * 1000))[11:]} {note.status} {note.method} {note.route} {note.seconds * 1000:.1f} ms{about}"
         f" {note.request_id}\n"
     )
 

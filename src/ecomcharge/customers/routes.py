@@ -91,9 +91,10 @@ class CustomerRoutes:
         more = len(found) > limit
         customers = found[-limit:] if backwards else found[:limit]
         links = []
-        if customers and (more if not backwards else cursor):
+        later, earlier = (cursor, more) if backwards else (more, cursor)
+        if customers and later:
             links.append(_link(request, query, "next", limit=limit, after=customers[-1].id))
-        if customers and (cursor if not backwards else more):
+        if customers and earlier:
             links.append(_link(request, query, "prev", limit=limit, before=customers[0].id))
         return _page(customers, links)
 
@@ -115,9 +116,8 @@ class CustomerRoutes:
 def _idempotency_key(request: Request) -> str | None:
     """An empty or unreadable one is a mistake to be told of, not a request without a key."""
     for name in ("idempotency-key", "requestid"):
-        key = request.header(name)
-        if key is not None or request.has(name):
-            return key or ""
+        if request.has(name):
+            return request.header(name) or ""
     return None
 
 
@@ -146,10 +146,16 @@ def _page(customers: list[Customer], links: list[str]) -> Response:
     return json_response(200, _encode(customers), *headers)
 
 
-def _link(request: Request, query: dict[str, str], relation: str, **position: object) -> str:
-    """RFC 8288, with a reference relative to the host, which stays right behind any proxy that keeps paths."""
-    kept: dict[str, object] = {name: query[name] for name in ("email", "external_id") if name in query}
-    return f'<{request.path}?{urlencode(kept | position)}>; rel="{relation}"'
+def _link(request: Request, query: dict[str, str], relation: str, **position: int | str) -> str:
+    """RFC 8288, with a reference relative to the host, which stays right behind any proxy that keeps paths.
+
+    ``position`` is numbers and ids, which need no quoting.
+    """
+    kept = [(name, query[name]) for name in ("email", "external_id") if name in query]
+    parameters = [f"{name}={value}" for name, value in position.items()]
+    if kept:
+        parameters.insert(0, urlencode(kept))
+    return f'<{request.path}?{"&".join(parameters)}>; rel="{relation}"'
 
 
 def _number(query: dict[str, str], name: str, default: int, maximum: int) -> int:

@@ -9,8 +9,10 @@ first attempt had to be rolled back, so it has no other effects.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 Row = Sequence[Any]
@@ -38,6 +40,16 @@ class Transaction(Protocol):
     async def run(self, sql: str, params: Params) -> int:
         """Change rows; the number of rows changed."""
         ...
+
+
+@lru_cache(maxsize=2048)
+def numbered(sql: str, sign: str) -> tuple[str, tuple[str, ...]]:
+    """The statement with ``$1`` or ``?1``, by ``sign``, for named parameters, and the names in that order.
+
+    No SQL of ours uses ``::`` or a colon within a literal.
+    """
+    names = tuple(dict.fromkeys(re.findall(r":([a-z_]+)", sql)))
+    return re.sub(r":([a-z_]+)", lambda match: f"{sign}{names.index(match[1]) + 1}", sql), names
 
 
 @dataclass
@@ -122,14 +134,15 @@ class Gatherer(Generic[Item]):
 
     def _depart(self) -> None:
         self._called = False
-        while self._waiting and len(self._under_way) < self._lanes:
-            items, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            task = asyncio.get_running_loop().create_task(self._travel(items))
-            self._under_way.add(task)
+        if self._waiting and len(self._under_way) < self._lanes:
+            self._under_way.add(asyncio.get_running_loop().create_task(self._travel()))
 
-    async def _travel(self, items: list[Item]) -> None:
+    async def _travel(self) -> None:
+        """Carry what waits, and at once what has come meanwhile: before those are resumed who were just answered."""
         try:
-            await self._carry(items)
+            while self._waiting:
+                items, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._carry(items)
         finally:
             self._under_way.discard(asyncio.current_task())
             if self._waiting:

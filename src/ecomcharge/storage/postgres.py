@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import re
 import types
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 
 from ecomcharge.errors import EcomchargeError, OutcomeUnknown, Unavailable, Unusable
-from ecomcharge.storage.database import Gatherer, Load, Migration, Params, Row, Unit
+from ecomcharge.storage.database import Gatherer, Load, Migration, Params, Row, Unit, numbered
 
 T = TypeVar("T")
 Connection = Any  # what a pool lends; asyncpg comes without types
@@ -33,6 +34,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 LOCK_TIMEOUT_MILLISECONDS = 5_000
 SETTLE_SECONDS = 20.0
+_AND_ITS_ID = ", pg_current_xact_id()::text"  # one trip to the server fewer than asking before COMMIT
 MIGRATION_LOCK = 0x65636F6D  # "ecom": any number that nobody else in this database locks
 
 # What says that the database is down, full, starting or read-only, rather than that a statement is wrong.
@@ -62,15 +64,8 @@ class Statement(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def translated(sql: str) -> Statement:
-    """Named parameters become ``$1``, ``$2``, ... in order of first appearance. No SQL of ours uses ``::``."""
-    names: list[str] = []
-
-    def number(match: re.Match[str]) -> str:
-        if match[1] not in names:
-            names.append(match[1])
-        return f"${names.index(match[1]) + 1}"
-
-    return Statement(re.sub(r":([a-z_]+)", number, sql), tuple(names))
+    """The statement with ``$1``, ``$2``, ... for names."""
+    return Statement(*numbered(sql, "$"))
 
 
 @lru_cache(maxsize=1024)
@@ -194,11 +189,113 @@ class _Apart(Exception):
     """This company cannot commit together; each must travel alone."""
 
 
+class _Connections:
+    """Lends the pool's connections, first come first served, without giving them back in between.
+
+    The pool runs two tasks for every loan, one to wait with a timeout and one to shield the return, which
+    together cost more than a short statement does.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._asked_of_pool = 0
+
+    @contextlib.asynccontextmanager
+    async def lend(self) -> AsyncIterator[Connection]:
+        """Raises one of ``_UNAVAILABLE`` when there is none to be had in time."""
+        connection = await self._take()
+        try:
+            yield connection
+        except asyncpg.PostgresError:
+            await self._put_back(connection)
+            raise
+        except BaseException:
+            await self._release(connection)  # it may be in the middle of something
+            raise
+        else:
+            await self._put_back(connection)
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._pool.release(self._idle.pop())
+        await self._pool.close()
+
+    async def _take(self) -> Connection:
+        while True:
+            if self._idle:
+                connection = self._idle.pop()
+                if _is_open(connection):
+                    return connection
+                await self._release(connection)
+            elif self._pool.get_idle_size() or self._pool.get_size() + self._asked_of_pool < self._pool.get_max_size():
+                return await self._ask_pool()
+            elif (connection := await self._wait()) is not None:
+                return connection
+
+    async def _ask_pool(self) -> Connection:
+        self._asked_of_pool += 1
+        try:
+            return await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
+        finally:
+            self._asked_of_pool -= 1
+
+    async def _wait(self) -> Connection | None:
+        """The next connection that is put back, or ``None`` when it may be time to ask the pool again."""
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                return await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # it came, and too late
+                await self._put_back(turn.result())
+            raise
+
+    async def _put_back(self, connection: Connection | None) -> None:
+        if connection is not None and not _is_open(connection):
+            await self._release(connection)
+        elif not self._hand_over(connection) and connection is not None:
+            self._idle.append(connection)
+
+    async def _release(self, connection: Connection) -> None:
+        """To the pool, which makes room for another."""
+        try:
+            await self._pool.release(connection)
+        finally:
+            self._hand_over(None)
+
+    def _hand_over(self, connection: Connection | None) -> bool:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return True
+        return False
+
+
+def _is_open(connection: Connection) -> bool:
+    """A connection that broke was taken back by the pool and answers no questions."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
+
+
+@dataclass(eq=False)
+class _Journey:
+    """A transaction under way, and its id once an insert has told it."""
+
+    connection: Connection
+    transaction_id: str | None = None
+
+
 class PostgresDatabase:
     engine = "postgresql"
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, tells_outcome: bool) -> None:
-        self._pool = pool
+        self._connections = _Connections(pool)
         self._tells_outcome = tells_outcome
         self._types: dict[str, tuple[str, ...]] = {}
         self.load = Load()
@@ -242,7 +339,7 @@ class PostgresDatabase:
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         statement = translated(sql)
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            async with self._connections.lend() as connection:
                 return await connection.fetch(statement.text, *statement.values(params))
         except _UNAVAILABLE as error:
             raise Unavailable from error
@@ -252,7 +349,7 @@ class PostgresDatabase:
         for sql, params, outcome in asked:
             groups.setdefault(sql, []).append((params, outcome))
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            async with self._connections.lend() as connection:
                 for sql, group in groups.items():
                     self.load.finds += len(group)
                     self.load.find_statements += 1
@@ -309,11 +406,12 @@ class PostgresDatabase:
     async def _commit_together(self, riders: list[_Rider]) -> None:
         """One transaction for all. Raises ``_Apart`` when they must go alone; the outcomes are set after COMMIT."""
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            async with self._connections.lend() as connection:
                 await connection.execute("BEGIN")
+                journey = _Journey(connection)
                 try:
-                    await self._advance_in_step(connection, riders)
-                    transaction_id = await self._transaction_id(connection)
+                    await self._advance_in_step(journey, riders)
+                    transaction_id = await self._transaction_id(journey, riders)
                 except BaseException:
                     for rider in riders:
                         rider.leave()
@@ -351,7 +449,7 @@ class PostgresDatabase:
             else:
                 rider.outcome.set_result(rider.result)
 
-    async def _advance_in_step(self, connection: Connection, riders: list[_Rider]) -> None:
+    async def _advance_in_step(self, journey: _Journey, riders: list[_Rider]) -> None:
         for rider in riders:
             rider.board()
         while asking := [rider for rider in riders if rider.asks is not None]:
@@ -361,7 +459,7 @@ class PostgresDatabase:
                 groups.setdefault(rider.asks[:2], []).append(rider)
             for (verb, sql), group in groups.items():
                 try:
-                    answers = await self._answer(connection, verb, sql, [rider.asks.params for rider in group if rider.asks])
+                    answers = await self._answer(journey, verb, sql, [rider.asks.params for rider in group if rider.asks])
                 except asyncpg.PostgresError as error:
                     if len(riders) == 1 or isinstance(error, _UNAVAILABLE):
                         raise
@@ -372,11 +470,12 @@ class PostgresDatabase:
             if rider.refusal is not None and rider.wrote:
                 raise rider.refusal if len(riders) == 1 else _Apart
 
-    async def _answer(self, connection: Connection, verb: str, sql: str, asked: list[Params]) -> Sequence[object]:
+    async def _answer(self, journey: _Journey, verb: str, sql: str, asked: list[Params]) -> Sequence[object]:
+        connection = journey.connection
         if verb == "find":
             return await self._find_many(connection, sql, asked)
         if verb == "insert":
-            return await self._insert_many(connection, sql, asked)
+            return await self._insert_many(journey, sql, asked)
         statement = translated(sql)
         answers: list[object] = []
         for params in asked:
@@ -388,15 +487,19 @@ class PostgresDatabase:
                 answers.append(int(status.rpartition(" ")[2]))
         return answers
 
-    async def _insert_many(self, connection: Connection, sql: str, asked: list[Params]) -> list[bool]:
+    async def _insert_many(self, journey: _Journey, sql: str, asked: list[Params]) -> list[bool]:
         statement = translated(sql)
         if len(asked) == 1:
-            return [await connection.fetchrow(statement.text, *statement.values(asked[0])) is not None]
-        types_ = await self._types_of(connection, statement)
-        columns = [[params[name] for params in asked] for name in statement.names]
-        rows = await connection.fetch(gathered_insert(sql, types_), *columns)
-        inserted = {tuple(row) for row in rows}
+            text, values = statement.text, statement.values(asked[0])
+        else:
+            text = gathered_insert(sql, await self._types_of(journey.connection, statement))
+            values = [[params[name] for params in asked] for name in statement.names]
+        if not self._tells_outcome:
+            rows = await journey.connection.fetch(text, *values)
+        elif rows := await journey.connection.fetch(text + _AND_ITS_ID, *values):
+            journey.transaction_id = rows[0][-1]
         names = returned_names(sql)
+        inserted = {tuple(row)[: len(names)] for row in rows}
         answers = []
         for params in asked:
             key = tuple(params[name] for name in names)
@@ -414,10 +517,11 @@ class PostgresDatabase:
 
     # The end of a transaction
 
-    async def _transaction_id(self, connection: Connection) -> str | None:
-        if not self._tells_outcome:
+    async def _transaction_id(self, journey: _Journey, riders: Sequence[_Rider]) -> str | None:
+        """Of a transaction that wrote something, where its outcome can be asked later."""
+        if not self._tells_outcome or not any(rider.wrote for rider in riders):
             return None
-        return await connection.fetchval("SELECT pg_current_xact_id_if_assigned()::text")
+        return journey.transaction_id or await journey.connection.fetchval("SELECT pg_current_xact_id()::text")
 
     async def _commit(self, connection: Connection, transaction_id: str | None) -> None:
         """COMMIT; if the connection breaks meanwhile, learn what became of it.
@@ -437,7 +541,7 @@ class PostgresDatabase:
         witness = next((rider.witness for rider in riders if rider.witness is not None), None)
         while doubt.transaction_id is not None and asyncio.get_running_loop().time() < deadline:
             try:
-                async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                async with self._connections.lend() as connection:
                     status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", doubt.transaction_id)
                     if status == "committed" and witness is not None and not await _is_there(connection, witness):
                         status = "aborted"
@@ -462,7 +566,7 @@ class PostgresDatabase:
 
     async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
         applied = []
-        async with self._pool.acquire() as connection:
+        async with self._connections.lend() as connection:
             await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=600)
             try:
                 await connection.execute(
@@ -491,7 +595,7 @@ class PostgresDatabase:
         if self._in_doubt:
             await asyncio.wait(self._in_doubt)
         await self._finds.drain()
-        await self._pool.close()
+        await self._connections.close()
 
 
 def _throw_away(connection: Connection) -> None:

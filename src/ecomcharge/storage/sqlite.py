@@ -20,7 +20,6 @@ import functools
 import operator
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -29,7 +28,7 @@ from typing import Any, TypeVar
 import apsw
 
 from ecomcharge.errors import Unavailable, Unusable
-from ecomcharge.storage.database import Load, Migration, Params, Row, Unit
+from ecomcharge.storage.database import Load, Migration, Params, Row, Unit, numbered
 
 T = TypeVar("T")
 
@@ -75,9 +74,8 @@ class SqliteTransaction:
         return rows[0] if rows else None
 
     async def insert(self, sql: str, params: Params) -> bool:
-        inserted = bool(_rows(self._execute, sql, params))
-        self.wrote = self.wrote or inserted
-        return inserted
+        insert, _, _ = sql.partition("RETURNING")  # the number of changes tells, and costs a fifth less
+        return await self.run(insert, params) > 0
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         return _rows(self._execute, sql, params)
@@ -95,8 +93,7 @@ def positional(sql: str) -> tuple[str, Callable[[Params], object]]:
 
     SQLite knows named parameters, but looking each name up at every execution costs a point read a tenth.
     """
-    names = list(dict.fromkeys(re.findall(r":([a-z_]+)", sql)))
-    text = re.sub(r":([a-z_]+)", lambda match: f"?{names.index(match[1]) + 1}", sql)
+    text, names = numbered(sql, "?")
     if len(names) < 2:  # itemgetter gives a bare value for one name, and cannot do with none
         return text, lambda params: tuple(params[name] for name in names)
     return text, operator.itemgetter(*names)

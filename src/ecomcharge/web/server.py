@@ -72,11 +72,13 @@ class Router:
         return route, argument
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
-        _, _, beyond = path.partition("/")
-        first, _, rest = beyond.partition("/")
-        argument, slash, tail = rest.partition("/")
-        methods = self._methods.get(f"/{first}/{{}}{slash}{tail}" if argument else path)
-        if methods is None:
+        head, _, argument = path.rpartition("/")
+        methods = self._methods.get(f"{head}/{{}}")
+        if methods is None:  # the argument may have a name behind it
+            before, _, name = path.rpartition("/")
+            head, _, argument = before.rpartition("/")
+            methods = self._methods.get(f"{head}/{{}}/{name}")
+        if methods is None or not argument:
             raise RouteNotFound
         return methods, argument
 

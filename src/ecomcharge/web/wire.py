@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +36,8 @@ STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.Unavailable: 503,
     errors.OutcomeUnknown: 504,
 }
+
+_PLAIN_QUERY: Final = re.compile(r"[a-z_]+=[\w.-]*(?:&[a-z_]+=[\w.-]*){0,9}\Z", re.ASCII)
 
 JSON: Final = ("content-type", "application/json; charset=utf-8")
 NO_STORE: Final = ("cache-control", "no-store")
@@ -73,10 +76,13 @@ class Request:
 
     def query(self) -> dict[str, str]:
         """The query parameters; of repeated ones the last. Raises ``BadParameter`` when there are very many."""
-        if not self.query_string:
+        text = self.query_string
+        if not text:
             return {}
+        if _PLAIN_QUERY.match(text):  # what paging sends; the general way takes five times as long
+            return dict(part.split("=") for part in text.split("&"))
         try:
-            return dict(parse_qsl(self.query_string, keep_blank_values=True, max_num_fields=MAXIMUM_PARAMETERS))
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAXIMUM_PARAMETERS))
         except ValueError as error:
             raise BadParameter("Too many query parameters") from error
 

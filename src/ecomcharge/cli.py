@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import cyclopts
 import msgspec
@@ -19,16 +18,15 @@ from rich.table import Table
 from ecomcharge import app as application
 from ecomcharge import keys, observability
 from ecomcharge.clock import SystemClock
+from ecomcharge.customers.commands import customers
 from ecomcharge.errors import EcomchargeError, Unavailable
-from ecomcharge.settings import DEFAULT_DATABASE, Settings
+from ecomcharge.settings import Settings
 from ecomcharge.shops import actions
 from ecomcharge.shops import store as shops_store
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate as migrate_database
-
-T = TypeVar("T")
+from ecomcharge.where import Where, run, with_database
 
 cli = cyclopts.App(
     name="ecomcharge",
@@ -38,31 +36,9 @@ server = cyclopts.App(name="serve", config=cyclopts.config.Env("ECOMCHARGE_", co
 shops = cyclopts.App(name="shops", help="Shops and their keys.")
 master_key = cyclopts.App(name="master-key", help="The key under which shop keys are kept.")
 cli.command(server)
+cli.command(customers)
 cli.command(shops)
 cli.command(master_key)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Where:
-    """Which database, and the master key that belongs to it.
-
-    Attributes
-    ----------
-    database
-        ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
-    master_key
-        Base64 of 32 bytes. Better given as an environment variable.
-    master_key_file
-        File that holds the master key. With SQLite the default is a file beside the database.
-    """
-
-    database: Annotated[str, Parameter(env_var="ECOMCHARGE_DATABASE")] = DEFAULT_DATABASE
-    master_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY")] = None
-    master_key_file: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY_FILE")] = None
-
-    def settings(self) -> Settings:
-        return Settings(database=self.database, master_key=self.master_key, master_key_file=self.master_key_file)
 
 
 @server.default
@@ -79,7 +55,7 @@ def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> No
 def migrate(where: Where = Where()) -> None:
     """Bring the database to this program's schema."""
 
-    applied = asyncio.run(_run(where, migrate_database))
+    applied = asyncio.run(run(where, migrate_database))
     print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
 
 
@@ -113,13 +89,13 @@ def create_shop(
             database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
         )
 
-    _print_credentials(_with_database(where, work), json)
+    _print_credentials(with_database(where, work), json)
 
 
 @shops.command(name="list")
 def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """List the shops, oldest first."""
-    found = _with_database(where, shops_store.all_shops)
+    found = with_database(where, shops_store.all_shops)
     if json:
         print(msgspec.json.encode(found).decode())
         return
@@ -159,7 +135,7 @@ def rotate_key(
             database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key, overlap_seconds=overlap
         )
 
-    _print_credentials(_with_database(where, work), json)
+    _print_credentials(with_database(where, work), json)
 
 
 @shops.command(name="close")
@@ -169,7 +145,7 @@ def close_shop(shop: int, where: Where = Where()) -> None:
     async def work(database: Database) -> None:
         await actions.close_shop(database, SystemClock().now(), shop_id=shop)
 
-    _with_database(where, work)
+    with_database(where, work)
     print(f"shop {shop} is closed; every server knows within five seconds")
 
 
@@ -177,24 +153,6 @@ def close_shop(shop: int, where: Where = Where()) -> None:
 def new_master_key() -> None:
     """Print a new master key. Keep it where the database is not: without it no shop key works."""
     print(keys.make_master_key())
-
-
-def _with_database(where: Where, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do something with the database, which is migrated first."""
-
-    async def migrated(database: Database) -> T:
-        await migrate_database(database)
-        return await work(database)
-
-    return asyncio.run(_run(where, migrated))
-
-
-async def _run(where: Where, work: Callable[[Database], Awaitable[T]]) -> T:
-    database = await open_database(where.database, postgres_connections=1)
-    try:
-        return await work(database)
-    finally:
-        await database.close()
 
 
 def _print_credentials(credentials: Credentials, json: bool) -> None:
@@ -240,6 +198,12 @@ def main() -> None:
     except EcomchargeError as error:
         print(f"ecomcharge: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has had enough
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("ecomcharge: stopped; the same command goes on where this one was", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -303,6 +303,8 @@ class Client(_Connection[httpx.Client, httpx.BaseTransport]):
         after = None
         while True:
             page = self.list_customers(limit=page_size, after=after, email=email, external_id=external_id)
+            if page and page[-1].id == after:
+                return  # a server that knows no pages has sent all of them again
             yield from page
             after = _next_after(page, page_size)
             if after is None:
@@ -343,6 +345,8 @@ class AsyncClient(_Connection[httpx.AsyncClient, httpx.AsyncBaseTransport]):
         after = None
         while True:
             page = await self.list_customers(limit=page_size, after=after, email=email, external_id=external_id)
+            if page and page[-1].id == after:
+                return
             for customer in page:
                 yield customer
             after = _next_after(page, page_size)

@@ -5,12 +5,15 @@ Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page,
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ecomcharge import fields
+from ecomcharge.errors import Invalid, MalformedBody, NotAnObject
 from ecomcharge.fields import Faults, Field
+from ecomcharge.ids import CUSTOMER_ID
 
 
 class CustomerBody(msgspec.Struct):
@@ -27,6 +30,9 @@ class CustomerBody(msgspec.Struct):
     email: Any = None
     ip: Any = None
     external_id: Any = None
+
+
+BODY: Final = msgspec.json.Decoder(CustomerBody)
 
 
 class CustomerFields(msgspec.Struct, frozen=True):
@@ -103,6 +109,22 @@ EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer
 
 FIELDS: Final = (FIRST_NAME, LAST_NAME, ADDRESS, COUNTRY, CITY, ZIP, STATE, PHONE, EMAIL, IP, EXTERNAL_ID)
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
+REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
+
+
+B = TypeVar("B", bound=CustomerBody)
+
+
+def body_of(json: bytes, decoder: msgspec.json.Decoder[B]) -> B:
+    """Raises ``MalformedBody``, or ``NotAnObject`` for JSON of another kind."""
+    try:
+        return decoder.decode(json)
+    except msgspec.ValidationError as error:
+        if str(error).startswith("Expected `object`"):
+            raise NotAnObject from error
+        raise MalformedBody from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody from error
 
 
 def checked(body: CustomerBody) -> CustomerFields:
@@ -124,6 +146,26 @@ def checked(body: CustomerBody) -> CustomerFields:
     )
     faults.raise_if_any(FIELD_NAMES)
     return customer
+
+
+class IdentifiedBody(CustomerBody):
+    """A customer out of a file or another server, with the id that it had there, if any."""
+
+    id: Any = None
+
+
+def checked_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
+    """The id, if there is one, and the fields. Raises ``Invalid`` with every fault of all of them."""
+    if body.id is None or body.id == "":
+        return None, checked(body)
+    if isinstance(body.id, str) and CUSTOMER_ID.match(body.id):
+        return body.id, checked(body)
+    errors: dict[str, Sequence[str]] = {"id": [fields.INVALID]}
+    try:
+        checked(body)
+    except Invalid as invalid:
+        errors.update(invalid.errors)
+    raise Invalid(fields.message_of(errors), errors)
 
 
 def _checked_zip(value: object, country: str | None, faults: Faults) -> str | None:

@@ -10,9 +10,9 @@ import msgspec
 
 from ecomcharge.clock import Clock
 from ecomcharge.customers import actions, store
-from ecomcharge.customers.model import Customer, CustomerBody, checked
+from ecomcharge.customers.model import BODY, Customer, body_of, checked
 from ecomcharge.customers.store import Filter
-from ecomcharge.errors import BadParameter, MalformedBody, NotAnObject, RecordNotFound
+from ecomcharge.errors import BadParameter, RecordNotFound
 from ecomcharge.idempotency import attempt_of
 from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, IdMint
 from ecomcharge.storage.database import Database
@@ -25,7 +25,6 @@ DEEPEST_OFFSET: Final = 100_000
 NOBODY: Final = Filter(email="")  # blank is never stored
 PAST_EVERY_ID: Final = f"{CUSTOMER_PREFIX}g"
 
-_decode_body = msgspec.json.Decoder(CustomerBody).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,7 +43,7 @@ class CustomerRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await request.json()
-        fields = checked(_customer_body(body))
+        fields = checked(body_of(body, BODY))
         attempt = attempt_of(_idempotency_key(request), "POST /customers", body)
         answer = await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
         headers = [("location", answer.location)] if answer.location else []
@@ -119,18 +118,6 @@ def _idempotency_key(request: Request) -> str | None:
         if request.has(name):
             return request.header(name) or ""
     return None
-
-
-def _customer_body(body: bytes) -> CustomerBody:
-    """Raises ``MalformedBody``, or ``NotAnObject`` for JSON of another kind."""
-    try:
-        return _decode_body(body)
-    except msgspec.ValidationError as error:
-        if str(error).startswith("Expected `object`"):
-            raise NotAnObject from error
-        raise MalformedBody from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBody from error
 
 
 async def _as_array(first: list[Customer], rest: AsyncIterator[list[Customer]]) -> AsyncIterator[bytes]:

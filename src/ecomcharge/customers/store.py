@@ -42,6 +42,27 @@ ORDER BY id LIMIT :limit OFFSET :offset
 """
 
 
+UPDATE = """
+UPDATE customers SET
+    first_name = :first_name, last_name = :last_name, address = :address, country = :country, city = :city, zip = :zip,
+    state = :state, phone = :phone, email = :email, ip = :ip, external_id = :external_id
+WHERE shop_id = :shop_id AND id = :id
+"""
+
+FIND_BY_EXTERNAL_ID = """
+SELECT id FROM customers WHERE shop_id = :shop_id AND external_id = :external_id ORDER BY id LIMIT 1
+"""
+
+INSERT_MARK = """
+INSERT INTO customer_imports (shop_id, digest, lines, imported_at) VALUES (:shop_id, :digest, :lines, :imported_at)
+ON CONFLICT DO NOTHING RETURNING shop_id, digest, imported_at
+"""
+
+FIND_MARK = "SELECT lines FROM customer_imports WHERE shop_id = :shop_id AND digest = :digest"
+
+ENDS_OF_IMPORTS = "SELECT DISTINCT lines FROM customer_imports WHERE shop_id = :shop_id AND lines % :block <> 0"
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Customers whose email, and whose external id, is exactly this. ``None`` means any."""
@@ -66,7 +87,43 @@ EVERYONE: Final = Filter()
 
 async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT, {"shop_id": shop_id, **msgspec.structs.asdict(customer)})
+    return await tx.insert(INSERT, _params(shop_id, customer))
+
+
+async def insert_many(tx: Transaction, shop_id: int, customers: Sequence[Customer]) -> Sequence[bool]:
+    """For each ``False`` if its id is taken."""
+    return await tx.insert_many(INSERT, [_params(shop_id, customer) for customer in customers])
+
+
+async def update(tx: Transaction, shop_id: int, customer: Customer) -> None:
+    """Give the customer with this id these fields."""
+    await tx.run(UPDATE, _params(shop_id, customer))
+
+
+async def has(tx: Transaction, shop_id: int, customer_id: str) -> bool:
+    return await tx.find(FIND, {"shop_id": shop_id, "id": customer_id}) is not None
+
+
+async def ids_by_external_id(tx: Transaction, shop_id: int, external_ids: Sequence[str]) -> dict[str, str]:
+    """Of those that are known, the id of the first customer with each."""
+    asked = [{"shop_id": shop_id, "external_id": external_id} for external_id in external_ids]
+    rows = await tx.find_many(FIND_BY_EXTERNAL_ID, asked)
+    return {external_id: row[0] for external_id, row in zip(external_ids, rows, strict=True) if row is not None}
+
+
+async def insert_mark(tx: Transaction, shop_id: int, digest: str, lines: int, now: int) -> bool:
+    """Note that these lines are in; ``False`` if they were in before."""
+    mark = {"shop_id": shop_id, "digest": digest, "lines": lines, "imported_at": now}
+    return await tx.insert(INSERT_MARK, mark)
+
+
+async def is_marked(tx: Transaction, shop_id: int, digest: str) -> bool:
+    return await tx.find(FIND_MARK, {"shop_id": shop_id, "digest": digest}) is not None
+
+
+async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[int]:
+    """After how many lines earlier imports ended, where that was within a block."""
+    return [row[0] for row in await database.rows(ENDS_OF_IMPORTS, {"shop_id": shop_id, "block": block})]
 
 
 async def find(database: Database, shop_id: int, customer_id: str) -> Customer | None:
@@ -89,6 +146,10 @@ async def before(database: Database, shop_id: int, filter: Filter, before: str, 
 async def page(database: Database, shop_id: int, filter: Filter, offset: int, limit: int) -> list[Customer]:
     params = {"shop_id": shop_id, "offset": offset, "limit": limit, **filter.params}
     return _customers(await database.rows(PAGE.format(matching=filter.matching), params))
+
+
+def _params(shop_id: int, customer: Customer) -> dict[str, object]:
+    return {"shop_id": shop_id, **msgspec.structs.asdict(customer)}
 
 
 def _customers(rows: Sequence[Sequence[str | None]]) -> list[Customer]:

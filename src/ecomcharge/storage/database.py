@@ -35,6 +35,14 @@ class Transaction(Protocol):
         """
         ...
 
+    async def find_many(self, sql: str, many: Sequence[Params]) -> Sequence[Row | None]:
+        """``find`` for each, in their order."""
+        ...
+
+    async def insert_many(self, sql: str, many: Sequence[Params]) -> Sequence[bool]:
+        """``insert`` for each, in their order."""
+        ...
+
     async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...
 
     async def run(self, sql: str, params: Params) -> int:

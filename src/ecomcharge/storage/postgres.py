@@ -104,7 +104,14 @@ def returned_names(sql: str) -> tuple[str, ...]:
 class Ask(NamedTuple):
     """What a unit of work wants next."""
 
-    verb: str  # find, insert, rows or run
+    verb: str  # find, insert, rows or run, or many of the first two
+    sql: str
+    params: Any  # or a sequence of them
+
+
+class Witness(NamedTuple):
+    """A row that a transaction inserted."""
+
     sql: str
     params: Params
 
@@ -122,6 +129,12 @@ class PostgresTransaction:
 
     async def insert(self, sql: str, params: Params) -> bool:
         return await _ask(Ask("insert", sql, params))
+
+    async def find_many(self, sql: str, many: Sequence[Params]) -> Sequence[Row | None]:
+        return await _ask(Ask("find many", sql, many)) if many else []
+
+    async def insert_many(self, sql: str, many: Sequence[Params]) -> Sequence[bool]:
+        return await _ask(Ask("insert many", sql, many)) if many else []
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         return await _ask(Ask("rows", sql, params))
@@ -144,7 +157,7 @@ class _Rider:
     result: Any = None
     refusal: BaseException | None = None
     wrote: bool = field(default=False)
-    witness: Ask | None = None  # an insert that was done
+    witness: Witness | None = None  # an insert that was done
 
     def board(self) -> None:
         self.coroutine, self.result, self.refusal, self.wrote = self.unit(_SEAT), None, None, False
@@ -153,10 +166,8 @@ class _Rider:
 
     def resume(self, answer: object) -> None:
         """Run the unit to its next question, its result or its refusal."""
-        if self.asks is not None and self.asks.verb in ("insert", "run") and answer:
-            self.wrote = True
-            if self.asks.verb == "insert":
-                self.witness = self.asks
+        if self.asks is not None:
+            self._note_writing(self.asks, answer)
         self.asks = None
         try:
             asked = self.coroutine.send(answer)
@@ -170,6 +181,15 @@ class _Rider:
             else:
                 self.coroutine.close()
                 self.refusal = RuntimeError("a unit of work must await nothing but its transaction")
+
+    def _note_writing(self, asked: Ask, answer: Any) -> None:
+        match asked:
+            case Ask("run", _, _):
+                self.wrote = self.wrote or answer > 0
+            case Ask("insert", sql, params) if answer:
+                self.wrote, self.witness = True, Witness(sql, params)
+            case Ask("insert many", sql, many) if any(answer):
+                self.wrote, self.witness = True, Witness(sql, many[answer.index(True)])
 
     def leave(self) -> None:
         if self.asks is not None:
@@ -364,7 +384,7 @@ class PostgresDatabase:
             if not isinstance(error, Exception):
                 raise
 
-    async def _find_many(self, connection: Connection, sql: str, asked: list[Params]) -> list[Row | None]:
+    async def _find_many(self, connection: Connection, sql: str, asked: Sequence[Params]) -> list[Row | None]:
         statement = translated(sql)
         if len(asked) == 1:
             return [await connection.fetchrow(statement.text, *statement.values(asked[0]))]
@@ -470,12 +490,16 @@ class PostgresDatabase:
             if rider.refusal is not None and rider.wrote:
                 raise rider.refusal if len(riders) == 1 else _Apart
 
-    async def _answer(self, journey: _Journey, verb: str, sql: str, asked: list[Params]) -> Sequence[object]:
+    async def _answer(self, journey: _Journey, verb: str, sql: str, asked: list[Any]) -> Sequence[object]:
         connection = journey.connection
         if verb == "find":
             return await self._find_many(connection, sql, asked)
         if verb == "insert":
             return await self._insert_many(journey, sql, asked)
+        if verb == "find many":
+            return [await self._find_many(connection, sql, many) for many in asked]
+        if verb == "insert many":
+            return [await self._insert_many(journey, sql, many) for many in asked]
         statement = translated(sql)
         answers: list[object] = []
         for params in asked:
@@ -487,7 +511,7 @@ class PostgresDatabase:
                 answers.append(int(status.rpartition(" ")[2]))
         return answers
 
-    async def _insert_many(self, journey: _Journey, sql: str, asked: list[Params]) -> list[bool]:
+    async def _insert_many(self, journey: _Journey, sql: str, asked: Sequence[Params]) -> list[bool]:
         statement = translated(sql)
         if len(asked) == 1:
             text, values = statement.text, statement.values(asked[0])
@@ -604,7 +628,7 @@ def _throw_away(connection: Connection) -> None:
         connection.terminate()
 
 
-async def _is_there(connection: Connection, witness: Ask) -> bool:
+async def _is_there(connection: Connection, witness: Witness) -> bool:
     """Whether the row that a transaction inserted is there.
 
     A crash may forget a transaction whose WAL was not flushed, and its number is then given to another one:

@@ -74,8 +74,19 @@ class SqliteTransaction:
         return rows[0] if rows else None
 
     async def insert(self, sql: str, params: Params) -> bool:
-        insert, _, _ = sql.partition("RETURNING")  # the number of changes tells, and costs a fifth less
-        return await self.run(insert, params) > 0
+        return await self.run(_without_returning(sql), params) > 0
+
+    async def find_many(self, sql: str, many: Sequence[Params]) -> Sequence[Row | None]:
+        return [await self.find(sql, params) for params in many]
+
+    async def insert_many(self, sql: str, many: Sequence[Params]) -> Sequence[bool]:
+        text, ordered = positional(_without_returning(sql))
+        inserted = []
+        for params in many:
+            self._execute(text, ordered(params))
+            inserted.append(self._connection.changes() > 0)
+        self.wrote = self.wrote or any(inserted)
+        return inserted
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         return _rows(self._execute, sql, params)
@@ -88,7 +99,13 @@ class SqliteTransaction:
 
 
 @lru_cache(maxsize=1024)
-def positional(sql: str) -> tuple[str, Callable[[Params], object]]:
+def _without_returning(insert: str) -> str:
+    """The number of changes tells as well whether a row was inserted, and costs a fifth less."""
+    return insert.partition("RETURNING")[0]
+
+
+@lru_cache(maxsize=1024)
+def positional(sql: str) -> tuple[str, Callable[[Params], tuple[Any, ...]]]:
     """The statement with numbers for names, and how to put the parameters in their order.
 
     SQLite knows named parameters, but looking each name up at every execution costs a point read a tenth.

@@ -1,0 +1,277 @@
+"""The command line's door of customers: ``ecomcharge customers import`` and ``ecomcharge customers export``."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final
+
+import cyclopts
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ecomcharge.client import ApiError, AsyncClient, TransportError
+from ecomcharge.clock import SystemClock
+from ecomcharge.customers import transfer
+from ecomcharge.customers.checking import Refusal
+from ecomcharge.customers.files import CustomerFile, Format, open_customers
+from ecomcharge.customers.model import Customer
+from ecomcharge.customers.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
+from ecomcharge.errors import Unusable
+from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
+from ecomcharge.shops import store as shops
+from ecomcharge.storage.database import Database
+from ecomcharge.where import WhichDatabase, with_database
+
+STANDARD: Final = "-"
+PAGE_SIZE: Final = 1_000
+SOME_REFUSED: Final = 3  # exit code; 2 is a mistake in the command
+
+customers = cyclopts.App(name="customers", help="Customers in bulk.")
+
+
+@customers.command(name="import")
+def import_customers(
+    file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    where: WhichDatabase = WhichDatabase(),
+    *,
+    shop_id: int,
+    format: Format | None = None,
+    on_duplicate: OnDuplicate = "skip",
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    report: str | None = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    from_shop_id: int | None = None,
+    from_secret_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_FROM_SECRET_KEY")] = None,
+) -> None:
+    """Import customers out of a file, or out of another server of this API.
+
+    Lines are checked as the API checks a request. An import that was stopped goes on where it was when it is run
+    again, and the same file adds nothing twice. Exit code: 0 when every line was taken, 3 when some were refused,
+    1 when it could not go on.
+
+    Parameters
+    ----------
+    file
+        The file, or - for standard input.
+    shop_id
+        The shop that gets them.
+    format
+        ``jsonl`` (an object on each line) or ``csv`` (a header, then a customer on each line). Told by the file's
+        name unless given; jsonl where that does not tell.
+    on_duplicate
+        What to do with a customer whose id, or else whose external_id, the shop has: ``skip`` the line, ``update``
+        the customer, or ``fail``.
+    dry_run
+        Check everything and change nothing.
+    report
+        Where to write why lines were refused, as JSON lines; beside the file unless given.
+    from_
+        Base URL of a server whose shop's customers are copied, ids and all.
+    from_shop_id
+        The shop there; the same id unless given.
+    from_secret_key
+        Its secret key. Better given as an environment variable.
+    """
+    if (file is None) == (from_ is None):
+        raise Unusable("import wants a FILE (or - for standard input), or --from URL")
+
+    async def work(database: Database) -> Account:
+        await _must_be_open(database, shop_id)
+        now = SystemClock().now()
+        plan = Import(database, IdMint(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
+        if from_ is not None:
+            if from_secret_key is None:
+                raise Unusable("--from wants the secret key of the shop there: set ECOMCHARGE_FROM_SECRET_KEY")
+            return await _import_from_server(plan, from_, from_shop_id or shop_id, from_secret_key, report or "customers.refused")
+        assert file is not None
+        return await _import_from_file(plan, file, format or format_of(file), report or f"{_name(file)}.refused")
+
+    account = with_database(where, work)
+    _print_account(account, dry_run)
+    if account.refused:
+        sys.exit(SOME_REFUSED)
+
+
+@customers.command(name="export")
+def export_customers(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = STANDARD,
+    where: WhichDatabase = WhichDatabase(),
+    *,
+    shop_id: int,
+    format: Format | None = None,
+) -> None:
+    """Write the customers of a shop in order of creation. What is written can be imported as it is.
+
+    Parameters
+    ----------
+    file
+        The file, which appears when it is whole, or - for standard output.
+    shop_id
+        The shop.
+    format
+        ``jsonl`` or ``csv``. Told by the file's name unless given.
+    """
+
+    async def work(database: Database) -> None:
+        await _must_exist(database, shop_id)
+        with _output(file) as output:
+            async for chunk in transfer.export_customers(database, shop_id, format or format_of(file)):
+                output.write(chunk)
+
+    with_database(where, work)
+
+
+def format_of(file: str) -> Format:
+    return "csv" if file.lower().endswith(".csv") else "jsonl"
+
+
+async def _must_exist(database: Database, shop_id: int) -> None:
+    if all(shop.shop_id != shop_id for shop in await shops.all_shops(database)):
+        raise Unusable(f"there is no shop {shop_id}; see ecomcharge shops list")
+
+
+async def _must_be_open(database: Database, shop_id: int) -> None:
+    await _must_exist(database, shop_id)
+    if any(shop.shop_id == shop_id and shop.closed_at is not None for shop in await shops.all_shops(database)):
+        raise Unusable(f"shop {shop_id} is closed")
+
+
+async def _import_from_file(plan: Import, file: str, format: Format, report: str) -> Account:
+    with _input(file) as stream:
+        source = open_customers(stream, format)
+        blocks = transfer.blocks_of_file(plan.database, plan.shop_id, source, plan.mint, plan.now)
+        return await _run(plan, blocks, report, _size_of(stream), source)
+
+
+async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: str, report: str) -> Account:
+    try:
+        async with AsyncClient(url, shop_id, secret_key, retries=5) as client:
+            theirs: AsyncIterator[Customer] = client.customers(page_size=PAGE_SIZE)
+            return await _run(plan, transfer.blocks_of_customers(theirs, plan.mint, plan.now), report)
+    except (ApiError, TransportError) as error:
+        raise Unusable(f"cannot go on reading from {url}: {error}") from error
+
+
+async def _run(
+    plan: Import, blocks: AsyncIterator[Block], report: str, size: int | None = None, file: CustomerFile | None = None
+) -> Account:
+    sys.setswitchinterval(0.0005)  # seconds; threads that carry blocks to and fro should not wait for a whole block
+    gc.set_threshold(200_000)  # rows come and go in their thousands and leave no cycles behind
+    with _Report(report) as refused, _progress(size) as show:
+
+        def told(total: Account, refusals: Sequence[Refusal]) -> None:
+            refused.write(refusals)
+            show(total, file.bytes_read if file else 0)
+
+        try:
+            return await plan.run(blocks, told)
+        except DuplicateCustomer as duplicate:
+            raise Unusable(
+                f"line {duplicate.line} holds a customer whom the shop has; only whole thousands of lines before it are in"
+            ) from duplicate
+
+
+class _Report:
+    """Why lines were refused. The file comes into being with the first of them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            print(f"refused lines are explained in {self._path}", file=sys.stderr)
+
+    def write(self, refusals: Sequence[Refusal]) -> None:
+        """Raises ``Unusable`` when the file cannot be written."""
+        try:
+            if refusals and self._file is None:
+                self._file = Path(self._path).open("wb")  # noqa: SIM115 - closed at the end of the with
+            for refusal in refusals:
+                assert self._file is not None
+                self._file.write(msgspec.json.encode(refusal) + b"\n")
+        except OSError as error:
+            raise Unusable(f"cannot write the report {self._path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _progress(size: int | None) -> Iterator[Callable[[Account, int], None]]:
+    """A bar on a terminal, and nothing elsewhere. ``size`` is in bytes."""
+    if not sys.stderr.isatty():
+        yield lambda account, bytes_read: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading", total=size)
+
+        def show(account: Account, bytes_read: int) -> None:
+            elapsed = bar.tasks[0].elapsed or 0.001
+            text = f"{account.read:,} lines  {account.read / elapsed:,.0f}/s  {account.refused:,} refused"
+            bar.update(task, completed=bytes_read, description=text)
+
+        yield show
+
+
+def _print_account(account: Account, dry_run: bool) -> None:
+    words = "would be " if dry_run else ""
+    counts = {
+        f"{words}added": account.added,
+        f"{words}updated": account.updated,
+        "known already": account.duplicates,
+        "imported before": account.already,
+        "refused": account.refused,
+    }
+    told = [f"{count:,} {what}" for what, count in counts.items() if count]
+    print(f"{account.read:,} read" + "".join(f", {each}" for each in told))
+
+
+def _name(file: str) -> str:
+    return "customers" if file == STANDARD else file
+
+
+def _size_of(stream: BinaryIO) -> int | None:
+    return os.fstat(stream.fileno()).st_size or None
+
+
+def _input(file: str) -> AbstractContextManager[BinaryIO]:
+    if file == STANDARD:
+        return contextlib.nullcontext(sys.stdin.buffer)
+    try:
+        return Path(file).open("rb", buffering=1024 * 1024)
+    except OSError as error:
+        raise Unusable(f"cannot read {file}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _output(file: str) -> Iterator[BinaryIO]:
+    """Standard output, or a file that takes the place of an older one when it is whole. It will hold personal data."""
+    if file == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if Path(file).exists() and not Path(file).is_file():  # a pipe, or a device
+        with Path(file).open("wb") as output:
+            yield output
+        return
+    draft = Path(f"{file}.part")
+    try:
+        with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+            yield output
+            output.flush()
+            os.fsync(output.fileno())
+        draft.replace(file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise Unusable(f"cannot write {file}: {error.strerror or error}") from error

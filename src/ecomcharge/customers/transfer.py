@@ -1,0 +1,275 @@
+"""Customers in bulk: from a file or another server into a shop, and from a shop into a file.
+
+An import goes in blocks of ``RECORDS_PER_BLOCK`` records, each one unit of work. Together with a block's customers
+goes a mark: the digest of all that was read up to its end. A block whose mark is there is in already, so an import
+that was killed goes on where it was, and a second import of the same file adds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field, fields
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from ecomcharge.customers import store
+from ecomcharge.customers.actions import every_customer
+from ecomcharge.customers.checking import Checked, Checkers, Refusal, Valid, check_one
+from ecomcharge.customers.files import CustomerFile, Format, header_of, line_of
+from ecomcharge.customers.model import Customer, IdentifiedBody
+from ecomcharge.customers.store import EVERYONE
+from ecomcharge.ids import IdMint
+from ecomcharge.storage.database import Database, Transaction
+
+OnDuplicate = Literal["skip", "update", "fail"]
+
+RECORDS_PER_BLOCK: Final = 2_000
+
+
+@dataclass
+class Account:
+    """What became of the lines of an import. ``already`` counts those that an earlier import of the same file took."""
+
+    read: int = 0
+    added: int = 0
+    updated: int = 0
+    duplicates: int = 0
+    already: int = 0
+    refused: int = 0
+
+    def __iadd__(self, other: Account) -> Account:
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        return self
+
+
+class DuplicateCustomer(Exception):
+    """With ``fail``: the line holds a customer whom the shop has. Nothing of its block was written."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+class Candidate(NamedTuple):
+    """A valid customer: ``nth`` of all records. Its id may be one that we ``minted``."""
+
+    line: int
+    nth: int
+    customer: Customer
+    minted: bool
+
+    @property
+    def recognisable(self) -> bool:
+        return not self.minted or self.customer.external_id is not None
+
+
+class Mark(NamedTuple):
+    """The beginning of a file: so many records, and the digest of their lines."""
+
+    records: int
+    digest: str
+
+
+@dataclass
+class Block:
+    """``mark`` is where it ends, if that can be told; ``earlier`` where a shorter version of the file may have ended."""
+
+    records: int
+    candidates: Sequence[Candidate] = ()
+    refusals: Sequence[Refusal] = ()
+    earlier: Sequence[Mark] = ()
+    mark: Mark | None = None
+
+
+@dataclass
+class _Raw:
+    """A block as it was read."""
+
+    begins: int = 0  # how many records are before it
+    records: list[tuple[int, bytes]] = field(default_factory=list)
+    earlier: list[Mark] = field(default_factory=list)
+    mark: Mark | None = None
+
+
+async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, mint: IdMint, now: int) -> AsyncIterator[Block]:
+    ends = set(await store.ends_of_imports(database, shop_id, RECORDS_PER_BLOCK))
+    under_way: deque[tuple[_Raw, Awaitable[Checked]]] = deque()
+    with Checkers() as checkers:
+        for raw in _raw_blocks(file, ends):
+            under_way.append((raw, checkers.check(raw.records, file.read)))
+            if len(under_way) > 4 * checkers.processes:
+                yield await _finished(*under_way.popleft(), mint, now)
+        while under_way:
+            yield await _finished(*under_way.popleft(), mint, now)
+
+
+def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[_Raw]:
+    block = _Raw()
+    for nth, record in enumerate(file.records(), 1):
+        block.records.append(record)
+        if nth % RECORDS_PER_BLOCK == 0:
+            block.mark = Mark(nth, file.digest())
+            yield block
+            block = _Raw(begins=nth)
+        elif nth in ends:
+            block.earlier.append(Mark(nth, file.digest()))
+    if block.records:
+        block.mark = Mark(block.begins + len(block.records), file.digest())
+        yield block
+
+
+async def _finished(raw: _Raw, checking: Awaitable[Checked], mint: IdMint, now: int) -> Block:
+    checked = await checking
+    candidates = _candidates(checked.valid, raw.begins, mint, now)
+    return Block(len(raw.records), candidates, checked.refused, raw.earlier, raw.mark)
+
+
+def _candidates(valid: Sequence[Valid], begins: int, mint: IdMint, now: int) -> Sequence[Candidate]:
+    return [
+        Candidate(line, begins + nth, Customer(id or mint.mint(now), *msgspec.structs.astuple(fields)), id is None)
+        for nth, line, id, fields in map(msgspec.structs.astuple, valid)
+    ]
+
+
+async def blocks_of_customers(customers: AsyncIterator[Customer], mint: IdMint, now: int) -> AsyncIterator[Block]:
+    """Out of another server. Their ids tell them apart, so there is nothing to mark."""
+    checked, records, begins = Checked([], []), 0, 0
+    async for customer in customers:
+        records += 1
+        check_one(checked, records, begins + records, IdentifiedBody(**msgspec.structs.asdict(customer)))
+        if records == RECORDS_PER_BLOCK:
+            yield Block(records, _candidates(checked.valid, begins, mint, now), checked.refused)
+            checked, records, begins = Checked([], []), 0, begins + records
+    if records:
+        yield Block(records, _candidates(checked.valid, begins, mint, now), checked.refused)
+
+
+@dataclass(frozen=True)
+class Import:
+    """How to import: into which shop, what to do with customers whom it has, and whether only to try."""
+
+    database: Database
+    mint: IdMint
+    now: int
+    shop_id: int
+    on_duplicate: OnDuplicate = "skip"
+    dry_run: bool = False
+
+    async def run(self, blocks: AsyncIterator[Block], told: Callable[[Account, Sequence[Refusal]], None]) -> Account:
+        """Import the blocks in their order; ``told`` of each as it is done. While one is written the next is read.
+
+        Raises ``DuplicateCustomer``, or what the database raises; whole blocks before stay.
+        """
+        total, written = Account(), asyncio.get_running_loop().create_future()
+        written.set_result((Account(), []))
+        try:
+            async for block in blocks:
+                _tell(total, await written, told)
+                written = asyncio.ensure_future(self._take(block))
+            _tell(total, await written, told)
+        finally:
+            await asyncio.wait([written])
+        return total
+
+    async def _take(self, block: Block) -> tuple[Account, Sequence[Refusal]]:
+        async def unit(tx: Transaction) -> Account:
+            account = await self._write(tx, block)
+            if self.dry_run:
+                raise _OnlyTried(account)
+            return account
+
+        try:
+            account = await self.database.write(unit)
+        except _OnlyTried as tried:
+            account = tried.account
+        account.read, account.refused = block.records, len(block.refusals)
+        return account, block.refusals
+
+    async def _write(self, tx: Transaction, block: Block) -> Account:
+        done = await self._records_done(tx, block)
+        updating = self.on_duplicate == "update"
+        wanted = [each for each in block.candidates if each.nth > done or (updating and each.recognisable)]
+        account = Account(already=len(block.candidates) - len(wanted))
+        await self._add(tx, wanted, account)
+        return account
+
+    async def _records_done(self, tx: Transaction, block: Block) -> int:
+        """How many records of the file are in; marks that all of this block's are."""
+        if block.mark is None:
+            return 0
+        if not await store.insert_mark(tx, self.shop_id, block.mark.digest, block.mark.records, self.now):
+            return block.mark.records
+        for mark in reversed(block.earlier):
+            if await store.is_marked(tx, self.shop_id, mark.digest):
+                return mark.records
+        return 0
+
+    async def _add(self, tx: Transaction, wanted: Sequence[Candidate], account: Account) -> None:
+        known = await self._known_by_external_id(tx, wanted)
+        fresh, duplicates = [], []
+        for candidate in wanted:
+            id, external_id = candidate.customer.id, candidate.customer.external_id
+            stored_id = id if external_id is None else known.setdefault(external_id, id)
+            if stored_id == id:
+                fresh.append(candidate)
+            elif not candidate.minted and await store.has(tx, self.shop_id, id):
+                duplicates.append((candidate, id))
+            else:
+                duplicates.append((candidate, stored_id))
+        inserted = await store.insert_many(tx, self.shop_id, [candidate.customer for candidate in fresh])
+        for candidate, is_new in zip(fresh, inserted, strict=True):
+            if not is_new and candidate.minted:
+                await self._insert_under_another_id(tx, candidate.customer)
+            elif not is_new:
+                duplicates.append((candidate, candidate.customer.id))
+        account.added += len(wanted) - len(duplicates)
+        await self._deal_with(tx, duplicates, account)
+
+    async def _known_by_external_id(self, tx: Transaction, wanted: Sequence[Candidate]) -> dict[str, str]:
+        asked = {candidate.customer.external_id: None for candidate in wanted if candidate.customer.external_id is not None}
+        return await store.ids_by_external_id(tx, self.shop_id, list(asked))
+
+    async def _insert_under_another_id(self, tx: Transaction, customer: Customer) -> None:
+        """Another process minted the same id in the same millisecond."""
+        while not await store.insert(tx, self.shop_id, _with_id(customer, self.mint.mint(self.now))):
+            pass
+
+    async def _deal_with(self, tx: Transaction, duplicates: Sequence[tuple[Candidate, str]], account: Account) -> None:
+        duplicates = sorted(duplicates, key=lambda duplicate: duplicate[0].nth)  # of two for one customer the later wins
+        if duplicates and self.on_duplicate == "fail":
+            raise DuplicateCustomer(duplicates[0][0].line)
+        if self.on_duplicate == "skip":
+            account.duplicates += len(duplicates)
+            return
+        for candidate, stored_id in duplicates:
+            await store.update(tx, self.shop_id, _with_id(candidate.customer, stored_id))
+            account.updated += 1
+
+
+class _OnlyTried(Exception):
+    """A dry run: undo what was written and say what it would have been."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self.account = account
+
+
+def _with_id(customer: Customer, id: str) -> Customer:
+    return msgspec.structs.replace(customer, id=id)
+
+
+def _tell(total: Account, written: tuple[Account, Sequence[Refusal]], told: Callable[[Account, Sequence[Refusal]], None]) -> None:
+    account, refusals = written
+    total += account
+    told(total, refusals)
+
+
+async def export_customers(database: Database, shop_id: int, format: Format) -> AsyncIterator[bytes]:
+    """The customers of a shop in order of creation, a chunk of lines at a time."""
+    yield header_of(format)
+    async for chunk in every_customer(database, shop_id, EVERYONE):
+        yield b"".join(line_of(customer, format) for customer in chunk)

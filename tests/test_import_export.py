@@ -1,0 +1,311 @@
+"""Customers from files and other servers into a shop and out again, by the command that an operator uses."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import ENVIRONMENT, Shop, add_shop, with_database
+from ecomcharge.clock import SystemClock
+from ecomcharge.customers import checking, store, transfer
+from ecomcharge.customers.checking import Refusal
+from ecomcharge.customers.files import LINE_MAXIMUM_BYTES, Format, open_customers
+from ecomcharge.customers.model import Customer
+from ecomcharge.customers.transfer import Account, DuplicateCustomer, Import, OnDuplicate
+from ecomcharge.errors import Unusable
+from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
+from ecomcharge.keys import MasterKey
+from ecomcharge.storage.database import Database
+
+SHOP = 7
+OTHER_SHOP = 8
+
+
+def line(email: str, **fields: object) -> bytes:
+    return json.dumps({"email": email, "ip": "127.0.0.1", **fields}).encode() + b"\n"
+
+
+def lines(count: int, name: str = "c") -> bytes:
+    return b"".join(line(f"{name}{number}@shop.test", first_name="Ann") for number in range(count))
+
+
+@pytest.fixture
+def url(database_url: str, master_key: MasterKey) -> str:
+    add_shop(database_url, master_key, shop_id=SHOP)
+    add_shop(database_url, master_key, shop_id=OTHER_SHOP)
+    return database_url
+
+
+def imported(
+    url: str,
+    content: bytes,
+    *,
+    format: Format = "jsonl",
+    on_duplicate: OnDuplicate = "skip",
+    dry_run: bool = False,
+    shop_id: int = SHOP,
+    refusals: list[Refusal] | None = None,
+) -> Account:
+    async def work(database: Database) -> Account:
+        now = SystemClock().now()
+        plan = Import(database, IdMint(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
+        file = open_customers(io.BytesIO(content), format)
+        blocks = transfer.blocks_of_file(database, shop_id, file, plan.mint, now)
+
+        def told(_: Account, found: Sequence[Refusal]) -> None:
+            if refusals is not None:
+                refusals.extend(found)
+
+        return await plan.run(blocks, told)
+
+    return with_database(url, work)
+
+
+def exported(url: str, format: Format = "jsonl", shop_id: int = SHOP) -> bytes:
+    async def work(database: Database) -> bytes:
+        return b"".join([chunk async for chunk in transfer.export_customers(database, shop_id, format)])
+
+    return with_database(url, work)
+
+
+def stored(url: str, shop_id: int = SHOP) -> list[Customer]:
+    return with_database(url, lambda database: store.after(database, shop_id, store.EVERYONE, "", 1_000_000))
+
+
+def command(url: str, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    words = [sys.executable, "-m", "ecomcharge.cli", "customers", *arguments, "--database", url]
+    return subprocess.run(words, input=stdin, env={**os.environ, **ENVIRONMENT, **environment}, capture_output=True, check=False)
+
+
+def test_a_file_is_imported_once_however_often_it_is_imported(url: str) -> None:
+    content = lines(2_500)
+    assert imported(url, content) == Account(read=2_500, added=2_500)
+    assert imported(url, content) == Account(read=2_500, already=2_500)
+    assert imported(url, content.rstrip(b"\n")) == Account(read=2_500, already=2_500)
+    assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(2_500)]
+
+
+def test_a_file_that_grew_brings_what_is_new(url: str) -> None:
+    imported(url, lines(2_300))
+    imported(url, lines(100, "another-"))
+    assert imported(url, lines(4_100)) == Account(read=4_100, added=1_800, already=2_300)
+    assert imported(url, lines(4_100)) == Account(read=4_100, already=4_100)
+    assert len({customer.email for customer in stored(url)}) == len(stored(url)) == 4_200
+
+
+def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: str) -> None:
+    count = checking.WORTH_A_PROCESS + 4_321
+    content = lines(count) + b"nonsense\n" + line("last@shop.test")
+    refusals: list[Refusal] = []
+    assert imported(url, content, refusals=refusals) == Account(read=count + 2, added=count + 1, refused=1)
+    assert refusals == [Refusal(count + 1, "Body is not valid JSON")]
+    assert [customer.email for customer in stored(url)][-2:] == [f"c{count - 1}@shop.test", "last@shop.test"]
+
+
+def test_lines_are_refused_in_the_words_of_the_api(server: Shop) -> None:
+    bodies = [b"{}", b"nope", b"[]", b'{"email":"a","ip":"x","zip":"1","country":"US"}', b'{"email":1.5,"ip":"::1"}', b"\xff"]
+    refusals: list[Refusal] = []
+    account = imported(server.process.database, b"\n".join(bodies), shop_id=server.shop_id, refusals=refusals)
+    assert account == Account(read=6, refused=6)
+    with server.client(headers={"content-type": "application/json"}) as http:
+        for number, (body, refusal) in enumerate(zip(bodies[:5], refusals, strict=False), 1):
+            answer = http.post("/customers", content=body).json()
+            assert refusal == Refusal(number, answer["message"], answer.get("errors", {}))
+    assert refusals[5] == Refusal(6, "Line is not valid UTF-8")
+
+
+def test_an_id_is_kept_and_a_malformed_one_refused_along_with_the_rest(url: str) -> None:
+    refusals: list[Refusal] = []
+    content = line("a@shop.test", id="cst_0000000000000001") + line("nonsense", id="cst_1")
+    assert imported(url, content, refusals=refusals) == Account(read=2, added=1, refused=1)
+    assert stored(url)[0].id == "cst_0000000000000001"
+    assert refusals == [Refusal(2, "Id is invalid. Email is invalid", {"id": ["is invalid"], "email": ["is invalid"]})]
+
+
+@pytest.mark.parametrize("identity", [{"id": "cst_0000000000000001"}, {"external_id": "user-1"}])
+def test_a_customer_whom_the_shop_has_is_skipped_updated_or_fails(url: str, identity: dict[str, str]) -> None:
+    imported(url, line("old@shop.test", **identity))
+    first = stored(url)[0]
+    again = line("new@shop.test", city="Minsk", **identity) + line("fresh@shop.test")
+    assert imported(url, again, dry_run=True) == Account(read=2, added=1, duplicates=1)
+    with pytest.raises(DuplicateCustomer) as failed:
+        imported(url, line("before@shop.test") + again, on_duplicate="fail")
+    assert failed.value.line == 2
+    assert stored(url) == [first]
+    assert imported(url, again) == Account(read=2, added=1, duplicates=1)
+    assert stored(url)[0] == first
+    assert imported(url, again, on_duplicate="update") == Account(read=2, updated=1, already=1)
+    assert (stored(url)[0].id, stored(url)[0].email, stored(url)[0].city) == (first.id, "new@shop.test", "Minsk")
+    assert len(stored(url)) == 2
+
+
+def test_of_two_lines_with_one_identity_the_second_is_the_duplicate(url: str) -> None:
+    twice = line("a@shop.test", external_id="x") + line("b@shop.test", external_id="x")
+    assert imported(url, twice) == Account(read=2, added=1, duplicates=1)
+    same_id = {"id": "cst_00000000000000aa"}
+    twice = line("c@shop.test", **same_id) + line("d@shop.test", **same_id)
+    assert imported(url, twice, on_duplicate="update") == Account(read=2, added=1, updated=1)
+    assert {customer.email for customer in stored(url)} == {"a@shop.test", "d@shop.test"}
+
+
+def test_the_id_tells_a_customer_before_the_external_id_does(url: str) -> None:
+    imported(
+        url, line("a@shop.test", id="cst_0000000000000001", external_id="x") + line("b@shop.test", id="cst_0000000000000002")
+    )
+    moved = line("c@shop.test", id="cst_0000000000000002", external_id="x")
+    assert imported(url, moved, on_duplicate="update") == Account(read=1, updated=1)
+    assert [customer.email for customer in stored(url)] == ["a@shop.test", "c@shop.test"]
+
+
+def test_shops_share_nothing(url: str) -> None:
+    content = line("a@shop.test", id="cst_0000000000000001", external_id="x")
+    assert imported(url, content).added == 1
+    assert imported(url, content, shop_id=OTHER_SHOP).added == 1
+
+
+def test_a_dry_run_changes_nothing_and_does_not_count_as_an_import(url: str) -> None:
+    assert imported(url, lines(1_200), dry_run=True) == Account(read=1_200, added=1_200)
+    assert stored(url) == []
+    assert imported(url, lines(1_200)).added == 1_200
+
+
+def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(url: str) -> None:
+    refusals: list[Refusal] = []
+    content = line("a@shop.test", city="x" * 3 * LINE_MAXIMUM_BYTES) + b"\n \n" + line("b@shop.test")
+    assert imported(url, content, refusals=refusals) == Account(read=2, added=1, refused=1)
+    assert refusals == [Refusal(1, "Line is too long (maximum is 65536 bytes)")]
+
+
+def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
+    content = (
+        b"\xef\xbb\xbfEmail,Nickname,ip,city,id\r\n"
+        b'"a@shop.test",Al,127.0.0.1,"Saint ""Peter"", Port",\r\n'
+        b'b@shop.test,,::1,"two\nlines",\r\n'
+        b"c@shop.test,,::1\r\n"
+        b'd@shop.test,,::1,"x"y,\r\n'
+        b"e@shop.test,,::1,,\r\n"
+    )
+    refusals: list[Refusal] = []
+    assert imported(url, content, format="csv", refusals=refusals) == Account(read=5, added=2, refused=3)
+    assert [(customer.email, customer.city) for customer in stored(url)] == [
+        ("a@shop.test", 'Saint "Peter", Port'),
+        ("e@shop.test", None),
+    ]
+    assert [(refusal.line, refusal.message) for refusal in refusals] == [
+        (3, "City is invalid"),
+        (5, "Line has 3 cells where the header has 5"),
+        (6, "Line is not valid CSV"),
+    ]
+    with pytest.raises(Unusable, match="email and ip not found"):
+        imported(url, b"a,b\n1,2\n", format="csv")
+    with pytest.raises(Unusable, match="each column once"):
+        imported(url, b"email,ip,ip\n", format="csv")
+
+
+TEXT = st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=40)
+
+
+@settings(max_examples=25, deadline=None)
+@given(people=st.lists(st.fixed_dictionaries({"first_name": TEXT, "city": TEXT, "external_id": TEXT}), max_size=8))
+def test_what_is_exported_imports_as_the_same(new_database_url: Any, master_key: MasterKey, people: list[dict[str, str]]) -> None:
+    url = new_database_url()
+    add_shop(url, master_key, shop_id=SHOP)
+    add_shop(url, master_key, shop_id=OTHER_SHOP)
+    imported(url, b"".join(line("a@shop.test", **person) for person in people))
+    formats: tuple[Format, ...] = ("jsonl", "csv")
+    for format in formats:
+        imported(url, exported(url, format), format=format, shop_id=OTHER_SHOP, on_duplicate="update")
+        assert stored(url, OTHER_SHOP) == stored(url)
+
+
+def test_by_command_from_a_file_and_from_standard_input(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_bytes(lines(30) + b"{}\n")
+    first = command(url, "import", str(file), "--shop-id", str(SHOP))
+    assert (first.returncode, first.stdout) == (3, b"31 read, 30 added, 1 refused\n")
+    report = [json.loads(each) for each in (tmp_path / "customers.jsonl.refused").read_text().splitlines()]
+    assert [(each["line"], sorted(each["errors"])) for each in report] == [(31, ["email", "ip"])]
+    csv = command(url, "export", "--shop-id", str(SHOP), "--format", "csv")
+    second = command(url, "import", "-", "--format", "csv", "--shop-id", str(OTHER_SHOP), stdin=csv.stdout)
+    assert (second.returncode, second.stdout) == (0, b"30 read, 30 added\n")
+    assert stored(url) == stored(url, OTHER_SHOP)
+
+
+def test_an_export_appears_when_it_is_whole_and_only_its_owner_may_read_it(url: str, tmp_path: Path) -> None:
+    imported(url, lines(3))
+    file = tmp_path / "all.jsonl"
+    assert command(url, "export", str(file), "--shop-id", str(SHOP)).returncode == 0
+    assert file.read_bytes() == exported(url)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_mistakes_are_told_in_a_sentence(url: str, tmp_path: Path) -> None:
+    missing = command(url, "import", str(tmp_path / "none.jsonl"), "--shop-id", str(SHOP))
+    assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
+    assert b"No such file" in missing.stderr
+    nobody = command(url, "import", "-", "--shop-id", "99")
+    assert (nobody.returncode, nobody.stderr) == (1, b"ecomcharge: there is no shop 99; see ecomcharge shops list\n")
+
+
+def test_from_another_server_with_every_id(server: Shop, url: str) -> None:
+    content = b"".join(line(f"c{number}@shop.test", external_id=f"x{number}") for number in range(1_234))
+    imported(server.process.database, content, shop_id=server.shop_id)
+    arguments = ("import", "--from", server.url, "--from-shop-id", str(server.shop_id), "--shop-id", str(SHOP))
+    copied = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY=server.secret_key)
+    assert copied.stdout == b"1,234 read, 1,234 added\n", copied.stderr
+    assert stored(url) == stored(server.process.database, server.shop_id)
+    again = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY=server.secret_key)
+    assert again.stdout == b"1,234 read, 1,234 known already\n"
+    wrong = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY="wrong-key")
+    assert wrong.returncode == 1
+    assert b"401 Unauthorized" in wrong.stderr
+
+
+def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_bytes(lines(40_000))
+    words = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
+    found = []
+    for seconds in (0.9, 1.3, 1.7):
+        process = subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        found.append(len(stored(url)))
+        assert found[-1] % transfer.RECORDS_PER_BLOCK == 0
+    assert command(url, "import", str(file), "--shop-id", str(SHOP)).returncode == 0
+    assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
+
+
+def test_two_imports_of_one_file_at_once_add_it_once(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_bytes(lines(12_000))
+
+    async def both() -> list[bytes]:
+        words = ["-m", "ecomcharge.cli", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
+        started = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, *words, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE
+            )
+            for _ in range(2)
+        ]
+        return [(await process.communicate())[0] for process in started]
+
+    told = asyncio.run(both())
+    assert all(b"12,000 read" in each for each in told), told
+    emails = [customer.email for customer in stored(url)]
+    assert len(emails) == len(set(emails)) == 12_000

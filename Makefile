@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export ECOMCHARGE_DATABASE ?= sqlite:///var/ecomcharge.db
 export ECOMCHARGE_SANDBOX ?= true
 
-.PHONY: serve test bench lint format install browser lock clean
+.PHONY: serve test soak bench lint format install browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -17,6 +17,10 @@ install: $(VENV)/installed
 
 test: $(VENV)/installed-for-work browser
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+# Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
+soak: $(VENV)/installed-for-work
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python -m support.soak $(SOAK_ARGUMENTS)
 
 # Writes bench/RESULTS.md. BENCH_ARGUMENTS="--rounds 3 --seconds 2" for a quick look.
 bench: $(VENV)/installed-for-bench

@@ -1,0 +1,571 @@
+"""A soak: many connections, every route, faults in between, and an account at the end of all that was answered.
+
+``python -m support.soak --seconds 300 --engine sqlite`` runs it for long; the tests run it for seconds. What the
+server was asked is decided by a seed; when its faults meet which request is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from support.postgres import PostgresServer
+from support.process import ServerProcess
+
+CONNECTIONS = 32
+ANSWER_TIMEOUT_SECONDS = 20.0
+BREATH_SECONDS = 0.05
+QUIET = 0.2  # the last part of the time, without faults
+MASTER_KEY = base64.b64encode(bytes(32)).decode()
+FIELDS = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
+# What each kind of question may be answered. Faults may add 503 and 504, and a broken connection.
+EXPECTED = {
+    "create": {201},
+    "keyed create": {201},
+    "replay": {201},
+    "invalid": {422},
+    "read": {200},
+    "read of another shop's": {404},
+    "cursor page": {200},
+    "numbered page": {200},
+    "filter": {200},
+    "everyone": {200},
+    "wrong key": {401},
+    "unknown route": {404},
+    "unknown method": {405},
+    "head": {200},
+    "open": {200},
+}
+PASSING = {503, 504}
+
+
+@dataclass(frozen=True)
+class Shop:
+    id: int
+    key: str
+
+    @property
+    def authorization(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.id}:{self.key}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A customer that somebody asked for, told from all others by its email."""
+
+    shop: int
+    body: Mapping[str, str]
+    key: str | None
+
+    @property
+    def email(self) -> str:
+        return self.body["email"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Ledger:
+    """Everything that was asked for and answered, kept outside the server."""
+
+    wishes: dict[str, Wish] = field(default_factory=dict)  # by email
+    answered: dict[str, bytes] = field(default_factory=dict)  # by email, as it was acknowledged
+    refused: set[str] = field(default_factory=set)  # emails whose every attempt was refused: not written
+    unknown: set[str] = field(default_factory=set)  # emails without a key whose answer never came
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)  # 0: the connection broke
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    faults: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def count(self, kind: str, status: int, seconds: float) -> None:
+        self.statuses[kind, status] += 1
+        self.seconds[kind].append(seconds)
+        if status and status not in EXPECTED[kind] | PASSING:
+            self.wrong.append(f"{kind} was answered {status}")
+
+
+def faults_of(ledger: Ledger, listed: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What does not balance between the ledger and the customers that the server lists for each shop."""
+    found = list(ledger.wrong)
+    for shop, customers in listed.items():
+        ids = [customer["id"] for customer in customers]
+        if ids != sorted(set(ids)):
+            found.append(f"shop {shop}: ids do not rise")
+        for email, times in Counter(customer["email"] for customer in customers).items():
+            if times > 1:
+                found.append(f"shop {shop}: {email} is there {times} times")
+        for customer in customers:
+            found += _faults_of_customer(ledger, shop, customer)
+    there = {customer["email"] for customers in listed.values() for customer in customers}
+    found += [f"{email} was acknowledged and is lost" for email in ledger.answered if email not in there]
+    found += [f"{email} was refused and is there" for email in ledger.refused if email in there]
+    return found
+
+
+def _faults_of_customer(ledger: Ledger, shop: int, customer: Mapping[str, Any]) -> list[str]:
+    email = customer["email"]
+    wish = ledger.wishes.get(email)
+    if wish is None:
+        return [f"shop {shop}: nobody asked for {email}"]
+    if wish.shop != shop:
+        return [f"{email} of shop {wish.shop} is in shop {shop}"]
+    expected = {name: wish.body.get(name) for name in FIELDS}
+    if {name: customer[name] for name in FIELDS} != expected:
+        return [f"{email} is not as it was asked for"]
+    acknowledged = ledger.answered.get(email)
+    if acknowledged is not None and json.loads(acknowledged) != customer:
+        return [f"{email} is not as it was acknowledged"]
+    return []
+
+
+class Client:
+    """One connection, opened again whenever it broke."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, method: str, path: str, authorization: str, body: bytes = b"", **headers: str) -> Answer | None:
+        """The answer, or ``None`` when the connection broke or it took too long."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                if self._streams is None:
+                    self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
+                reader, writer = self._streams
+                writer.write(_request(method, path, authorization, body, headers))
+                await writer.drain()
+                return await _answer(reader, method)
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):  # TimeoutError is an OSError
+            self.close()
+            return None
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+
+def _request(method: str, path: str, authorization: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: soak", f"Authorization: {authorization}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def _answer(reader: asyncio.StreamReader, method: str) -> Answer:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    if method == "HEAD":
+        body = b""
+    elif headers.get("transfer-encoding") == "chunked":
+        body = await _chunks(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Answer(int(head[0].split()[1]), headers, body)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while size := int((await reader.readline()).strip(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return bytes(body)
+
+
+class Visitor:
+    """Asks one question after the other over a connection of its own and enters the answers in the ledger."""
+
+    def __init__(self, soak: Soak, number: int) -> None:
+        self._soak = soak
+        self._ledger = soak.ledger
+        self._random = random.Random(f"{soak.seed} {number}")
+        self._client = Client(soak.server.port)
+        self._number = number
+        self._count = 0
+        self._mine: list[str] = []  # emails that were acknowledged to this visitor
+
+    async def visit(self, until: Callable[[], bool]) -> None:
+        doings: list[tuple[int, Callable[[Shop], Awaitable[None]]]] = [
+            (30, self.create),
+            (15, self.keyed_create),
+            (5, self.replay),
+            (4, self.invalid),
+            (25, self.read),
+            (3, self.read_of_another),
+            (6, self.cursor_page),
+            (3, self.numbered_page),
+            (3, self.filter),
+            (1, self.everyone),
+            (2, self.wrong_key),
+            (3, self.odd_routes),
+            (2, self.open_routes),
+        ]
+        while not until():
+            doing = self._random.choices([each for _, each in doings], [weight for weight, _ in doings])[0]
+            await doing(self._random.choice(self._soak.shops))
+        self._client.close()
+
+    async def _ask(
+        self, kind: str, shop: Shop, method: str, path: str, body: bytes = b"", authorization: str | None = None, **headers: str
+    ) -> Answer | None:
+        started = time.monotonic()
+        answer = await self._client.ask(method, path, authorization or shop.authorization, body, **headers)
+        self._ledger.count(kind, answer.status if answer else 0, time.monotonic() - started)
+        if answer is None or answer.status in PASSING:
+            await asyncio.sleep(BREATH_SECONDS)
+        if answer is not None and answer.status >= 400 and method != "HEAD" and not answer.json().get("message"):
+            self._ledger.wrong.append(f"{kind}: an error without a message: {answer}")
+        return answer
+
+    def _wish(self, shop: Shop, *, keyed: bool) -> Wish:
+        self._count += 1
+        email = f"s{self._soak.seed}-{self._number}-{self._count}@shop.test"
+        body = {"email": email, "ip": "127.0.0.1", "first_name": "Soak", "external_id": f"x-{self._number}-{self._count % 50}"}
+        wish = Wish(shop.id, body, f"key-{email}" if keyed else None)
+        self._ledger.wishes[email] = wish
+        return wish
+
+    def _acknowledge(self, wish: Wish, answer: Answer) -> None:
+        self._ledger.answered[wish.email] = answer.body
+        self._mine.append(wish.email)
+
+    async def create(self, shop: Shop) -> None:
+        wish = self._wish(shop, keyed=False)
+        answer = await self._ask("create", shop, "POST", "/customers", json.dumps(wish.body).encode())
+        if answer is None or answer.status == 504:
+            self._ledger.unknown.add(wish.email)
+        elif answer.status == 201:
+            self._acknowledge(wish, answer)
+        else:
+            self._ledger.refused.add(wish.email)
+
+    async def keyed_create(self, shop: Shop) -> None:
+        """The same attempt until it is answered: done exactly once, however many of its answers were lost."""
+        wish = self._wish(shop, keyed=True)
+        answer = None
+        while answer is None or answer.status != 201:
+            answer = await self._attempt("keyed create", shop, wish)
+        self._acknowledge(wish, answer)
+
+    async def replay(self, shop: Shop) -> None:
+        keyed = [email for email in self._mine[-50:] if self._ledger.wishes[email].key]
+        if not keyed:
+            return
+        wish = self._ledger.wishes[self._random.choice(keyed)]
+        answer = await self._attempt("replay", self._soak.shop(wish.shop), wish)
+        if answer is not None and answer.status == 201:
+            if answer.body != self._ledger.answered[wish.email]:
+                self._ledger.wrong.append(f"{wish.email} was replayed otherwise than it was answered")
+            if answer.headers.get("idempotent-replayed") != "true":
+                self._ledger.wrong.append(f"{wish.email} was done a second time")
+
+    async def _attempt(self, kind: str, shop: Shop, wish: Wish) -> Answer | None:
+        assert wish.key is not None
+        header = {"RequestID" if len(wish.email) % 2 else "Idempotency_Key": wish.key}
+        return await self._ask(kind, shop, "POST", "/customers", json.dumps(wish.body).encode(), **header)
+
+    async def invalid(self, shop: Shop) -> None:
+        await self._ask("invalid", shop, "POST", "/customers", b'{"email":"nonsense"}')
+
+    async def read(self, shop: Shop) -> None:
+        """Whatever was acknowledged is there at once, at whichever worker."""
+        if not self._mine:
+            return
+        email = self._mine[-1] if self._random.random() < 0.5 else self._random.choice(self._mine)
+        acknowledged, owner = self._ledger.answered[email], self._soak.shop(self._ledger.wishes[email].shop)
+        answer = await self._ask("read", owner, "GET", f"/customers/{json.loads(acknowledged)['id']}")
+        if answer is not None and answer.status == 200 and answer.body != acknowledged:
+            self._ledger.wrong.append(f"{email} was read otherwise than it was acknowledged")
+
+    async def read_of_another(self, shop: Shop) -> None:
+        foreign = [email for email in self._mine[-50:] if self._ledger.wishes[email].shop != shop.id]
+        if foreign:
+            id = json.loads(self._ledger.answered[foreign[0]])["id"]
+            await self._ask("read of another shop's", shop, "GET", f"/customers/{id}")
+
+    async def cursor_page(self, shop: Shop) -> None:
+        after = ""
+        for _ in range(3):
+            answer = await self._ask("cursor page", shop, "GET", f"/customers?limit=50{after}")
+            page = self._page(shop, answer)
+            if len(page) < 50:
+                return
+            after = f"&after={page[-1]['id']}"
+
+    async def numbered_page(self, shop: Shop) -> None:
+        self._page(shop, await self._ask("numbered page", shop, "GET", "/customers?page=2&per_page=30"))
+
+    async def filter(self, shop: Shop) -> None:
+        if self._mine:
+            email = self._random.choice(self._mine)
+            owner = self._soak.shop(self._ledger.wishes[email].shop)
+            answer = await self._ask("filter", owner, "GET", f"/customers?email={email}")
+            page = self._page(owner, answer)
+            if answer is not None and answer.status == 200 and [each["email"] for each in page] != [email]:
+                self._ledger.wrong.append(f"the filter found {len(page)} of {email}")
+
+    async def everyone(self, shop: Shop) -> None:
+        answer = await self._ask("everyone", shop, "GET", "/customers")
+        with contextlib.suppress(json.JSONDecodeError):  # cut off by a fault: no JSON, and so not mistaken for a whole one
+            self._page(shop, answer)
+
+    def _page(self, shop: Shop, answer: Answer | None) -> list[dict[str, Any]]:
+        """The customers of a page, which rise and are all this shop's."""
+        if answer is None or answer.status != 200:
+            return []
+        page: list[dict[str, Any]] = answer.json()
+        ids = [customer["id"] for customer in page]
+        if ids != sorted(set(ids)):
+            self._ledger.wrong.append("a page whose ids do not rise")
+        for customer in page:
+            wish = self._ledger.wishes.get(customer["email"])
+            if wish is None or wish.shop != shop.id:
+                self._ledger.wrong.append(f"{customer['email']} was shown to shop {shop.id}")
+        return page
+
+    async def wrong_key(self, shop: Shop) -> None:
+        await self._ask("wrong key", shop, "GET", "/customers", authorization="Basic " + base64.b64encode(b"1:nonsense").decode())
+
+    async def odd_routes(self, shop: Shop) -> None:
+        await self._ask("unknown route", shop, "GET", "/nowhere")
+        await self._ask("unknown method", shop, "DELETE", "/customers")
+        await self._ask("head", shop, "HEAD", "/customers?limit=1")
+
+    async def open_routes(self, shop: Shop) -> None:
+        for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"):
+            await self._ask("open", shop, "GET", path)
+
+
+class Soak:
+    """A server, its visitors and its troubles."""
+
+    def __init__(self, server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, seed: int) -> None:
+        self.server = server
+        self.shops = shops
+        self.seed = seed
+        self.ledger = Ledger()
+        self._postgres = postgres
+        self._random = random.Random(seed)
+        self._samples: list[tuple[float, int]] = []  # MiB, descriptors
+
+    def shop(self, id: int) -> Shop:
+        return next(shop for shop in self.shops if shop.id == id)
+
+    async def run(self, seconds: float) -> list[str]:
+        """What does not balance in the end."""
+        ends = time.monotonic() + seconds
+        visitors = [Visitor(self, number) for number in range(CONNECTIONS)]
+        visits = [asyncio.create_task(visitor.visit(lambda: time.monotonic() > ends)) for visitor in visitors]
+        await self._trouble(ends - QUIET * seconds)
+        while time.monotonic() < ends:
+            self._samples.append(self._sample())
+            await asyncio.sleep(0.5)
+        await asyncio.gather(*visits)
+        return faults_of(self.ledger, await self._everything()) + await self._leaks()
+
+    async def _trouble(self, until: float) -> None:
+        troubles = [self.kill_worker, self.kill_server, self.restart_server, self.stall, self.leave_halfway]
+        troubles += [self.stop_database, self.end_sessions] if self._postgres else [self.hold_write_lock]
+        waiting: list[Callable[[], Awaitable[None]]] = []
+        while time.monotonic() < until:
+            await asyncio.sleep(self._random.uniform(0.3, 1.2))
+            waiting = waiting or self._random.sample(troubles, len(troubles))  # each of them once, in any order, and again
+            trouble = waiting.pop()
+            self.ledger.faults[trouble.__name__.replace("_", " ")] += 1
+            await trouble()
+
+    async def kill_worker(self) -> None:
+        if workers := self.server.worker_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._random.choice(workers), signal.SIGKILL)
+
+    async def kill_server(self) -> None:
+        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self.server.start)
+
+    async def restart_server(self) -> None:
+        status = await asyncio.to_thread(self.server.stop)
+        if status != 0:
+            self.ledger.wrong.append(f"the server stopped with {status}")
+        await asyncio.to_thread(self.server.start)
+
+    async def stop_database(self) -> None:
+        assert self._postgres is not None
+        await asyncio.to_thread(self._postgres.stop, signal.SIGQUIT)
+        await asyncio.sleep(self._random.uniform(0.1, 0.8))
+        await asyncio.to_thread(self._postgres.start)
+
+    async def end_sessions(self) -> None:
+        assert self._postgres is not None
+        sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename IS NOT NULL"
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(self._postgres.client, "psql", "postgres", "-c", sql)
+
+    async def hold_write_lock(self) -> None:
+        path = self.server.database.removeprefix("sqlite:///")
+        code = f"import apsw, time; c = apsw.Connection({path!r}); c.set_busy_timeout(5000); c.execute('BEGIN IMMEDIATE'); "
+        holder = await asyncio.create_subprocess_exec(sys.executable, "-c", code + "time.sleep(1)")
+        await holder.wait()
+
+    async def stall(self) -> None:
+        """Clients that connect and say nothing, send half a body, or ask for everyone and take nothing."""
+        shop = self.shops[0]
+        for text in (b"", _request("POST", "/customers", shop.authorization, b'{"email"', {})[:-3], b"GET /custo"):
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+                writer.write(text)
+                asyncio.get_running_loop().call_later(3, writer.transport.abort)
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port, limit=1024)
+            writer.write(_request("GET", "/customers", shop.authorization, b"", {}))
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            asyncio.get_running_loop().call_later(2, writer.transport.abort)
+
+    async def leave_halfway(self) -> None:
+        for _ in range(5):
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+                writer.write(_request("GET", "/customers", self.shops[1].authorization, b"", {}))
+                await asyncio.sleep(0.005)
+                writer.transport.abort()
+
+    async def _everything(self) -> dict[int, list[dict[str, Any]]]:
+        """All customers of every shop, by the whole list; the walk by cursor shows the same."""
+        listed: dict[int, list[dict[str, Any]]] = {}
+        client = Client(self.server.port)
+        for shop in self.shops:
+            listed[shop.id] = (await _patiently(client, "/customers", shop)).json()
+            walked: list[dict[str, Any]] = []
+            page = None
+            while page is None or len(page) == 1000:
+                after = f"&after={walked[-1]['id']}" if walked else ""
+                page = (await _patiently(client, f"/customers?limit=1000{after}", shop)).json()
+                walked += page
+            if walked != listed[shop.id]:
+                self.ledger.wrong.append(f"shop {shop.id}: the list and the walk by cursor differ")
+        client.close()
+        return listed
+
+    def _sample(self) -> tuple[float, int]:
+        assert self.server.process is not None
+        parent = psutil.Process(self.server.process.pid)
+        memory, descriptors = 0.0, 0
+        for process in [parent, *parent.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                memory += process.memory_info().rss / 2**20
+                descriptors += process.num_fds()
+        return memory, descriptors
+
+    async def _leaks(self) -> list[str]:
+        """Descriptors go back to what an idle server has, memory stays where it was under load."""
+        await asyncio.sleep(1)
+        memory, descriptors = self._sample()
+        self._samples.append((memory, descriptors))
+        found = []
+        if descriptors > 200:
+            found.append(f"{descriptors} descriptors are open with nobody there")
+        highest = max(memory for memory, _ in self._samples)
+        if highest > 150 * (1 + len(self.server.worker_pids())) + 100:
+            found.append(f"the server's processes took {highest:.0f} MiB")
+        return found
+
+    def account(self) -> str:
+        ledger = self.ledger
+        lines = [
+            f"seed {self.seed}: {sum(ledger.statuses.values()):,} requests, {len(ledger.answered):,} creates acknowledged,"
+            f" {len(ledger.refused):,} refused, {len(ledger.unknown):,} of unknown outcome without a key",
+            "faults: " + ", ".join(f"{count} x {name}" for name, count in sorted(ledger.faults.items())),
+        ]
+        for kind, seconds in sorted(ledger.seconds.items()):
+            statuses = {status or "broken": count for (each, status), count in sorted(ledger.statuses.items()) if each == kind}
+            told = ", ".join(f"{status}: {count}" for status, count in statuses.items())
+            p50, p99 = statistics.median(seconds), sorted(seconds)[int(len(seconds) * 0.99)]
+            times = f"p50 {p50 * 1000:.1f}, p99 {p99 * 1000:.1f}, longest {max(seconds) * 1000:.0f} ms"
+            lines.append(f"  {kind:24} {told:50} {times}")
+        (first, _), (last, descriptors) = self._samples[0], self._samples[-1]
+        lines.append(f"memory {first:.0f} MiB at the beginning of the quiet, {last:.0f} at the end; {descriptors} descriptors")
+        return "\n".join(lines)
+
+
+async def _patiently(client: Client, path: str, shop: Shop) -> Answer:
+    for _ in range(100):
+        answer = await client.ask("GET", path, shop.authorization)
+        if answer is not None and answer.status == 200:
+            return answer
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"the server does not answer {path}")
+
+
+def soak(
+    server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, seconds: float, seed: int
+) -> tuple[list[str], str]:
+    """What does not balance, and the account."""
+    run = Soak(server, shops, postgres, seed)
+    return asyncio.run(run.run(seconds)), run.account()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300, help="for each engine")
+    parser.add_argument("--engine", choices=("sqlite", "postgres", "both"), default="both")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    options = parser.parse_args()
+    engines = ("sqlite", "postgres") if options.engine == "both" else (options.engine,)
+    balanced = True
+    for engine in engines:
+        found, account = _alone(engine, options.seconds, options.workers, options.seed)
+        balanced = balanced and not found
+        print(f"{engine}, {account}\n" + ("\n".join(found[:50]) or "everything is accounted for") + "\n", flush=True)
+    sys.exit(0 if balanced else 1)
+
+
+def _alone(engine: str, seconds: float, workers: int, seed: int) -> tuple[list[str], str]:
+    from conftest import add_shop
+    from ecomcharge.keys import load_master_key
+
+    postgres = PostgresServer() if engine == "postgres" else None
+    try:
+        with tempfile.TemporaryDirectory(prefix="ecomcharge-soak-") as folder:
+            url = f"sqlite:///{folder}/soak.db"
+            if postgres is not None:
+                postgres.start()
+                url = postgres.create_database("soak")
+            master_key = load_master_key(MASTER_KEY, None, database_file=None)
+            shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]
+            options = ("--workers", str(workers), "--failed-logins-per-minute", "0")
+            with ServerProcess(url, Path(folder), *options, environment={"ECOMCHARGE_MASTER_KEY": MASTER_KEY}) as server:
+                return soak(server, shops, postgres, seconds, seed)
+    finally:
+        if postgres is not None:
+            postgres.remove()
+
+
+if __name__ == "__main__":
+    main()

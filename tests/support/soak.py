@@ -373,6 +373,7 @@ class Soak:
         self._postgres = postgres
         self._random = random.Random(seed)
         self._samples: list[tuple[float, int]] = []  # MiB, descriptors
+        self._stalled: list[asyncio.StreamWriter] = []
 
     def shop(self, id: int) -> Shop:
         return next(shop for shop in self.shops if shop.id == id)
@@ -387,6 +388,8 @@ class Soak:
             self._samples.append(self._sample())
             await asyncio.sleep(0.5)
         await asyncio.gather(*visits)
+        for writer in self._stalled:
+            writer.transport.abort()
         return faults_of(self.ledger, await self._everything()) + await self._leaks()
 
     async def _trouble(self, until: float) -> None:
@@ -401,8 +404,8 @@ class Soak:
             await trouble()
 
     async def kill_worker(self) -> None:
-        if workers := self.server.worker_pids():
-            with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # one that was just killed is no more
+            if workers := self.server.worker_pids():
                 os.kill(self._random.choice(workers), signal.SIGKILL)
 
     async def kill_server(self) -> None:
@@ -440,12 +443,12 @@ class Soak:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
                 writer.write(text)
-                asyncio.get_running_loop().call_later(3, writer.transport.abort)
+                self._stalled.append(writer)
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port, limit=1024)
             writer.write(_request("GET", "/customers", shop.authorization, b"", {}))
             reader._transport.pause_reading()  # type: ignore[attr-defined]
-            asyncio.get_running_loop().call_later(2, writer.transport.abort)
+            self._stalled.append(writer)
 
     async def leave_halfway(self) -> None:
         for _ in range(5):

@@ -84,6 +84,13 @@ def until(asked: Callable[[], Reply], status: int, seconds: float = PATIENCE_SEC
     return reply
 
 
+def within_patience(is_so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (so := is_so()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return so
+
+
 def check_everything(process: ServerProcess, shop: Credentials, ledger: Ledger) -> None:
     """The list agrees with the ledger, and so do the last of the acknowledged, read one by one."""
     with line_to(process, shop) as line:
@@ -122,6 +129,24 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
 
 
 # PostgreSQL goes away
+
+
+def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
+    own_postgres: PostgresServer, postgres_url: str, master_key: MasterKey, server_folder: Path
+) -> None:
+    shop = add_shop(postgres_url, master_key)
+    with ServerProcess(postgres_url, server_folder, environment=ENVIRONMENT) as process, line_to(process, shop) as line:
+        own_postgres.stop(signal.SIGQUIT)
+        try:
+            for pid in process.worker_pids():
+                os.kill(pid, signal.SIGKILL)
+            assert within_patience(lambda: "a worker waits for the database" in process.log())
+        finally:
+            own_postgres.start()
+        assert within_patience(process.answers)
+        wish = new_wish()
+        assert until(functools.partial(line.create, wish.body, wish.key), 201).status == 201
+        assert process.stop() == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])

@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -47,6 +48,7 @@ log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
 OLD_KEYS_PER_COMMIT = 500
+RETRY_SECONDS: Final = 1.0
 SANDBOX_SHOP_ID: Final = 1
 SWITCH_INTERVAL_SECONDS: Final = 0.001  # how long granian's thread and the committing one wait for the interpreter at most
 _PR_SET_PDEATHSIG: Final = 1
@@ -154,9 +156,20 @@ def load_worker(settings: Settings, metrics_directory: str) -> _Worker:
     observability.configure_logging(settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     app = App(settings, metrics_directory=metrics_directory)
-    asyncio.get_event_loop().run_until_complete(app.start())
+    _start_patiently(app)
     _spare_the_collector()
     return _Worker(app)
+
+
+def _start_patiently(app: App) -> None:
+    """Start once the database is there. A server whose new workers gave up at once would end with its database."""
+    while True:
+        try:
+            asyncio.get_event_loop().run_until_complete(app.start())
+            return
+        except Unusable as error:  # the settings were good when the server was prepared
+            log.warning("a worker waits for the database", reason=str(error))
+            time.sleep(RETRY_SECONDS)
 
 
 def _spare_the_collector() -> None:

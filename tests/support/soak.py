@@ -32,6 +32,7 @@ from support.process import ServerProcess
 CONNECTIONS = 32
 ANSWER_TIMEOUT_SECONDS = 20.0
 BREATH_SECONDS = 0.05
+PATIENCE_SECONDS = 60.0
 QUIET = 0.2  # the last part of the time, without faults
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 FIELDS = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
@@ -268,8 +269,12 @@ class Visitor:
     async def keyed_create(self, shop: Shop) -> None:
         """The same attempt until it is answered: done exactly once, however many of its answers were lost."""
         wish = self._wish(shop, keyed=True)
+        deadline = time.monotonic() + PATIENCE_SECONDS
         answer = None
         while answer is None or answer.status != 201:
+            if time.monotonic() > deadline:
+                self._ledger.wrong.append(f"{wish.email} was not answered within a minute")
+                return
             answer = await self._attempt("keyed create", shop, wish)
         self._acknowledge(wish, answer)
 

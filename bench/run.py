@@ -244,17 +244,12 @@ def main() -> None:
     parser.add_argument("--bulk-rows", type=int, default=1_000_000)
     parser.add_argument("--bulk-rounds", type=int, default=3)
     options = parser.parse_args()
-    postgres = PostgresServer()
-    try:
-        postgres.start()
-        with tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
-            results, systems = measure(options.rounds, options.seconds, postgres, Path(folder))
-            figures = bulk.run(options.bulk_rows, options.bulk_rounds, Path(folder), postgres)
-        text = report(results, systems, options.rounds, options.seconds)
-        text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
-        (HERE / "RESULTS.md").write_text(text)
-    finally:
-        postgres.remove()
+    with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
+        results, systems = measure(options.rounds, options.seconds, postgres, Path(folder))
+        figures = bulk.run(options.bulk_rows, options.bulk_rounds, Path(folder), postgres)
+    text = report(results, systems, options.rounds, options.seconds)
+    text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
+    (HERE / "RESULTS.md").write_text(text)
 
 
 if __name__ == "__main__":

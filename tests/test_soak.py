@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -62,19 +63,12 @@ def test_a_status_that_nobody_expects_is_told() -> None:
 
 
 def test_fifteen_seconds_of_load_and_faults_balance(engine: str, tmp_path: Any, master_key: Any) -> None:
-    postgres = PostgresServer() if engine == "postgresql" else None
-    try:
-        url = f"sqlite:///{tmp_path}/soak.db"
-        if postgres is not None:
-            postgres.start()
-            url = postgres.create_database("soak")
+    with PostgresServer() if engine == "postgresql" else contextlib.nullcontext() as postgres:
+        url = postgres.create_database("soak") if postgres else f"sqlite:///{tmp_path}/soak.db"
         shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]
         options = ("--workers", "2", "--failed-logins-per-minute", "0")
         with ServerProcess(url, tmp_path, *options, environment=ENVIRONMENT) as server:
             found, account = soak(server, shops, postgres, SECONDS, seed=1)
             assert server.stop() == 0
-    finally:
-        if postgres is not None:
-            postgres.remove()
     print(account)
     assert found == [], account

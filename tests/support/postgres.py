@@ -86,6 +86,17 @@ class PostgresServer:
         command = [str(self._binaries / program), *where, *arguments, database]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
 
+    def __enter__(self) -> PostgresServer:
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
     def start(self) -> None:
         """Start, and return when connections are answered."""
         with (self._folder / "server.log").open("ab") as log:

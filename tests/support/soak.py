@@ -558,21 +558,16 @@ def _alone(engine: str, seconds: float, workers: int, seed: int) -> tuple[list[s
     from conftest import add_shop
     from ecomcharge.keys import load_master_key
 
-    postgres = PostgresServer() if engine == "postgres" else None
-    try:
-        with tempfile.TemporaryDirectory(prefix="ecomcharge-soak-") as folder:
-            url = f"sqlite:///{folder}/soak.db"
-            if postgres is not None:
-                postgres.start()
-                url = postgres.create_database("soak")
-            master_key = load_master_key(MASTER_KEY, None, database_file=None)
-            shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]
-            options = ("--workers", str(workers), "--failed-logins-per-minute", "0")
-            with ServerProcess(url, Path(folder), *options, environment={"ECOMCHARGE_MASTER_KEY": MASTER_KEY}) as server:
-                return soak(server, shops, postgres, seconds, seed)
-    finally:
-        if postgres is not None:
-            postgres.remove()
+    with (
+        PostgresServer() if engine == "postgres" else contextlib.nullcontext() as postgres,
+        tempfile.TemporaryDirectory(prefix="ecomcharge-soak-") as folder,
+    ):
+        url = postgres.create_database("soak") if postgres else f"sqlite:///{folder}/soak.db"
+        master_key = load_master_key(MASTER_KEY, None, database_file=None)
+        shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]
+        options = ("--workers", str(workers), "--failed-logins-per-minute", "0")
+        with ServerProcess(url, Path(folder), *options, environment={"ECOMCHARGE_MASTER_KEY": MASTER_KEY}) as server:
+            return soak(server, shops, postgres, seconds, seed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The engine alone gets rows that are ready: apsw's ``executemany`` in one transaction, PostgreSQL's ``COPY``, both into
 our schema with all its indexes. The import reads a file, validates every row, mints ids, looks for duplicates and
-commits every thousand lines.
+commits every two thousand records.
 """
 
 from __future__ import annotations

@@ -253,6 +253,16 @@ def test_an_export_appears_when_it_is_whole_and_only_its_owner_may_read_it(url: 
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_an_export_into_a_pipe_leaves_the_pipe_in_its_place(url: str, tmp_path: Path) -> None:
+    imported(url, lines(3))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert command(url, "export", str(pipe), "--shop-id", str(SHOP)).returncode == 0
+        assert reader.communicate(timeout=10)[0] == exported(url)
+    assert pipe.is_fifo()
+
+
 def test_mistakes_are_told_in_a_sentence(url: str, tmp_path: Path) -> None:
     missing = command(url, "import", str(tmp_path / "none.jsonl"), "--shop-id", str(SHOP))
     assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)

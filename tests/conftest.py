@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import hypothesis
 import pytest
 
 from ecomcharge.clock import SystemClock
@@ -27,6 +28,11 @@ T = TypeVar("T")
 MASTER_KEY = make_master_key()
 ENVIRONMENT = {"ECOMCHARGE_MASTER_KEY": MASTER_KEY}
 _numbers = itertools.count(1)
+
+
+# How fast examples are drawn depends on the machine and its neighbours, and says nothing of the program.
+hypothesis.settings.register_profile("shared machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="session")

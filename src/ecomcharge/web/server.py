@@ -72,6 +72,8 @@ class Router:
         return route, argument
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
+        if path in self._methods:  # it had a slash at its end
+            return self._methods[path], ""
         head, _, argument = path.rpartition("/")
         methods = self._methods.get(f"{head}/{{}}")
         if methods is None:  # the argument may have a name behind it

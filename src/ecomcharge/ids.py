@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterator
 
 RANDOM_BITS = 22
+LONGEST_STEP = 256  # from one id to the next where time does not part them
+ANY_TIME = 0  # before every id, so that each goes on from the last
 
 CUSTOMER_PREFIX = "cst_"
 CUSTOMER_ID = re.compile(r"cst_[0-9a-f]{16}\Z")
@@ -22,10 +24,13 @@ CUSTOMER_ID = re.compile(r"cst_[0-9a-f]{16}\Z")
 class IdMint:
     """Mints rising 64-bit numbers. One per process and kind of record; not shared between threads."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, last: int = 0) -> None:
         self._prefix = prefix
-        self._last = 0
+        self._last = last
         self._random = _random_words()
+
+    def __reduce__(self) -> tuple[type[IdMint], tuple[str, int]]:
+        return IdMint, (self._prefix, self._last)
 
     def mint(self, now: int) -> str:
         """A new id for the moment ``now`` (UTC milliseconds), later than every id this mint gave before.
@@ -36,9 +41,18 @@ class IdMint:
         random = next(self._random)
         number = now << RANDOM_BITS | random >> 32 - RANDOM_BITS
         if number <= self._last:
-            number = self._last + 1 + (random & 0xFF)
+            number = self._last + 1 + random % LONGEST_STEP
         self._last = number
         return f"{self._prefix}{number:016x}"
+
+    def reserve(self, now: int, count: int) -> IdMint:
+        """A mint that another process may use for ``count`` ids, with ``ANY_TIME``: all are later than those that this
+        mint gave before, and earlier than those that it will give.
+        """
+        number = now << RANDOM_BITS | next(self._random) >> 32 - RANDOM_BITS
+        reserved = IdMint(self._prefix, max(self._last, number))
+        self._last = reserved._last + count * LONGEST_STEP
+        return reserved
 
 
 def _random_words() -> Iterator[int]:

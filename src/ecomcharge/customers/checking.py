@@ -13,8 +13,9 @@ from typing import Final, Self
 import msgspec
 
 from ecomcharge.customers.files import Read, UnreadableLine
-from ecomcharge.customers.model import CustomerFields, IdentifiedBody, checked_with_id
+from ecomcharge.customers.model import Customer, IdentifiedBody, checked_with_id
 from ecomcharge.errors import Invalid
+from ecomcharge.ids import ANY_TIME, IdMint
 
 Records = Sequence[tuple[int, bytes]]  # each behind the number of its line
 
@@ -30,43 +31,51 @@ class Refusal(msgspec.Struct, frozen=True):
     errors: dict[str, list[str]] = {}
 
 
-class Valid(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A customer that may be imported: ``nth`` in its block, on this line, with the id that it came with."""
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
+    """A valid customer: the ``nth`` record of its block, on this line. Its id may be one that we ``minted``."""
 
     nth: int
     line: int
-    id: str | None
-    fields: CustomerFields
+    minted: bool
+    customer: Customer
+
+    @property
+    def recognisable(self) -> bool:
+        return not self.minted or self.customer.external_id is not None
 
 
 class Checked(msgspec.Struct, frozen=True):
-    valid: list[Valid]
+    candidates: list[Candidate]
     refused: list[Refusal]
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Checked)
 
 
-def check(records: Records, read: Read) -> Checked:
+def check(records: Records, read: Read, ids: IdMint) -> Checked:
+    """``ids`` are for those that come without: an ``IdMint.reserve`` of as many as there are records."""
     found = Checked([], [])
     for nth, (line, record) in enumerate(records, 1):
         try:
-            check_one(found, nth, line, read(record))
+            check_one(found, nth, line, read(record), ids)
         except UnreadableLine as error:
             found.refused.append(Refusal(line, str(error)))
     return found
 
 
-def check_one(found: Checked, nth: int, line: int, body: IdentifiedBody) -> None:
+def check_one(found: Checked, nth: int, line: int, body: IdentifiedBody, ids: IdMint) -> None:
     try:
-        found.valid.append(Valid(nth, line, *checked_with_id(body)))
+        id, fields = checked_with_id(body)
     except Invalid as invalid:
         errors = {name: list(texts) for name, texts in invalid.errors.items()}
         found.refused.append(Refusal(line, invalid.message, errors))
+    else:
+        customer = Customer(id or ids.mint(ANY_TIME), *msgspec.structs.astuple(fields))
+        found.candidates.append(Candidate(nth, line, id is None, customer))
 
 
-def _check_and_pack(records: Records, read: Read) -> bytes:
-    return msgspec.msgpack.encode(check(records, read))
+def _check_and_pack(records: Records, read: Read, ids: IdMint) -> bytes:
+    return msgspec.msgpack.encode(check(records, read, ids))
 
 
 class Checkers:
@@ -84,16 +93,16 @@ class Checkers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def check(self, records: Records, read: Read) -> Awaitable[Checked]:
+    def check(self, records: Records, read: Read, ids: IdMint) -> Awaitable[Checked]:
         self._records += len(records)
         if self._records <= WORTH_A_PROCESS:
             here: asyncio.Future[Checked] = asyncio.get_running_loop().create_future()
-            here.set_result(check(records, read))
+            here.set_result(check(records, read, ids))
             return here
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.processes, context, initializer=_leave_interrupts_to_the_parent)
-        packed = asyncio.get_running_loop().run_in_executor(self._pool, _check_and_pack, records, read)
+        packed = asyncio.get_running_loop().run_in_executor(self._pool, _check_and_pack, records, read, ids)
         return _unpacked(packed)
 
 

@@ -92,7 +92,7 @@ async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
 
 async def insert_many(tx: Transaction, shop_id: int, customers: Sequence[Customer]) -> Sequence[bool]:
     """For each ``False`` if its id is taken."""
-    return await tx.insert_many(INSERT, [_params(shop_id, customer) for customer in customers])
+    return await tx.insert_many(INSERT, [(shop_id, *msgspec.structs.astuple(customer)) for customer in customers])
 
 
 async def update(tx: Transaction, shop_id: int, customer: Customer) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from ecomcharge.customers import store
 from ecomcharge.customers.actions import every_customer
-from ecomcharge.customers.checking import Checked, Checkers, Refusal, Valid, check_one
+from ecomcharge.customers.checking import Candidate, Checked, Checkers, Refusal, check_one
 from ecomcharge.customers.files import CustomerFile, Format, header_of, line_of
 from ecomcharge.customers.model import Customer, IdentifiedBody
 from ecomcharge.customers.store import EVERYONE
@@ -54,19 +54,6 @@ class DuplicateCustomer(Exception):
         self.line = line
 
 
-class Candidate(NamedTuple):
-    """A valid customer: ``nth`` of all records. Its id may be one that we ``minted``."""
-
-    line: int
-    nth: int
-    customer: Customer
-    minted: bool
-
-    @property
-    def recognisable(self) -> bool:
-        return not self.minted or self.customer.external_id is not None
-
-
 class Mark(NamedTuple):
     """The beginning of a file: so many records, and the digest of their lines."""
 
@@ -75,24 +62,27 @@ class Mark(NamedTuple):
 
 
 @dataclass
-class Block:
-    """``mark`` is where it ends, if that can be told; ``earlier`` where a shorter version of the file may have ended."""
+class Place:
+    """Where in its source a block is: ``mark`` tells its end, ``earlier`` where a shorter version may have ended."""
 
+    begins: int = 0  # how many records are before it
+    earlier: list[Mark] = field(default_factory=list)
+    mark: Mark | None = None  # none where it cannot be told
+
+
+@dataclass
+class Block:
     records: int
-    candidates: Sequence[Candidate] = ()
-    refusals: Sequence[Refusal] = ()
-    earlier: Sequence[Mark] = ()
-    mark: Mark | None = None
+    checked: Checked
+    place: Place = field(default_factory=Place)
 
 
 @dataclass
 class _Raw:
     """A block as it was read."""
 
-    begins: int = 0  # how many records are before it
+    place: Place
     records: list[tuple[int, bytes]] = field(default_factory=list)
-    earlier: list[Mark] = field(default_factory=list)
-    mark: Mark | None = None
 
 
 async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, mint: IdMint, now: int) -> AsyncIterator[Block]:
@@ -100,52 +90,45 @@ async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, m
     under_way: deque[tuple[_Raw, Awaitable[Checked]]] = deque()
     with Checkers() as checkers:
         for raw in _raw_blocks(file, ends):
-            under_way.append((raw, checkers.check(raw.records, file.read)))
+            under_way.append((raw, checkers.check(raw.records, file.read, mint.reserve(now, len(raw.records)))))
             if len(under_way) > 4 * checkers.processes:
-                yield await _finished(*under_way.popleft(), mint, now)
+                yield await _finished(*under_way.popleft())
         while under_way:
-            yield await _finished(*under_way.popleft(), mint, now)
+            yield await _finished(*under_way.popleft())
 
 
 def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[_Raw]:
-    block = _Raw()
+    block = _Raw(Place())
     for nth, record in enumerate(file.records(), 1):
         block.records.append(record)
         if nth % RECORDS_PER_BLOCK == 0:
-            block.mark = Mark(nth, file.digest())
+            block.place.mark = Mark(nth, file.digest())
             yield block
-            block = _Raw(begins=nth)
+            block = _Raw(Place(begins=nth))
         elif nth in ends:
-            block.earlier.append(Mark(nth, file.digest()))
+            block.place.earlier.append(Mark(nth, file.digest()))
     if block.records:
-        block.mark = Mark(block.begins + len(block.records), file.digest())
+        block.place.mark = Mark(block.place.begins + len(block.records), file.digest())
         yield block
 
 
-async def _finished(raw: _Raw, checking: Awaitable[Checked], mint: IdMint, now: int) -> Block:
-    checked = await checking
-    candidates = _candidates(checked.valid, raw.begins, mint, now)
-    return Block(len(raw.records), candidates, checked.refused, raw.earlier, raw.mark)
-
-
-def _candidates(valid: Sequence[Valid], begins: int, mint: IdMint, now: int) -> Sequence[Candidate]:
-    return [
-        Candidate(line, begins + nth, Customer(id or mint.mint(now), *msgspec.structs.astuple(fields)), id is None)
-        for nth, line, id, fields in map(msgspec.structs.astuple, valid)
-    ]
+async def _finished(raw: _Raw, checking: Awaitable[Checked]) -> Block:
+    return Block(len(raw.records), await checking, raw.place)
 
 
 async def blocks_of_customers(customers: AsyncIterator[Customer], mint: IdMint, now: int) -> AsyncIterator[Block]:
     """Out of another server. Their ids tell them apart, so there is nothing to mark."""
-    checked, records, begins = Checked([], []), 0, 0
+    line = 0
+    block, ids = Block(0, Checked([], [])), mint.reserve(now, RECORDS_PER_BLOCK)
     async for customer in customers:
-        records += 1
-        check_one(checked, records, begins + records, IdentifiedBody(**msgspec.structs.asdict(customer)))
-        if records == RECORDS_PER_BLOCK:
-            yield Block(records, _candidates(checked.valid, begins, mint, now), checked.refused)
-            checked, records, begins = Checked([], []), 0, begins + records
-    if records:
-        yield Block(records, _candidates(checked.valid, begins, mint, now), checked.refused)
+        line += 1
+        block.records += 1
+        check_one(block.checked, block.records, line, IdentifiedBody(**msgspec.structs.asdict(customer)), ids)
+        if block.records == RECORDS_PER_BLOCK:
+            yield block
+            block, ids = Block(0, Checked([], [])), mint.reserve(now, RECORDS_PER_BLOCK)
+    if block.records:
+        yield block
 
 
 @dataclass(frozen=True)
@@ -186,26 +169,27 @@ class Import:
             account = await self.database.write(unit)
         except _OnlyTried as tried:
             account = tried.account
-        account.read, account.refused = block.records, len(block.refusals)
-        return account, block.refusals
+        account.read, account.refused = block.records, len(block.checked.refused)
+        return account, block.checked.refused
 
     async def _write(self, tx: Transaction, block: Block) -> Account:
-        done = await self._records_done(tx, block)
+        done = await self._records_done(tx, block.place)
+        candidates = block.checked.candidates
         updating = self.on_duplicate == "update"
-        wanted = [each for each in block.candidates if each.nth > done or (updating and each.recognisable)]
-        account = Account(already=len(block.candidates) - len(wanted))
+        wanted = [each for each in candidates if each.nth > done or (updating and each.recognisable)] if done else candidates
+        account = Account(already=len(candidates) - len(wanted))
         await self._add(tx, wanted, account)
         return account
 
-    async def _records_done(self, tx: Transaction, block: Block) -> int:
-        """How many records of the file are in; marks that all of this block's are."""
-        if block.mark is None:
+    async def _records_done(self, tx: Transaction, place: Place) -> int:
+        """How many records of the block are in; marks that all are."""
+        if place.mark is None:
             return 0
-        if not await store.insert_mark(tx, self.shop_id, block.mark.digest, block.mark.records, self.now):
-            return block.mark.records
-        for mark in reversed(block.earlier):
+        if not await store.insert_mark(tx, self.shop_id, place.mark.digest, place.mark.records, self.now):
+            return place.mark.records - place.begins
+        for mark in reversed(place.earlier):
             if await store.is_marked(tx, self.shop_id, mark.digest):
-                return mark.records
+                return mark.records - place.begins
         return 0
 
     async def _add(self, tx: Transaction, wanted: Sequence[Candidate], account: Account) -> None:

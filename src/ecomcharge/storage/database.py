@@ -39,8 +39,8 @@ class Transaction(Protocol):
         """``find`` for each, in their order."""
         ...
 
-    async def insert_many(self, sql: str, many: Sequence[Params]) -> Sequence[bool]:
-        """``insert`` for each, in their order."""
+    async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
+        """``insert`` for each, in their order. A row holds its values in the order in which ``sql`` names its parameters."""
         ...
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...

@@ -30,6 +30,7 @@ Connection = Any  # what a pool lends; asyncpg comes without types
 READ_LANES = 2
 WRITE_LANES = 2
 MOST_PER_LOAD = 256
+WORTH_A_COPY = 100  # rows
 CONNECT_TIMEOUT_SECONDS = 5.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 LOCK_TIMEOUT_MILLISECONDS = 5_000
@@ -95,6 +96,23 @@ def gathered_insert(sql: str, types_: tuple[str, ...]) -> str:
     return statement.text[: given.start()] + rows + statement.text[given.end() :]
 
 
+class CopyTarget(NamedTuple):
+    table: str
+    columns: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def copy_target(sql: str) -> CopyTarget | None:
+    """Where the values of an insert of one row go, if they go there as they are."""
+    plain = re.match(r"\s*INSERT INTO (\w+) \(([^)]*)\) VALUES \(([^)]*)\)", sql)
+    if plain is None:
+        return None
+    table, columns, values = plain.groups()
+    if [value.strip() for value in values.split(",")] != [f":{name}" for name in translated(sql).names]:
+        return None
+    return CopyTarget(table, tuple(column.strip() for column in columns.split(",")))
+
+
 @lru_cache(maxsize=1024)
 def returned_names(sql: str) -> tuple[str, ...]:
     _, _, names = sql.partition("RETURNING")
@@ -133,7 +151,7 @@ class PostgresTransaction:
     async def find_many(self, sql: str, many: Sequence[Params]) -> Sequence[Row | None]:
         return await _ask(Ask("find many", sql, many)) if many else []
 
-    async def insert_many(self, sql: str, many: Sequence[Params]) -> Sequence[bool]:
+    async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
         return await _ask(Ask("insert many", sql, many)) if many else []
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
@@ -189,7 +207,8 @@ class _Rider:
             case Ask("insert", sql, params) if answer:
                 self.wrote, self.witness = True, Witness(sql, params)
             case Ask("insert many", sql, many) if any(answer):
-                self.wrote, self.witness = True, Witness(sql, many[answer.index(True)])
+                row = many[answer.index(True)]
+                self.wrote, self.witness = True, Witness(sql, dict(zip(translated(sql).names, row, strict=True)))
 
     def leave(self) -> None:
         if self.asks is not None:
@@ -495,11 +514,12 @@ class PostgresDatabase:
         if verb == "find":
             return await self._find_many(connection, sql, asked)
         if verb == "insert":
-            return await self._insert_many(journey, sql, asked)
+            statement = translated(sql)
+            return await self._insert_many(journey, sql, [statement.values(params) for params in asked])
         if verb == "find many":
             return [await self._find_many(connection, sql, many) for many in asked]
         if verb == "insert many":
-            return [await self._insert_many(journey, sql, many) for many in asked]
+            return [await self._copy_or_insert(journey, sql, many) for many in asked]
         statement = translated(sql)
         answers: list[object] = []
         for params in asked:
@@ -511,22 +531,39 @@ class PostgresDatabase:
                 answers.append(int(status.rpartition(" ")[2]))
         return answers
 
-    async def _insert_many(self, journey: _Journey, sql: str, asked: Sequence[Params]) -> list[bool]:
+    async def _copy_or_insert(self, journey: _Journey, sql: str, rows: Sequence[Row]) -> list[bool]:
+        """Many rows go in sooner by COPY, which knows no ON CONFLICT: if it fails, they are inserted."""
+        if len(rows) >= WORTH_A_COPY and (target := copy_target(sql)) is not None:
+            await journey.connection.execute("SAVEPOINT before_copy")
+            try:
+                await journey.connection.copy_records_to_table(target.table, columns=target.columns, records=rows)
+            except asyncpg.PostgresError as error:
+                if isinstance(error, _UNAVAILABLE):
+                    raise
+                await journey.connection.execute("ROLLBACK TO SAVEPOINT before_copy")
+            else:
+                await journey.connection.execute("RELEASE SAVEPOINT before_copy")
+                return [True] * len(rows)
+        return await self._insert_many(journey, sql, rows)
+
+    async def _insert_many(self, journey: _Journey, sql: str, asked: Sequence[Row]) -> list[bool]:
         statement = translated(sql)
+        values: Sequence[object]
         if len(asked) == 1:
-            text, values = statement.text, statement.values(asked[0])
+            text, values = statement.text, asked[0]
         else:
             text = gathered_insert(sql, await self._types_of(journey.connection, statement))
-            values = [[params[name] for params in asked] for name in statement.names]
+            values = list(zip(*asked, strict=True))
         if not self._tells_outcome:
             rows = await journey.connection.fetch(text, *values)
         elif rows := await journey.connection.fetch(text + _AND_ITS_ID, *values):
             journey.transaction_id = rows[0][-1]
         names = returned_names(sql)
         inserted = {tuple(row)[: len(names)] for row in rows}
+        places = [statement.names.index(name) for name in names]
         answers = []
-        for params in asked:
-            key = tuple(params[name] for name in names)
+        for row in asked:
+            key = tuple(row[place] for place in places)
             answers.append(key in inserted)
             inserted.discard(key)  # of two that are alike in every way, one was inserted
         return answers

@@ -79,11 +79,11 @@ class SqliteTransaction:
     async def find_many(self, sql: str, many: Sequence[Params]) -> Sequence[Row | None]:
         return [await self.find(sql, params) for params in many]
 
-    async def insert_many(self, sql: str, many: Sequence[Params]) -> Sequence[bool]:
-        text, ordered = positional(_without_returning(sql))
+    async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
+        text, _ = positional(_without_returning(sql))
         inserted = []
-        for params in many:
-            self._execute(text, ordered(params))
+        for row in many:
+            self._execute(text, row)
             inserted.append(self._connection.changes() > 0)
         self.wrote = self.wrote or any(inserted)
         return inserted

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 import bulk
+import growth
 import msgspec
 from systems import CLIENT_CORE, HERE, SERVER_CORE, Ecomcharge, Floor, System, all_systems, on_core
 
@@ -83,9 +84,15 @@ def wrk(system: System, workload: str, query: str = "") -> Job:
     return run
 
 
-def engine_alone(kind: str) -> Job:
+def drive(system: System, workload: str, seconds: float) -> Measured:
+    return wrk(system, workload)(seconds)
+
+
+def alone(script: str, kind: str) -> Job:
+    """A part of a system, without a server around it."""
+
     def run(seconds: float) -> Measured:
-        command = on_core(SERVER_CORE, sys.executable, str(HERE / "engine_alone.py"), kind, str(seconds))
+        command = on_core(SERVER_CORE, sys.executable, str(HERE / script), kind, str(seconds))
         return Measured(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
     return run
@@ -152,7 +159,9 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
                     jobs[f"{system.name} {workload}"] = wrk(system, workload)
                 jobs[f"{system.name} list-200"] = wrk(system, "list", "?limit=200")
     for kind in ("read", "insert", "group"):
-        jobs[f"apsw-alone {kind}"] = engine_alone(kind)
+        jobs[f"apsw-alone {kind}"] = alone("engine_alone.py", kind)
+    for kind in ("validate", "find", "insert"):
+        jobs[f"fastapi-part {kind}"] = alone("peers/parts.py", kind)
     database = prepare_pgbench(postgres)
     for clients in (16, 64):
         for kind in ("read", "create"):
@@ -243,12 +252,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--bulk-rows", type=int, default=1_000_000)
     parser.add_argument("--bulk-rounds", type=int, default=3)
+    parser.add_argument("--growth-customers", type=int, default=growth.SIZES[-1], help="in the largest store")
+    parser.add_argument("--growth-rounds", type=int, default=5)
     options = parser.parse_args()
     with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
         results, systems = measure(options.rounds, options.seconds, postgres, Path(folder))
         figures = bulk.run(options.bulk_rows, options.bulk_rounds, Path(folder), postgres)
+        sizes = [size for size in growth.SIZES if size < options.growth_customers] + [options.growth_customers]
+        stores = growth.run(options.growth_rounds, options.seconds, Path(folder), drive, sizes)
     text = report(results, systems, options.rounds, options.seconds)
     text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
+    text += "\n" + growth.report(stores, options.growth_rounds, options.seconds)
     (HERE / "RESULTS.md").write_text(text)
 
 

@@ -121,6 +121,7 @@ class System:
 class Ecomcharge(System):
     database: str = ""
     workers: int = 1
+    shop_id: str = ""
 
     def command(self) -> Sequence[str]:
         return [
@@ -147,7 +148,8 @@ class Ecomcharge(System):
         ]
         made = subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=True)
         shop = json.loads(made.stdout)
-        self.authorization = basic(str(shop["shop_id"]), shop["secret_key"])
+        self.shop_id = str(shop["shop_id"])
+        self.authorization = basic(self.shop_id, shop["secret_key"])
         super().start()
 
     def check(self) -> None:

@@ -1,0 +1,114 @@
+"""What a store's size does to it: reads and creates with ten thousand, a million and ten million customers on SQLite.
+
+The customers come in by our own import. One worker on one core each, wrk on the other, in interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from bulk import customers
+from systems import SEEDED_CUSTOMERS, Ecomcharge
+
+SIZES = (10_000, 1_000_000, 10_000_000)
+PROMISE = 0.8  # of the rate with the fewest customers
+NAMES = ("id", "first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip")
+
+
+class Rate(Protocol):
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+Measure = Callable[[Ecomcharge, str, float], Rate]
+
+
+@dataclass
+class Grown(Ecomcharge):
+    """A server whose shop has so many ``customers``."""
+
+    customers: int = 0
+    bytes_per_customer: float = 0.0
+    import_seconds: float = 0.0
+    results: dict[str, list[Rate]] = field(default_factory=lambda: {"read": [], "create": []})
+
+    @property
+    def file(self) -> Path:
+        return Path(self.database.removeprefix("sqlite:///"))
+
+    def seed(self) -> None:
+        """Import the customers, and note the ids of some, drawn evenly."""
+        shop_id = self.shop_id
+        command = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", "-", "--shop-id", shop_id]
+        started = time.perf_counter()
+        with subprocess.Popen(
+            [*command, "--database", self.database], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        ) as importing:
+            assert importing.stdin is not None
+            for customer in customers(self.customers):
+                line = dict(zip(NAMES, customer[1:], strict=True))
+                importing.stdin.write(msgspec.json.encode(line) + b"\n")
+            importing.stdin.close()
+        assert importing.returncode == 0
+        self.import_seconds = time.perf_counter() - started
+        written = sum(file.stat().st_size for file in self.file.parent.glob(f"{self.file.name}*"))
+        self.bytes_per_customer = written / self.customers
+        drawn = random.sample(range(self.customers), SEEDED_CUSTOMERS)
+        self.ids_file.write_text("".join(f"cst_{number:016x}\n" for number in drawn))
+
+
+def run(rounds: int, seconds: float, folder: Path, measure: Measure, sizes: Sequence[int] = SIZES) -> list[Grown]:
+    """``measure`` drives a system with a workload for so many seconds."""
+    stores = [Grown(f"grown-{size}", folder, database=f"sqlite:///{folder}/grown-{size}.db", customers=size) for size in sizes]
+    try:
+        for store in stores:
+            store.start()
+            store.check()
+            store.seed()
+            print(f"{store.name}: imported in {store.import_seconds:.0f} s", flush=True)
+        for number in range(rounds):
+            for workload in ("read", "create"):
+                for store in stores:
+                    store.results[workload].append(measure(store, workload, seconds))
+                    print(f"round {number + 1}  {store.name} {workload} {store.results[workload][-1]}", flush=True)
+    finally:
+        for store in stores:
+            store.stop()
+            for file in folder.glob(f"{store.file.name}*"):
+                file.unlink()
+    return stores
+
+
+def report(stores: Sequence[Grown], rounds: int, seconds: float) -> str:
+    smallest = stores[0]
+    lines = [
+        "## Growth",
+        "",
+        f"SQLite, one worker, {rounds} interleaved rounds of {seconds:.0f} seconds. The ratio is to the store with the fewest"
+        f" customers, in the same round, at the median; wanted: {PROMISE}. Reads ask for ids drawn evenly from all.",
+        "",
+        "| customers | job | a second, median | ratio | | p50 ms | p99 ms | bytes a customer on disk | imported, rows/s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for store in stores:
+        for workload, rates in store.results.items():
+            ratio = statistics.median(
+                mine.rate / theirs.rate for mine, theirs in zip(rates, smallest.results[workload], strict=True)
+            )
+            verdict = "" if store is smallest else "reached" if ratio >= PROMISE else "**not reached**"
+            rate, p50, p99 = (statistics.median(getattr(each, name) for each in rates) for name in ("rate", "p50_ms", "p99_ms"))
+            lines.append(
+                f"| {store.customers:,} | {workload} | {rate:,.0f} | {ratio:.2f} | {verdict} | {p50:.1f} | {p99:.1f}"
+                f" | {store.bytes_per_customer:.0f} | {store.customers / store.import_seconds:,.0f} |"
+            )
+    return "\n".join(lines) + "\n"

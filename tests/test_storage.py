@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,14 +18,14 @@ from ecomcharge.clock import SystemClock
 from ecomcharge.customers import actions, store
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.customers.store import EVERYONE, Filter
-from ecomcharge.errors import Unusable
+from ecomcharge.errors import Unavailable, Unusable
 from ecomcharge.idempotency import Attempt, forget_some_old
-from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
+from ecomcharge.ids import ANY_TIME, CUSTOMER_PREFIX, RANDOM_BITS, IdMint
 from ecomcharge.shops import store as shops
 from ecomcharge.storage import open_database, sqlite_path
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
-from ecomcharge.storage.postgres import gathered_find, gathered_insert, translated
+from ecomcharge.storage.postgres import CopyTarget, copy_target, gathered_find, gathered_insert, translated
 
 NOW = SystemClock().now()
 
@@ -138,6 +139,47 @@ def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> Non
             assert database.load.find_statements < database.load.finds / 10
 
     with_database(database_url, work)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 300], ids=["one", "some", "worth a COPY"])
+def test_of_many_inserts_each_is_told_whether_it_was_made(database_url: str, rows: int) -> None:
+    many = [customer(number) for number in range(rows)]
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        assert all(await database.write(lambda tx: store.insert_many(tx, 1, many)))
+        mixed = [customer(rows), *many, customer(rows + 1), customer(rows + 1)]
+        made = await database.write(lambda tx: store.insert_many(tx, 1, mixed))
+        assert list(made) == [True, *[False] * rows, True, False]
+        found = [chunk async for chunk in actions.every_customer(database, 1, EVERYONE)]
+        assert list(itertools.chain(*found)) == [*many, customer(rows), customer(rows + 1)]
+
+    with_database(database_url, work)
+
+
+def test_many_inserts_that_fail_leave_nothing_and_harm_no_neighbour(database_url: str) -> None:
+    many = [customer(number) for number in range(300)]
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        without_a_shop = database.write(lambda tx: store.insert_many(tx, 999, many))
+        fine = database.write(lambda tx: store.insert_many(tx, 1, many))
+        refusal, made = await asyncio.gather(without_a_shop, fine, return_exceptions=True)
+        assert isinstance(refusal, Exception)
+        assert not isinstance(refusal, Unavailable)
+        assert made == [True] * len(many)
+
+    with_database(database_url, work)
+
+
+def test_ids_that_are_reserved_lie_between_those_of_before_and_after() -> None:
+    mint = IdMint(CUSTOMER_PREFIX)
+    before = [mint.mint(NOW) for _ in range(100)]
+    for process in [pickle.loads(pickle.dumps(mint.reserve(NOW, 1_000))) for _ in range(3)]:
+        before += [process.mint(ANY_TIME) for _ in range(1_000)]
+    before += [mint.mint(NOW), mint.mint(NOW + 10_000)]
+    assert before == sorted(set(before))
+    assert IdMint(CUSTOMER_PREFIX).reserve(NOW, 1).mint(ANY_TIME) > f"cst_{NOW << RANDOM_BITS:016x}"
 
 
 def test_an_id_that_is_taken_is_minted_again(database_url: str) -> None:
@@ -283,3 +325,12 @@ def test_statements_are_gathered_around_arrays() -> None:
         "INSERT INTO t (k, v) SELECT given.p1, given.p2 FROM unnest($1::int8[], $2::text[]) AS given(p1, p2)"
         " ON CONFLICT DO NOTHING RETURNING k"
     )
+
+
+def test_an_insert_whose_values_go_in_as_they_are_can_be_copied() -> None:
+    target = copy_target(store.INSERT)
+    assert target == CopyTarget("customers", ("shop_id", *Customer.__struct_fields__))
+    assert copy_target("INSERT INTO t (a, b) VALUES (:x, :y) ON CONFLICT DO NOTHING") == CopyTarget("t", ("a", "b"))
+    assert copy_target("INSERT INTO t (a, b) VALUES (:x, 1) ON CONFLICT DO NOTHING") is None
+    assert copy_target("INSERT INTO t (a, b) VALUES (:x, :x) ON CONFLICT DO NOTHING") is None
+    assert copy_target("INSERT INTO t (a) SELECT :x WHERE 1 = 1") is None

@@ -54,6 +54,13 @@ class DuplicateCustomer(Exception):
         self.line = line
 
 
+class Duplicate(NamedTuple):
+    """A candidate whom the shop has, under the id ``stored_id``."""
+
+    candidate: Candidate
+    stored_id: str
+
+
 class Mark(NamedTuple):
     """The beginning of a file: so many records, and the digest of their lines."""
 
@@ -193,6 +200,20 @@ class Import:
         return 0
 
     async def _add(self, tx: Transaction, wanted: Sequence[Candidate], account: Account) -> None:
+        fresh, duplicates = await self._told_apart(tx, wanted)
+        inserted = await store.insert_many(tx, self.shop_id, [candidate.customer for candidate in fresh])
+        for candidate, is_new in zip(fresh, inserted, strict=True):
+            if is_new:
+                continue
+            if candidate.minted:
+                await self._insert_under_another_id(tx, candidate.customer)
+            else:
+                duplicates.append(Duplicate(candidate, candidate.customer.id))
+        account.added += len(wanted) - len(duplicates)
+        await self._deal_with(tx, duplicates, account)
+
+    async def _told_apart(self, tx: Transaction, wanted: Sequence[Candidate]) -> tuple[list[Candidate], list[Duplicate]]:
+        """Those who are new as far as external ids tell, and the others. Who comes with an id that we have is that one."""
         known = await self._known_by_external_id(tx, wanted)
         fresh, duplicates = [], []
         for candidate in wanted:
@@ -201,17 +222,10 @@ class Import:
             if stored_id == id:
                 fresh.append(candidate)
             elif not candidate.minted and await store.has(tx, self.shop_id, id):
-                duplicates.append((candidate, id))
+                duplicates.append(Duplicate(candidate, id))
             else:
-                duplicates.append((candidate, stored_id))
-        inserted = await store.insert_many(tx, self.shop_id, [candidate.customer for candidate in fresh])
-        for candidate, is_new in zip(fresh, inserted, strict=True):
-            if not is_new and candidate.minted:
-                await self._insert_under_another_id(tx, candidate.customer)
-            elif not is_new:
-                duplicates.append((candidate, candidate.customer.id))
-        account.added += len(wanted) - len(duplicates)
-        await self._deal_with(tx, duplicates, account)
+                duplicates.append(Duplicate(candidate, stored_id))
+        return fresh, duplicates
 
     async def _known_by_external_id(self, tx: Transaction, wanted: Sequence[Candidate]) -> dict[str, str]:
         asked = {candidate.customer.external_id: None for candidate in wanted if candidate.customer.external_id is not None}
@@ -222,10 +236,10 @@ class Import:
         while not await store.insert(tx, self.shop_id, _with_id(customer, self.mint.mint(self.now))):
             pass
 
-    async def _deal_with(self, tx: Transaction, duplicates: Sequence[tuple[Candidate, str]], account: Account) -> None:
-        duplicates = sorted(duplicates, key=lambda duplicate: duplicate[0].nth)  # of two for one customer the later wins
+    async def _deal_with(self, tx: Transaction, duplicates: Sequence[Duplicate], account: Account) -> None:
+        duplicates = sorted(duplicates, key=lambda duplicate: duplicate.candidate.nth)  # of two for one customer the later wins
         if duplicates and self.on_duplicate == "fail":
-            raise DuplicateCustomer(duplicates[0][0].line)
+            raise DuplicateCustomer(duplicates[0].candidate.line)
         if self.on_duplicate == "skip":
             account.duplicates += len(duplicates)
             return

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-from bulk import customers
 from systems import SEEDED_CUSTOMERS, Ecomcharge
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 PROMISE = 0.8  # of the rate with the fewest customers
-NAMES = ("id", "first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip")
 
 
 class Rate(Protocol):
@@ -48,18 +43,8 @@ class Grown(Ecomcharge):
 
     def seed(self) -> None:
         """Import the customers, and note the ids of some, drawn evenly."""
-        shop_id = self.shop_id
-        command = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", "-", "--shop-id", shop_id]
         started = time.perf_counter()
-        with subprocess.Popen(
-            [*command, "--database", self.database], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-        ) as importing:
-            assert importing.stdin is not None
-            for customer in customers(self.customers):
-                line = dict(zip(NAMES, customer[1:], strict=True))
-                importing.stdin.write(msgspec.json.encode(line) + b"\n")
-            importing.stdin.close()
-        assert importing.returncode == 0
+        self.import_customers(self.shop_id, self.customers)
         self.import_seconds = time.perf_counter() - started
         written = sum(file.stat().st_size for file in self.file.parent.glob(f"{self.file.name}*"))
         self.bytes_per_customer = written / self.customers

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
+from bulk import COLUMNS, customers
 
 from support.postgres import PostgresServer, free_port
 
@@ -122,6 +124,7 @@ class Ecomcharge(System):
     database: str = ""
     workers: int = 1
     shop_id: str = ""
+    still_authorization: str = ""  # of a shop that nobody adds to
 
     def command(self) -> Sequence[str]:
         return [
@@ -133,24 +136,37 @@ class Ecomcharge(System):
         key = base64.b64encode(bytes(32)).decode()
         return super().environment() | {"ECOMCHARGE_MASTER_KEY": key}
 
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "ecomcharge.cli",
-            "shops",
-            "create",
-            "--name",
-            "bench",
-            "--json",
-            "--database",
-            self.database,
-        ]
-        made = subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=True)
+    def new_shop(self) -> tuple[str, str]:
+        """Its number and its login."""
+        command = [sys.executable, "-m", "ecomcharge.cli", "shops", "create", "--name", "bench", "--json"]
+        made = subprocess.run(
+            [*command, "--database", self.database], env=self.environment(), capture_output=True, text=True, check=True
+        )
         shop = json.loads(made.stdout)
-        self.shop_id = str(shop["shop_id"])
-        self.authorization = basic(self.shop_id, shop["secret_key"])
+        return str(shop["shop_id"]), basic(str(shop["shop_id"]), shop["secret_key"])
+
+    def import_customers(self, shop_id: str, count: int) -> None:
+        """Through a pipe, by our own import; their ids are the numbers from zero."""
+        names = COLUMNS.split(", ")[1:]
+        command = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", "-", "--shop-id", shop_id]
+        with subprocess.Popen(
+            [*command, "--database", self.database], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        ) as importing:
+            assert importing.stdin is not None
+            for customer in customers(count):
+                importing.stdin.write(msgspec.json.encode(dict(zip(names, customer[1:], strict=True))) + b"\n")
+            importing.stdin.close()
+        assert importing.returncode == 0
+
+    def start(self) -> None:
+        self.shop_id, self.authorization = self.new_shop()
         super().start()
+
+    def seed(self) -> None:
+        super().seed()
+        if self.workers == 1:
+            still, self.still_authorization = self.new_shop()
+            self.import_customers(still, SEEDED_CUSTOMERS)
 
     def check(self) -> None:
         headers = {"Authorization": self.authorization}

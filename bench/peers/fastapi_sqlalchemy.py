@@ -17,7 +17,11 @@ from pydantic import BaseModel, EmailStr, IPvAnyAddress
 from sqlalchemy import String, create_engine, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-engine = create_engine(f"sqlite:///{os.environ['PEER_DATABASE']}", connect_args={"check_same_thread": False, "timeout": 30})
+# A connection for each request under way. With the default of 15, FastAPI's forty threads come to wait for connections
+# that are held by requests which wait for a thread, and nothing is answered for the pool's timeout of 30 seconds.
+engine = create_engine(
+    f"sqlite:///{os.environ['PEER_DATABASE']}", connect_args={"check_same_thread": False, "timeout": 30}, pool_size=64
+)
 new_session = sessionmaker(engine, autoflush=False)
 
 

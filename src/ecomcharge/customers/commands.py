@@ -175,7 +175,7 @@ async def _run(
             return await plan.run(blocks, told)
         except DuplicateCustomer as duplicate:
             raise Unusable(
-                f"line {duplicate.line} holds a customer whom the shop has; only whole thousands of lines before it are in"
+                f"line {duplicate.line} holds a customer whom the shop has; of those before it only whole blocks of 2,000 are in"
             ) from duplicate
 
 

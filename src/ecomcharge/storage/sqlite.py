@@ -35,6 +35,7 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MILLISECONDS = 5_000
 MOST_UNITS_PER_COMMIT = 256
 CACHE_KIBIBYTES = 65_536
+MAPPED_BYTES = 2**36  # of address space, not of memory: pages beyond the cache are read where the system keeps them
 
 # What SQLite says when the disk is full, gone, read-only or held by somebody else for too long.
 _UNAVAILABLE = (
@@ -132,6 +133,7 @@ class SqliteDatabase:
         try:
             self._writer = _connect(path)
             self._reader = _connect(path)
+            self._reader.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
         except (apsw.Error, OSError) as error:
             raise Unusable(f"cannot open the SQLite database {path}: {error}") from error
         self._read = self._reader.cursor().execute

@@ -27,6 +27,7 @@ from systems import CLIENT_CORE, HERE, SEEDED_CUSTOMERS, SERVER_CORE, Ecomcharge
 from support.postgres import PostgresServer
 
 CONNECTIONS = 64
+WARM_UP = 1  # seconds before each run of wrk, uncounted: the one before it may still be dying away
 PGBENCH_ROWS = 10_000
 PACKAGES = ("ecomcharge", "granian", "uvloop", "apsw", "asyncpg", "msgspec", "fastapi", "sqlalchemy", "uvicorn", "localstripe")
 
@@ -69,13 +70,14 @@ def wrk(system: System, workload: str, query: str = "", authorization: str = "")
         name = system.create_workload if workload == "create" else workload
         ids = str(system.ids_file) if system.ids_file.exists() else ""
         login = "Basic MTp3cm9uZw==" if workload == "wrong-key" else authorization or system.authorization
-        command = [
-            *("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds:.0f}s", "--timeout", "30s"),
-            *("-s", str(HERE / "load.lua"), "-H", f"Authorization: {login}"),
-            *(f"{system.url}{system.path}{query}", "--", name, ids),
-        ]
         core = CLIENT_CORE if system.core == SERVER_CORE else None
-        done = subprocess.run(on_core(core, *command), capture_output=True, text=True, check=True)
+        for duration in (WARM_UP, seconds):
+            command = [
+                *("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{duration:.0f}s", "--timeout", "30s"),
+                *("-s", str(HERE / "load.lua"), "-H", f"Authorization: {login}"),
+                *(f"{system.url}{system.path}{query}", "--", name, ids),
+            ]
+            done = subprocess.run(on_core(core, *command), capture_output=True, text=True, check=True)
         found = re.search(r"RESULT (\{.*\})", done.stdout)
         assert found is not None, done.stdout + done.stderr
         told = json.loads(found[1])
@@ -201,7 +203,8 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
     lines = [
         "# Results",
         "",
-        f"Made by `make bench`: {rounds} interleaved rounds of {seconds:.0f} seconds, {CONNECTIONS} connections, on"
+        f"Made by `make bench`: {rounds} interleaved rounds of {seconds:.0f} seconds after {WARM_UP} that is not counted,"
+        f" {CONNECTIONS} connections, on"
         f" {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()})."
         " A server on one core and wrk on the other; where PostgreSQL takes part, or two workers do, all share both.",
         "Rates of one run mean nothing next to those of another: only the ratios do. What limits them and what was tried"

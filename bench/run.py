@@ -22,7 +22,7 @@ from pathlib import Path
 import bulk
 import growth
 import msgspec
-from systems import CLIENT_CORE, HERE, SEEDED_CUSTOMERS, SERVER_CORE, Ecomcharge, Floor, System, all_systems, on_core
+from systems import CLIENT_CORE, HERE, SEEDED_CUSTOMERS, SERVER_CORE, Ecomcharge, Floor, Localstripe, System, all_systems, on_core
 
 from support.postgres import PostgresServer
 
@@ -91,6 +91,18 @@ def drive(system: System, workload: str, seconds: float) -> Measured:
     return wrk(system, workload)(seconds)
 
 
+def from_scratch(system: System) -> Job:
+    """Creates in a store that is new: this system writes all it has at every create, and would soon answer none in time."""
+
+    def run(seconds: float) -> Measured:
+        system.stop()
+        system.start()
+        system.seed()
+        return wrk(system, "create")(seconds)
+
+    return run
+
+
 def alone(script: str, kind: str) -> Job:
     """A part of a system, without a server around it."""
 
@@ -154,7 +166,7 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
             jobs[f"{system.name} constant"] = wrk(system, "constant")
             continue
         jobs[f"{system.name} read"] = wrk(system, "read")
-        jobs[f"{system.name} create"] = wrk(system, "create")
+        jobs[f"{system.name} create"] = from_scratch(system) if isinstance(system, Localstripe) else wrk(system, "create")
         if isinstance(system, Ecomcharge):
             jobs[f"{system.name} list-20"] = wrk(system, "list", "?limit=20")
             if system.workers == 1:

@@ -243,7 +243,8 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
         "",
         "## Rates",
         "",
-        f"`list-all` is of {SEEDED_CUSTOMERS:,} customers in one answer, over {LIST_ALL_CONNECTIONS} connections; `list-20` and `list-200` are of a shop that grows.",
+        f"`list-all` is of {SEEDED_CUSTOMERS:,} customers in one answer, over {LIST_ALL_CONNECTIONS} connections;"
+        " `list-20` and `list-200` are of a shop that grows.",
         "",
         "| job | a second, median | spread | p50 ms | p99 ms | p99 / p50 | refused |",
         "|---|---|---|---|---|---|---|",

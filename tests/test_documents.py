@@ -14,8 +14,8 @@ import pytest
 from conftest import Shop
 from ecomcharge import Client, errors, fields
 from ecomcharge.customers.model import FIELD_NAMES
-from ecomcharge.customers.routes import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.settings import Settings
+from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.wire import STATUS_OF
 
 ROOT = Path(__file__).parents[1]

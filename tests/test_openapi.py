@@ -23,9 +23,9 @@ import schemathesis
 
 from ecomcharge.app import App
 from ecomcharge.customers.model import CustomerBody, checked
-from ecomcharge.customers.routes import DEEPEST_OFFSET, DEFAULT_LIMIT
 from ecomcharge.errors import EcomchargeError, Invalid
 from ecomcharge.settings import Settings
+from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
 from ecomcharge.web.openapi import ERRORS, document
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import STATUS_OF

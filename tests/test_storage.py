@@ -17,7 +17,7 @@ from conftest import with_database
 from ecomcharge.clock import SystemClock
 from ecomcharge.customers import actions, store
 from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.customers.store import EVERYONE, Filter
+from ecomcharge.customers.store import Filter
 from ecomcharge.errors import Unavailable, Unusable
 from ecomcharge.idempotency import Attempt, forget_some_old
 from ecomcharge.ids import ANY_TIME, CUSTOMER_PREFIX, RANDOM_BITS, IdMint
@@ -26,6 +26,7 @@ from ecomcharge.storage import open_database, sqlite_path
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.postgres import CopyTarget, copy_target, gathered_find, gathered_insert, translated
+from ecomcharge.storage.records import chunks_of
 
 NOW = SystemClock().now()
 
@@ -53,7 +54,7 @@ def test_units_that_wait_together_share_commits_and_all_are_there(database_url: 
         before = database.load.commits
         assert all(await asyncio.gather(*(add(database, number) for number in range(500))))
         assert database.load.commits - before < 50
-        found = [chunk async for chunk in actions.every_customer(database, 1, EVERYONE)]
+        found = [chunk async for chunk in chunks_of(store.Customers(database, 1))]
         assert list(itertools.chain(*found)) == [customer(number) for number in range(500)]
 
     with_database(database_url, work)
@@ -81,7 +82,7 @@ def test_the_failure_of_one_unit_stays_its_own(database_url: str) -> None:
         assert outcomes[:10] == outcomes[13:] == [True] * 10
         assert isinstance(outcomes[10], LookupError)
         assert all(isinstance(outcome, Exception) for outcome in outcomes[10:13])
-        assert await store.after(database, 1, EVERYONE, "", 100) == [customer(number) for number in range(20)]
+        assert await store.Customers(database, 1).after("", 100) == [customer(number) for number in range(20)]
 
     with_database(database_url, work)
 
@@ -151,7 +152,7 @@ def test_of_many_inserts_each_is_told_whether_it_was_made(database_url: str, row
         mixed = [customer(rows), *many, customer(rows + 1), customer(rows + 1)]
         made = await database.write(lambda tx: store.insert_many(tx, 1, mixed))
         assert list(made) == [True, *[False] * rows, True, False]
-        found = [chunk async for chunk in actions.every_customer(database, 1, EVERYONE)]
+        found = [chunk async for chunk in chunks_of(store.Customers(database, 1))]
         assert list(itertools.chain(*found)) == [*many, customer(rows), customer(rows + 1)]
 
     with_database(database_url, work)
@@ -271,10 +272,13 @@ def test_the_store_does_what_a_list_in_memory_would_do(database_url: str, steps:
             elif verb == "list":
                 email, limit = rest
                 matching = [each for each in mine if email is None or each.email == email]
-                found = await store.after(database, shop_id, Filter(email=email), "", limit)
+                found = await store.Customers(database, shop_id, Filter(email=email)).after("", limit)
                 assert found == matching[:limit]
-                assert await store.before(database, shop_id, Filter(email=email), "cst_g", limit) == matching[-limit:]
-                assert await store.page(database, shop_id, Filter(email=email), limit, limit) == matching[limit : 2 * limit]
+                assert await store.Customers(database, shop_id, Filter(email=email)).before("cst_g", limit) == matching[-limit:]
+                assert (
+                    await store.Customers(database, shop_id, Filter(email=email)).page(limit, limit)
+                    == matching[limit : 2 * limit]
+                )
             else:
                 everyone = model[1] + model[2]
                 if everyone:

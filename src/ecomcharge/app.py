@@ -13,13 +13,17 @@ import resource
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
@@ -27,10 +31,17 @@ from granian.log import LogLevels
 from granian.server import Server as Granian
 
 from ecomcharge import idempotency, observability
+from ecomcharge.checkout.pages import CheckoutPages
 from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.customers.routes import CustomerRoutes
 from ecomcharge.errors import EcomchargeError, Unusable
+from ecomcharge.events import store as events
+from ecomcharge.events.routes import EventRoutes
+from ecomcharge.gateways.directory import Gateways
 from ecomcharge.keys import MasterKey, load_master_key
+from ecomcharge.plans.routes import PlanRoutes
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.sandbox.routes import ClockRoutes
 from ecomcharge.settings import Settings
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import check_master_key, create_shop
@@ -38,20 +49,53 @@ from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import make_folder_of, open_database, sqlite_path
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
+from ecomcharge.subscriptions.actions import Mints
+from ecomcharge.subscriptions.billing import Billing
+from ecomcharge.subscriptions.routes import SubscriptionRoutes
 from ecomcharge.web.auth import Authenticator, FailedLogins, RequestRate, trusted_networks
 from ecomcharge.web.html import DocsRoutes
 from ecomcharge.web.openapi import OpenApiRoutes
 from ecomcharge.web.operations import OperationRoutes
 from ecomcharge.web.server import AsgiDoor, Limits, RsgiDoor, Server
+from ecomcharge.webhooks import store as webhooks
+from ecomcharge.webhooks.actions import Teller
+from ecomcharge.webhooks.delivery import Delivery
+from ecomcharge.worker import Worker, until_signalled
 
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
-OLD_KEYS_PER_COMMIT = 500
+FORGOTTEN_PER_COMMIT = 500
 RETRY_SECONDS: Final = 1.0
 SANDBOX_SHOP_ID: Final = 1
+WORKER_STOP_SECONDS: Final = 40.0
 SWITCH_INTERVAL_SECONDS: Final = 0.001  # how long granian's thread and the committing one wait for the interpreter at most
 _PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What moves money and tells of it, wired up: for a server's worker, a billing worker, and the command line."""
+
+    database: Database
+    clock: Clock
+    gateways: Gateways
+    billing: Billing
+    delivery: Delivery
+    worker: Worker
+
+    async def close(self) -> None:
+        await self.delivery.close()
+        await self.gateways.close()
+
+
+def engine_of(settings: Settings, database: Database, master_key: MasterKey, clock: Clock) -> Engine:
+    base_url = settings.base_url()
+    gateways = Gateways(database, master_key, base_url)
+    billing = Billing(database, gateways, Teller(base_url), clock, settings.zone())
+    allow_private = settings.webhooks_to_private_addresses or settings.sandbox
+    delivery = Delivery(database, master_key, clock, allow_private=allow_private)
+    return Engine(database, clock, gateways, billing, delivery, Worker(database, billing, delivery, clock))
 
 
 class App:
@@ -59,8 +103,10 @@ class App:
 
     def __init__(self, settings: Settings, clock: Clock | None = None, metrics_directory: str | None = None) -> None:
         self.settings = settings
-        self.clock = clock or SystemClock()
+        self._given_clock = clock
+        self.clock: Clock
         self.database: Database
+        self.engine: Engine
         self.server: Server
         self.metrics = observability.Metrics(metrics_directory)
         self.journal = observability.Journal(settings.log_format, self.metrics)
@@ -72,17 +118,26 @@ class App:
         master_key = master_key_of(settings)
         self.database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
         failed_logins = FailedLogins(settings.failed_logins_per_minute, settings.trusted_proxies)
-        authenticator = Authenticator(self.database, master_key, self.clock, failed_logins)
+        authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
+        sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
+        self.clock = self._given_clock or sandbox_clock or SystemClock()
+        engine = self.engine = engine_of(settings, self.database, master_key, self.clock)
+        mints = Mints()
         routes = [
-            *CustomerRoutes(self.database, self.clock).routes(),
+            *CustomerRoutes(self.database, self.clock, mints.customer).routes(),
+            *PlanRoutes(self.database, self.clock, settings.base_url(), mints.plan).routes(),
+            *SubscriptionRoutes(engine.billing, master_key, mints).routes(),
+            *EventRoutes(self.database, self.clock).routes(),
+            *CheckoutPages(engine.billing, master_key, mints).routes(),
+            *(ClockRoutes(sandbox_clock, engine.worker.advance).routes() if sandbox_clock else ()),
             *OperationRoutes(self.database, self.journal, self.metrics).routes(),
             *OpenApiRoutes().routes(),
             *DocsRoutes().routes(),
         ]
         rate = RequestRate(settings.requests_per_second / max(1, settings.workers))
-        self.server = Server(routes, authenticator, rate, self.journal)
+        self.server = Server(routes, authenticator, rate, self.journal, sandbox_clock.refresh if sandbox_clock else None)
         self._beside = [
-            asyncio.create_task(self._every(HOUSEKEEPING_SECONDS, self._forget_old_keys)),
+            asyncio.create_task(self._every(HOUSEKEEPING_SECONDS, self._forget_what_is_old)),
             asyncio.create_task(self._every(observability.SNAPSHOT_SECONDS, self._write_metrics)),
         ]
 
@@ -93,6 +148,7 @@ class App:
         try:
             with contextlib.suppress(OSError):
                 await self._write_metrics()
+            await self.engine.close()
         finally:
             await self.database.close()
 
@@ -117,12 +173,13 @@ class App:
             except Exception:  # whatever it was, the next round tries again
                 log.exception("housekeeping failed")
 
-    async def _forget_old_keys(self) -> None:
-        """Idempotency keys are kept for a day; what is older goes, a little at a time."""
+    async def _forget_what_is_old(self) -> None:
+        """Idempotency keys are kept for a day, events and webhooks for thirty; what is older goes, a little at a time."""
         for shop in await shops.all_shops(self.database):
-            now = self.clock.now()
-            while await idempotency.forget_some_old(self.database, shop.shop_id, now, OLD_KEYS_PER_COMMIT) == OLD_KEYS_PER_COMMIT:
-                await asyncio.sleep(0.1)  # a breath between commits
+            for forget_some_old in (idempotency.forget_some_old, events.forget_some_old, webhooks.forget_some_old):
+                now = self.clock.now()
+                while await forget_some_old(self.database, shop.shop_id, now, FORGOTTEN_PER_COMMIT) == FORGOTTEN_PER_COMMIT:
+                    await asyncio.sleep(0.1)  # a breath between commits
 
     async def _write_metrics(self) -> None:
         self.journal.flush()
@@ -194,7 +251,8 @@ def die_with_parent() -> None:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted. To be prepared first."""
     multiprocessing.set_start_method("spawn", force=True)
-    with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory:
+    beside = WorkerBeside(settings) if settings.worker else contextlib.nullcontext()
+    with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory, beside:
         Granian(
             "ecomcharge",
             address=listening_address(settings),
@@ -217,6 +275,71 @@ def serve(settings: Settings) -> None:
             log_dictconfig=observability.granian_logging(settings.log_format),
             log_level=LogLevels.warning,
         ).serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
+
+
+class WorkerBeside:
+    """A billing worker as a process beside the server's, so that charging never makes a request wait. Started again if it ends.
+
+    It reads its settings from standard input: they hold the master key.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = msgspec.json.encode(settings)
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._watch, name="billing-worker", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        if self._process is not None:
+            self._process.terminate()
+        self._thread.join(WORKER_STOP_SECONDS)
+        if self._thread.is_alive() and self._process is not None:
+            self._process.kill()
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            self._process = subprocess.Popen([sys.executable, "-m", "ecomcharge.app"], stdin=subprocess.PIPE)
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
+                pipe.write(self._settings)
+            if self._stopping.is_set():
+                self._process.terminate()
+            code = self._process.wait()
+            if not self._stopping.is_set():
+                log.error("the worker ended and is started again", code=code)
+                self._stopping.wait(RETRY_SECONDS)
+
+
+async def work(settings: Settings, stopped: asyncio.Event) -> None:
+    """Charge and deliver what is due until it is stopped. Raises ``Unusable`` when settings or database cannot be used."""
+    master_key = master_key_of(settings)
+    database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+    try:
+        clock = SandboxClock(database) if settings.sandbox else SystemClock()
+        engine = engine_of(settings, database, master_key, clock)
+        try:
+            await engine.worker.run(stopped)
+        finally:
+            await engine.close()
+    finally:
+        await database.close()
+
+
+def _work_beside() -> None:
+    die_with_parent()
+    settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
+    observability.configure_logging(settings.log_format)
+    while True:
+        try:
+            asyncio.run(until_signalled(functools.partial(work, settings)))
+            return
+        except Unusable as error:  # the settings were good when the server was prepared
+            log.warning("the worker waits for the database", reason=str(error))
+            time.sleep(RETRY_SECONDS)
 
 
 def check_tls(settings: Settings) -> None:
@@ -267,3 +390,7 @@ async def prepare(settings: Settings, now: int) -> Credentials | None:
     finally:
         await database.close()
     return None
+
+
+if __name__ == "__main__":
+    _work_beside()

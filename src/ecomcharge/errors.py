@@ -7,8 +7,9 @@ a code becomes is written in one place, ``web/wire.py``; nothing here knows abou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-FieldErrors = Mapping[str, Sequence[str]]
+FieldErrors = Mapping[str, Any]  # texts by field; of a nested object, again by field
 
 
 class EcomchargeError(Exception):
@@ -85,13 +86,15 @@ class Invalid(EcomchargeError):
     """Field faults, all of them at once.
 
     ``errors`` maps a field to its texts, in the order of the fields; ``message`` says the same in one line.
+    ``errors_first``: in which order the two stand in the answer, which differs between pages of the documentation.
     """
 
     code = "invalid"
 
-    def __init__(self, message: str, errors: FieldErrors) -> None:
+    def __init__(self, message: str, errors: FieldErrors, *, errors_first: bool = False) -> None:
         super().__init__(message)
         self.errors = errors
+        self.errors_first = errors_first
 
 
 class NotAnObject(EcomchargeError):

@@ -9,20 +9,30 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import email_validator
+import msgspec
 import pycountry
 
-from ecomcharge.errors import Invalid
+from ecomcharge.errors import Invalid, MalformedBody, NotAnObject
+
+B = TypeVar("B")
 
 BLANK: Final = "can't be blank"  # [S]
 INVALID: Final = "is invalid"  # [S][P]
 INVALID_IP: Final = "address is invalid"  # [S]
 NOT_A_STRING: Final = "must be a string"  # [D]
 TOO_LONG: Final = "is too long (maximum is {maximum} characters)"  # [D]
+NOT_A_NUMBER: Final = "is not a number"  # [D], as are the rest
+NOT_AN_INTEGER: Final = "must be an integer"
+TOO_SMALL: Final = "must be greater than {bound}"
+TOO_LARGE: Final = "must be less than or equal to {bound}"
+NOT_A_BOOLEAN: Final = "must be true or false"
+NOT_AN_OBJECT: Final = "must be an object"
+BASE: Final = "base"  # texts about the whole of an object: told without a name [P]
 
 MAXIMUM_LENGTH: Final = 255
 
@@ -60,29 +70,62 @@ ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
 
 
 class Faults:
-    """Collects what is wrong with a body, so that all of it can be told at once."""
+    """Collects what is wrong with a body, so that all of it can be told at once. Objects within it keep their nesting [P]."""
 
     __slots__ = ("_texts",)
 
     def __init__(self) -> None:
-        self._texts: dict[str, list[str]] = {}
+        self._texts: dict[str, list[str] | Faults] = {}
 
     def add(self, name: str, text: str) -> None:
-        self._texts.setdefault(name, []).append(text)
+        texts = self._texts.setdefault(name, [])
+        assert isinstance(texts, list)
+        texts.append(text)
+
+    def within(self, name: str) -> Faults:
+        """The faults of the object that this one holds under a name."""
+        inner = self._texts.get(name)
+        if not isinstance(inner, Faults):
+            inner = self._texts[name] = Faults()
+        return inner
 
     def about(self, name: str) -> bool:
         return name in self._texts
 
-    def raise_if_any(self, order: Iterable[str]) -> None:
+    def told(self, order: Iterable[str] | None = None) -> dict[str, Any]:
+        """The texts by field, objects within objects; in the given order, or as they were found."""
+        names = self._texts if order is None else [name for name in order if name in self._texts]
+        told: dict[str, Any] = {}
+        for name in names:
+            texts = self._texts[name]
+            inner = texts.told() if isinstance(texts, Faults) else texts
+            if inner:
+                told[name] = inner
+        return told
+
+    def raise_if_any(self, order: Iterable[str] | None = None, *, errors_first: bool = False) -> None:
         """Raise ``Invalid`` if there is anything to tell, with the fields in the given order."""
-        if self._texts:
-            errors = {name: self._texts[name] for name in order if name in self._texts}
-            raise Invalid(message_of(errors), errors)
+        if self._texts and (errors := self.told(order)):
+            raise Invalid(message_of(errors), errors, errors_first=errors_first)
 
 
-def message_of(errors: Mapping[str, Iterable[str]]) -> str:
-    """``{"ip": ["can't be blank"]}`` becomes ``Ip can't be blank`` [S]; several are joined by ``. `` [S][P]."""
-    return ". ".join(f"{human_name(name)} {text}" for name, texts in errors.items() for text in texts)
+def message_of(errors: Mapping[str, Any]) -> str:
+    """``{"ip": ["can't be blank"]}`` becomes ``Ip can't be blank`` [S]; several are joined by ``. `` [S][P].
+
+    Of nested objects only the innermost name is told, and texts under ``base`` stand without one [P].
+    """
+    return ". ".join(sentences_of(errors))
+
+
+def sentences_of(errors: Mapping[str, Any]) -> Iterator[str]:
+    """Each text with its field's name made human before it."""
+    for name, texts in errors.items():
+        if isinstance(texts, Mapping):
+            yield from sentences_of(texts)
+        elif name == BASE:
+            yield from texts
+        else:
+            yield from (f"{human_name(name)} {text}" for text in texts)
 
 
 def human_name(name: str) -> str:
@@ -141,6 +184,59 @@ class Field:
         if accepted is None:
             faults.add(self.name, self.refusal)
         return accepted
+
+
+def read_integer(
+    name: str, value: object, faults: Faults, *, above: int, most: int, required: bool = True, default: int | None = None
+) -> int | None:
+    """A whole number, also as ``5.0`` or ``"5"`` [W]; ``None`` when it is absent or at fault (and then ``faults`` knows)."""
+    if value is None or value == "":
+        if default is None and required:
+            faults.add(name, BLANK)
+        return default
+    number = _whole(value)
+    if number is None:
+        faults.add(name, NOT_AN_INTEGER if isinstance(value, float) else NOT_A_NUMBER)
+    elif number <= above:
+        faults.add(name, TOO_SMALL.format(bound=above))
+    elif number > most:
+        faults.add(name, TOO_LARGE.format(bound=most))
+    else:
+        return number
+    return None
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= 20 else None
+    return value if isinstance(value, int) else None
+
+
+def read_boolean(name: str, value: object, faults: Faults, *, default: bool) -> bool:
+    """``true`` or ``false``, also as text, since forms send it so [D]."""
+    if value is None or value == "":
+        return default
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if not isinstance(value, bool):
+        faults.add(name, NOT_A_BOOLEAN)
+        return default
+    return value
+
+
+def read_object(name: str, value: object, faults: Faults) -> dict[str, Any]:
+    """A JSON object; an empty one when it is absent or at fault (and then ``faults`` knows)."""
+    if value is None or value == "":
+        return {}
+    if not isinstance(value, dict):
+        faults.add(name, NOT_AN_OBJECT)
+        return {}
+    return value
 
 
 def accept_country(text: str) -> str | None:
@@ -215,3 +311,15 @@ def _capitals(text: str) -> str:
 def state_is_required(country: str | None) -> bool:
     """In the US and Canada [S]."""
     return country in STATES
+
+
+def body_of(json: bytes, decoder: msgspec.json.Decoder[B]) -> B:
+    """Raises ``MalformedBody``, or ``NotAnObject`` for JSON of another kind."""
+    try:
+        return decoder.decode(json)
+    except msgspec.ValidationError as error:
+        if str(error).startswith("Expected `object`"):
+            raise NotAnObject from error
+        raise MalformedBody from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,8 @@ from ecomcharge.storage.database import Database, Row, Transaction
 
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
 KEY_MAXIMUM: Final = 255
+CREATED: Final = 201
+RUNNING_MILLISECONDS: Final = 60_000  # after which an attempt without its last word has died
 
 _KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{KEY_MAXIMUM - 2}}}[\x21-\x7e])?\Z")
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -43,10 +46,13 @@ class Answer:
     replayed: bool = False
 
 
-def attempt_of(key: str | None, route: str, body: bytes) -> Attempt | None:
+def attempt_of(
+    key: str | None, route: str, body: bytes, hidden: Callable[[bytes], bytes] = lambda meaning: meaning
+) -> Attempt | None:
     """The attempt that a key names, or ``None`` without one. Quotes around the key are not part of it.
 
-    The fingerprint covers the route and what the JSON means, not how it is spelled. ``body`` is valid JSON.
+    The fingerprint covers the route and what the JSON means, not how it is spelled. ``body`` is valid JSON;
+    ``hidden`` makes something of it that may be kept, where it may hold what must not be guessed from a plain digest.
     Raises ``BadParameter`` for an empty or overlong key or one with characters outside printable ASCII.
     """
     if key is None:
@@ -55,7 +61,7 @@ def attempt_of(key: str | None, route: str, body: bytes) -> Attempt | None:
         key = key[1:-1]
     if not _KEY.match(key):
         raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
-    return Attempt(key, hashlib.sha256(route.encode() + b"\0" + _meaning_of(body)).hexdigest())
+    return Attempt(key, hashlib.sha256(route.encode() + b"\0" + hidden(_meaning_of(body))).hexdigest())
 
 
 def _meaning_of(body: bytes) -> bytes:
@@ -77,6 +83,8 @@ SELECT fingerprint, created_at, status, location, body
 FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key
 """
 
+FINISH = "UPDATE idempotency_keys SET status = :status, body = :body WHERE shop_id = :shop_id AND key = :key"
+
 FORGET = "DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key AND created_at <= :created_at"
 
 FORGET_SOME_OLD = """
@@ -86,12 +94,15 @@ DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
 """
 
 
-async def answer_once(tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer, now: int) -> Answer | None:
+async def answer_once(
+    tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer, now: int, *, final: bool = True
+) -> Answer | None:
     """Keep ``answer`` under the attempt's key and return ``None``, or return what an earlier attempt was answered.
 
     To be called before the work is written: when an answer comes back, there is nothing left to do.
+    An answer that is not ``final`` is what to say should the work die; ``finish`` puts the last word in its place.
     Raises ``IdempotencyKeyReused`` when the earlier attempt asked for something else, ``StillRunning`` when
-    it has no answer yet.
+    it has no last word yet and may still come to one.
     """
     claim = {
         "shop_id": shop_id,
@@ -99,7 +110,7 @@ async def answer_once(tx: Transaction, shop_id: int, attempt: Attempt, answer: A
         "claim": secrets.token_hex(8),
         "fingerprint": attempt.fingerprint,
         "created_at": now,
-        "status": answer.status,
+        "status": answer.status if final else None,
         "location": answer.location,
         "body": answer.body.decode(),
     }
@@ -107,7 +118,7 @@ async def answer_once(tx: Transaction, shop_id: int, attempt: Attempt, answer: A
         return None
     row = await tx.find(FIND, {"shop_id": shop_id, "key": attempt.key})
     if row is not None and row[1] > now - KEPT_MILLISECONDS:
-        return _earlier(row, attempt)
+        return _earlier(row, attempt, now)
     if row is not None:
         await tx.run(FORGET, {"shop_id": shop_id, "key": attempt.key, "created_at": row[1]})
     if await tx.insert(CLAIM, claim):
@@ -115,13 +126,19 @@ async def answer_once(tx: Transaction, shop_id: int, attempt: Attempt, answer: A
     raise StillRunning
 
 
-def _earlier(row: Row, attempt: Attempt) -> Answer:
-    fingerprint, _, status, location, body = row
+def _earlier(row: Row, attempt: Attempt, now: int) -> Answer:
+    fingerprint, created_at, status, location, body = row
     if fingerprint != attempt.fingerprint:
         raise IdempotencyKeyReused
-    if status is None:
+    if status is None and (body is None or now < created_at + RUNNING_MILLISECONDS):
         raise StillRunning
-    return Answer(status, location, body.encode(), replayed=True)
+    return Answer(status or CREATED, location, body.encode(), replayed=True)
+
+
+async def finish(tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer) -> None:
+    """The last word on an attempt whose answer was not final."""
+    params = {"shop_id": shop_id, "key": attempt.key, "status": answer.status, "body": answer.body.decode()}
+    await tx.run(FINISH, params)
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:

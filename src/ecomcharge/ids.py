@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import uuid
 from collections.abc import Iterator
 
 RANDOM_BITS = 22
@@ -18,7 +19,21 @@ LONGEST_STEP = 256  # from one id to the next where time does not part them
 ANY_TIME = 0  # before every id, so that each goes on from the last
 
 CUSTOMER_PREFIX = "cst_"
-CUSTOMER_ID = re.compile(r"cst_[0-9a-f]{16}\Z")
+PLAN_PREFIX = "pln_"
+SUBSCRIPTION_PREFIX = "sbs_"
+EVENT_PREFIX = "evt_"
+WEBHOOK_PREFIX = "whk_"
+
+
+def _id_of(prefix: str) -> re.Pattern[str]:
+    return re.compile(rf"{prefix}[0-9a-f]{{16}}\Z")
+
+
+CUSTOMER_ID = _id_of(CUSTOMER_PREFIX)
+PLAN_ID = _id_of(PLAN_PREFIX)
+SUBSCRIPTION_ID = _id_of(SUBSCRIPTION_PREFIX)
+EVENT_ID = _id_of(EVENT_PREFIX)
+WEBHOOK_ID = _id_of(WEBHOOK_PREFIX)
 
 
 class IdMint:
@@ -53,6 +68,23 @@ class IdMint:
         reserved = IdMint(self._prefix, max(self._last, number))
         self._last = reserved._last + count * LONGEST_STEP
         return reserved
+
+
+def moment_of(id: str) -> int:
+    """When an id was minted, in UTC milliseconds (for one that was not pushed on by its predecessor)."""
+    return int(id[-16:], 16) >> RANDOM_BITS
+
+
+def first_id_at(prefix: str, moment: int) -> str:
+    """An id before all that are minted from that moment on."""
+    return f"{prefix}{moment << RANDOM_BITS:016x}"
+
+
+def uuid_at(now: int) -> str:
+    """A UUID, version 7 (RFC 9562): 74 random bits behind the moment, so that rows land at the end of an index."""
+    random = int.from_bytes(os.urandom(10), "big")
+    number = now << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return str(uuid.UUID(int=number))
 
 
 def _random_words() -> Iterator[int]:

@@ -77,22 +77,32 @@ class MasterKey:
             raise Unusable(f"the master key must be {MASTER_KEY_BYTES} bytes; make one with: ecomcharge master-key new")
         self._hash_key = _derived(key, b"ecomcharge shop key hash")
         self._seal = AESGCM(_derived(key, b"ecomcharge shop key seal"))
+        self._stamp_key = _derived(key, b"ecomcharge card stamp")
+        self._fingerprint_key = _derived(key, b"ecomcharge request fingerprint")
 
     def hash(self, shop_id: int, secret_key: str) -> str:
         """64 hex digits: HMAC-SHA-256 of the shop and its key."""
         return hmac.digest(self._hash_key, f"{shop_id}:{secret_key}".encode(), "sha256").hex()
 
-    def seal(self, shop_id: int, secret_key: str) -> str:
-        """Base64 of nonce and ciphertext; opens for this shop only."""
+    def stamp(self, card_number: str) -> str:
+        """64 hex digits that are the same for the same card, and tell nothing of its number without this key."""
+        return hmac.digest(self._stamp_key, card_number.encode(), "sha256").hex()
+
+    def fingerprint(self, body: bytes) -> bytes:
+        """In place of a body that may hold a card number, wherever something of it is kept."""
+        return hmac.digest(self._fingerprint_key, body, "sha256")
+
+    def seal(self, shop_id: int, secret: str, purpose: str = "") -> str:
+        """Base64 of nonce and ciphertext; opens for this shop and this purpose only."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._seal.encrypt(nonce, secret_key.encode(), _bound_to(shop_id))
+        sealed = self._seal.encrypt(nonce, secret.encode(), _bound_to(shop_id, purpose))
         return base64.b64encode(nonce + sealed).decode()
 
-    def unseal(self, shop_id: int, sealed_key: str) -> str:
-        """Raises ``Unusable`` if it was sealed under another master key, for another shop, or altered."""
-        raw = base64.b64decode(sealed_key)
+    def unseal(self, shop_id: int, sealed: str, purpose: str = "") -> str:
+        """Raises ``Unusable`` if it was sealed under another master key, for another shop or purpose, or altered."""
+        raw = base64.b64decode(sealed)
         try:
-            return self._seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(shop_id)).decode()
+            return self._seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(shop_id, purpose)).decode()
         except InvalidTag as error:
             raise Unusable(f"the key of shop {shop_id} was sealed under another master key") from error
 
@@ -160,5 +170,5 @@ def _derived(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(key)
 
 
-def _bound_to(shop_id: int) -> bytes:
-    return f"shop:{shop_id}".encode()
+def _bound_to(shop_id: int, purpose: str) -> bytes:
+    return f"shop:{shop_id}:{purpose}".encode() if purpose else f"shop:{shop_id}".encode()

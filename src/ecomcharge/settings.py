@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from ecomcharge.errors import Unusable
 
@@ -45,7 +47,17 @@ class Settings:
     workers
         Server processes. One per core that may be used; they share the port and the database.
     sandbox
-        Sandbox mode: make a first shop where there is none and print its credentials. Not for production.
+        Sandbox mode: make a first shop where there is none and print its credentials, offer a clock that can be moved,
+        and send webhooks to private addresses too. Not for production.
+    public_url
+        Where browsers find this server, for the addresses of its pages. Without it ``http://host:port``.
+    time_zone
+        IANA name of the time zone in which charges are repeated at 03:00 or kept between 08:00 and 20:00.
+    worker
+        Run a worker beside the server, which charges what is due and sends webhooks. Where machines are many, a few
+        ``ecomcharge worker`` do as well.
+    webhooks_to_private_addresses
+        Send webhooks to loopback, private and link-local addresses too; sandbox mode always does.
     master_key
         Base64 of 32 bytes under which shop keys are hashed and sealed. Better given as an environment variable.
     master_key_file
@@ -86,6 +98,10 @@ class Settings:
     database: str = DEFAULT_DATABASE
     workers: int = 1
     sandbox: bool = False
+    public_url: str | None = None
+    time_zone: str = "UTC"
+    worker: bool = True
+    webhooks_to_private_addresses: bool = False
     master_key: str | None = None
     master_key_file: str | None = None
     tls_certificate: str | None = None
@@ -108,3 +124,28 @@ class Settings:
         for name, (least, most) in RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise Unusable(f"--{name.replace('_', '-')} must be between {least} and {most}")
+        self.zone()
+        if self.public_url is not None and not _is_base_url(self.public_url):
+            raise Unusable("--public-url must be http:// or https:// with a host, and no query")
+
+    def zone(self) -> ZoneInfo:
+        """Raises ``Unusable`` for a name that no time zone has."""
+        try:
+            return ZoneInfo(self.time_zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise Unusable(f"--time-zone: no time zone {self.time_zone}; write an IANA name such as Europe/Minsk") from error
+
+    def base_url(self) -> str:
+        """Where browsers find this server, without a slash at its end."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+    except ValueError:
+        return False

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 
 from ecomcharge.customers import store
 from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.customers.store import Filter
 from ecomcharge.errors import RecordNotFound
 from ecomcharge.idempotency import Answer, Attempt, answer_once
 from ecomcharge.ids import IdMint
 from ecomcharge.storage.database import Database, Transaction
-
-CUSTOMERS_PER_CHUNK = 200
 
 
 async def create_customer(
@@ -62,15 +57,3 @@ async def read_customer(database: Database, shop_id: int, customer_id: str) -> C
     if customer is None:
         raise RecordNotFound
     return customer
-
-
-async def every_customer(database: Database, shop_id: int, filter: Filter) -> AsyncIterator[list[Customer]]:
-    """All customers of a shop in order of creation, a chunk at a time; memory holds one chunk."""
-    last = ""
-    while True:
-        chunk = await store.after(database, shop_id, filter, last, CUSTOMERS_PER_CHUNK)
-        if chunk:
-            yield chunk
-        if len(chunk) < CUSTOMERS_PER_CHUNK:
-            return
-        last = chunk[-1].id

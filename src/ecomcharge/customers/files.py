@@ -14,8 +14,9 @@ from typing import BinaryIO, Final, Literal
 
 import msgspec
 
-from ecomcharge.customers.model import FIELD_NAMES, REQUIRED_NAMES, Customer, IdentifiedBody, body_of
+from ecomcharge.customers.model import FIELD_NAMES, REQUIRED_NAMES, Customer, IdentifiedBody
 from ecomcharge.errors import EcomchargeError, Unusable
+from ecomcharge.fields import body_of
 
 Format = Literal["jsonl", "csv"]
 

@@ -6,12 +6,12 @@ Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from ecomcharge import fields
-from ecomcharge.errors import Invalid, MalformedBody, NotAnObject
+from ecomcharge.errors import Invalid
 from ecomcharge.fields import Faults, Field
 from ecomcharge.ids import CUSTOMER_ID
 
@@ -112,26 +112,17 @@ FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 
 
-B = TypeVar("B", bound=CustomerBody)
-
-
-def body_of(json: bytes, decoder: msgspec.json.Decoder[B]) -> B:
-    """Raises ``MalformedBody``, or ``NotAnObject`` for JSON of another kind."""
-    try:
-        return decoder.decode(json)
-    except msgspec.ValidationError as error:
-        if str(error).startswith("Expected `object`"):
-            raise NotAnObject from error
-        raise MalformedBody from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBody from error
-
-
 def checked(body: CustomerBody) -> CustomerFields:
     """The fields of a new customer. Raises ``Invalid`` with every fault of every field."""
     faults = Faults()
+    customer = _read(body, faults)
+    faults.raise_if_any(FIELD_NAMES)
+    return customer
+
+
+def _read(body: CustomerBody, faults: Faults) -> CustomerFields:
     country = COUNTRY.read(body.country, faults)
-    customer = CustomerFields(
+    return CustomerFields(
         first_name=FIRST_NAME.read(body.first_name, faults),
         last_name=LAST_NAME.read(body.last_name, faults),
         address=ADDRESS.read(body.address, faults),
@@ -144,7 +135,17 @@ def checked(body: CustomerBody) -> CustomerFields:
         ip=IP.read(body.ip, faults),
         external_id=EXTERNAL_ID.read(body.external_id, faults),
     )
-    faults.raise_if_any(FIELD_NAMES)
+
+
+def checked_if_given(body: CustomerBody, faults: Faults) -> CustomerFields:
+    """The fields of a customer that comes with a subscription: what is given is checked, nothing is required [W]."""
+    told = Faults()
+    customer = _read(body, told)
+    blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (fields.BLANK,)}
+    for name, texts in told.told(FIELD_NAMES).items():
+        if tuple(texts) != blank.get(name):
+            for text in texts:
+                faults.add(name, text)
     return customer
 
 

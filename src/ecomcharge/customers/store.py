@@ -126,31 +126,35 @@ async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[
     return [row[0] for row in await database.rows(ENDS_OF_IMPORTS, {"shop_id": shop_id, "block": block})]
 
 
-async def find(database: Database, shop_id: int, customer_id: str) -> Customer | None:
-    row = await database.find(FIND, {"shop_id": shop_id, "id": customer_id})
+async def find(reader: Database | Transaction, shop_id: int, customer_id: str) -> Customer | None:
+    row = await reader.find(FIND, {"shop_id": shop_id, "id": customer_id})
     return Customer(*row) if row is not None else None
 
 
-async def after(database: Database, shop_id: int, filter: Filter, after: str, limit: int) -> list[Customer]:
-    """The first customers past an id, in order of creation. Every id is past the empty string."""
-    params = {"shop_id": shop_id, "after": after, "limit": limit, **filter.params}
-    return _customers(await database.rows(AFTER.format(matching=filter.matching), params))
+@dataclass(frozen=True, slots=True)
+class Customers:
+    """The customers of a shop that a filter lets through, to be listed in order of creation."""
 
+    database: Database
+    shop_id: int
+    filter: Filter = EVERYONE
 
-async def before(database: Database, shop_id: int, filter: Filter, before: str, limit: int) -> list[Customer]:
-    """The last customers short of an id, in order of creation."""
-    params = {"shop_id": shop_id, "before": before, "limit": limit, **filter.params}
-    return _customers(await database.rows(BEFORE.format(matching=filter.matching), params))[::-1]
+    async def after(self, after: str, limit: int) -> list[Customer]:
+        """The first customers past an id. Every id is past the empty string."""
+        return await self._rows(AFTER, {"after": after, "limit": limit})
 
+    async def before(self, before: str, limit: int) -> list[Customer]:
+        """The last customers short of an id."""
+        return (await self._rows(BEFORE, {"before": before, "limit": limit}))[::-1]
 
-async def page(database: Database, shop_id: int, filter: Filter, offset: int, limit: int) -> list[Customer]:
-    params = {"shop_id": shop_id, "offset": offset, "limit": limit, **filter.params}
-    return _customers(await database.rows(PAGE.format(matching=filter.matching), params))
+    async def page(self, offset: int, limit: int) -> list[Customer]:
+        return await self._rows(PAGE, {"offset": offset, "limit": limit})
+
+    async def _rows(self, sql: str, position: dict[str, object]) -> list[Customer]:
+        params = {"shop_id": self.shop_id, **position, **self.filter.params}
+        rows = await self.database.rows(sql.format(matching=self.filter.matching), params)
+        return [Customer(*row) for row in rows]
 
 
 def _params(shop_id: int, customer: Customer) -> dict[str, object]:
     return {"shop_id": shop_id, **msgspec.structs.asdict(customer)}
-
-
-def _customers(rows: Sequence[Sequence[str | None]]) -> list[Customer]:
-    return [Customer(*row) for row in rows]  # type: ignore[arg-type]

@@ -16,13 +16,12 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from ecomcharge.customers import store
-from ecomcharge.customers.actions import every_customer
 from ecomcharge.customers.checking import Candidate, Checked, Checkers, Refusal, check_one
 from ecomcharge.customers.files import CustomerFile, Format, header_of, line_of
 from ecomcharge.customers.model import Customer, IdentifiedBody
-from ecomcharge.customers.store import EVERYONE
 from ecomcharge.ids import IdMint
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import chunks_of
 
 OnDuplicate = Literal["skip", "update", "fail"]
 
@@ -269,5 +268,5 @@ def _tell(total: Account, written: tuple[Account, Sequence[Refusal]], told: Call
 async def export_customers(database: Database, shop_id: int, format: Format) -> AsyncIterator[bytes]:
     """The customers of a shop in order of creation, a chunk of lines at a time."""
     yield header_of(format)
-    async for chunk in every_customer(database, shop_id, EVERYONE):
+    async for chunk in chunks_of(store.Customers(database, shop_id)):
         yield b"".join(line_of(customer, format) for customer in chunk)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from ecomcharge.errors import RecordNotFound, Unusable
 from ecomcharge.keys import MasterKey, make_secret_key, own_key_fault
 from ecomcharge.shops import store
-from ecomcharge.shops.model import OVERLAP_MAXIMUM_SECONDS, Credentials, checked_name, checked_shop_id, random_shop_id
+from ecomcharge.shops.model import (
+    GATEWAY_KEY_PURPOSE,
+    GATEWAYS,
+    OVERLAP_MAXIMUM_SECONDS,
+    Credentials,
+    checked_name,
+    checked_shop_id,
+    random_shop_id,
+)
 from ecomcharge.storage.database import Database, Transaction
 
 
@@ -69,6 +77,35 @@ async def check_master_key(database: Database, master_key: MasterKey) -> None:
     sealed = await store.any_sealed_key(database)
     if sealed is not None:
         master_key.unseal(*sealed)
+
+
+async def set_gateway(
+    database: Database,
+    master_key: MasterKey,
+    *,
+    shop_id: int,
+    gateway: str,
+    url: str | None = None,
+    user: str | None = None,
+    secret_key: str | None = None,
+) -> None:
+    """Which gateway charges the cards of a shop's plans that are no tests. Raises ``Unusable`` for what cannot be used."""
+    checked_shop_id(shop_id)
+    if gateway not in GATEWAYS:
+        raise Unusable(f"gateway must be one of {', '.join(GATEWAYS)}")
+    sealed = None
+    if gateway == "sandbox":
+        url = user = None
+    elif not (url and url.startswith(("https://", "http://")) and user and secret_key):
+        raise Unusable("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
+    else:
+        sealed = master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE)
+
+    async def unit(tx: Transaction) -> None:
+        if not await store.set_gateway(tx, shop_id, gateway, url, user, sealed):
+            raise RecordNotFound(f"no shop {shop_id}")
+
+    await database.write(unit)
 
 
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:

@@ -10,6 +10,8 @@ from ecomcharge.errors import Unusable
 
 SHOP_ID_MAXIMUM: Final = 2**53 - 1  # every JSON reader holds it exactly
 NAME_MAXIMUM: Final = 255
+GATEWAYS: Final = ("sandbox", "begateway")
+GATEWAY_KEY_PURPOSE: Final = "gateway"
 OVERLAP_MAXIMUM_SECONDS: Final = 366 * 24 * 60 * 60
 
 

@@ -30,6 +30,13 @@ FROM shop_keys JOIN shops ON shops.shop_id = shop_keys.shop_id
 WHERE shop_keys.shop_id = :shop_id AND shops.closed_at IS NULL
 """
 
+GATEWAY = "SELECT gateway, gateway_url, gateway_user, sealed_gateway_key FROM shops WHERE shop_id = :shop_id"
+
+SET_GATEWAY = """
+UPDATE shops SET gateway = :gateway, gateway_url = :url, gateway_user = :user, sealed_gateway_key = :sealed_key
+WHERE shop_id = :shop_id
+"""
+
 ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
 
 # A key that an earlier rotation already ends sooner keeps its sooner end.
@@ -80,3 +87,23 @@ async def expire_other_keys(tx: Transaction, shop_id: int, key_hash: str, expire
 
 async def forget_expired_keys(tx: Transaction, shop_id: int, now: int) -> None:
     await tx.run(FORGET_EXPIRED_KEYS, {"shop_id": shop_id, "now": now})
+
+
+async def gateway_of(tx: Transaction, shop_id: int) -> str:
+    row = await tx.find(GATEWAY, {"shop_id": shop_id})
+    assert row is not None
+    return str(row[0])
+
+
+async def gateway_account(database: Database, shop_id: int) -> tuple[str, str, str] | None:
+    """URL, user and sealed key of the shop's account at its gateway, or ``None`` where it has none."""
+    row = await database.find(GATEWAY, {"shop_id": shop_id})
+    return (row[1], row[2], row[3]) if row is not None and row[3] is not None else None
+
+
+async def set_gateway(
+    tx: Transaction, shop_id: int, gateway: str, url: str | None, user: str | None, sealed_key: str | None
+) -> bool:
+    """``False`` if there is no such shop."""
+    params = {"shop_id": shop_id, "gateway": gateway, "url": url, "user": user, "sealed_key": sealed_key}
+    return await tx.run(SET_GATEWAY, params) > 0

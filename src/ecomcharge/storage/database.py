@@ -43,7 +43,9 @@ class Transaction(Protocol):
         """``insert`` for each, in their order. A row holds its values in the order in which ``sql`` names its parameters."""
         ...
 
-    async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        """Any number of rows; also of a statement that changes some and is ``RETURNING`` them."""
+        ...
 
     async def run(self, sql: str, params: Params) -> int:
         """Change rows; the number of rows changed."""

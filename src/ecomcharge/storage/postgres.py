@@ -204,6 +204,8 @@ class _Rider:
         match asked:
             case Ask("run", _, _):
                 self.wrote = self.wrote or answer > 0
+            case Ask("rows", sql, _) if "RETURNING" in sql:
+                self.wrote = self.wrote or bool(answer)
             case Ask("insert", sql, params) if answer:
                 self.wrote, self.witness = True, Witness(sql, params)
             case Ask("insert many", sql, many) if any(answer):

@@ -90,7 +90,10 @@ class SqliteTransaction:
         return inserted
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
-        return _rows(self._execute, sql, params)
+        before = self._connection.total_changes()
+        rows = _rows(self._execute, sql, params)
+        self.wrote = self.wrote or self._connection.total_changes() > before
+        return rows
 
     async def run(self, sql: str, params: Params) -> int:
         _rows(self._execute, sql, params)

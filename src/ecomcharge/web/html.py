@@ -61,7 +61,7 @@ class DocsRoutes:
 
     def __init__(self) -> None:
         self._page = resources.files("ecomcharge.web").joinpath("static", "docs.html").read_bytes()
-        self._files = {asset.name: _File(asset.media_type, _content(asset)) for asset in ASSETS}
+        self._files = {asset.name: File(asset.media_type, _content(asset)) for asset in ASSETS}
 
     def routes(self) -> list[Route]:
         return [
@@ -80,7 +80,7 @@ class DocsRoutes:
         return file.answer(request.header("if-none-match"))
 
 
-class _File:
+class File:
     """A file in memory. Browsers keep it and ask each time whether it is still good, so an upgrade shows at once."""
 
     def __init__(self, media_type: str, content: bytes) -> None:

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from ecomcharge import errors, fields, idempotency, ids
 from ecomcharge.customers import model
-from ecomcharge.customers.routes import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.errors import EcomchargeError
 from ecomcharge.fields import Field
 from ecomcharge.web.html import ASSETS
+from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import INTERNAL_ERROR, Request, Response, error_response, json_response
 

@@ -46,7 +46,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``path`` has at most one ``{}``, its second segment: ``/customers/{}``."""
+    """``path`` has ``{}`` in place of one segment, the last or the one before it, or of the last two."""
 
     method: str
     path: str
@@ -80,6 +80,9 @@ class Router:
             before, _, name = path.rpartition("/")
             head, _, argument = before.rpartition("/")
             methods = self._methods.get(f"{head}/{{}}/{name}")
+        if methods is None:  # or another argument
+            methods = self._methods.get(f"{head}/{{}}/{{}}")
+            argument = f"{argument}/{name}"
         if methods is None or not argument:
             raise RouteNotFound
         return methods, argument
@@ -88,7 +91,16 @@ class Router:
 class Server:
     """From request to response. Knows routes and shops, and nothing of sockets."""
 
-    def __init__(self, routes: Sequence[Route], authenticator: Authenticator, rate: RequestRate, journal: Journal) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        authenticator: Authenticator,
+        rate: RequestRate,
+        journal: Journal,
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """``before`` is done before each request is handled."""
+        self._before = before
         self._router = Router(routes)
         self._authenticator = authenticator
         self._rate = rate
@@ -105,6 +117,8 @@ class Server:
             if route.needs_shop:
                 request.shop_id = await self._authenticator.shop_of(request)
                 self._rate.take(request.shop_id)
+            if self._before is not None:
+                await self._before()
             response = await route.handler(request)
         except EcomchargeError as error:
             response = error_response(error)

@@ -13,6 +13,7 @@ import msgspec
 
 from ecomcharge import errors
 from ecomcharge.errors import BadParameter, BodyTooLarge, EcomchargeError, MalformedBody, UnsupportedContentType
+from ecomcharge.idempotency import Answer
 
 Headers = list[tuple[str, str]]
 
@@ -74,6 +75,13 @@ class Request:
         """Raises ``BodyTooLarge``, ``BodyTooSlow``, or ``MalformedBody`` when the client goes away."""
         raise NotImplementedError
 
+    def idempotency_key(self) -> str | None:
+        """An empty or unreadable one is a mistake to be told of, not a request without a key."""
+        for name in ("idempotency-key", "requestid"):
+            if self.has(name):
+                return self.header(name) or ""
+        return None
+
     def query(self) -> dict[str, str]:
         """The query parameters; of repeated ones the last. Raises ``BadParameter`` when there are very many."""
         text = self.query_string
@@ -132,11 +140,21 @@ def json_response(status: int, body: bytes, *headers: tuple[str, str]) -> Respon
     return Response(status, body, [JSON, NO_STORE, *headers])
 
 
+def answer_response(answer: Answer) -> Response:
+    """What an action says to answer; a replay is marked [D]."""
+    headers = [("location", answer.location)] if answer.location else []
+    if answer.replayed:
+        headers.append(("idempotent-replayed", "true"))
+    return json_response(answer.status, answer.body, *headers)
+
+
 def error_response(error: EcomchargeError) -> Response:
     """Every error is an object with ``message`` and, where fields are at fault, ``errors`` [S][W]."""
     body: dict[str, object] = {"message": error.message}
     headers: Headers = [JSON, NO_STORE]
     match error:
+        case errors.Invalid(errors_first=True):
+            body = {"errors": error.errors, **body}
         case errors.Invalid():
             body["errors"] = error.errors
         case errors.Unauthorized():

@@ -1,0 +1,34 @@
+"""An event: what happened to an object of a shop, and how the object stood then. Ours [D]."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from ecomcharge.subscriptions.schedule import iso
+
+CUSTOMER_CREATED: Final = "customer.created"
+KEPT_MILLISECONDS: Final = 30 * 24 * 60 * 60 * 1000
+
+
+class Event(msgspec.Struct, frozen=True):
+    """``sequence`` counts the events of one object from 1; ``data`` is the object as JSON."""
+
+    id: str
+    type: str
+    object_id: str
+    sequence: int
+    created_at: int  # UTC milliseconds
+    data: msgspec.Raw
+
+
+def shown(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "object_id": event.object_id,
+        "sequence": event.sequence,
+        "created_at": iso(event.created_at),
+        "data": event.data,
+    }

@@ -1,0 +1,95 @@
+"""Rows of events. A customer's creation has no row: it is read from the customer, so that it costs a create nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ecomcharge.customers.model import Customer
+from ecomcharge.customers.store import COLUMNS
+from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
+from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, first_id_at, moment_of
+from ecomcharge.storage.database import Database, Transaction
+
+INSERT = """
+INSERT INTO events (shop_id, id, type, object_id, sequence, created_at, data)
+VALUES (:shop_id, :id, :type, :object_id, :sequence, :created_at, :data)
+ON CONFLICT DO NOTHING RETURNING shop_id, id
+"""
+
+BEFORE = """
+SELECT id, type, object_id, sequence, created_at, data FROM events
+WHERE shop_id = :shop_id AND id < :before AND id >= :oldest {matching}
+ORDER BY id DESC LIMIT :limit
+"""
+
+CUSTOMERS_BEFORE = f"""
+SELECT {COLUMNS} FROM customers
+WHERE shop_id = :shop_id AND id < :before AND id >= :oldest {{matching}}
+ORDER BY id DESC LIMIT :limit
+"""
+
+FORGET_SOME_OLD = """
+DELETE FROM events WHERE shop_id = :shop_id AND id IN (
+    SELECT id FROM events WHERE shop_id = :shop_id AND id < :oldest ORDER BY id LIMIT :limit
+)
+"""
+
+PAST_EVERY_ID: Final = f"{EVENT_PREFIX}g"
+
+
+async def insert(tx: Transaction, shop_id: int, event: Event) -> bool:
+    """``False`` if the id is taken."""
+    row = {
+        "shop_id": shop_id,
+        "id": event.id,
+        "type": event.type,
+        "object_id": event.object_id,
+        "sequence": event.sequence,
+        "created_at": event.created_at,
+        "data": bytes(event.data).decode(),
+    }
+    return await tx.insert(INSERT, row)
+
+
+async def newest(
+    database: Database, shop_id: int, now: int, *, before: str, limit: int, object_id: str | None = None, type: str | None = None
+) -> list[Event]:
+    """The last events short of an id, newest first; of one object or one type where that is given."""
+    before = before or PAST_EVERY_ID
+    oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
+    found: list[Event] = []
+    if type != CUSTOMER_CREATED and not (object_id and CUSTOMER_ID.match(object_id)):
+        chosen = {name: value for name, value in {"object_id": object_id, "type": type}.items() if value is not None}
+        matching = " ".join(f"AND {name} = :{name}" for name in chosen)
+        params = {"shop_id": shop_id, "before": before, "oldest": oldest, "limit": limit, **chosen}
+        for id, type_, object_, sequence, created_at, data in await database.rows(BEFORE.format(matching=matching), params):
+            found.append(Event(id, type_, object_, sequence, created_at, msgspec.Raw(data.encode())))
+    if type in (None, CUSTOMER_CREATED) and (object_id is None or CUSTOMER_ID.match(object_id)):
+        matching = "" if object_id is None else "AND id = :id"
+        params = {"shop_id": shop_id, "before": _customer_id(before), "oldest": _customer_id(oldest), "limit": limit}
+        params.update({} if object_id is None else {"id": object_id})
+        rows = await database.rows(CUSTOMERS_BEFORE.format(matching=matching), params)
+        found += [_creation(Customer(*row)) for row in rows]
+    return sorted(found, key=lambda event: event.id, reverse=True)[:limit]
+
+
+async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
+    """Delete up to ``limit`` events of a shop that are no longer kept; how many there were."""
+    oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
+
+    async def unit(tx: Transaction) -> int:
+        return await tx.run(FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+
+    return await database.write(unit)
+
+
+def _creation(customer: Customer) -> Event:
+    id = EVENT_PREFIX + customer.id.removeprefix(CUSTOMER_PREFIX)
+    data = msgspec.Raw(msgspec.json.encode(customer))
+    return Event(id, CUSTOMER_CREATED, customer.id, 1, moment_of(customer.id), data)
+
+
+def _customer_id(event_id: str) -> str:
+    return CUSTOMER_PREFIX + event_id.removeprefix(EVENT_PREFIX)

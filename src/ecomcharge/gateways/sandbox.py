@@ -1,0 +1,222 @@
+"""The sandbox gateway: no network, the card decides. It keeps books of its own, as a bank would.
+
+The published test cards behave as published [P]; those of ours stand for what no published one does [D].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from ecomcharge.gateways import base
+from ecomcharge.gateways.base import Card, CardDetails, Order, Result
+from ecomcharge.keys import MasterKey
+from ecomcharge.storage.database import Database, Transaction
+
+NAME: Final = "sandbox"
+SLOW_SECONDS: Final = 3.0
+
+SUCCESSFUL: Final = "successful"
+CHALLENGE: Final = "challenge"  # 3-D Secure first
+FAILED: Final = "failed"
+ERROR: Final = "error"
+TIMEOUT_CHARGED: Final = "timeout, charged"  # no answer, and the money is taken
+TIMEOUT_ABSENT: Final = "timeout, absent"  # no answer, and the gateway never heard of it
+RENEWAL_TIMEOUT: Final = "renewal times out, charged"
+RENEWALS_FAIL: Final = "renewals fail"
+SECOND_RENEWAL_FAILS: Final = "second renewal fails once"
+RENEWAL_FAILS_ONCE: Final = "renewal fails once"
+RENEWALS_ERR: Final = "renewals err"
+RENEWAL_ERRS_ONCE: Final = "renewal errs once"
+SLOW: Final = "slow"
+
+TEST_CARDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("4200000000000000", "4012000000001006", "4012000000001055", "5204240000015003", "5204240000015011"), SUCCESSFUL
+    ),
+    **dict.fromkeys(("4012000000001097", "5204240000015029"), CHALLENGE),
+    **dict.fromkeys(
+        (
+            *("4005550000000019", "4012000000001022", "4012000000001030", "4012000000001014"),
+            *("5204240000015045", "5204240000015052", "5204240000015060"),
+        ),
+        FAILED,
+    ),
+    # Ours [D].
+    "4111110000000013": ERROR,
+    "4111110000000021": TIMEOUT_CHARGED,
+    "4111110000000039": TIMEOUT_ABSENT,
+    "4111110000000047": RENEWALS_FAIL,
+    "4111110000000054": RENEWAL_FAILS_ONCE,
+    "4111110000000062": RENEWALS_ERR,
+    "4111110000000070": RENEWAL_ERRS_ONCE,
+    "4111110000000088": SLOW,
+    "4111110000000096": SECOND_RENEWAL_FAILS,
+    "4111110000000104": RENEWAL_TIMEOUT,
+}
+
+# What the nth charge of a card with this behaviour comes to, where that differs from success; the first is number 0.
+_BY_COUNT: Final[Mapping[str, tuple[range, str]]] = {
+    RENEWALS_FAIL: (range(1, 2**31), base.FAILED),
+    RENEWAL_FAILS_ONCE: (range(1, 2), base.FAILED),
+    SECOND_RENEWAL_FAILS: (range(2, 3), base.FAILED),
+    RENEWALS_ERR: (range(1, 2**31), base.ERROR),
+    RENEWAL_ERRS_ONCE: (range(1, 2), base.ERROR),
+}
+_ALWAYS: Final[Mapping[str, str]] = {FAILED: base.FAILED, ERROR: base.ERROR}
+_MESSAGES: Final[Mapping[str, str]] = {
+    base.SUCCESSFUL: base.SUCCESS_MESSAGE,
+    base.FAILED: base.DECLINE_MESSAGE,
+    base.ERROR: base.ERROR_MESSAGE,
+    base.INCOMPLETE: "3-D Secure verification is needed",
+}
+
+FIND_CARD = "SELECT card, behaviour FROM cards WHERE shop_id = :shop_id AND token = :token"
+
+INSERT_CARD = """
+INSERT INTO cards (shop_id, token, gateway, card, behaviour, created_at)
+VALUES (:shop_id, :token, :gateway, :card, :behaviour, :created_at)
+ON CONFLICT DO NOTHING RETURNING shop_id, token
+"""
+
+INSERT_CHARGE = """
+INSERT INTO sandbox_charges (shop_id, id, token, amount, currency, status, message, created_at)
+VALUES (:shop_id, :id, :token, :amount, :currency, :status, :message, :created_at)
+ON CONFLICT DO NOTHING RETURNING shop_id, id, token
+"""
+
+FIND_CHARGE = """
+SELECT charge.status, charge.message, cards.card FROM sandbox_charges AS charge
+JOIN cards ON cards.shop_id = charge.shop_id AND cards.token = charge.token
+WHERE charge.shop_id = :shop_id AND charge.id = :id
+"""
+
+COUNT_CHARGES = "SELECT COUNT(*) FROM sandbox_charges WHERE shop_id = :shop_id AND token = :token"
+
+ANSWER_CHALLENGE = """
+UPDATE sandbox_charges SET status = :status, message = :message
+WHERE shop_id = :shop_id AND id = :id AND status = 'incomplete'
+"""
+
+
+class SandboxGateway:
+    """``base_url`` is where a buyer's browser finds this server, for the 3-D Secure step."""
+
+    name = NAME
+
+    def __init__(self, database: Database, master_key: MasterKey, base_url: str) -> None:
+        self._database = database
+        self._master_key = master_key
+        self._base_url = base_url
+
+    async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
+        if isinstance(card, CardDetails):
+            shown, behaviour = self._first_seen(card), _behaviour_of(card, now)
+        else:
+            found = await self._database.find(FIND_CARD, {"shop_id": order.shop_id, "token": card})
+            if found is None:
+                return Result(base.FAILED, "Card token is unknown")
+            shown, behaviour = msgspec.json.decode(found[0], type=Card), found[1]
+        if behaviour == SLOW:
+            await asyncio.sleep(SLOW_SECONDS)
+        if behaviour == TIMEOUT_ABSENT:
+            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
+        status = await self._entered(order, shown, behaviour, now, is_new=isinstance(card, CardDetails))
+        timed_out = behaviour == TIMEOUT_CHARGED or (behaviour == RENEWAL_TIMEOUT and order.recurring)
+        if timed_out:
+            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
+        return self._result(order.id, status, _MESSAGES[status], shown)
+
+    async def look_up(self, shop_id: int, order_id: str, now: int) -> Result | None:
+        row = await self._database.find(FIND_CHARGE, {"shop_id": shop_id, "id": order_id})
+        if row is None:
+            return None
+        status, message, card = row
+        return self._result(order_id, status, message, msgspec.json.decode(card, type=Card))
+
+    async def answer_challenge(self, shop_id: int, order_id: str, *, accepted: bool) -> None:
+        """The buyer passed 3-D Secure, or refused. The first answer stands."""
+        status = base.SUCCESSFUL if accepted else base.FAILED
+        params = {"shop_id": shop_id, "id": order_id, "status": status, "message": _MESSAGES[status]}
+
+        async def unit(tx: Transaction) -> None:
+            await tx.run(ANSWER_CHALLENGE, params)
+
+        await self._database.write(unit)
+
+    async def _entered(self, order: Order, card: Card, behaviour: str, now: int, *, is_new: bool) -> str:
+        """Enter the charge into the books, once, and say how it stands there."""
+
+        async def unit(tx: Transaction) -> str:
+            if is_new:
+                kept = {
+                    "shop_id": order.shop_id,
+                    "token": card.token,
+                    "gateway": NAME,
+                    "card": msgspec.json.encode(card).decode(),
+                    "behaviour": behaviour,
+                    "created_at": now,
+                }
+                await tx.insert(INSERT_CARD, kept)
+            status = await self._status(tx, order, card, behaviour)
+            charge = {
+                "shop_id": order.shop_id,
+                "id": order.id,
+                "token": card.token,
+                "amount": order.amount,
+                "currency": order.currency,
+                "status": status,
+                "message": _MESSAGES[status],
+                "created_at": now,
+            }
+            if await tx.insert(INSERT_CHARGE, charge):
+                return status
+            row = await tx.find(FIND_CHARGE, {"shop_id": order.shop_id, "id": order.id})
+            assert row is not None
+            return str(row[0])
+
+        return await self._database.write(unit)
+
+    async def _status(self, tx: Transaction, order: Order, card: Card, behaviour: str) -> str:
+        if behaviour == CHALLENGE and not order.recurring:
+            return base.INCOMPLETE
+        if behaviour in _BY_COUNT:
+            row = await tx.find(COUNT_CHARGES, {"shop_id": order.shop_id, "token": card.token})
+            assert row is not None
+            numbers, status = _BY_COUNT[behaviour]
+            return status if row[0] in numbers else base.SUCCESSFUL
+        return _ALWAYS.get(behaviour, base.SUCCESSFUL)
+
+    def _result(self, order_id: str, status: str, message: str, card: Card) -> Result:
+        redirect_url = f"{self._base_url}/process/{order_id}" if status == base.INCOMPLETE else None
+        return Result(status, message, order_id, card, redirect_url)
+
+    def _first_seen(self, card: CardDetails) -> Card:
+        return Card(
+            holder=card.holder,
+            stamp=None if card.hosted else self._master_key.stamp(card.number),
+            brand=base.brand_of(card.number),
+            last_4=card.number[-4:],
+            first_1=card.number[0],
+            bin=None if card.hosted else card.number[:6],
+            issuer_country=None,
+            issuer_name=None,
+            product=None,
+            token=str(uuid.uuid4()),
+            token_provider=None,
+            exp_month=card.exp_month,
+            exp_year=card.exp_year,
+        )
+
+
+def _behaviour_of(card: CardDetails, now: int) -> str:
+    """Cards that nobody published are declined, and so are those that are past their month [D]."""
+    today = datetime.fromtimestamp(now / 1000, UTC)
+    if (card.exp_year, card.exp_month) < (today.year, today.month):
+        return FAILED
+    return TEST_CARDS.get(card.number, FAILED)

@@ -1,0 +1,46 @@
+"""Money: ISO 4217 currencies and amounts in minor units, which are integers always."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pycountry
+from babel.numbers import get_currency_symbol
+
+AMOUNT_MAXIMUM: Final = 10**12 - 1  # minor units; sums of a lifetime of charges still fit 64 bits
+
+# Digits after the point where they are not two (ISO 4217, table A.1).
+_WITHOUT: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_WITH_THREE: Final = "BHD IQD JOD KWD LYD OMR TND"
+_WITH_FOUR: Final = "CLF UYW"
+_DIGITS: Final = {
+    currency: digits
+    for digits, currencies in ((0, _WITHOUT), (3, _WITH_THREE), (4, _WITH_FOUR))
+    for currency in currencies.split()
+}
+_MONEY_UNDER_X: Final = frozenset({"XAF", "XCD", "XCG", "XOF", "XPF"})  # the other codes under X are metals, funds and tests
+
+CURRENCIES: Final = frozenset(
+    currency.alpha_3
+    for currency in pycountry.currencies
+    if not currency.alpha_3.startswith("X") or currency.alpha_3 in _MONEY_UNDER_X
+)
+
+
+def digits_of(currency: str) -> int:
+    """How many digits of an amount stand behind the point."""
+    return _DIGITS.get(currency, 2)
+
+
+def decimal_text(amount: int, currency: str) -> str:
+    """``999`` in EUR becomes ``9.99``, in JPY ``999``."""
+    digits = digits_of(currency)
+    if not digits:
+        return str(amount)
+    return f"{amount // 10**digits}.{amount % 10**digits:0{digits}d}"
+
+
+def readable(amount: int, currency: str) -> str:
+    """As the platform describes plans: ``€9.99`` [P]. A symbol of letters is set apart: ``BYN 9.99`` [D]."""
+    symbol = get_currency_symbol(currency, "en")
+    return f"{symbol}{' ' if symbol[-1].isalpha() else ''}{decimal_text(amount, currency)}"

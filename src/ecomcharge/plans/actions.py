@@ -1,0 +1,65 @@
+"""What is done with plans. One function each, one transaction each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ecomcharge.errors import RecordNotFound
+from ecomcharge.idempotency import Answer, Attempt, answer_once
+from ecomcharge.ids import IdMint
+from ecomcharge.plans import store
+from ecomcharge.plans.model import Plan, PlanFields
+from ecomcharge.storage.database import Database, Transaction
+
+Encode = Callable[[Plan], bytes]
+
+
+def made(mint: IdMint, now: int, fields: PlanFields) -> Plan:
+    """A plan that is not written yet."""
+    return Plan(**msgspec.structs.asdict(fields), id=mint.mint(now), created_at=now, updated_at=now)
+
+
+async def create_plan(
+    database: Database,
+    mint: IdMint,
+    now: int,
+    shop_id: int,
+    fields: PlanFields,
+    attempt: Attempt | None,
+    encode: Encode,
+) -> Answer:
+    """Create a plan, once per attempt, and say what to answer.
+
+    Raises ``IdempotencyKeyReused`` or ``StillRunning`` from the attempt's key.
+    """
+
+    async def unit(tx: Transaction) -> Answer:
+        plan = made(mint, now, fields)
+        answer = Answer(201, f"/plans/{plan.id}", encode(plan))
+        if attempt is not None:
+            earlier = await answer_once(tx, shop_id, attempt, answer, now)
+            if earlier is not None:
+                return earlier
+        if not await store.insert(tx, shop_id, plan):
+            raise _IdTaken
+        return answer
+
+    while True:
+        try:
+            return await database.write(unit)
+        except _IdTaken:
+            continue  # another process minted the same id in the same millisecond
+
+
+class _IdTaken(Exception):
+    pass
+
+
+async def read_plan(database: Database, shop_id: int, plan_id: str) -> Plan:
+    """Raises ``RecordNotFound`` for an id that this shop does not have."""
+    plan = await store.find(database, shop_id, plan_id)
+    if plan is None:
+        raise RecordNotFound
+    return plan

@@ -1,0 +1,243 @@
+"""A plan: how often and how much a subscription is charged, and what the wire shows of it.
+
+Sources: [P] the platform's page on plans, [W] clients in the wild, [D] our choice. Amounts are minor units.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from ecomcharge import fields, money
+from ecomcharge.fields import Faults, Field
+from ecomcharge.subscriptions import schedule
+from ecomcharge.subscriptions.lifecycle import Terms, Trial
+from ecomcharge.subscriptions.schedule import Interval, iso
+
+_LANGUAGES: Final = "en es tr de it ru zh fr da sv no fi pl ja be uk ka ro az lv et pt sr bn tg kk"  # [P]
+LANGUAGES: Final = tuple(_LANGUAGES.split())
+DEFAULT_LANGUAGE: Final = "en"  # [P]
+DEFAULT_ATTEMPTS: Final = 3  # [P]
+ATTEMPTS_MAXIMUM: Final = 100
+CYCLES_MAXIMUM: Final = 10_000
+VISIBLE_FIELDS_MAXIMUM: Final = 50
+
+
+class PlanBody(msgspec.Struct):
+    """A request's body as it came: any JSON value for any field, unknown keys ignored [W]."""
+
+    id: Any = None
+    test: Any = None
+    title: Any = None
+    currency: Any = None
+    plan: Any = None
+    trial: Any = None
+    language: Any = None
+    infinite: Any = None
+    billing_cycles: Any = None
+    number_payment_attempts: Any = None
+    prevent_payments_at_night: Any = None
+
+
+BODY: Final = msgspec.json.Decoder(PlanBody)
+
+
+class Price(msgspec.Struct, frozen=True):
+    """An amount for each so many of a unit of time."""
+
+    amount: int
+    interval: int
+    interval_unit: str
+
+    @property
+    def every(self) -> Interval:
+        return Interval(self.interval, self.interval_unit)
+
+
+class TrialPrice(Price, frozen=True):
+    as_first_payment: bool
+
+
+class PlanFields(msgspec.Struct, frozen=True):
+    """What a plan is made of, checked."""
+
+    title: str
+    currency: str
+    plan: Price
+    trial: TrialPrice | None
+    language: str
+    infinite: bool
+    billing_cycles: int | None
+    number_payment_attempts: int
+    prevent_payments_at_night: bool
+    test: bool
+    visible_fields: tuple[str, ...]
+
+
+class Plan(PlanFields, frozen=True, kw_only=True):
+    """A plan as it is kept. It never changes: what a buyer agreed to stays so."""
+
+    id: str
+    created_at: int  # UTC milliseconds, as is the next
+    updated_at: int
+
+
+TITLE: Final = Field("title", "What the buyer subscribes to.", "[P]", example="Basic plan", blank=(fields.BLANK,))
+CURRENCY: Final = Field(
+    "currency",
+    "Currency in ISO 4217 alpha-3 format; one that is in use today.",
+    "[P]",
+    example="EUR",
+    blank=(fields.BLANK,),
+    accept=lambda text: text if text in money.CURRENCIES else None,
+)
+LANGUAGE: Final = Field(
+    "language",
+    "Language of the page that the buyer sees.",
+    "[P]",
+    example="en",
+    accept=lambda text: text if text in LANGUAGES else None,
+)
+INTERVAL_UNIT: Final = Field(
+    "interval_unit",
+    "Unit of the interval.",
+    "[P]; `week` and `year` [D]",
+    example="month",
+    blank=(fields.BLANK,),
+    accept=lambda text: text if text in schedule.UNITS else None,
+)
+ORDER: Final = (
+    *("test", "title", "currency", "plan", "trial", "language", "infinite", "billing_cycles"),
+    *("number_payment_attempts", "prevent_payments_at_night"),
+)
+
+
+def checked(body: PlanBody, faults: Faults) -> PlanFields | None:
+    """The fields of a new plan, or ``None``, and then ``faults`` holds everything that is wrong with it."""
+    price, visible_fields = _checked_plan(body.plan, faults)
+    trial = _checked_trial(body.trial, faults)
+    infinite = fields.read_boolean("infinite", body.infinite, faults, default=True)
+    cycles = None
+    if not infinite:
+        cycles = fields.read_integer("billing_cycles", body.billing_cycles, faults, above=0, most=CYCLES_MAXIMUM)
+    attempts = fields.read_integer(
+        *("number_payment_attempts", body.number_payment_attempts, faults),
+        above=0,
+        most=ATTEMPTS_MAXIMUM,
+        default=DEFAULT_ATTEMPTS,
+    )
+    title = TITLE.read(body.title, faults)
+    currency = CURRENCY.read(body.currency, faults)
+    language = LANGUAGE.read(body.language, faults) or DEFAULT_LANGUAGE
+    test = fields.read_boolean("test", body.test, faults, default=False)
+    by_day = fields.read_boolean("prevent_payments_at_night", body.prevent_payments_at_night, faults, default=False)
+    if faults.told():
+        return None
+    assert title is not None
+    assert currency is not None
+    assert price is not None
+    assert attempts is not None
+    return PlanFields(title, currency, price, trial, language, infinite, cycles, attempts, by_day, test, visible_fields)
+
+
+def _checked_plan(value: object, faults: Faults) -> tuple[Price | None, tuple[str, ...]]:
+    given = fields.read_object("plan", value, faults)
+    if faults.about("plan"):
+        return None, ()
+    inner = faults.within("plan")
+    return _checked_price(given, inner, above=0), _visible_fields(given, inner)
+
+
+def _checked_trial(value: object, faults: Faults) -> TrialPrice | None:
+    """Amount, interval and unit go together only [P]; an amount of 0 is a free trial [W]."""
+    given = fields.read_object("trial", value, faults)
+    if faults.about("trial") or all(given.get(name) is None for name in ("amount", "interval", "interval_unit")):
+        return None
+    inner = faults.within("trial")
+    price = _checked_price(given, inner, above=-1)
+    as_first = fields.read_boolean("as_first_payment", given.get("as_first_payment"), inner, default=False)
+    return TrialPrice(price.amount, price.interval, price.interval_unit, as_first) if price else None
+
+
+def _checked_price(given: dict[str, Any], faults: Faults, *, above: int) -> Price | None:
+    longest = schedule.LONGEST.get(str(given.get("interval_unit")).strip(), schedule.LONGEST["hour"])
+    amount = fields.read_integer("amount", given.get("amount"), faults, above=above, most=money.AMOUNT_MAXIMUM)
+    interval = fields.read_integer("interval", given.get("interval"), faults, above=0, most=longest)
+    unit = INTERVAL_UNIT.read(given.get("interval_unit"), faults)
+    return None if amount is None or interval is None or unit is None else Price(amount, interval, unit)
+
+
+def _visible_fields(given_plan: dict[str, Any], faults: Faults) -> tuple[str, ...]:
+    """Echoed, whatever they say [P][W]."""
+    given = given_plan.get("visible_fields")
+    if given is None:
+        return ()
+    texts = isinstance(given, list) and len(given) <= VISIBLE_FIELDS_MAXIMUM and all(isinstance(name, str) for name in given)
+    if not texts or any("\0" in name for name in given):
+        faults.add("visible_fields", fields.INVALID)
+        return ()
+    return tuple(given)
+
+
+def terms_of(plan: Plan, zone: ZoneInfo) -> Terms:
+    trial = plan.trial
+    return Terms(
+        amount=plan.plan.amount,
+        interval=plan.plan.every,
+        trial=Trial(trial.amount, trial.every, trial.as_first_payment) if trial else None,
+        cycles=None if plan.infinite else plan.billing_cycles,
+        attempts=plan.number_payment_attempts,
+        by_day=plan.prevent_payments_at_night,
+        zone=zone,
+    )
+
+
+def description_of(plan: PlanFields) -> str:
+    """``Subscription. Main period: €9.99 each 1 month. Trial: €4.99 each 1 month.`` [P]"""
+    told = f"Subscription. Main period: {_told(plan.plan, plan.currency)}."
+    return f"{told} Trial: {_told(plan.trial, plan.currency)}." if plan.trial else told
+
+
+def _told(price: Price, currency: str) -> str:
+    return f"{money.readable(price.amount, currency)} each {price.interval} {price.interval_unit}"
+
+
+def shown(plan: Plan, shop_id: int, base_url: str) -> dict[str, Any]:
+    """The plan object, keys in the documented order [P]. ``base_url`` is where browsers find this server."""
+    trial: dict[str, Any] = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without one [P]
+    if plan.trial is not None:
+        trial = {
+            "amount": plan.trial.amount,
+            "interval": plan.trial.interval,
+            "interval_unit": plan.trial.interval_unit,
+            "as_first_payment": plan.trial.as_first_payment,
+        }
+    pay_url = f"{base_url}/plans/{plan.id}/pay"
+    return {
+        "id": plan.id,
+        "title": plan.title,
+        "name": plan.title,
+        "description": description_of(plan),
+        "amount": (plan.trial or plan.plan).amount,
+        "currency": plan.currency,
+        "language": plan.language,
+        "infinite": plan.infinite,
+        "billing_cycles": plan.billing_cycles,
+        "created_at": iso(plan.created_at),
+        "updated_at": iso(plan.updated_at),
+        "trial": trial,
+        "plan": {
+            "amount": plan.plan.amount,
+            "interval": plan.plan.interval,
+            "interval_unit": plan.plan.interval_unit,
+            "visible_fields": list(plan.visible_fields),
+        },
+        "number_payment_attempts": plan.number_payment_attempts,
+        "prevent_payments_at_night": plan.prevent_payments_at_night,
+        "test": plan.test,
+        "pay_url": pay_url,
+        "payment_url": pay_url,
+        "confirm_url": f"{base_url}/v2/confirm_order/{plan.id}/{shop_id}",
+    }

@@ -1,0 +1,64 @@
+"""The JSON door of plans: ``POST /plans``, ``GET /plans``, ``GET /plans/{id}``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ecomcharge.clock import Clock
+from ecomcharge.errors import RecordNotFound
+from ecomcharge.fields import Faults, body_of
+from ecomcharge.idempotency import attempt_of
+from ecomcharge.ids import PLAN_ID, PLAN_PREFIX, IdMint
+from ecomcharge.plans import actions, model, store
+from ecomcharge.plans.model import Plan
+from ecomcharge.storage.database import Database
+from ecomcharge.web.listing import Listing
+from ecomcharge.web.server import Route
+from ecomcharge.web.wire import Request, Response, Stream, answer_response, json_response
+
+_encode = msgspec.json.Encoder().encode
+
+
+class PlanRoutes:
+    def __init__(self, database: Database, clock: Clock, base_url: str, mint: IdMint) -> None:
+        self._database = database
+        self._clock = clock
+        self._base_url = base_url
+        self._mint = mint
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("POST", "/plans", self.create),
+            Route("GET", "/plans", self.list),
+            Route("GET", "/plans/{}", self.read),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        body = await request.json()
+        faults = Faults()
+        fields = model.checked(body_of(body, model.BODY), faults)
+        faults.raise_if_any(model.ORDER, errors_first=True)
+        assert fields is not None
+        attempt = attempt_of(request.idempotency_key(), "POST /plans", body)
+
+        def encode(plan: Plan) -> bytes:
+            return _encode(model.shown(plan, request.shop_id, self._base_url))
+
+        return answer_response(
+            await actions.create_plan(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt, encode)
+        )
+
+    async def read(self, request: Request) -> Response:
+        if not PLAN_ID.match(request.argument):
+            raise RecordNotFound
+        plan = await actions.read_plan(self._database, request.shop_id, request.argument)
+        return json_response(200, _encode(model.shown(plan, request.shop_id, self._base_url)))
+
+    async def list(self, request: Request) -> Response | Stream:
+        def encode(plans: Sequence[Plan]) -> bytes:
+            return _encode([model.shown(plan, request.shop_id, self._base_url) for plan in plans])
+
+        listing = Listing("plan", "plans", PLAN_ID, PLAN_PREFIX, encode)
+        return await listing.answer(request, store.Plans(self._database, request.shop_id), request.query())

@@ -1,0 +1,101 @@
+"""The clock of sandbox mode: it runs with the real one, ahead of it or behind, or stands still."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from ecomcharge.clock import SystemClock
+from ecomcharge.errors import BadParameter
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.subscriptions.schedule import HOUR, Interval, iso, nth
+
+FURTHEST: Final = 4_398_046_511_103 - 24 * HOUR  # ids tell time until 2109
+LONGEST_STEP: Final = 10 * 366 * 24 * HOUR
+_STEP: Final = re.compile(r"([0-9]{1,6}) ?(s|m|min|h|d|w|mo|y)\Z")
+_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_MONTHS: Final = {"mo": 1, "y": 12}
+
+FIND = "SELECT frozen_at, ahead FROM sandbox_clock WHERE name = :name"
+
+INSERT = """
+INSERT INTO sandbox_clock (name, frozen_at, ahead) VALUES (:name, :frozen_at, :ahead)
+ON CONFLICT DO NOTHING RETURNING name
+"""
+
+UPDATE = "UPDATE sandbox_clock SET frozen_at = :frozen_at, ahead = :ahead WHERE name = :name"
+
+_NAME: Final = {"name": "clock"}
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Where it stands still (UTC milliseconds), or how many milliseconds it is ahead of the real clock."""
+
+    frozen_at: int | None = None
+    ahead: int = 0
+
+
+@dataclass
+class SandboxClock:
+    """Every process has one, and asks the database how it is set before it is asked for the time."""
+
+    database: Database
+    setting: Setting = Setting()  # noqa: RUF009 - frozen
+
+    def now(self) -> int:
+        if self.setting.frozen_at is not None:
+            return self.setting.frozen_at
+        return SystemClock().now() + self.setting.ahead
+
+    async def refresh(self) -> None:
+        row = await self.database.find(FIND, _NAME)
+        self.setting = Setting(*row) if row is not None else Setting()
+
+    async def freeze(self) -> None:
+        await self._set(Setting(frozen_at=self.now()))
+
+    async def resume(self) -> None:
+        """Back to the real time."""
+        await self._set(Setting())
+
+    async def move_to(self, moment: int) -> None:
+        """Standing still or running, as before, from that moment on."""
+        if self.setting.frozen_at is not None:
+            await self._set(Setting(frozen_at=moment))
+        else:
+            await self._set(Setting(ahead=moment - SystemClock().now()))
+
+    async def _set(self, setting: Setting) -> None:
+        row = {**_NAME, **msgspec.structs.asdict(setting)}
+
+        async def unit(tx: Transaction) -> None:
+            if not await tx.insert(INSERT, row):
+                await tx.run(UPDATE, row)
+
+        await self.database.write(unit)
+        self.setting = setting
+
+
+def step_of(text: str, now: int) -> int:
+    """Milliseconds that ``31d``, ``12h``, ``90 min``, ``2w``, ``1mo`` or ``1y`` are from ``now`` on. Raises ``BadParameter``."""
+    match = _STEP.match(text.strip().lower())
+    if match is None:
+        raise BadParameter("Step must be a number and a unit: s, m, h, d, w, mo or y, such as 31d")
+    count, unit = int(match[1]), match[2]
+    step = count * _SECONDS[unit] * 1000 if unit in _SECONDS else _months(now, count * _MONTHS[unit])
+    if step > LONGEST_STEP or now + step > FURTHEST:
+        raise BadParameter("Step is too long (at most ten years, and not beyond 2109)")
+    return step
+
+
+def _months(now: int, months: int) -> int:
+    if months > 10 * 12:
+        return LONGEST_STEP + 1
+    return nth(now, Interval(1, "month"), months) - now
+
+
+def shown(clock: SandboxClock) -> dict[str, object]:
+    return {"now": iso(clock.now()), "frozen": clock.setting.frozen_at is not None}

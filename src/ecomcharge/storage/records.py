@@ -1,0 +1,42 @@
+"""What every store offers to list, and the walk through all of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final, Protocol, TypeVar
+
+PER_CHUNK: Final = 200
+
+
+class Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+R = TypeVar("R", bound=Identified)
+
+
+class Records(Protocol[R]):
+    """Records of one kind, in order of creation."""
+
+    async def after(self, after: str, limit: int) -> list[R]:
+        """The first ones past an id. Every id is past the empty string."""
+        ...
+
+    async def before(self, before: str, limit: int) -> list[R]:
+        """The last ones short of an id."""
+        ...
+
+    async def page(self, offset: int, limit: int) -> list[R]: ...
+
+
+async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
+    """All of them, a chunk at a time; memory holds one chunk."""
+    last = ""
+    while True:
+        chunk = await records.after(last, PER_CHUNK)
+        if chunk:
+            yield chunk
+        if len(chunk) < PER_CHUNK:
+            return
+        last = chunk[-1].id

@@ -1,0 +1,305 @@
+"""What is done with subscriptions at somebody's request. One function each."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from ecomcharge.customers import store as customers
+from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.errors import Invalid, RecordNotFound
+from ecomcharge.fields import BASE
+from ecomcharge.gateways import base, sandbox
+from ecomcharge.gateways.base import CardDetails
+from ecomcharge.idempotency import Answer, Attempt, answer_once, finish
+from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdMint
+from ecomcharge.payments import store as payments
+from ecomcharge.payments.model import Payment
+from ecomcharge.plans import actions as plan_actions
+from ecomcharge.plans import store as plans
+from ecomcharge.plans.model import Plan, PlanFields
+from ecomcharge.storage.database import Transaction
+from ecomcharge.subscriptions import lifecycle, model, store
+from ecomcharge.subscriptions.billing import LEASE_MILLISECONDS, Billing, Changed, as_written, real_now
+from ecomcharge.subscriptions.lifecycle import Standing
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
+
+PATH: Final = "/subscriptions"
+
+Encode = Callable[[Subscription], bytes]
+
+
+class _IdTaken(Exception):
+    """Another process minted the same id in the same millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mints:
+    subscription: IdMint = field(default_factory=lambda: IdMint(SUBSCRIPTION_PREFIX))
+    customer: IdMint = field(default_factory=lambda: IdMint(CUSTOMER_PREFIX))
+    plan: IdMint = field(default_factory=lambda: IdMint(PLAN_PREFIX))
+
+
+@dataclass(frozen=True, slots=True)
+class _Created:
+    subscription: Subscription
+    payment: Payment | None = None
+    earlier: Answer | None = None
+
+
+async def create_subscription(
+    billing: Billing, mints: Mints, shop_id: int, wanted: Wanted, attempt: Attempt | None, encode: Encode
+) -> Answer:
+    """Create a subscription, and with it the plan and the customer that came in full; charge its card, if it brought one.
+
+    Raises ``Invalid`` for an id or a token that the shop does not have, ``IdempotencyKeyReused`` or ``StillRunning``
+    from the attempt's key.
+    """
+    now = billing.clock.now()
+
+    async def unit(tx: Transaction) -> _Created:
+        created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
+        if attempt is not None:
+            answer = _answer(created.subscription, encode)
+            earlier = await answer_once(tx, shop_id, attempt, answer, now, final=created.payment is None)
+            if earlier is not None:
+                return _Created(created.subscription, earlier=earlier)
+        await _written(tx, created, mints, shop_id, wanted, now)
+        return created
+
+    created = await _until_ids_are_free(lambda: billing.database.write(unit))
+    if created.earlier is not None:
+        return created.earlier
+    subscription = created.subscription
+    if created.payment is None:
+        return _answer(subscription, encode)
+    assert wanted.card is not None
+    subscription = await billing.carry_out(subscription, created.payment, wanted.card, recurring=False)
+    answer = _answer(subscription, encode)
+    if attempt is not None:
+        kept = attempt
+
+        async def last_word(tx: Transaction) -> None:
+            await finish(tx, shop_id, kept, answer)
+
+        await billing.database.write(last_word)
+    return answer
+
+
+async def _until_ids_are_free(write: Callable[[], Any]) -> _Created:
+    while True:
+        try:
+            created: _Created = await write()
+            return created
+        except _IdTaken:
+            continue
+
+
+async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: int, wanted: Wanted, now: int) -> _Created:
+    """The subscription as it will be written, and its first payment where it brings a card."""
+    plan = await _plan(tx, mints, shop_id, wanted.plan, now)
+    customer_id = await _customer_id(tx, mints, shop_id, wanted.customer, now)
+    gateway = await billing.gateways.name_for(tx, shop_id, test=plan.test)
+    if isinstance(wanted.card, str):
+        await _check_token(tx, shop_id, wanted.card, gateway)
+    waits = wanted.card is None
+    subscription = Subscription(
+        shop_id=shop_id,
+        id=mints.subscription.mint(now),
+        version=0,
+        sequence=0,
+        plan=plan,
+        standing=lifecycle.redirected(now) if waits else Standing(lifecycle.PROCESSING),
+        customer_id=customer_id,
+        tracking_id=wanted.tracking_id,
+        device_id=wanted.device_id,
+        created_at=now,
+        gateway=gateway,
+        card=EMPTY_OBJECT,
+        additional_data=wanted.additional_data,
+        options=wanted.options,
+        last_transaction=EMPTY_OBJECT,
+        return_url=wanted.return_url,
+        notification_url=wanted.notification_url,
+        checkout_token=secrets.token_hex(32) if waits else None,
+    )
+    return _Created(subscription) if waits else _Created(*billing.begin(subscription, now))
+
+
+async def _written(tx: Transaction, created: _Created, mints: Mints, shop_id: int, wanted: Wanted, now: int) -> None:
+    """Customer, plan, subscription and payment, in one transaction. Raises ``_IdTaken``."""
+    subscription = created.subscription
+    if isinstance(wanted.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
+        raise _IdTaken
+    if isinstance(wanted.customer, CustomerFields):
+        assert subscription.customer_id is not None
+        customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
+        if not await customers.insert(tx, shop_id, customer):
+            raise _IdTaken
+    leased_until = real_now() + LEASE_MILLISECONDS if created.payment else 0
+    if not await store.insert(tx, subscription, leased_until):
+        raise _IdTaken
+    if created.payment is not None and not await payments.insert(tx, shop_id, created.payment):
+        raise _IdTaken
+
+
+async def _plan(tx: Transaction, mints: Mints, shop_id: int, wanted: str | PlanFields, now: int) -> Plan:
+    if isinstance(wanted, PlanFields):
+        return plan_actions.made(mints.plan, now, wanted)
+    plan = await plans.find(tx, shop_id, wanted) if PLAN_ID.match(wanted) else None
+    if plan is None:
+        raise model.refused("plan", model.NO_SUCH.format(noun="plan"))
+    return plan
+
+
+async def _customer_id(tx: Transaction, mints: Mints, shop_id: int, wanted: str | CustomerFields | None, now: int) -> str | None:
+    if isinstance(wanted, CustomerFields):
+        return mints.customer.mint(now)
+    if wanted is not None and not (CUSTOMER_ID.match(wanted) and await customers.has(tx, shop_id, wanted)):
+        raise model.refused("customer", model.NO_SUCH.format(noun="customer"))
+    return wanted
+
+
+async def _check_token(tx: Transaction, shop_id: int, token: str, gateway: str) -> None:
+    """The sandbox knows its tokens; whether a real gateway knows one, it says itself."""
+    if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token}) is None:
+        raise model.refused("card", model.NO_SUCH_TOKEN)
+
+
+def _answer(subscription: Subscription, encode: Encode) -> Answer:
+    return Answer(201, f"{PATH}/{subscription.id}", encode(subscription))
+
+
+async def read_subscription(billing: Billing, shop_id: int, subscription_id: str) -> Subscription:
+    """Raises ``RecordNotFound`` for an id that this shop does not have."""
+    subscription = await store.find(billing.database, shop_id, subscription_id)
+    if subscription is None:
+        raise RecordNotFound
+    return subscription
+
+
+async def cancel_subscription(billing: Billing, shop_id: int, subscription_id: str, reason: str | None) -> Subscription:
+    """No further charge. Canceling a second time changes nothing [D].
+
+    Raises ``RecordNotFound``, or ``Invalid`` for a subscription that came to another end.
+    """
+    now = billing.clock.now()
+
+    async def unit(tx: Transaction) -> Subscription:
+        subscription = await store.find(tx, shop_id, subscription_id)
+        if subscription is None:
+            raise RecordNotFound
+        if subscription.standing.state == lifecycle.CANCELED:
+            return subscription
+        if subscription.standing.state in lifecycle.OVER:
+            raise Invalid(model.OVER_ALREADY, {BASE: [model.OVER_ALREADY]}, errors_first=True)
+        step = lifecycle.canceled(subscription.standing, reason, now)
+        changed = msgspec.structs.replace(subscription, standing=step.standing, sequence=subscription.sequence + 1)
+        if not await store.update(tx, changed):
+            raise Changed
+        await billing.teller.tell(tx, changed, lifecycle.CANCELED_EVENT, now)
+        return as_written(changed)
+
+    while True:
+        try:
+            return await billing.database.write(unit)
+        except Changed:
+            continue
+
+
+# What a buyer does on the hosted page
+
+
+async def subscribe_by_link(billing: Billing, mints: Mints, shop_id: int, plan: Plan, return_url: str | None) -> Subscription:
+    """A new subscription to a plan, by its pay link [P]."""
+    wanted = Wanted(
+        plan=plan.id,
+        customer=None,
+        card=None,
+        tracking_id=None,
+        device_id=None,
+        return_url=return_url,
+        notification_url=None,
+        additional_data=EMPTY_OBJECT,
+        options=EMPTY_OBJECT,
+    )
+    now = billing.clock.now()
+
+    async def unit(tx: Transaction) -> _Created:
+        created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
+        await _written(tx, created, mints, shop_id, wanted, now)
+        return created
+
+    return (await _until_ids_are_free(lambda: billing.database.write(unit))).subscription
+
+
+async def pay(
+    billing: Billing, mints: Mints, token: str, card: CardDetails, customer: Mapping[str, str | None]
+) -> Subscription | None:
+    """Charge the card that a buyer typed on the page with this token; the subscription as it stands then.
+
+    Once, however often it is asked: ``None`` when the subscription does not wait for its buyer, or no longer.
+    ``customer`` holds checked fields that the merchant did not send.
+    """
+    now = billing.clock.now()
+
+    async def unit(tx: Transaction) -> tuple[Subscription, Payment] | None:
+        subscription = await store.by_token(tx, token)
+        if subscription is None or subscription.standing.state != lifecycle.REDIRECTING:
+            return None
+        if await payments.live(tx, subscription.shop_id, subscription.id, subscription.standing.period) is not None:
+            return None
+        subscription = await _with_customer(tx, mints, subscription, customer, now)
+        begun, payment = billing.begin(subscription, now)
+        await billing.write_begun(tx, begun, payment)
+        return as_written(begun), payment
+
+    while True:
+        try:
+            begun = await billing.database.write(unit)
+            break
+        except (Changed, _IdTaken):
+            continue
+    if begun is None:
+        return None
+    return await billing.carry_out(*begun, card, recurring=False)
+
+
+async def _with_customer(
+    tx: Transaction, mints: Mints, subscription: Subscription, given: Mapping[str, str | None], now: int
+) -> Subscription:
+    """With what the buyer added: a customer of the subscription's own, or the fields that the merchant's one lacks."""
+    if subscription.customer_id is None:
+        blank = dict.fromkeys(CustomerFields.__struct_fields__)
+        customer = Customer(mints.customer.mint(now), **{**blank, **given})
+        if not await customers.insert(tx, subscription.shop_id, customer):
+            raise _IdTaken
+        return msgspec.structs.replace(subscription, customer_id=customer.id)
+    known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
+    assert known is not None
+    missing = {name: value for name, value in given.items() if value and getattr(known, name) is None}
+    if missing:
+        await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing))
+    return subscription
+
+
+async def answer_challenge(billing: Billing, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
+    """The buyer comes from 3-D Secure: in the sandbox with an answer, from a real gateway with ``None``.
+
+    The subscription as it stands after the gateway was asked.
+    """
+    subscription = await read_subscription(billing, shop_id, payment.subscription_id)
+    waits = subscription.standing.state == lifecycle.REDIRECTING and payment.status == base.INCOMPLETE
+    if not waits:
+        return subscription
+    if accepted is not None and payment.gateway == sandbox.NAME:
+        await billing.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
+    gateway = await billing.gateways.named(payment.gateway, shop_id)
+    result = await gateway.look_up(shop_id, payment.id, billing.clock.now())
+    if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
+        return subscription
+    return await billing.settle(subscription, payment, result)

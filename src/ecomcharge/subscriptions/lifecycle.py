@@ -1,0 +1,231 @@
+"""The life of a subscription: what each happening makes of it. Pure: values in, values out.
+
+A ``Standing`` is what changes in a life, ``Terms`` is what its plan says. The functions ask nothing and write
+nothing; who calls them does both. Sources of the rules: subscriptions of the platform's documentation [P], captured
+traffic [C], our choice [D].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from ecomcharge.subscriptions import schedule
+from ecomcharge.subscriptions.schedule import Interval
+
+# States of the platform [P]. ``pending``, ``tokenizing`` and ``notified`` exist there and are passed in no time here.
+REDIRECTING: Final = "redirecting"
+TRIAL_PROCESSING: Final = "trial_processing"
+PROCESSING: Final = "processing"
+TRIAL_GET_STATUS: Final = "trial_get_status"
+GETTING_STATUS: Final = "getting_status"
+TRIAL: Final = "trial"
+ACTIVE: Final = "active"
+FAILED_ATTEMPT: Final = "failed_attempt"
+RESCUING: Final = "rescuing"
+FAILED: Final = "failed"
+ERROR: Final = "error"
+EXPIRED: Final = "expired"
+CANCELED: Final = "canceled"
+
+STATES: Final = (
+    *("pending", "tokenizing", REDIRECTING, TRIAL_PROCESSING, TRIAL, PROCESSING, ACTIVE, FAILED_ATTEMPT, RESCUING),
+    *(FAILED, ERROR, EXPIRED, CANCELED, TRIAL_GET_STATUS, GETTING_STATUS, "notified"),
+)
+OVER: Final = frozenset((FAILED, ERROR, EXPIRED, CANCELED))
+UNDER_WAY: Final = frozenset((TRIAL_PROCESSING, PROCESSING, TRIAL_GET_STATUS, GETTING_STATUS))
+
+CREATED_EVENT: Final = "created.subscription"
+RENEWED_EVENT: Final = "renewed.subscription"
+CANCELED_EVENT: Final = "canceled.subscription"
+FAILED_EVENT: Final = "failed.subscription"
+EXPIRED_EVENT: Final = "expired.subscription"
+
+TOKEN_LIVES: Final = 24 * schedule.HOUR  # [P]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    amount: int  # minor units; 0: the card is verified only [P]
+    interval: Interval
+    as_first_payment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan says about charging. ``cycles`` is ``None`` for a plan without end, ``zone`` the system's time zone."""
+
+    amount: int  # minor units
+    interval: Interval
+    trial: Trial | None
+    cycles: int | None
+    attempts: int
+    by_day: bool
+    zone: ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a subscription stands. ``period`` is the next one to be paid: 0 the first charge, and then counted on."""
+
+    state: str
+    anchored_at: int | None = None
+    period: int = 0
+    renew_at: int | None = None
+    active_to: int | None = None
+    paid_billing_cycles: int = 0
+    number_failed_payment_attempts: int = 0
+    cancel_reason: str | None = None
+    cancelled_at: int | None = None
+    due_at: int | None = None
+
+
+class Step(NamedTuple):
+    """What became of it, what to tell the merchant, and how many periods went by unpaid because we came late."""
+
+    standing: Standing
+    event: str | None = None
+    skipped: int = 0
+
+
+def amount_due(standing: Standing, terms: Terms) -> int:
+    """What the next charge takes, in minor units; 0 verifies the card."""
+    return terms.trial.amount if terms.trial and standing.period == 0 else terms.amount
+
+
+def redirected(now: int) -> Standing:
+    """A new subscription that waits for its buyer, for a day [P]."""
+    return Standing(REDIRECTING, due_at=now + TOKEN_LIVES)
+
+
+def charging(standing: Standing, terms: Terms, look_again_at: int) -> Standing:
+    """A charge begins. Should nobody tell how it ended, look for it then."""
+    in_trial = terms.trial is not None and standing.period == 0
+    return replace(standing, state=TRIAL_PROCESSING if in_trial else PROCESSING, due_at=look_again_at)
+
+
+def unanswered(standing: Standing, terms: Terms, look_again_at: int) -> Standing:
+    """The gateway did not say how the charge ended: ask again then, and charge nothing meanwhile [D]."""
+    in_trial = terms.trial is not None and standing.period == 0
+    state = TRIAL_GET_STATUS if in_trial else GETTING_STATUS
+    return replace(standing, state=_unless_canceled(standing, state), due_at=look_again_at)
+
+
+def waiting(standing: Standing, look_again_at: int) -> Standing:
+    """The same, a little longer."""
+    return replace(standing, due_at=look_again_at)
+
+
+def at_rest(standing: Standing) -> Standing:
+    """Nothing is to be done any more."""
+    return replace(standing, due_at=None)
+
+
+def challenged(standing: Standing, now: int) -> Standing:
+    """The card asks for 3-D Secure: the buyer has a day for it, as for the page [P][D]."""
+    if standing.state == CANCELED:
+        return replace(standing, due_at=None)  # whoever was to pass it need not any more
+    return replace(standing, state=REDIRECTING, due_at=now + TOKEN_LIVES)
+
+
+def forgotten(standing: Standing, terms: Terms, now: int) -> Step:
+    """We died before the charge was sent, and the gateway knows of none: a renewal is begun again, nothing is counted [D]."""
+    if standing.period == 0 or standing.state == CANCELED:
+        return errored(standing, terms, now)  # the card is gone with the request that brought it
+    return Step(replace(standing, state=ACTIVE, due_at=now))
+
+
+def succeeded(standing: Standing, terms: Terms, now: int) -> Step:
+    """The charge took the money. Renewals stay anchored, however late it ran [C]; missed periods are not charged [D]."""
+    if standing.period == 0:
+        anchor = schedule.nth(now, terms.trial.interval, 1) if terms.trial else now
+        paid = replace(standing, anchored_at=anchor, number_failed_payment_attempts=0)
+        return Step(_paid_until(paid, terms, 1, TRIAL if terms.trial else ACTIVE), CREATED_EVENT)
+    following = _first_period_after(standing, terms, now)
+    paid = replace(standing, number_failed_payment_attempts=0)
+    return Step(_paid_until(paid, terms, following, ACTIVE), RENEWED_EVENT, following - standing.period - 1)
+
+
+def declined(standing: Standing, terms: Terms, now: int) -> Step:
+    """The bank said no. Tried again the following day at 03:00, by day at 08:00, while attempts are left [P]."""
+    if standing.period == 0:
+        return _failed_at_once(standing)
+    return _tried(standing, terms, FAILED_ATTEMPT, schedule.following_day(now, terms.zone, by_day=terms.by_day), FAILED)
+
+
+def errored(standing: Standing, terms: Terms, now: int) -> Step:
+    """The gateway failed. Tried again at the start of each following hour, by day if so asked, while attempts are left [P]."""
+    if standing.period == 0:
+        return _failed_at_once(standing)
+    return _tried(standing, terms, RESCUING, schedule.following_hour(now, terms.zone, by_day=terms.by_day), ERROR)
+
+
+def expired(standing: Standing) -> Step:
+    """The buyer did not come in time [P]."""
+    if standing.state == CANCELED:
+        return Step(at_rest(standing))
+    return Step(replace(standing, state=EXPIRED, due_at=None), EXPIRED_EVENT)
+
+
+def cycles_are_over(standing: Standing, terms: Terms) -> bool:
+    return terms.cycles is not None and standing.paid_billing_cycles >= terms.cycles
+
+
+def ended(standing: Standing, now: int) -> Step:
+    """The last cycle of a finite plan is over [C]."""
+    over = replace(standing, state=CANCELED, cancelled_at=now, renew_at=None, due_at=None)
+    return Step(over, CANCELED_EVENT)
+
+
+def canceled(standing: Standing, reason: str | None, now: int) -> Step:
+    """No further charge; what is paid stays paid [C]. A charge under way is still followed to its outcome."""
+    due_at = standing.due_at if standing.state in UNDER_WAY or standing.state == REDIRECTING else None
+    over = replace(standing, state=CANCELED, cancel_reason=reason, cancelled_at=now, renew_at=None, due_at=due_at)
+    return Step(over, CANCELED_EVENT)
+
+
+def start_of(period: int, standing: Standing, terms: Terms) -> int:
+    """When a period begins. The first after a trial begins where the trial ends, at the anchor."""
+    assert standing.anchored_at is not None
+    return schedule.nth(standing.anchored_at, terms.interval, period - (1 if terms.trial else 0))
+
+
+def _first_period_after(standing: Standing, terms: Terms, now: int) -> int:
+    assert standing.anchored_at is not None
+    before = 1 if terms.trial else 0
+    return schedule.first_after(standing.anchored_at, terms.interval, standing.period + 1 - before, now) + before
+
+
+def _paid_until(standing: Standing, terms: Terms, period: int, state: str) -> Standing:
+    """Paid up to the beginning of ``period``."""
+    until = start_of(period, standing, terms)
+    paid = replace(standing, period=period, active_to=until, renew_at=until, paid_billing_cycles=standing.paid_billing_cycles + 1)
+    if standing.state == CANCELED:  # while the charge was under way: the money is counted, and nothing renews
+        return replace(paid, renew_at=None, due_at=None)
+    over = cycles_are_over(paid, terms)
+    due_at = schedule.by_day_from(until, terms.zone) if terms.by_day and not over else until
+    return replace(paid, state=state, due_at=due_at)
+
+
+def _failed_at_once(standing: Standing) -> Step:
+    """The first charge failed: there was never a subscription [C]."""
+    if standing.state == CANCELED:
+        return Step(replace(standing, due_at=None))
+    return Step(replace(standing, state=FAILED, due_at=None), FAILED_EVENT)
+
+
+def _tried(standing: Standing, terms: Terms, state: str, again_at: int, last_state: str) -> Step:
+    """An attempt of a later charge failed. After a trial that is no first payment there is no further one [P]."""
+    failures = standing.number_failed_payment_attempts + 1
+    if standing.state == CANCELED:
+        return Step(replace(standing, due_at=None))
+    tried = replace(standing, number_failed_payment_attempts=failures)
+    only_try = terms.trial is not None and not terms.trial.as_first_payment and standing.paid_billing_cycles == 1
+    if failures >= terms.attempts or only_try:
+        return Step(replace(tried, state=last_state, renew_at=None, due_at=None), FAILED_EVENT)
+    return Step(replace(tried, state=state, due_at=again_at))
+
+
+def _unless_canceled(standing: Standing, state: str) -> str:
+    return CANCELED if standing.state == CANCELED else state

@@ -1,0 +1,186 @@
+"""Rows of subscriptions, each read together with its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ecomcharge.plans import store as plans
+from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.subscriptions.lifecycle import Standing
+from ecomcharge.subscriptions.model import Subscription
+
+_OWN: Final = (
+    *("shop_id", "id", "version", "sequence", "customer_id", "tracking_id", "device_id", "created_at", "gateway", "card"),
+    *("additional_data", "options", "last_transaction", "return_url", "notification_url", "checkout_token"),
+)
+_STANDING: Final = (
+    *("state", "anchored_at", "period", "renew_at", "active_to", "paid_billing_cycles"),
+    *("number_failed_payment_attempts", "cancel_reason", "cancelled_at", "due_at"),
+)
+_OF_PLAN: Final = ", ".join(f"plans.{column}" for column in plans.COLUMNS.split(", "))
+SELECT: Final = f"""
+SELECT {", ".join(f"subscriptions.{column}" for column in (*_OWN, *_STANDING))}, {_OF_PLAN}
+FROM subscriptions JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id
+"""
+
+INSERT = """
+INSERT INTO subscriptions (
+    shop_id, id, version, sequence, state, plan_id, customer_id, tracking_id, device_id, created_at, anchored_at, period,
+    renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason, cancelled_at, gateway, card,
+    additional_data, options, last_transaction, return_url, notification_url, checkout_token, due_at, leased_until
+) VALUES (
+    :shop_id, :id, :version, :sequence, :state, :plan_id, :customer_id, :tracking_id, :device_id, :created_at, :anchored_at,
+    :period, :renew_at, :active_to, :paid_billing_cycles, :number_failed_payment_attempts, :cancel_reason, :cancelled_at,
+    :gateway, :card, :additional_data, :options, :last_transaction, :return_url, :notification_url, :checkout_token, :due_at,
+    :leased_until
+) ON CONFLICT DO NOTHING RETURNING shop_id, id
+"""
+
+# Whoever read an older version changes nothing, and has to read again.
+UPDATE = """
+UPDATE subscriptions SET
+    version = version + 1, sequence = :sequence, state = :state, customer_id = :customer_id, anchored_at = :anchored_at,
+    period = :period, renew_at = :renew_at, active_to = :active_to, paid_billing_cycles = :paid_billing_cycles,
+    number_failed_payment_attempts = :number_failed_payment_attempts, cancel_reason = :cancel_reason,
+    cancelled_at = :cancelled_at, card = :card, last_transaction = :last_transaction, checkout_token = :checkout_token,
+    due_at = :due_at, leased_until = :leased_until
+WHERE shop_id = :shop_id AND id = :id AND version = :version
+"""
+
+FIND = f"{SELECT} WHERE subscriptions.shop_id = :shop_id AND subscriptions.id = :id"
+
+BY_TOKEN = f"{SELECT} WHERE subscriptions.checkout_token = :token"
+
+AFTER = f"""{SELECT}
+WHERE subscriptions.shop_id = :shop_id AND subscriptions.id > :after {{matching}}
+ORDER BY subscriptions.id LIMIT :limit
+"""
+
+BEFORE = f"""{SELECT}
+WHERE subscriptions.shop_id = :shop_id AND subscriptions.id < :before {{matching}}
+ORDER BY subscriptions.id DESC LIMIT :limit
+"""
+
+PAGE = f"""{SELECT}
+WHERE subscriptions.shop_id = :shop_id {{matching}}
+ORDER BY subscriptions.id LIMIT :limit OFFSET :offset
+"""
+
+# Work that is due, for whoever comes first: a lease that runs out by itself, in real time.
+CLAIM = """
+UPDATE subscriptions SET leased_until = :leased_until
+WHERE (shop_id, id) IN (
+    SELECT shop_id, id FROM subscriptions
+    WHERE due_at <= :now AND leased_until <= :real_now
+    ORDER BY due_at LIMIT :limit
+) AND due_at <= :now AND leased_until <= :real_now
+RETURNING shop_id, id
+"""
+
+NEXT_DUE = "SELECT MIN(due_at) FROM subscriptions WHERE due_at IS NOT NULL"
+
+IS_DUE = "SELECT 1 FROM subscriptions WHERE due_at <= :now LIMIT 1"
+
+
+async def insert(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
+    """``False`` if the id is taken."""
+    return await tx.insert(INSERT, {**_params(subscription), "leased_until": leased_until})
+
+
+async def update(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
+    """Write what changes in a life. ``False`` if it was changed since it was read: then read it again.
+
+    Without ``leased_until`` (UTC milliseconds of the real clock) the lease is given back.
+    """
+    return await tx.run(UPDATE, {**_params(subscription), "leased_until": leased_until}) > 0
+
+
+async def find(reader: Database | Transaction, shop_id: int, subscription_id: str) -> Subscription | None:
+    row = await reader.find(FIND, {"shop_id": shop_id, "id": subscription_id})
+    return _subscription(row) if row is not None else None
+
+
+async def by_token(reader: Database | Transaction, token: str) -> Subscription | None:
+    """The subscription whose page bears this token."""
+    row = await reader.find(BY_TOKEN, {"token": token})
+    return _subscription(row) if row is not None else None
+
+
+async def claim(tx: Transaction, now: int, real_now: int, leased_until: int, limit: int) -> list[tuple[int, str]]:
+    """Up to ``limit`` subscriptions, by shop and id, that have something due and are nobody's."""
+    params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit}
+    return [(row[0], row[1]) for row in await tx.rows(CLAIM, params)]
+
+
+async def next_due(database: Database) -> int | None:
+    """When the next thing is due, whether or not somebody is at it."""
+    moment: int | None = (await database.rows(NEXT_DUE, {}))[0][0]
+    return moment
+
+
+async def is_due(database: Database, now: int) -> bool:
+    return bool(await database.rows(IS_DUE, {"now": now}))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Subscriptions that are exactly so. ``None`` means any."""
+
+    state: str | None = None
+    customer_id: str | None = None
+    plan_id: str | None = None
+    tracking_id: str | None = None
+
+    @property
+    def params(self) -> dict[str, object]:
+        named = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def matching(self) -> str:
+        return " ".join(f"AND subscriptions.{name} = :{name}" for name in self.params)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """The subscriptions of a shop that a filter lets through, to be listed in order of creation."""
+
+    database: Database
+    shop_id: int
+    filter: Filter
+
+    async def after(self, after: str, limit: int) -> list[Subscription]:
+        return await self._rows(AFTER, {"after": after, "limit": limit})
+
+    async def before(self, before: str, limit: int) -> list[Subscription]:
+        return (await self._rows(BEFORE, {"before": before, "limit": limit}))[::-1]
+
+    async def page(self, offset: int, limit: int) -> list[Subscription]:
+        return await self._rows(PAGE, {"offset": offset, "limit": limit})
+
+    async def _rows(self, sql: str, position: dict[str, object]) -> list[Subscription]:
+        params = {"shop_id": self.shop_id, **position, **self.filter.params}
+        rows = await self.database.rows(sql.format(matching=self.filter.matching), params)
+        return [_subscription(row) for row in rows]
+
+
+def _params(subscription: Subscription) -> dict[str, Any]:
+    params = {name: getattr(subscription, name) for name in _OWN}
+    params.update((name, getattr(subscription.standing, name)) for name in _STANDING)
+    params["plan_id"] = subscription.plan.id
+    return params
+
+
+def _subscription(row: Row) -> Subscription:
+    own, standing = len(_OWN), len(_OWN) + len(_STANDING)
+    return Subscription(
+        **_named(_OWN, row[:own]),
+        standing=Standing(**_named(_STANDING, row[own:standing])),
+        plan=plans.plan_of(row[standing:]),
+    )
+
+
+def _named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(names, values, strict=True))

@@ -1,0 +1,87 @@
+"""What is done with webhooks, without sending any: that is ``delivery``'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ecomcharge.customers import store as customers
+from ecomcharge.errors import RecordNotFound, Unusable
+from ecomcharge.events import store as events
+from ecomcharge.events.model import Event
+from ecomcharge.ids import EVENT_PREFIX, WEBHOOK_PREFIX, IdMint
+from ecomcharge.keys import MasterKey
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.subscriptions.lifecycle import EXPIRED_EVENT
+from ecomcharge.subscriptions.model import Subscription, shown
+from ecomcharge.webhooks import store
+from ecomcharge.webhooks.model import PENDING, SigningKey, Webhook, checkout_object
+
+SIGNING_PURPOSE = "webhooks"
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Writes down what happened to subscriptions, for ``GET /events`` and for the merchant's webhook."""
+
+    base_url: str
+    event_ids: IdMint = field(default_factory=lambda: IdMint(EVENT_PREFIX))
+    webhook_ids: IdMint = field(default_factory=lambda: IdMint(WEBHOOK_PREFIX))
+
+    async def tell(self, tx: Transaction, subscription: Subscription, event: str, now: int) -> None:
+        """To be called with the subscription as it is now, in the transaction that made it so. Its sequence is the event's."""
+        object_ = msgspec.json.encode(shown(subscription, self.base_url, event))
+        row = Event("", event, subscription.id, subscription.sequence, now, msgspec.Raw(object_))
+        while not await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=self.event_ids.mint(now))):
+            continue  # another process minted the same id in the same millisecond
+        if subscription.notification_url is None:
+            return
+        body = object_
+        if event == EXPIRED_EVENT:
+            customer = None
+            if subscription.customer_id:
+                customer = await customers.find(tx, subscription.shop_id, subscription.customer_id)
+            body = msgspec.json.encode(checkout_object(subscription, customer))
+        webhook = Webhook(
+            shop_id=subscription.shop_id,
+            id="",
+            subscription_id=subscription.id,
+            sequence=subscription.sequence,
+            event=event,
+            url=subscription.notification_url,
+            body=body.decode(),
+            state=PENDING,
+            attempts=0,
+            created_at=now,
+            due_at=now,
+        )
+        while not await store.insert(tx, msgspec.structs.replace(webhook, id=self.webhook_ids.mint(now))):
+            continue
+
+
+async def redeliver(database: Database, shop_id: int, webhook_id: str, now: int) -> None:
+    """Send a webhook again, with all its retries. Raises ``RecordNotFound``."""
+
+    async def unit(tx: Transaction) -> None:
+        if not await store.redeliver(tx, shop_id, webhook_id, now):
+            raise RecordNotFound(f"shop {shop_id} has no webhook {webhook_id}")
+
+    await database.write(unit)
+
+
+async def signing_key_of(database: Database, master_key: MasterKey, shop_id: int) -> SigningKey:
+    """The key that signs a shop's webhooks, made at first need. Raises ``Unusable`` where there is no such shop."""
+    while True:
+        kept = await store.signing_key(database, shop_id)
+        if kept is None:
+            raise Unusable(f"no shop {shop_id}")
+        if kept[0] is not None:
+            return SigningKey.of_text(master_key.unseal(shop_id, kept[0], SIGNING_PURPOSE))
+        key = SigningKey.new()
+        sealed = master_key.seal(shop_id, key.as_text(), SIGNING_PURPOSE)
+
+        async def unit(tx: Transaction, sealed: str = sealed, public: str = key.public_text()) -> None:
+            await store.keep_signing_key(tx, shop_id, sealed, public)
+
+        await database.write(unit)

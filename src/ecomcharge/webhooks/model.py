@@ -1,0 +1,158 @@
+"""A webhook: one message to a merchant, how it is signed, and when it is tried again.
+
+Sources: [P] the platform's page on webhooks, [C] captured traffic, [D] our choice (Standard Webhooks beside the rest).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import ipaddress
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
+
+from ecomcharge.customers.model import Customer
+from ecomcharge.plans.model import description_of
+from ecomcharge.subscriptions.model import Subscription
+
+PENDING: Final = "pending"
+DELIVERED: Final = "delivered"
+GIVEN_UP: Final = "failed"
+
+RETRIES: Final = 25  # [P]
+SUCCESS: Final = 200  # and no other status [P]
+KEY_BITS: Final = 2048  # [P]
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A message in the outbox. ``attempts`` were made so far; times are UTC milliseconds."""
+
+    shop_id: int
+    id: str
+    subscription_id: str
+    sequence: int
+    event: str
+    url: str
+    body: str
+    state: str
+    attempts: int
+    created_at: int
+    due_at: int | None
+    last_status: int | None = None
+    last_error: str | None = None
+    delivered_at: int | None = None
+
+
+def retry_delay(retry: int, chance: random.Random) -> int:
+    """Milliseconds before the nth retry: n⁴ + 15 + rand(0…29)·(n + 1) seconds [P]."""
+    return (retry**4 + 15 + chance.randint(0, 29) * (retry + 1)) * 1000
+
+
+def checkout_object(subscription: Subscription, customer: Customer | None) -> dict[str, Any]:
+    """What is told when a page's token ran out: the checkout object instead of the subscription's [P]."""
+    plan = subscription.plan
+    trial_or_plan = plan.trial or plan.plan
+    return {
+        "token": subscription.checkout_token,
+        "shop_id": subscription.shop_id,
+        "finished": False,
+        "expired": True,
+        "status": "error",
+        "message": "Token is expired.",
+        "order": {
+            "amount": trial_or_plan.amount,
+            "currency": plan.currency,
+            "description": description_of(plan),
+            "tracking_id": subscription.tracking_id,
+        },
+        "settings": {
+            "return_url": subscription.return_url,
+            "notification_url": subscription.notification_url,
+            "language": subscription.language,
+        },
+        "customer": msgspec.structs.asdict(customer) if customer else {},
+        "test": plan.test,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A shop's RSA key for ``Content-Signature``."""
+
+    key: RSAPrivateKey
+
+    @classmethod
+    def new(cls) -> SigningKey:
+        return cls(generate_private_key(65537, KEY_BITS))
+
+    @classmethod
+    def of_text(cls, text: str) -> SigningKey:
+        key = load_der_private_key(base64.b64decode(text), None)
+        assert isinstance(key, RSAPrivateKey)
+        return cls(key)
+
+    def as_text(self) -> str:
+        """To be sealed: base64 of PKCS#8."""
+        return base64.b64encode(self.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())).decode()
+
+    def public_text(self) -> str:
+        """The public key as the platform gives it: bare base64 of its DER (SPKI) [P]."""
+        der = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(der).decode()
+
+    def signature(self, body: bytes) -> str:
+        """Base64 of RSA-SHA256, PKCS#1 v1.5, over the raw body [P]."""
+        return base64.b64encode(self.key.sign(body, PKCS1v15(), SHA256())).decode()
+
+
+def pem_of(public_text: str) -> str:
+    """The same public key as PEM, as openssl and most clients read it."""
+    lines = [public_text[start : start + 64] for start in range(0, len(public_text), 64)]
+    return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----"]) + "\n"
+
+
+def headers_of(webhook: Webhook, secret_key: str, signing_key: SigningKey, timestamp: int) -> dict[str, str]:
+    """``timestamp`` in seconds since 1970, of this attempt.
+
+    The last three are of Standard Webhooks 1.0.0; their HMAC-SHA256 is keyed with the shop's secret key as it is.
+    """
+    body = webhook.body.encode()
+    credentials = base64.b64encode(f"{webhook.shop_id}:{secret_key}".encode()).decode()
+    signed = f"{webhook.id}.{timestamp}.".encode() + body
+    return {
+        "Authorization": f"Basic {credentials}",  # [P]
+        "Content-Signature": signing_key.signature(body),
+        "Content-Type": "application/json",  # [C]
+        "Accept": "application/json",
+        "webhook-id": webhook.id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": "v1," + base64.b64encode(hmac.digest(secret_key.encode(), signed, "sha256")).decode(),
+    }
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address may belong to a merchant out on the internet: not loopback, private, link-local or the like."""
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1]
+        if embedded is not None and not is_public(str(embedded)):
+            return False
+        if parsed in _NAT64 and not is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF))):
+            return False
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")

@@ -1,0 +1,165 @@
+"""Rows of webhooks: the outbox."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ecomcharge.events.model import KEPT_MILLISECONDS
+from ecomcharge.ids import WEBHOOK_PREFIX, first_id_at
+from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.webhooks.model import Webhook
+
+COLUMNS: Final = (
+    "shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at, last_status, last_error,"
+    " delivered_at"
+)
+
+INSERT = """
+INSERT INTO webhooks (
+    shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at, leased_until,
+    last_status, last_error, delivered_at
+) VALUES (
+    :shop_id, :id, :subscription_id, :sequence, :event, :url, :body, :state, :attempts, :created_at, :due_at, 0,
+    :last_status, :last_error, :delivered_at
+) ON CONFLICT DO NOTHING RETURNING shop_id, id
+"""
+
+# What is due and nobody's, in the order of each subscription: an earlier one that is still to be delivered goes first.
+CLAIM = f"""
+UPDATE webhooks SET leased_until = :leased_until
+WHERE (shop_id, id) IN (
+    SELECT shop_id, id FROM webhooks AS waiting
+    WHERE due_at <= :now AND leased_until <= :real_now AND NOT EXISTS (
+        SELECT 1 FROM webhooks AS earlier
+        WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
+        AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
+    )
+    ORDER BY due_at LIMIT :limit
+) AND due_at <= :now AND leased_until <= :real_now
+RETURNING {COLUMNS}
+"""
+
+# Only an attempt that is still the last one has a say: a lease may have run out meanwhile.
+NOTE_ATTEMPT = """
+UPDATE webhooks SET
+    state = :state, attempts = :attempts, due_at = :due_at, leased_until = 0, last_status = :last_status,
+    last_error = :last_error, delivered_at = :delivered_at
+WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts - 1 AND due_at IS NOT NULL
+"""
+
+PUT_BACK = "UPDATE webhooks SET leased_until = :leased_until WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts"
+
+REDELIVER = """
+UPDATE webhooks SET state = 'pending', due_at = :now, attempts = 0, leased_until = 0 WHERE shop_id = :shop_id AND id = :id
+"""
+
+FIND = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id AND id = :id"
+
+NEWEST = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id {{matching}} ORDER BY id DESC LIMIT :limit"
+
+NEXT_DUE = """
+SELECT MIN(due_at) FROM webhooks AS waiting WHERE due_at IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM webhooks AS earlier
+    WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
+    AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
+)
+"""
+
+IS_DUE = "SELECT 1 FROM webhooks WHERE due_at <= :now LIMIT 1"
+
+FORGET_SOME_OLD = """
+DELETE FROM webhooks WHERE shop_id = :shop_id AND id IN (
+    SELECT id FROM webhooks WHERE shop_id = :shop_id AND id < :oldest AND due_at IS NULL ORDER BY id LIMIT :limit
+)
+"""
+
+SIGNING_KEY = "SELECT sealed_signing_key, public_key FROM shops WHERE shop_id = :shop_id"
+
+KEEP_SIGNING_KEY = """
+UPDATE shops SET sealed_signing_key = :sealed, public_key = :public
+WHERE shop_id = :shop_id AND sealed_signing_key IS NULL
+"""
+
+NEWEST_KEY = """
+SELECT sealed_key FROM shop_keys
+WHERE shop_id = :shop_id AND (expires_at IS NULL OR expires_at > :now)
+ORDER BY created_at DESC LIMIT 1
+"""
+
+
+async def insert(tx: Transaction, webhook: Webhook) -> bool:
+    """``False`` if the id is taken."""
+    return await tx.insert(INSERT, msgspec.structs.asdict(webhook))
+
+
+async def claim(tx: Transaction, now: int, real_now: int, leased_until: int, limit: int) -> list[Webhook]:
+    params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit}
+    return [_webhook(row) for row in await tx.rows(CLAIM, params)]
+
+
+async def note_attempt(tx: Transaction, webhook: Webhook) -> bool:
+    """What came of an attempt. ``False`` if somebody else noted one meanwhile."""
+    names = ("shop_id", "id", "state", "attempts", "due_at", "last_status", "last_error", "delivered_at")
+    return await tx.run(NOTE_ATTEMPT, {name: getattr(webhook, name) for name in names}) > 0
+
+
+async def put_back(tx: Transaction, webhook: Webhook, until: int) -> None:
+    """Leave it to whoever claims after ``until`` (UTC milliseconds of the real clock)."""
+    params = {"shop_id": webhook.shop_id, "id": webhook.id, "attempts": webhook.attempts, "leased_until": until}
+    await tx.run(PUT_BACK, params)
+
+
+async def redeliver(tx: Transaction, shop_id: int, webhook_id: str, now: int) -> bool:
+    return await tx.run(REDELIVER, {"shop_id": shop_id, "id": webhook_id, "now": now}) > 0
+
+
+async def find(database: Database, shop_id: int, webhook_id: str) -> Webhook | None:
+    row = await database.find(FIND, {"shop_id": shop_id, "id": webhook_id})
+    return _webhook(row) if row is not None else None
+
+
+async def newest(database: Database, shop_id: int, limit: int, state: str | None = None) -> list[Webhook]:
+    matching, chosen = ("", {}) if state is None else ("AND state = :state", {"state": state})
+    params = {"shop_id": shop_id, "limit": limit, **chosen}
+    return [_webhook(row) for row in await database.rows(NEWEST.format(matching=matching), params)]
+
+
+async def next_due(database: Database) -> int | None:
+    moment: int | None = (await database.rows(NEXT_DUE, {}))[0][0]
+    return moment
+
+
+async def is_due(database: Database, now: int) -> bool:
+    return bool(await database.rows(IS_DUE, {"now": now}))
+
+
+async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
+    """Delete up to ``limit`` webhooks of a shop that are done with and no longer kept; how many there were."""
+    oldest = first_id_at(WEBHOOK_PREFIX, max(0, now - KEPT_MILLISECONDS))
+
+    async def unit(tx: Transaction) -> int:
+        return await tx.run(FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+
+    return await database.write(unit)
+
+
+async def signing_key(database: Database, shop_id: int) -> tuple[str | None, str | None] | None:
+    """Sealed private and public key of a shop, or ``None`` where there is no such shop."""
+    row = await database.find(SIGNING_KEY, {"shop_id": shop_id})
+    return (row[0], row[1]) if row is not None else None
+
+
+async def keep_signing_key(tx: Transaction, shop_id: int, sealed: str, public: str) -> bool:
+    """``False`` if the shop has one already, which then stays."""
+    return await tx.run(KEEP_SIGNING_KEY, {"shop_id": shop_id, "sealed": sealed, "public": public}) > 0
+
+
+async def newest_sealed_key(database: Database, shop_id: int, now: int) -> str | None:
+    rows = await database.rows(NEWEST_KEY, {"shop_id": shop_id, "now": now})
+    return rows[0][0] if rows else None
+
+
+def _webhook(row: Row) -> Webhook:
+    return Webhook(*row)

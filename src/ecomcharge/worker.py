@@ -1,0 +1,152 @@
+"""The worker: does what is due, charges and webhooks, as it becomes due. Any number may run; leases keep them apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from ecomcharge.clock import Clock
+from ecomcharge.errors import EcomchargeError
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.subscriptions import store as subscriptions
+from ecomcharge.subscriptions.billing import LEASE_MILLISECONDS, Billing
+from ecomcharge.webhooks import store as webhooks
+from ecomcharge.webhooks.delivery import Delivery
+
+log = structlog.get_logger()
+
+AT_ONCE: Final = 128  # charges under way in one process
+POLL_SECONDS: Final = 0.5
+BREATH_SECONDS: Final = 0.01
+RETRY_SECONDS: Final = 1.0
+
+
+@dataclass
+class Worker:
+    database: Database
+    billing: Billing
+    delivery: Delivery
+    clock: Clock
+    done: int = 0
+    _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Until it is stopped; then what is under way comes to its end."""
+        while not stopped.is_set():
+            try:
+                await self._refresh()
+                begun = await self.round(self.clock.now())
+            except EcomchargeError as error:
+                log.warning("worker waits", reason=error.code)
+                begun = 0
+                await _wait(stopped, RETRY_SECONDS)
+            except Exception:  # whatever it was, the next round tries again
+                log.exception("worker failed")
+                begun = 0
+                await _wait(stopped, RETRY_SECONDS)
+            if not begun:
+                await _wait(stopped, POLL_SECONDS)
+            elif len(self._under_way) >= AT_ONCE:
+                await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0)
+        await self._finish()
+
+    async def round(self, now: int) -> int:
+        """Begin what is due; how much."""
+        return await self._begin_charges(now) + await self._begin_deliveries(now)
+
+    async def do_everything_due(self) -> None:
+        """Until nothing is due at the clock's present moment, whoever does it."""
+        while True:
+            now = self.clock.now()
+            begun = await self.round(now)
+            if self._under_way or not self.delivery.is_idle:
+                await self._finish()
+            elif not begun:
+                if not await self._is_due(now):
+                    return
+                await asyncio.sleep(BREATH_SECONDS)  # another process is at it
+
+    async def advance(self, clock: SandboxClock, target: int) -> None:
+        """Move the sandbox's clock to ``target``; everything due on the way happens on the way, in order."""
+        while True:
+            await self.do_everything_due()
+            moment = await self._next_due()
+            if moment is None or moment > target:
+                break
+            if moment > clock.now():
+                await clock.move_to(moment)
+        if target > clock.now():
+            await clock.move_to(target)
+        await self.do_everything_due()
+
+    async def _begin_charges(self, now: int) -> int:
+        room = AT_ONCE - len(self._under_way)
+        if room < AT_ONCE // 2 or not await subscriptions.is_due(self.database, now):
+            return 0
+        real_now = time.time_ns() // 1_000_000
+
+        async def unit(tx: Transaction) -> list[tuple[int, str]]:
+            return await subscriptions.claim(tx, now, real_now, real_now + LEASE_MILLISECONDS, room)
+
+        claimed = await self.database.write(unit)
+        for shop_id, subscription_id in claimed:
+            task = asyncio.create_task(self._charge(shop_id, subscription_id))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        return len(claimed)
+
+    async def _charge(self, shop_id: int, subscription_id: str) -> None:
+        try:
+            await self.billing.work(shop_id, subscription_id)
+            self.done += 1
+        except EcomchargeError as error:
+            log.warning("subscription put off", shop=shop_id, subscription=subscription_id, reason=error.code, why=error.message)
+        except Exception:  # its lease runs out, and then it is tried again
+            log.exception("subscription could not be handled", shop=shop_id, subscription=subscription_id)
+
+    async def _begin_deliveries(self, now: int) -> int:
+        if not await webhooks.is_due(self.database, now):
+            return 0
+        return await self.delivery.round(now)
+
+    async def _is_due(self, now: int) -> bool:
+        moment = await self._next_due()
+        return moment is not None and moment <= now
+
+    async def _next_due(self) -> int | None:
+        moments = [await subscriptions.next_due(self.database), await webhooks.next_due(self.database)]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    async def _finish(self) -> None:
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        await self.delivery.wait()
+
+    async def _refresh(self) -> None:
+        if isinstance(self.clock, SandboxClock):
+            await self.clock.refresh()
+
+
+async def _wait(stopped: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
+
+
+async def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run ``work`` with an event that SIGTERM and SIGINT set."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await work(stopped)

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export ECOMCHARGE_DATABASE ?= sqlite:///var/ecomcharge.db
 export ECOMCHARGE_SANDBOX ?= true
 
-.PHONY: serve test soak bench lint format install browser lock clean
+.PHONY: serve test soak simulate bench lint format install browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -21,6 +21,12 @@ test: $(VENV)/installed-for-work browser
 # Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python -m support.soak $(SOAK_ARGUMENTS)
+
+# Years of subscriptions under faults, ten thousand times over; a seed that fails is printed. SIMULATION_RUNS=100 for less.
+SIMULATION_RUNS ?= 10000
+simulate: $(VENV)/installed-for-work
+	@PYTHONPATH=tests $(BIN)/python -m support.simulation --engine sqlite --runs $(SIMULATION_RUNS)
+	@PYTHONPATH=tests $(BIN)/python -m support.simulation --engine postgresql --runs $$(( ($(SIMULATION_RUNS) + 19) / 20 ))
 
 # Writes bench/RESULTS.md. BENCH_ARGUMENTS="--rounds 3 --seconds 2" for a quick look.
 bench: $(VENV)/installed-for-bench

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +16,7 @@ from ecomcharge.errors import EcomchargeError
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import store as subscriptions
-from ecomcharge.subscriptions.billing import LEASE_MILLISECONDS, Billing
+from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.delivery import Delivery
 
@@ -93,10 +92,10 @@ class Worker:
         room = AT_ONCE - len(self._under_way)
         if room < AT_ONCE // 2 or not await subscriptions.is_due(self.database, now):
             return 0
-        real_now = time.time_ns() // 1_000_000
+        real_now, leased_until = self.billing.real_clock.now(), self.billing.lease()
 
         async def unit(tx: Transaction) -> list[tuple[int, str]]:
-            return await subscriptions.claim(tx, now, real_now, real_now + LEASE_MILLISECONDS, room)
+            return await subscriptions.claim(tx, now, real_now, leased_until, room)
 
         claimed = await self.database.write(unit)
         for shop_id, subscription_id in claimed:

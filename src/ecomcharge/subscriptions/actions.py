@@ -24,7 +24,7 @@ from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
 from ecomcharge.subscriptions import lifecycle, model, store
-from ecomcharge.subscriptions.billing import LEASE_MILLISECONDS, Billing, Changed, as_written, real_now
+from ecomcharge.subscriptions.billing import Billing, Changed, as_written
 from ecomcharge.subscriptions.lifecycle import Standing
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
 
@@ -68,7 +68,7 @@ async def create_subscription(
             earlier = await answer_once(tx, shop_id, attempt, answer, now, final=created.payment is None)
             if earlier is not None:
                 return _Created(created.subscription, earlier=earlier)
-        await _written(tx, created, mints, shop_id, wanted, now)
+        await _write(tx, billing, created, wanted)
         return created
 
     created = await _until_ids_are_free(lambda: billing.database.write(unit))
@@ -130,9 +130,9 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
     return _Created(subscription) if waits else _Created(*billing.begin(subscription, now))
 
 
-async def _written(tx: Transaction, created: _Created, mints: Mints, shop_id: int, wanted: Wanted, now: int) -> None:
+async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: Wanted) -> None:
     """Customer, plan, subscription and payment, in one transaction. Raises ``_IdTaken``."""
-    subscription = created.subscription
+    subscription, shop_id = created.subscription, created.subscription.shop_id
     if isinstance(wanted.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
         raise _IdTaken
     if isinstance(wanted.customer, CustomerFields):
@@ -140,8 +140,7 @@ async def _written(tx: Transaction, created: _Created, mints: Mints, shop_id: in
         customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
         if not await customers.insert(tx, shop_id, customer):
             raise _IdTaken
-    leased_until = real_now() + LEASE_MILLISECONDS if created.payment else 0
-    if not await store.insert(tx, subscription, leased_until):
+    if not await store.insert(tx, subscription, billing.lease() if created.payment else 0):
         raise _IdTaken
     if created.payment is not None and not await payments.insert(tx, shop_id, created.payment):
         raise _IdTaken
@@ -231,7 +230,7 @@ async def subscribe_by_link(billing: Billing, mints: Mints, shop_id: int, plan: 
 
     async def unit(tx: Transaction) -> _Created:
         created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
-        await _written(tx, created, mints, shop_id, wanted, now)
+        await _write(tx, billing, created, wanted)
         return created
 
     return (await _until_ids_are_free(lambda: billing.database.write(unit))).subscription

@@ -7,7 +7,6 @@ id before anything else), or an outcome (and goes on). The index ``payments_once
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -15,7 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
-from ecomcharge.clock import Clock
+from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.customers import store as customers
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Gateway, Order, Result
@@ -49,16 +48,24 @@ class _SettledBefore(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """Charges subscriptions and writes down what became of it. ``zone`` is the time zone of retries and nights."""
+    """Charges subscriptions and writes down what became of it.
+
+    ``zone`` is the time zone of retries and nights. ``real_clock`` is the one that leases run by, also in a sandbox.
+    """
 
     database: Database
     gateways: Gateways
     teller: Teller
     clock: Clock
     zone: ZoneInfo
+    real_clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
 
     def terms(self, subscription: Subscription) -> Terms:
         return terms_of(subscription.plan, self.zone)
+
+    def lease(self) -> int:
+        """Until when what is begun now is nobody else's, in milliseconds of the real clock."""
+        return self.real_clock.now() + LEASE_MILLISECONDS
 
     # What is due
 
@@ -148,7 +155,7 @@ class Billing:
 
     async def write_begun(self, tx: Transaction, subscription: Subscription, payment: Payment) -> None:
         """Raises ``Changed`` when somebody changed the subscription, or began this charge, since it was read."""
-        if not await store.update(tx, subscription, real_now() + LEASE_MILLISECONDS):
+        if not await store.update(tx, subscription, self.lease()):
             raise Changed
         if not await payments.insert(tx, subscription.shop_id, payment):
             raise Changed
@@ -284,7 +291,3 @@ def _after(subscription: Subscription, step: Step, payment: Payment | None = Non
 def as_written(subscription: Subscription) -> Subscription:
     """As it is in the database after ``store.update``."""
     return msgspec.structs.replace(subscription, version=subscription.version + 1)
-
-
-def real_now() -> int:
-    return time.time_ns() // 1_000_000

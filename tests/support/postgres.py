@@ -50,7 +50,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="ecomcharge-postgres-"))
         self._user = "nobody" if os.geteuid() == 0 else None
         self._binaries = self._readable(binaries)
-        self._data = self._folder / "data"
+        self.data = self._data = self._folder / "data"
         self._data.mkdir(mode=0o700)
         if self._user:
             account = pwd.getpwnam(self._user)

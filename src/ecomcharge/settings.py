@@ -29,6 +29,7 @@ RANGES = {
     "failed_logins_per_minute": (0, 1_000_000),
     "postgres_connections": (1, 10_000),
     "shutdown_timeout_seconds": (1, 86_400),
+    "lease_seconds": (1, 86_400),
 }
 
 
@@ -56,6 +57,9 @@ class Settings:
     worker
         Run a worker beside the server, which charges what is due and sends webhooks. Where machines are many, a few
         ``ecomcharge worker`` do as well.
+    lease_seconds
+        How long what a worker began is left to it; if it was killed meanwhile, another looks after it then. Longer than
+        a gateway takes to answer; a shorter one is safe, and asks the gateway more often.
     webhooks_to_private_addresses
         Send webhooks to loopback, private and link-local addresses too; sandbox mode always does.
     master_key
@@ -101,6 +105,7 @@ class Settings:
     public_url: str | None = None
     time_zone: str = "UTC"
     worker: bool = True
+    lease_seconds: int = 120
     webhooks_to_private_addresses: bool = False
     master_key: str | None = None
     master_key_file: str | None = None

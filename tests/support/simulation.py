@@ -209,7 +209,7 @@ class Run:
 
     def _billing(self, database: Database, zone: ZoneInfo) -> Billing:
         teller = Teller("https://pay.example")
-        return Billing(database, OneGateway(self.gateway), teller, self.clock, zone, self.real_clock)
+        return Billing(database, OneGateway(self.gateway), teller, self.clock, zone, real_clock=self.real_clock)
 
     async def run(self) -> None:
         """Raises ``AssertionError`` where anything does not balance."""

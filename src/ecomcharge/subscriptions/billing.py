@@ -32,7 +32,6 @@ from ecomcharge.webhooks.actions import Teller
 
 log = structlog.get_logger()
 
-LEASE_MILLISECONDS: Final = 120_000  # of the real clock, longer than a gateway takes to answer or not to
 LOOK_AGAIN_MILLISECONDS: Final = 60_000
 SELDOM_MILLISECONDS: Final = 60 * 60 * 1000  # how far look-ups of one payment come to lie apart
 GIVE_UP_MILLISECONDS: Final = 15 * 60 * 1000  # a charge that the gateway does not know after this will not arrive any more
@@ -58,6 +57,7 @@ class Billing:
     teller: Teller
     clock: Clock
     zone: ZoneInfo
+    lease_milliseconds: int = 120_000
     real_clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
 
     def terms(self, subscription: Subscription) -> Terms:
@@ -65,7 +65,7 @@ class Billing:
 
     def lease(self) -> int:
         """Until when what is begun now is nobody else's, in milliseconds of the real clock."""
-        return self.real_clock.now() + LEASE_MILLISECONDS
+        return self.real_clock.now() + self.lease_milliseconds
 
     # What is due
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import bulk
 import growth
 import msgspec
+import renewals
 from systems import CLIENT_CORE, HERE, SEEDED_CUSTOMERS, SERVER_CORE, Ecomcharge, Floor, Localstripe, System, all_systems, on_core
 
 from support.postgres import PostgresServer
@@ -101,6 +102,10 @@ def from_scratch(system: System) -> Job:
         return wrk(system, "create")(seconds)
 
     return run
+
+
+def drive_creates(system: System, seconds: float) -> float:
+    return drive(system, "create", seconds).rate
 
 
 def alone(script: str, kind: str) -> Job:
@@ -278,15 +283,18 @@ def main() -> None:
     parser.add_argument("--bulk-rounds", type=int, default=3)
     parser.add_argument("--growth-customers", type=int, default=growth.SIZES[-1], help="in the largest store")
     parser.add_argument("--growth-rounds", type=int, default=5)
+    parser.add_argument("--renewal-rounds", type=int, default=3)
     options = parser.parse_args()
     with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
         results, systems = measure(options.rounds, options.seconds, postgres, Path(folder))
         figures = bulk.run(options.bulk_rows, options.bulk_rounds, Path(folder), postgres)
         sizes = [size for size in growth.SIZES if size < options.growth_customers] + [options.growth_customers]
         stores = growth.run(options.growth_rounds, options.seconds, Path(folder), drive, sizes)
+        renewed = renewals.run(options.renewal_rounds, options.seconds, Path(folder), drive_creates)
     text = report(results, systems, options.rounds, options.seconds)
     text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
     text += "\n" + growth.report(stores, options.growth_rounds, options.seconds)
+    text += "\n" + renewals.report(renewed, options.seconds)
     (HERE / "RESULTS.md").write_text(text)
 
 

@@ -123,13 +123,14 @@ class System:
 class Ecomcharge(System):
     database: str = ""
     workers: int = 1
+    options: Sequence[str] = ()
     shop_id: str = ""
     still_authorization: str = ""  # of a shop that nobody adds to
 
     def command(self) -> Sequence[str]:
         return [
             *(sys.executable, "-m", "ecomcharge.cli", "serve", "--database", self.database, "--port", str(self.port)),
-            *("--workers", str(self.workers), "--log-format", "json"),
+            *("--workers", str(self.workers), "--log-format", "json", *self.options),
         ]
 
     def environment(self) -> dict[str, str]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
+from ecomcharge.subscriptions import billing, lifecycle, store
 from support.simulation import simulate
 
 RUNS = {"sqlite": 300, "postgresql": 30}
@@ -15,3 +18,29 @@ def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Cal
     assert account.failed == [], f"{len(account.failed)} of {account.runs} runs do not balance"
     assert account.charges > account.runs
     assert account.kills > account.runs
+
+
+def test_the_account_notices_a_charge_that_is_given_up_too_soon(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(billing, "GIVE_UP_MILLISECONDS", 0)
+    account = asyncio.run(simulate(new_database_url(), range(1, 41)))
+    assert any("charged twice" in fault for _, fault in account.failed)
+
+
+def test_the_account_notices_writes_over_what_somebody_else_changed(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "UPDATE", store.UPDATE.replace("version = :version", "version >= 0 * :version"))
+    account = asyncio.run(simulate(new_database_url(), range(41, 101)))
+    assert account.failed
+
+
+def test_the_account_notices_no_answer_taken_for_a_no(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lifecycle, "unanswered", lambda standing, terms, moment: lifecycle.errored(standing, terms, moment).standing
+    )
+    account = asyncio.run(simulate(new_database_url(), range(1, 41)))
+    assert account.failed

@@ -69,6 +69,7 @@ FORGOTTEN_PER_COMMIT = 500
 RETRY_SECONDS: Final = 1.0
 SANDBOX_SHOP_ID: Final = 1
 WORKER_STOP_SECONDS: Final = 40.0
+NICENESS: Final = 5  # where cores are short, requests go before charges
 SWITCH_INTERVAL_SECONDS: Final = 0.001  # how long granian's thread and the committing one wait for the interpreter at most
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -331,6 +332,7 @@ async def work(settings: Settings, stopped: asyncio.Event) -> None:
 
 def _work_beside() -> None:
     die_with_parent()
+    os.nice(NICENESS)
     settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
     observability.configure_logging(settings.log_format)
     while True:

@@ -406,8 +406,8 @@ async def simulate(url: str, seeds: range, progress: Callable[[Account], None] |
             run = Run(seed, databases[0], racers, credentials.shop_id)
             try:
                 await run.run()
-            except AssertionError as fault:
-                account.failed.append((seed, str(fault)))
+            except Exception as fault:  # not only what the account tells
+                account.failed.append((seed, f"{type(fault).__name__}: {fault}"))
             account.runs += 1
             account.charges += len(run.gateway.books)
             account.taken += run.gateway.taken

@@ -19,6 +19,7 @@ from ecomcharge.webhooks import store
 from ecomcharge.webhooks.model import PENDING, SigningKey, Webhook, checkout_object
 
 SIGNING_PURPOSE = "webhooks"
+TRIES = 10  # of ids: another process may mint the same one in the same millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,11 @@ class Teller:
         """To be called with the subscription as it is now, in the transaction that made it so. Its sequence is the event's."""
         object_ = msgspec.json.encode(shown(subscription, self.base_url, event))
         row = Event("", event, subscription.id, subscription.sequence, now, msgspec.Raw(object_))
-        while not await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=self.event_ids.mint(now))):
-            continue  # another process minted the same id in the same millisecond
+        for _ in range(TRIES):
+            if await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=self.event_ids.mint(now))):
+                break
+        else:
+            raise RuntimeError(f"event {subscription.sequence} of {subscription.id} is there already")
         if subscription.notification_url is None:
             return
         body = object_
@@ -56,8 +60,10 @@ class Teller:
             created_at=now,
             due_at=now,
         )
-        while not await store.insert(tx, msgspec.structs.replace(webhook, id=self.webhook_ids.mint(now))):
-            continue
+        for _ in range(TRIES):
+            if await store.insert(tx, msgspec.structs.replace(webhook, id=self.webhook_ids.mint(now))):
+                return
+        raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
 
 
 async def redeliver(database: Database, shop_id: int, webhook_id: str, now: int) -> None:

@@ -1,0 +1,175 @@
+"""How fast a worker renews what is due, next to durable creates of the same run, and what reads feel of it meanwhile.
+
+SQLite, one server process and one worker process, the sandbox gateway; every subscription has a webhook to send as well
+unless told otherwise. Reads come at a steady pace below the server's limit, since at its limit any other process on
+the same cores takes from it: the question is whether charging makes requests wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+import httpx
+from systems import Ecomcharge
+
+from support.soak import Client
+
+SUBSCRIPTIONS = 20_000
+READERS = 16
+READS_PER_SECOND = 800
+PROMISED_RATE = 0.1  # of durable creates
+PROMISED_GROWTH = 1.5  # of the 99th percentile of reads
+DUE = 1_600_000_000_000
+
+CLONE = """
+INSERT INTO subscriptions SELECT shop_id, :id, 0, sequence, state, plan_id, customer_id, tracking_id, device_id, created_at,
+    anchored_at, period, renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason,
+    cancelled_at, gateway, card, additional_data, options, last_transaction, return_url, notification_url, checkout_token,
+    :due, 0
+FROM subscriptions WHERE id = :of
+"""
+
+
+@dataclass
+class Figures:
+    creates: list[float] = field(default_factory=list)
+    renewals: list[float] = field(default_factory=list)
+    p99_alone: list[float] = field(default_factory=list)
+    p99_beside: list[float] = field(default_factory=list)
+
+
+def clone(system: Ecomcharge, of: str, count: int) -> None:
+    """So many more subscriptions like this one, all of them due."""
+    connection = apsw.Connection(system.database.removeprefix("sqlite:///"))
+    connection.set_busy_timeout(5000)
+    with connection:
+        for number in range(count):
+            connection.execute(CLONE, {"id": f"sbs_{secrets.token_hex(4)}{number:08x}", "of": of, "due": DUE + number})
+    connection.close()
+
+
+def due(system: Ecomcharge) -> int:
+    connection = apsw.Connection(system.database.removeprefix("sqlite:///"))
+    count = connection.execute("SELECT COUNT(*) FROM subscriptions WHERE due_at < ?", (DUE * 1.01,)).fetchall()[0][0]
+    connection.close()
+    assert isinstance(count, int)
+    return count
+
+
+def subscribe(system: Ecomcharge) -> str:
+    headers = {"Authorization": system.authorization}
+    wanted = {
+        "plan": {"title": "x", "currency": "EUR", "plan": {"amount": 1, "interval": 1, "interval_unit": "month"}},
+        "customer": {"email": "jane@shop.test"},
+        "card": {"number": "4200000000000000", "exp_month": 12, "exp_year": 2099},
+    }
+    with httpx.Client(base_url=system.url, headers=headers, timeout=60) as http:
+        return str(http.post("/subscriptions", json=wanted).json()["id"])
+
+
+async def reads(system: Ecomcharge, seconds: float) -> float:
+    """The 99th percentile, in milliseconds, of reads at a steady pace."""
+    ids = system.ids_file.read_text().split()
+    taken: list[float] = []
+    until = time.monotonic() + seconds
+
+    async def reader(number: int) -> None:
+        client, count = Client(system.port), 0
+        begin = time.monotonic() + number / READS_PER_SECOND
+        while (at := begin + count * READERS / READS_PER_SECOND) < until:
+            await asyncio.sleep(max(0, at - time.monotonic()))
+            started = time.perf_counter()
+            answer = await client.ask("GET", f"/customers/{ids[(number + count * READERS) % len(ids)]}", system.authorization)
+            assert answer is not None
+            assert answer.status == 200
+            taken.append((time.perf_counter() - started) * 1000)
+            count += 1
+        client.close()
+
+    await asyncio.gather(*(reader(number) for number in range(READERS)))
+    return statistics.quantiles(taken, n=100)[98]
+
+
+def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge, float], float]) -> Figures:
+    """``creates`` measures the rate of durable creates of a system."""
+    system = Ecomcharge("renewals", folder, database=f"sqlite:///{folder}/renewals.db", options=("--no-worker",))
+    figures = Figures()
+    system.start()
+    try:
+        system.check()
+        system.seed()
+        example = subscribe(system)
+        for number in range(rounds):
+            figures.creates.append(creates(system, seconds))
+            figures.p99_alone.append(asyncio.run(reads(system, seconds)))
+            clone(system, example, SUBSCRIPTIONS)
+            with worker_of(system) as worker:
+                time.sleep(1.5)  # it starts
+                before, started = due(system), time.monotonic()
+                figures.p99_beside.append(asyncio.run(reads(system, seconds)))
+                after, ended = due(system), time.monotonic()
+                assert after > 0, "the worker was done before it was measured"
+                figures.renewals.append((before - after) / (ended - started))
+                while due(system):
+                    time.sleep(0.2)
+                worker.send_signal(signal.SIGTERM)
+            print(f"round {number + 1}  renewals {figures}", flush=True)
+    finally:
+        system.stop()
+    return figures
+
+
+def worker_of(system: Ecomcharge) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ecomcharge.cli", "worker", "--database", system.database, "--log-format", "json"]
+    with (system.folder / "worker.log").open("ab") as log:
+        return subprocess.Popen(command, env=system.environment(), stdout=log, stderr=log, preexec_fn=lambda: os.nice(5))
+
+
+def report(figures: Figures, seconds: float) -> str:
+    rate = statistics.median(ours / theirs for ours, theirs in zip(figures.renewals, figures.creates, strict=True))
+    growth = statistics.median(with_ / alone for with_, alone in zip(figures.p99_beside, figures.p99_alone, strict=True))
+    lines = [
+        "## Renewals",
+        "",
+        f"SQLite, sandbox gateway, one worker beside a server with one, {len(figures.creates)} rounds of {seconds:.0f} seconds;"
+        f" {READS_PER_SECOND} reads a second meanwhile. Creates were measured just before, without a worker.",
+        "",
+        "| | median | wanted | |",
+        "|---|---|---|---|",
+        f"| renewals a second | {statistics.median(figures.renewals):,.0f} | | |",
+        f"| durable creates a second | {statistics.median(figures.creates):,.0f} | | |",
+        f"| renewals / creates | {rate:.2f} | {PROMISED_RATE} | {'reached' if rate >= PROMISED_RATE else '**not reached**'} |",
+        f"| p99 of reads alone, ms | {statistics.median(figures.p99_alone):.2f} | | |",
+        f"| p99 of reads while it renews, ms | {statistics.median(figures.p99_beside):.2f} | | |",
+        f"| the one over the other | {growth:.2f} | below {PROMISED_GROWTH} |"
+        f" {'reached' if growth < PROMISED_GROWTH else '**not reached**'} |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    from run import drive_creates  # which imports this module
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ecomcharge-renewals-") as folder:
+        print(report(run(options.rounds, options.seconds, Path(folder), drive_creates), options.seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,11 @@ FLOORS = [
     {"web.server"},
     {"web.operations", "web.html", "web.listing", "checkout.texts"},
     {"customers.routes", "plans.routes", "subscriptions.routes", "events.routes", "sandbox.routes", "checkout.rendering"},
-    {"web.openapi", "checkout.pages"},
+    {"checkout.pages", "web.openapi.parts"},
+    {"web.openapi.examples"},
+    {"web.openapi.customers", "web.openapi.plans", "web.openapi.events"},
+    {"web.openapi.subscriptions", "web.openapi.checkout", "web.openapi.sandbox", "web.openapi.server"},
+    {"web.openapi.routes"},
     {"app", "client", "where"},
     {"customers.commands"},
     {"cli"},
@@ -50,6 +54,7 @@ _ROOMS = {
     "checkout",
     "sandbox",
     "web",
+    "web.openapi",
 }
 EMPTY = {"", *_ROOMS}  # packages whose __init__ only names or exports
 

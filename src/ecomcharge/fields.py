@@ -190,7 +190,7 @@ def read_integer(
     name: str, value: object, faults: Faults, *, above: int, most: int, required: bool = True, default: int | None = None
 ) -> int | None:
     """A whole number, also as ``5.0`` or ``"5"`` [W]; ``None`` when it is absent or at fault (and then ``faults`` knows)."""
-    if value is None or value == "":
+    if value is None or _is_blank(value):
         if default is None and required:
             faults.add(name, BLANK)
         return default
@@ -206,23 +206,27 @@ def read_integer(
     return None
 
 
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip(_WHITE_SPACE)
+
+
 def _whole(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip(_WHITE_SPACE)
         return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= 20 else None
     return value if isinstance(value, int) else None
 
 
 def read_boolean(name: str, value: object, faults: Faults, *, default: bool) -> bool:
     """``true`` or ``false``, also as text, since forms send it so [D]."""
-    if value is None or value == "":
+    if value is None or _is_blank(value):
         return default
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
+    if isinstance(value, str) and (text := value.strip(_WHITE_SPACE).lower()) in ("true", "false"):
+        return text == "true"
     if not isinstance(value, bool):
         faults.add(name, NOT_A_BOOLEAN)
         return default

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ecomcharge.checkout import texts
 from ecomcharge.web.html import File
 
-_ASSETS: Final = {"checkout.css": "text/css", "checkout.js": "text/javascript"}
+ASSETS: Final = {"checkout.css": "text/css", "checkout.js": "text/javascript"}
 
 Asset = File
 
@@ -25,7 +25,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         folder = resources.files("ecomcharge.checkout").joinpath("static")
-        self.assets = {name: File(kind, folder.joinpath(name).read_bytes()) for name, kind in _ASSETS.items()}
+        self.assets = {name: File(kind, folder.joinpath(name).read_bytes()) for name, kind in ASSETS.items()}
 
     def render(self, template: str, language: str, **context: Any) -> bytes:
         said = texts.in_language(language)

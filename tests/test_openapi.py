@@ -6,34 +6,39 @@ schemathesis loads this file too, for its hooks.
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import json
 import os
 import re
 import secrets
 import subprocess
 import sysconfig
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import jsonschema_rs
 import pytest
 import schemathesis
 
+from conftest import ENVIRONMENT, Shop, add_shop
 from ecomcharge.app import App
 from ecomcharge.customers.model import CustomerBody, checked
 from ecomcharge.errors import EcomchargeError, Invalid
+from ecomcharge.keys import MasterKey
 from ecomcharge.settings import Settings
+from ecomcharge.subscriptions import lifecycle
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
 from ecomcharge.web.openapi import ERRORS, document
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import STATUS_OF
+from support.process import ServerProcess
 
-if TYPE_CHECKING:
-    from conftest import Shop
-
-MAX_SECONDS = 35
+MAX_SECONDS = 50
+CLOCK_MAX_SECONDS = 8
+CLOCK = "/sandbox/clock"
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 
 REQUEST_EXAMPLE = {
@@ -157,33 +162,140 @@ def test_schema_and_server_agree_on_a_body(difference: dict[str, Any]) -> None:
 
 
 def test_schemathesis_finds_nothing_against_a_running_server(server: Shop, tmp_path: Path) -> None:
+    described = sum(1 for path, methods in document()["paths"].items() for _ in methods if not path.startswith(CLOCK))
+    schemathesis_finds_nothing(server, tmp_path, described, MAX_SECONDS, "--exclude-path-regex", f"^{CLOCK}")
+
+
+def test_schemathesis_finds_nothing_at_the_clock(
+    new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
+) -> None:
+    """On a server of its own: the clock is the whole server's."""
+    with ServerProcess(new_database_url(), tmp_path, "--sandbox", environment=ENVIRONMENT) as process:
+        credentials = add_shop(process.database, master_key)
+        shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
+        schemathesis_finds_nothing(shop, tmp_path, 5, CLOCK_MAX_SECONDS, "--include-path-regex", f"^{CLOCK}")
+
+
+def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, max_seconds: int, *options: str) -> None:
     """Every check, every phase. Its output names the seed."""
     command = [
         str(Path(sysconfig.get_path("scripts"), "schemathesis")),
-        *("run", f"{server.url}/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
-        *("--max-time", str(MAX_SECONDS), "--continue-on-failure", "--no-color", "--generation-database", "none"),
-        *("--auth", f"{server.shop_id}:{server.secret_key}", "--output-sanitize", "false", "--output-truncate", "false"),
+        *("run", f"{shop.url}/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
+        *("--max-time", str(max_seconds), "--continue-on-failure", "--no-color", "--generation-database", "none"),
+        *("--auth", f"{shop.shop_id}:{shop.secret_key}", "--output-sanitize", "false", "--output-truncate", "false"),
         # Credentials are the command's business: it would "leave out" a header that --auth then adds again.
         *("--generation-with-security-parameters", "false"),
+        *options,
     ]
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": Path(__file__).stem, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    environment = {
+        **os.environ,
+        "SCHEMATHESIS_HOOKS": Path(__file__).stem,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "SHOP_URL": shop.url,
+        "SHOP_ID": str(shop.shop_id),
+        "SHOP_KEY": shop.secret_key,
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
     print(done.stdout)  # pytest shows it when the test fails
     assert done.returncode == 0, f"schemathesis: {seed_of(done.stdout)}\n{done.stderr}"
-    assert re.search(r"API Operations:\n +Selected: 8/8\n +Tested: 8", done.stdout), done.stdout
+    assert re.search(rf"API Operations:\n +Selected: {operations}/\d+\n +Tested: {operations}\n", done.stdout), done.stdout
 
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
-    """Take out of a request what a schema has no words for: mostly, what is about two things at once."""
-    valid = case.meta is None or case.meta.generation.mode.is_positive
-    if case.operation.label == "POST /customers":
+    """Take out of a request what a schema has no words for: what is about two things at once, and what must be there before."""
+    operation = case.operation.label
+    if operation in ("POST /customers", "POST /plans", "POST /subscriptions"):
         _let_request_id_count(case.headers)
-        if valid:
-            _use_no_key_twice(case)
+    if case.meta is None or case.meta.generation.mode.is_positive:
+        case.body = copy.deepcopy(case.body)  # what is changed may be the pattern of cases to come
+        case.query, case.path_parameters = dict(case.query), dict(case.path_parameters)
+        if not isinstance(case.body, schemathesis.core.NotSet):
             _write_whole_numbers_whole(case.body)
-    elif case.operation.label == "GET /customers" and valid:
-        _tell_the_page_in_one_way(case.query)
+        if operation in _FITTING:
+            _FITTING[operation](case)
+        if case.headers.get("Idempotency-Key") or case.headers.get("RequestID"):
+            _use_no_key_twice(case)
+
+
+NOBODY = "http://127.0.0.1:9/"  # a private address, where webhooks do not go: fuzzing must not write to strangers
+PLAN = {"title": "Fuzz", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "year"}, "test": True}
+CARD = {"number": "4200000000000000", "exp_month": 12, "exp_year": 2199}
+CHALLENGED = {**CARD, "number": "4012000000001097"}
+FORM_TOKEN = re.compile(r"""form_token["']?\s+value=["']?([0-9a-f]+)""")
+
+
+@functools.cache
+def shop_client() -> httpx.Client:
+    """Of schemathesis' own process."""
+    credentials = (os.environ["SHOP_ID"], os.environ["SHOP_KEY"])
+    return httpx.Client(base_url=os.environ["SHOP_URL"], auth=credentials, timeout=30)
+
+
+def subscribed(**more: Any) -> dict[str, Any]:
+    answer = shop_client().post("/subscriptions", json={"plan": PLAN, **more})
+    assert answer.status_code == 201, answer.text
+    created: dict[str, Any] = answer.json()
+    return created
+
+
+@functools.cache
+def known() -> dict[str, Any]:
+    """A subscription, whose plan, customer and card others may name."""
+    return subscribed(customer={"email": "customer@example.com"}, card=CARD)
+
+
+def _name_what_there_is(case: schemathesis.Case[Any]) -> None:
+    """An id or a token of the right form is not yet one that the shop has."""
+    body: Any = case.body
+    for name, key, there in (
+        ("plan", "id", known()["plan"]["id"]),
+        ("customer", "id", known()["customer"]["id"]),
+        ("card", "token", known()["card"]["token"]),
+    ):
+        if isinstance(body.get(name), dict) and body[name].get(key):
+            body[name][key] = there
+    for name in ("return_url", "notification_url"):
+        if body.get(name):
+            body[name] = NOBODY
+
+
+def _cancel_what_is_not_over(case: schemathesis.Case[Any]) -> None:
+    """What failed or expired cannot be canceled."""
+    answer = shop_client().get(f"/subscriptions/{case.path_parameters['subscription_id']}")
+    if answer.status_code == 200 and answer.json()["state"] in lifecycle.OVER - {lifecycle.CANCELED}:
+        case.path_parameters["subscription_id"] = subscribed()["id"]
+
+
+def _follow_a_link(case: schemathesis.Case[Any]) -> None:
+    case.path_parameters["plan_id"] = known()["plan"]["id"]
+    if "shop_id" in case.path_parameters:
+        case.path_parameters["shop_id"] = os.environ["SHOP_ID"]
+    if "return_url" in case.query:
+        case.query["return_url"] = NOBODY
+
+
+def _come_to_a_page_that_waits(case: schemathesis.Case[Any]) -> None:
+    case.query["token"] = token = subscribed()["token"]
+    if case.method == "POST":
+        _fill_in_form_token(case, f"/v2/checkout?token={token}")
+
+
+def _come_to_a_challenge(case: schemathesis.Case[Any]) -> None:
+    waiting = subscribed(customer={"email": "customer@example.com"}, card=CHALLENGED)
+    case.path_parameters["payment_id"] = waiting["last_transaction"]["uid"]
+    if case.method == "POST":
+        _fill_in_form_token(case, waiting["redirect_url"])
+
+
+def _fill_in_form_token(case: schemathesis.Case[Any], page: str) -> None:
+    form: Any = case.body
+    form["form_token"] = FORM_TOKEN.findall(shop_client().get(page).text)[0]
+
+
+def _let_time_be(case: schemathesis.Case[Any]) -> None:
+    """Ten years after ten years it comes to 2109, and there it ends."""
+    shop_client().post("/sandbox/clock/resume")
 
 
 _body_of_key: dict[str, str] = {}
@@ -197,7 +309,7 @@ def _let_request_id_count(headers: MutableMapping[str, str]) -> None:
 
 def _use_no_key_twice(case: schemathesis.Case[Any]) -> None:
     """A key belongs to the first body that it came with; a new body gets a new key."""
-    body = json.dumps(case.body, sort_keys=True)
+    body = case.operation.label + json.dumps(case.body, sort_keys=True)
     for name in ("Idempotency-Key", "RequestID"):
         key = case.headers.get(name)
         if key is not None and _body_of_key.setdefault(key.strip('"'), body) != body:
@@ -205,14 +317,17 @@ def _use_no_key_twice(case: schemathesis.Case[Any]) -> None:
 
 
 def _write_whole_numbers_whole(body: Any) -> None:
-    """To JSON Schema 1.0 is an integer like any other; the server takes numbers without a point only."""
-    for name, value in body.items():
+    """To JSON Schema 1.0 is an integer like any other; where the server wants text it takes numbers without a point only."""
+    entries: Any = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    for place, value in entries:
         if isinstance(value, float) and value.is_integer():
-            body[name] = int(value)
+            body[place] = int(value)
+        _write_whole_numbers_whole(value)
 
 
-def _tell_the_page_in_one_way(query: dict[str, Any]) -> None:
+def _tell_the_page_in_one_way(case: schemathesis.Case[Any]) -> None:
     """Either a cursor or a number, and not beyond the deepest page."""
+    query = case.query
     by_cursor = [name for name in ("after", "before", "limit") if name in query]
     by_number = [name for name in ("page", "per_page") if name in query]
     for name in by_number if by_cursor else ():
@@ -221,6 +336,22 @@ def _tell_the_page_in_one_way(query: dict[str, Any]) -> None:
         del query["before"]
     if "page" in query and (int(query["page"]) - 1) * int(query.get("per_page", DEFAULT_LIMIT)) > DEEPEST_OFFSET:
         del query["page"]
+
+
+_FITTING = {
+    "POST /subscriptions": _name_what_there_is,
+    **dict.fromkeys(("GET /customers", "GET /plans", "GET /subscriptions"), _tell_the_page_in_one_way),
+    "POST /subscriptions/{subscription_id}/cancel": _cancel_what_is_not_over,
+    "DELETE /subscriptions/{subscription_id}": _cancel_what_is_not_over,
+    **{
+        f"{method} {path}": _follow_a_link
+        for method in ("GET", "POST")
+        for path in ("/plans/{plan_id}/pay", "/v2/confirm_order/{plan_id}/{shop_id}")
+    },
+    **dict.fromkeys(("GET /v2/checkout", "POST /v2/checkout"), _come_to_a_page_that_waits),
+    **dict.fromkeys(("GET /process/{payment_id}", "POST /process/{payment_id}"), _come_to_a_challenge),
+    "POST /sandbox/clock/advance": _let_time_be,
+}
 
 
 def registered_routes(folder: Path) -> list[Route]:

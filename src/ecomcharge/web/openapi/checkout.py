@@ -11,6 +11,7 @@ from ecomcharge.checkout import rendering
 from ecomcharge.checkout.pages import ASKED_FIRST, CARD_NAMES, FORM
 from ecomcharge.customers import model as customers
 from ecomcharge.subscriptions import model
+from ecomcharge.web.openapi import customers as customers_told
 from ecomcharge.web.openapi import parts
 from ecomcharge.web.openapi.parts import AROUND, Json, ref
 
@@ -92,6 +93,7 @@ def _pay() -> Json:
     described["requestBody"] = _form(
         {name: _typed(name) for name in CARD_NAMES}
         | {field.name: parts.told(field) | {"type": "string"} for field in _ASKED}
+        | {customers.EMAIL.name: customers_told.email()}
         | {"form_token": _FORM_TOKEN},
         required=("number", "exp_month", "exp_year", "form_token", *ASKED_FIRST),
     )

@@ -13,6 +13,8 @@ from ecomcharge.web.openapi.parts import AROUND, BLANK, NULL, Json, ref
 
 ID: Final = {"type": "string", "pattern": parts.CUSTOMER_ID, "examples": [parts.CUSTOMER_ID_EXAMPLE]}
 
+_ADDRESS: Final = {"type": "string", "format": "idn-email", "maxLength": 254}
+
 
 def paths() -> Json:
     return {
@@ -128,11 +130,14 @@ def _property(field: Field, *, required: bool) -> Json:
             "anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, *absent]
         }
     if field is model.EMAIL:
-        address = {"type": "string", "format": "idn-email", "maxLength": 254}
-        return parts.told(field) | ({"anyOf": [address, *absent]} if absent else address)
+        return parts.told(field) | {"anyOf": [_ADDRESS, *absent]} if absent else email()
     if field is model.COUNTRY:
         return parts.told(field) | {"anyOf": [*_code(fields.COUNTRIES), BLANK, NULL]}
     return parts.optional_text(field)
+
+
+def email() -> Json:
+    return parts.told(model.EMAIL) | _ADDRESS
 
 
 def _country_rule(country: str, *, required: bool) -> Json:

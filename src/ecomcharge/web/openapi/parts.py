@@ -365,9 +365,8 @@ def optional_text(field: Field) -> Json:
     if field.maximum == fields.MAXIMUM_LENGTH:
         return told(field) | {"anyOf": [ref("schemas", "Text"), {"type": "integer"}, NULL]}
     most = 10**field.maximum
-    return told(field) | {
-        "anyOf": [text(field.maximum), {"type": "integer", "exclusiveMinimum": -most, "exclusiveMaximum": most}, NULL]
-    }
+    number = {"type": "integer", "exclusiveMinimum": -(most // 10), "exclusiveMaximum": most}
+    return told(field) | {"anyOf": [text(field.maximum), number, NULL]}
 
 
 def required_text(field: Field) -> Json:

@@ -12,11 +12,23 @@ from pathlib import Path
 import pytest
 
 from conftest import Shop
-from ecomcharge import Client, errors, fields
+from ecomcharge import Client, errors, fields, money
+from ecomcharge.checkout.pages import CARD_NAMES
 from ecomcharge.customers.model import FIELD_NAMES
+from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS
+from ecomcharge.gateways.base import Card
+from ecomcharge.gateways.sandbox import TEST_CARDS
+from ecomcharge.plans import model as plans
+from ecomcharge.plans.model import PlanBody
 from ecomcharge.settings import Settings
+from ecomcharge.subscriptions import lifecycle, schedule
+from ecomcharge.subscriptions.model import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
+from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
+from ecomcharge.web.openapi import document, examples, parts
 from ecomcharge.web.wire import STATUS_OF
+from ecomcharge.webhooks.delivery import TIMEOUT_SECONDS
+from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of, pem_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -83,9 +95,136 @@ def test_every_field_text_and_limit_is_documented() -> None:
     document = text_of("docs/api.md")
     for name in (*FIELD_NAMES, fields.BLANK, fields.INVALID, fields.INVALID_IP, fields.NOT_A_STRING):
         assert f"`{name}`" in document
-    assert fields.TOO_LONG.format(maximum=255) in document
-    assert f"{DEFAULT_LIMIT} unless given; at most {DEEPEST_OFFSET:,} customers" in document
+    for text in (fields.NOT_A_NUMBER, fields.NOT_AN_INTEGER, fields.NOT_A_BOOLEAN, fields.NOT_AN_OBJECT):
+        assert f"`{text}`" in document
+    assert f"`{fields.TOO_SMALL.format(bound=0)}`, `{fields.TOO_LARGE.format(bound=100)}`" in document
+    for maximum in (fields.MAXIMUM_LENGTH, HOLDER_MAXIMUM):
+        assert fields.TOO_LONG.format(maximum=maximum) in document
+    assert f"{DEFAULT_LIMIT} unless given; at most {DEEPEST_OFFSET:,} can be skipped" in document
     assert f"1 to {MAXIMUM_LIMIT}; {DEFAULT_LIMIT} when only a cursor is given" in document
+
+
+def section_of(title: str) -> str:
+    """What stands under a heading of the reference, up to the next of its level."""
+    text = text_of("docs/api.md")
+    level = re.search(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
+    assert level is not None, title
+    return re.split(rf"^#{{1,{len(level[1])}}} ", text[level.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows_of(title: str) -> dict[str, str]:
+    """The rows of a section's tables, by each name in their first cell."""
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", section_of(title), re.MULTILINE)
+    return {name: rest for first, rest in rows for name in re.findall(r"`([^`]+)`", first)}
+
+
+def test_every_field_of_a_new_plan_is_documented() -> None:
+    documented = rows_of("Create a plan: `POST /plans`")
+    prices = {"amount", "interval", "interval_unit"}
+    nested = {f"plan.{name}" for name in {*prices, "visible_fields"}} | {
+        f"trial.{name}" for name in {*prices, "as_first_payment"}
+    }
+    assert set(documented) == set(PlanBody.__struct_fields__) - {"id"} | nested
+    for name, rest in documented.items():
+        optional = examples.NEW_PLAN.keys() - examples.LEAST_PLAN.keys() | {"plan.visible_fields", "trial.as_first_payment"}
+        if name in optional - {"billing_cycles"}:
+            assert rest.startswith("no "), name
+
+
+def test_every_limit_of_a_plan_is_documented() -> None:
+    documented = rows_of("Create a plan: `POST /plans`")
+    assert f"at most {money.AMOUNT_MAXIMUM:,} minor units" in documented["plan.amount"]
+    longest = ", ".join(f"{schedule.LONGEST[unit]:,} {unit}s" for unit in schedule.UNITS)
+    assert f"at most ten years: {longest}" in documented["plan.interval"]
+    assert set(re.findall(r"`(\w+)`", documented["plan.interval_unit"])) == set(schedule.UNITS)
+    assert " ".join(plans.LANGUAGES) in documented["language"]
+    assert f"1 to {plans.CYCLES_MAXIMUM:,};" in documented["billing_cycles"]
+    assert f"1 to {plans.ATTEMPTS_MAXIMUM} [D]; {plans.DEFAULT_ATTEMPTS} unless given" in documented["number_payment_attempts"]
+    assert f"at most {plans.VISIBLE_FIELDS_MAXIMUM} texts" in documented["plan.visible_fields"]
+    assert f"{schedule.DAY_BEGINS:02d}:00 to {schedule.DAY_ENDS}:00" in documented["prevent_payments_at_night"]
+
+
+def test_every_field_of_a_new_subscription_is_documented() -> None:
+    documented = rows_of("Create a subscription: `POST /subscriptions`")
+    card = {f"card.{name}" for name in (*CARD_NAMES, "token")}
+    assert set(documented) == set(SubscriptionBody.__struct_fields__) | card
+    assert f"at most {URL_MAXIMUM:,} characters" in documented["return_url"]
+    assert f"at most {HOLDER_MAXIMUM} characters" in documented["card.holder"]
+
+
+def test_every_key_of_a_plan_and_a_subscription_is_documented_in_order() -> None:
+    assert list(rows_of("The plan object")) == list(examples.PLAN)
+    whole = [*examples.CANCELED, *examples.WAITING, "event"]
+    order = sorted(set(whole), key=list(document()["components"]["schemas"]["Subscription"]["properties"]).index)
+    assert list(rows_of("The subscription object")) == order
+    for name in (*examples.PLAN["trial"], *examples.PLAN["plan"]):
+        assert f"`{name}`" in section_of("The plan object")
+    assert ", ".join(f"`{name}`" for name in Card.__struct_fields__) in section_of("The subscription object")
+    for name in examples.ACTIVE["last_transaction"]:
+        assert f"`{name}`" in rows_of("The subscription object")["last_transaction"]
+
+
+def test_every_filter_of_subscriptions_is_documented() -> None:
+    [row] = re.findall(r"^\| of subscriptions: (.*?) \|", section_of("Lists"), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", row) == list(FILTERS)
+
+
+def test_every_error_of_plans_and_subscriptions_is_documented_to_the_letter() -> None:
+    document = text_of("docs/api.md")
+    for name in (parts.INVALID_PLAN, parts.INLINE_PLAN, parts.UNKNOWN_PLAN, parts.NO_REASON, parts.OVER):
+        assert f"`{parts.ANSWERS[name].body.decode()}`" in document
+    assert f"`{NO_SUCH_TOKEN}`" in document
+
+
+def test_every_state_is_documented() -> None:
+    text = section_of("States and time").partition("What leads where")[0]
+    documented = [name for cell in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(documented) == sorted(lifecycle.STATES)
+
+
+def test_every_test_card_is_documented_with_its_behaviour() -> None:
+    documented = {number: rest.partition(" | ")[0] for number, rest in rows_of("Test cards").items()}
+    assert documented == dict(TEST_CARDS)
+
+
+def test_every_event_header_and_rule_of_webhooks_is_documented() -> None:
+    documented = rows_of("Webhooks")
+    webhook = Webhook(1, "whk_0", "sbs_0", 1, "created.subscription", "http://a.example", "{}", "pending", 0, 0, 0)
+    headers = headers_of(webhook, "key", SigningKey.new(), 0)
+    assert documented.keys() == examples.TOLD.keys() | headers.keys()
+    for name in examples.TOLD[lifecycle.EXPIRED_EVENT]:
+        assert f"`{name}`" in documented[lifecycle.EXPIRED_EVENT]
+    assert f"up to {RETRIES} times" in section_of("Webhooks")
+    assert f"after {TIMEOUT_SECONDS:.0f} seconds" in section_of("Webhooks")
+
+
+def test_every_key_of_an_event_is_documented() -> None:
+    documented = rows_of("Events")
+    parameters = {parameter["name"] for parameter in document()["paths"]["/events"]["get"]["parameters"]} - {"X-Request-Id"}
+    assert documented.keys() == examples.CUSTOMER_EVENT.keys() | parameters
+    assert f"| `type` | `{CUSTOMER_CREATED}`" in section_of("Events")
+    assert f"last {KEPT_MILLISECONDS // 86_400_000} days" in section_of("Events")
+
+
+def test_every_route_is_documented() -> None:
+    text = text_of("docs/api.md")
+    for path, methods in document()["paths"].items():
+        for method in methods:
+            told = re.escape(re.sub(r"\{(\w+)\}", r":\1", path))
+            assert re.search(rf"`(?:{method.upper()} )?{told}(?:\?token=…)?`", text), f"{method} {path}"
+
+
+def test_the_commands_of_the_reference_check_a_signature(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine to run the reference's commands with")
+    [commands] = re.findall(r"```sh\n(.*?)```", text_of("docs/api.md"), re.DOTALL)
+    key, body = SigningKey.new(), '{"id":"sbs_7aee5afb954c7ef9"}'
+    (tmp_path / "key.txt").write_text(key.public_text())
+    (tmp_path / "body.json").write_text(body)
+    (tmp_path / "signature.txt").write_text(key.signature(body.encode()))
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "Verified OK\n"
+    assert (tmp_path / "key.pem").read_text() == pem_of(key.public_text())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

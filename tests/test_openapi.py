@@ -290,6 +290,8 @@ def _come_to_a_challenge(case: schemathesis.Case[Any]) -> None:
 
 def _fill_in_form_token(case: schemathesis.Case[Any], page: str) -> None:
     form: Any = case.body
+    if isinstance(form, schemathesis.core.NotSet):
+        return
     form["form_token"] = FORM_TOKEN.findall(shop_client().get(page).text)[0]
 
 

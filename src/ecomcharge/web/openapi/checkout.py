@@ -118,8 +118,9 @@ def _answer_challenge() -> Json:
         {200: "How it went.", 404: "There is no such payment."},
         "Back to the hosted page, or to the merchant; without a good form token, to the step again.",
     )
-    answers = {"type": "string", "description": "`accept` passes it, anything else refuses.", "examples": ["accept"]}
-    described["requestBody"] = _form({"answer": answers, "form_token": _FORM_TOKEN}, required=("answer", "form_token"))
+    answers = {"description": "`accept` passes it, anything else refuses.", "examples": ["accept"]}
+    form_token = {"description": _FORM_TOKEN["description"] + " Without it nothing is answered, and the step comes again."}
+    described["requestBody"] = _form({"answer": answers, "form_token": form_token}, required=())
     return _posted(described)
 
 
@@ -153,7 +154,7 @@ def _posted(described: Json) -> Json:
 
 def _form(properties: Json, *, required: tuple[str, ...]) -> Json:
     schema = {"type": "object", "required": list(required), "properties": properties}
-    return {"required": True, "content": {FORM: {"schema": schema}}}
+    return {"required": bool(required), "content": {FORM: {"schema": schema}}}
 
 
 def _typed(name: str) -> Json:

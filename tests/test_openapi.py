@@ -36,9 +36,7 @@ from ecomcharge.web.server import Route
 from ecomcharge.web.wire import STATUS_OF
 from support.process import ServerProcess
 
-MAX_SECONDS = 50
-CLOCK_MAX_SECONDS = 8
-CLOCK = "/sandbox/clock"
+MAX_SECONDS = 45
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 
 REQUEST_EXAMPLE = {
@@ -163,7 +161,7 @@ def test_schema_and_server_agree_on_a_body(difference: dict[str, Any]) -> None:
 
 def test_schemathesis_finds_nothing_against_a_running_server(server: Shop, tmp_path: Path) -> None:
     described = sum(1 for path, methods in document()["paths"].items() for _ in methods if not path.startswith(CLOCK))
-    schemathesis_finds_nothing(server, tmp_path, described, MAX_SECONDS, "--exclude-path-regex", f"^{CLOCK}")
+    schemathesis_finds_nothing(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
 
 
 def test_schemathesis_finds_nothing_at_the_clock(
@@ -173,15 +171,18 @@ def test_schemathesis_finds_nothing_at_the_clock(
     with ServerProcess(new_database_url(), tmp_path, "--sandbox", environment=ENVIRONMENT) as process:
         credentials = add_shop(process.database, master_key)
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
-        schemathesis_finds_nothing(shop, tmp_path, 5, CLOCK_MAX_SECONDS, "--include-path-regex", f"^{CLOCK}")
+        few = ("--max-examples", "10", "--phases", "examples,coverage,fuzzing")  # nothing there leads from one to another
+        schemathesis_finds_nothing(shop, tmp_path, 5, "--include-path-regex", f"^{CLOCK}", *few)
 
 
-def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, max_seconds: int, *options: str) -> None:
-    """Every check, every phase. Its output names the seed."""
+def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *options: str) -> None:
+    """Every check, every phase unless ``options`` say otherwise. Its output names the seed."""
     command = [
         str(Path(sysconfig.get_path("scripts"), "schemathesis")),
         *("run", f"{shop.url}/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
-        *("--max-time", str(max_seconds), "--continue-on-failure", "--no-color", "--generation-database", "none"),
+        # The only DELETE cancels a subscription, and a canceled one stays readable: its history is money.
+        *("--exclude-checks", "use_after_free"),
+        *("--max-time", str(MAX_SECONDS), "--continue-on-failure", "--no-color", "--generation-database", "none"),
         *("--auth", f"{shop.shop_id}:{shop.secret_key}", "--output-sanitize", "false", "--output-truncate", "false"),
         # Credentials are the command's business: it would "leave out" a header that --auth then adds again.
         *("--generation-with-security-parameters", "false"),
@@ -208,9 +209,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
     if operation in ("POST /customers", "POST /plans", "POST /subscriptions"):
         _let_request_id_count(case.headers)
     if case.meta is None or case.meta.generation.mode.is_positive:
-        case.body = copy.deepcopy(case.body)  # what is changed may be the pattern of cases to come
-        case.query, case.path_parameters = dict(case.query), dict(case.path_parameters)
+        case.query, case.path_parameters = dict(case.query), dict(case.path_parameters)  # they may be the next case's, too
         if not isinstance(case.body, schemathesis.core.NotSet):
+            case.body = copy.deepcopy(case.body)
             _write_whole_numbers_whole(case.body)
         if operation in _FITTING:
             _FITTING[operation](case)

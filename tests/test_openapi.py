@@ -37,6 +37,7 @@ from ecomcharge.web.wire import STATUS_OF
 from support.process import ServerProcess
 
 MAX_SECONDS = 45
+CLOCK = "/sandbox/clock"
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 
 REQUEST_EXAMPLE = {

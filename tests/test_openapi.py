@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import jsonschema_rs
+import msgspec
 import pytest
 import schemathesis
 
@@ -27,11 +28,16 @@ from conftest import ENVIRONMENT, Shop, add_shop
 from ecomcharge.app import App
 from ecomcharge.customers.model import CustomerBody, checked
 from ecomcharge.errors import EcomchargeError, Invalid
+from ecomcharge.fields import Faults
 from ecomcharge.keys import MasterKey
+from ecomcharge.plans import model as plans
+from ecomcharge.plans.model import PlanBody
 from ecomcharge.settings import Settings
 from ecomcharge.subscriptions import lifecycle
+from ecomcharge.subscriptions import model as subscriptions
+from ecomcharge.subscriptions.model import SubscriptionBody
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
-from ecomcharge.web.openapi import ERRORS, document
+from ecomcharge.web.openapi import ERRORS, document, examples
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import STATUS_OF
 from support.process import ServerProcess
@@ -158,6 +164,153 @@ def test_documented_examples_are_the_documentations_own() -> None:
 def test_schema_and_server_agree_on_a_body(difference: dict[str, Any]) -> None:
     body = {**LEAST, **difference}
     assert accepted_by_schema(body) == accepted_by_code(body)
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {},
+        {"plan": None},
+        {"plan": {}},
+        {"plan": {"amount": 0, "interval": 1, "interval_unit": "day"}},
+        {"plan": {"amount": 10**12 - 1, "interval": 120, "interval_unit": "month"}},
+        {"plan": {"amount": 10**12, "interval": 1, "interval_unit": "month"}},
+        {"plan": {"amount": 1, "interval": 121, "interval_unit": " month "}},
+        {"plan": {"amount": "999999999999", "interval": "0120", "interval_unit": "month"}},
+        {"plan": {"amount": "1000000000000", "interval": 1, "interval_unit": "day"}},
+        {"plan": {"amount": 5.0, "interval": " 87600 ", "interval_unit": "hour"}},
+        {"plan": {"amount": 5.5, "interval": 1, "interval_unit": "hour"}},
+        {"plan": {"amount": 1, "interval": 11, "interval_unit": "year"}},
+        {"plan": {"amount": 1, "interval": 1, "interval_unit": "minute"}},
+        {"plan": {"amount": True, "interval": 1, "interval_unit": "day"}},
+        {"plan": {"amount": 1, "interval": 1, "interval_unit": "day", "visible_fields": ["a", ""]}},
+        {"plan": {"amount": 1, "interval": 1, "interval_unit": "day", "visible_fields": ""}},
+        {"trial": ""},
+        {"trial": {"as_first_payment": 7}},
+        {"trial": {"amount": 0, "interval": 1, "interval_unit": "day"}},
+        {"trial": {"amount": "0", "interval": 1, "interval_unit": "day", "as_first_payment": " TRUE "}},
+        {"trial": {"amount": -1, "interval": 1, "interval_unit": "day"}},
+        {"trial": {"amount": 1, "interval": None, "interval_unit": "day"}},
+        {"trial": {"amount": ""}},
+        {"title": 7},
+        {"title": " "},
+        {"title": None},
+        {"currency": " EUR "},
+        {"currency": "eur"},
+        {"currency": "LVL"},
+        {"language": "xx"},
+        {"language": " "},
+        {"infinite": False},
+        {"infinite": "false", "billing_cycles": "10000"},
+        {"infinite": False, "billing_cycles": 10_001},
+        {"infinite": "no"},
+        {"infinite": " ", "billing_cycles": "many"},
+        {"billing_cycles": -1},
+        {"number_payment_attempts": 100},
+        {"number_payment_attempts": "101"},
+        {"number_payment_attempts": " \t"},
+        {"test": 1},
+    ],
+)
+def test_schema_and_server_agree_on_a_plan(difference: dict[str, Any]) -> None:
+    body = {**examples.LEAST_PLAN, **difference}
+    faults = Faults()
+    plans.checked(msgspec.convert(body, PlanBody), faults)
+    assert accepted_by_schema(body, "NewPlan") == (faults.told() == {})
+
+
+CARD_OF_BUYER = {"number": "4200 0000-0000 0000", "exp_month": "01", "exp_year": 30}
+BUYER = {"email": "customer@example.com"}
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {},
+        {"plan": None},
+        {"plan": {"id": ""}},
+        {"plan": {**examples.LEAST_PLAN, "id": None}},
+        {"plan": {**examples.LEAST_PLAN, "currency": "LVL"}},
+        {"plan": examples.NEW_PLAN},
+        {"customer": ""},
+        {"customer": []},
+        {"customer": {}},
+        {"customer": {"id": "cst_7aee5afb954c7ef7"}},
+        {"customer": {"country": "US"}},
+        {"customer": {"country": "US", "state": "ON"}},
+        {"customer": {"country": "us", "zip": "1"}},
+        {"customer": {"email": "jane"}},
+        {"customer": {"email": "", "ip": None, "country": " "}},
+        {"customer": {"ip": "1.2.3"}},
+        {"card": {}},
+        {"card": CARD_OF_BUYER},
+        {"card": CARD_OF_BUYER, "customer": BUYER},
+        {"card": CARD_OF_BUYER, "customer": {"email": ""}},
+        {"card": CARD_OF_BUYER, "customer": {"note": 0}},
+        {"card": {**CARD_OF_BUYER, "number": "1234567890"}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "number": 4200000000000000, "verification_value": 123}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "verification_value": "12"}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "holder": "x" * 33}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "holder": 10**32 - 1}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "exp_month": 13}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "exp_year": 1999}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "exp_year": "2199"}, "customer": BUYER},
+        {"card": {**CARD_OF_BUYER, "exp_year": 100}, "customer": BUYER},
+        {"card": {"token": "019b3d6e-7c00-7abc-8def-0123456789ab"}, "customer": BUYER},
+        {"card": 1},
+        {"return_url": " https://shop.example/a?b=c#d "},
+        {"return_url": "shop.example"},
+        {"return_url": "ftp://shop.example"},
+        {"return_url": "https://shop.example/a b"},
+        {"return_url": "HTTP://[::1]:8080/"},
+        {"notification_url": "https:///path"},
+        {"notification_url": 7},
+        {"notification_url": ""},
+        {"tracking_id": 42},
+        {"tracking_id": True},
+        {"device_id": "x" * 256},
+        {"additional_data": ""},
+        {"additional_data": []},
+        {"settings": {"language": 7}},
+        {"settings": "x"},
+        {"language": {"any": "thing"}},
+        {"receipt_text": ["a", 1]},
+        {"receipt_text": "a"},
+        {"avs_cvc_verification": 7},
+    ],
+)
+def test_schema_and_server_agree_on_a_subscription(difference: dict[str, Any]) -> None:
+    body = {"plan": {"id": "pln_7aee5afb954c7ef8"}, **difference}
+    try:
+        subscriptions.checked(msgspec.convert(body, SubscriptionBody))
+        accepted = True
+    except Invalid:
+        accepted = False
+    assert accepted_by_schema(body, "NewSubscription") == accepted
+
+
+def test_every_example_fits_its_schema() -> None:
+    for name, schema in document()["components"]["schemas"].items():
+        for example in schema.get("examples", ()):
+            jsonschema_rs.Draft202012Validator(resolved(name), validate_formats=True).validate(example)
+    for webhook in document()["webhooks"].values():
+        content = webhook["post"]["requestBody"]["content"]["application/json"]
+        jsonschema_rs.validate({**content["schema"], "components": document()["components"]}, content["example"])
+
+
+def test_without_the_sandbox_there_is_no_clock(http: httpx.Client) -> None:
+    for path, methods in document()["paths"].items():
+        if path.startswith(CLOCK):
+            [method] = methods
+            answer = http.request(method, path, json={})
+            assert (answer.status_code, answer.json()) == (404, {"message": "Route not found"})
+
+
+@pytest.mark.parametrize(
+    "path", ["/process/%00", "/v2/checkout?token=%00", "/plans/%00/pay", "/v2/confirm_order/%00/1", "/plans/%00"]
+)
+def test_no_path_is_too_strange_for_an_answer(http: httpx.Client, path: str) -> None:
+    assert http.get(path).status_code == 404
 
 
 def test_schemathesis_finds_nothing_against_a_running_server(server: Shop, tmp_path: Path) -> None:
@@ -392,8 +545,8 @@ def resolved(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
 
 
-def accepted_by_schema(body: dict[str, Any]) -> bool:
-    return jsonschema_rs.Draft202012Validator(resolved("NewCustomer"), validate_formats=True).is_valid(body)
+def accepted_by_schema(body: dict[str, Any], name: str = "NewCustomer") -> bool:
+    return jsonschema_rs.Draft202012Validator(resolved(name), validate_formats=True).is_valid(body)
 
 
 def accepted_by_code(body: dict[str, Any]) -> bool:

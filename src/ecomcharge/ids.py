@@ -34,6 +34,7 @@ PLAN_ID = _id_of(PLAN_PREFIX)
 SUBSCRIPTION_ID = _id_of(SUBSCRIPTION_PREFIX)
 EVENT_ID = _id_of(EVENT_PREFIX)
 WEBHOOK_ID = _id_of(WEBHOOK_PREFIX)
+PAYMENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 class IdMint:

@@ -19,7 +19,7 @@ from ecomcharge.errors import BadParameter, EcomchargeError, RecordNotFound, Rou
 from ecomcharge.fields import BLANK, Faults
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
-from ecomcharge.ids import PLAN_ID
+from ecomcharge.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
@@ -182,7 +182,7 @@ class CheckoutPages:
 
     async def challenge(self, request: Request) -> Response:
         """The sandbox's step; from a real gateway's the buyer comes back here."""
-        found = await payments.owner_of(self._billing.database, request.argument)
+        found = await self._payment(request)
         if found is None:
             return self._not_found()
         shop_id, payment = found
@@ -202,7 +202,7 @@ class CheckoutPages:
         )
 
     async def answer(self, request: Request) -> Response:
-        found = await payments.owner_of(self._billing.database, request.argument)
+        found = await self._payment(request)
         if found is None:
             return self._not_found()
         shop_id, payment = found
@@ -237,6 +237,12 @@ class CheckoutPages:
         if not (token.isascii() and token.isalnum() and len(token) == 64):
             return None
         return await store.by_token(self._billing.database, token)
+
+    async def _payment(self, request: Request) -> tuple[int, Payment] | None:
+        """The shop and its payment."""
+        if not PAYMENT_ID.match(request.argument):
+            return None
+        return await payments.owner_of(self._billing.database, request.argument)
 
     async def _challenge_of(self, subscription: Subscription) -> Payment | None:
         """The payment that waits for 3-D Secure, or is under way."""

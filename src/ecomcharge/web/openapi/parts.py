@@ -52,7 +52,7 @@ SUBSCRIPTION_ID_EXAMPLE: Final = "sbs_7aee5afb954c7ef9"
 EVENT_ID_EXAMPLE: Final = "evt_7aee5afb954c7efa"
 TOKEN: Final = "^[0-9a-f]{64}$"  # noqa: S105 - the form of one
 TOKEN_EXAMPLE: Final = "c7" * 32
-UUID: Final = "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+UUID: Final = pattern_of_id(ids.PAYMENT_ID)
 UUID_EXAMPLE: Final = "019b3d6e-7c00-7abc-8def-0123456789ab"
 
 # Errors

@@ -92,7 +92,7 @@ class Engine:
 
 def engine_of(settings: Settings, database: Database, master_key: MasterKey, clock: Clock) -> Engine:
     base_url = settings.base_url()
-    gateways = Gateways(database, master_key, base_url)
+    gateways = Gateways(database, master_key, base_url, settings.gateway_timeout_seconds)
     billing = Billing(database, gateways, Teller(base_url), clock, settings.zone(), settings.lease_seconds * 1000)
     allow_private = settings.webhooks_to_private_addresses or settings.sandbox
     delivery = Delivery(database, master_key, clock, allow_private=allow_private)

@@ -27,6 +27,7 @@ RANGES = {
     "max_concurrent_requests": (1, 1_000_000),
     "requests_per_second": (0, 1_000_000),
     "failed_logins_per_minute": (0, 1_000_000),
+    "gateway_timeout_seconds": (1, 90),
     "postgres_connections": (1, 10_000),
     "shutdown_timeout_seconds": (1, 86_400),
     "lease_seconds": (1, 86_400),
@@ -89,6 +90,9 @@ class Settings:
     failed_logins_per_minute
         Failed logins per minute and client address (IPv6: per /64) in one worker; further failures get 429,
         while right credentials still pass. 0: unlimited.
+    gateway_timeout_seconds
+        How long a real gateway may take to answer. A charge without an answer by then is looked up a minute later,
+        before anything else is tried.
     postgres_connections
         Most connections of one worker to PostgreSQL.
     shutdown_timeout_seconds
@@ -120,6 +124,7 @@ class Settings:
     max_concurrent_requests: int = 1024
     requests_per_second: int = 0
     failed_logins_per_minute: int = 60
+    gateway_timeout_seconds: int = 30
     postgres_connections: int = 8
     shutdown_timeout_seconds: int = 30
     log_format: Literal["auto", "json", "console"] = "auto"

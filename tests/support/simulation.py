@@ -152,7 +152,7 @@ class Gateway:
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
         return _told(self.books[order.id])
 
-    async def look_up(self, shop_id: int, order_id: str, now: int) -> Result | None:
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
         chance = self.fate.draw(f"look up {_at_work_on.get()}")
         if chance.random() < 0.1:
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
@@ -307,7 +307,7 @@ class Run:
                 if self.chance.random() < 0.7:  # else the buyer's browser never came back
                     await actions.answer_challenge(self.watcher, self.shop_id, live, accepted=None)
             if live is not None and self.chance.random() < 0.3:  # the same outcome arrives by two ways
-                result = await self.gateway.look_up(self.shop_id, live.id, self.clock.now())
+                result = await self.watcher.look_up(self.shop_id, live)
                 if result is not None and result.status != base.UNKNOWN:
                     await asyncio.gather(*(self.watcher.settle(each, live, result) for _ in range(2)))
 

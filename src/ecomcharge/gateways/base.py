@@ -94,8 +94,11 @@ class Gateway(Protocol):
         """
         ...
 
-    async def look_up(self, shop_id: int, order_id: str, now: int) -> Result | None:
-        """The charge with this id of ours: ``None`` if the gateway never had it, ``UNKNOWN`` if nobody answers."""
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
+        """The charge with this id of ours: ``None`` if the gateway never had it, ``UNKNOWN`` if nobody can tell.
+
+        Nor can a gateway tell that took something else than ``amount`` (minor units) of ``currency``.
+        """
         ...
 
 

@@ -1,91 +1,153 @@
 """The platform's card API: payments and look-ups over HTTPS, as its documentation describes them [P].
 
 What is not certain is ``UNKNOWN``: a time-out, a status of 500 and above, an answer that is not the documented JSON or
-speaks of another order. Only what cannot have moved money is an error: a connection that was never made, a refusal.
+speaks of another order, amount or currency. Only what cannot have moved money is an error: a request that was never
+sent, a refusal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 import msgspec
+import structlog
 
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
+from ecomcharge.subscriptions.schedule import HOUR, iso
+
+log = structlog.get_logger()
 
 NAME: Final = "begateway"
 API_VERSION: Final = "3"
 TIMEOUT_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 10.0
+CONNECTIONS: Final = 1_000  # so that orders to a gateway that hangs do not keep those to others waiting
 ANSWER_MAXIMUM_BYTES: Final = 256 * 1024
+URL_MAXIMUM: Final = 2_000
+VERIFIED_AMOUNT: Final = 1  # of a tokenization, which takes nothing: the documentation asks for an amount above 0 [P][D]
+CHALLENGE_LIVES: Final = 24 * HOUR  # as long as we wait for the buyer; afterwards the gateway must not take the money
 
-_STATUSES: Final = {"successful": base.SUCCESSFUL, "failed": base.FAILED, "expired": base.FAILED, "error": base.ERROR}
+PAYMENT: Final = "payment"
+TOKENIZATION: Final = "tokenization"
+
+_STATUSES: Final = {  # the first three of cards, the others of further methods [P]
+    "successful": base.SUCCESSFUL,
+    "failed": base.FAILED,
+    "incomplete": base.INCOMPLETE,
+    "expired": base.FAILED,
+    "error": base.ERROR,
+}
+_TELLING: Final = (base.SUCCESSFUL, base.UNKNOWN, base.INCOMPLETE, base.FAILED, base.ERROR)  # of several, which to believe
+_UNCLEAR_REFUSALS: Final = frozenset((408, 409, 499))  # given up or repeated halfway: the first one may still be at work
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+_ADDRESS: Final = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone")
+_LONG_NUMBER: Final = re.compile(r"(?:\d[ -]?){11,18}\d")
+_UNKNOWN: Final = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
 
 
 class _Unclear(Exception):
     """Something came back, or nothing, that does not tell what became of the charge."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """What a transaction has to say of itself to be the one that is meant."""
+
+    id: str
+    amount: int
+    currency: str
+
+    @property
+    def kind(self) -> str:
+        return PAYMENT if self.amount else TOKENIZATION
+
+    def is_in(self, transaction: dict[str, Any]) -> bool:
+        return transaction.get("tracking_id") == self.id and transaction.get("type", self.kind) == self.kind
+
+    def agrees_with(self, transaction: dict[str, Any]) -> bool:
+        """A tokenization moves nothing, so that its amount says nothing."""
+        told = (transaction.get("amount"), transaction.get("currency"))
+        return self.kind == TOKENIZATION or told == (self.amount, self.currency)
+
+
+def shared_client(timeout_seconds: float = TIMEOUT_SECONDS) -> httpx.AsyncClient:
+    """One for all gateways. It follows no redirects, and no proxy that the environment names."""
+    timeout = httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=20)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
+
+
 class BegatewayGateway:
-    """One shop's account at a gateway. ``client`` is shared; it follows no redirects."""
+    """One shop's account at a gateway. ``timeout_seconds`` is how long a whole answer may take."""
 
     name = NAME
 
-    def __init__(self, client: httpx.AsyncClient, url: str, user: str, secret_key: str) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, url: str, user: str, secret_key: str, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         self._client = client
         self._url = url.rstrip("/")
         self._auth = httpx.BasicAuth(user, secret_key)
+        self._timeout_seconds = timeout_seconds
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
-        kind = "payments" if order.amount else "tokenizations"
+        sought = _Sought(order.id, order.amount, order.currency)
+        body = {"request": _request(order, card, now)}
         try:
-            status, answer = await self._ask("POST", f"/transactions/{kind}", {"request": _request(order, card)}, order.id)
-        except httpx.ConnectError:
+            status, answer = await self._ask("POST", f"/transactions/{sought.kind}s", body, order.id)
+        except _NOT_SENT:
             return Result(base.ERROR, base.ERROR_MESSAGE)
         except _Unclear:
-            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
+            return _UNKNOWN
         transaction = answer.get("transaction")
         if isinstance(transaction, dict):
-            return _result(transaction, order)
-        if 400 <= status < 500:  # refused before anything was done
-            return Result(base.ERROR, _sentence(answer))
-        return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
+            return _charged(transaction, sought, order)
+        if 400 <= status < 500 and status not in _UNCLEAR_REFUSALS:  # refused before anything was done
+            return Result(base.ERROR, _sentence(answer) or base.ERROR_MESSAGE)
+        return _UNKNOWN
 
-    async def look_up(self, shop_id: int, order_id: str, now: int) -> Result | None:
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
         try:
             status, answer = await self._ask("GET", f"/v2/transactions/tracking_id/{order_id}", None, None)
-        except (httpx.ConnectError, _Unclear):
-            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        if status == 404:
+        except (*_NOT_SENT, _Unclear):
+            return _UNKNOWN
+        if status == 404 and _sentence(answer):  # said by the gateway, and not by something in between that lost its way
             return None
         found = answer.get("transactions")
         if status != 200 or not isinstance(found, list):
-            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        ours = [entry for entry in found if isinstance(entry, dict) and entry.get("tracking_id") == order_id]
+            return _UNKNOWN
+        sought = _Sought(order_id, amount, currency)
+        ours = [entry for entry in found if isinstance(entry, dict) and sought.is_in(entry)]
         if not ours:
-            return None
-        best = min(ours, key=lambda entry: entry.get("status") != base.SUCCESSFUL)
-        return _result(best, None)
+            return _UNKNOWN if any(not _is_aside(entry, order_id) for entry in found) else None
+        _complain_of_doubles(shop_id, order_id, ours)
+        results = [_result(entry) if sought.agrees_with(entry) else _UNKNOWN for entry in ours]
+        return min(results, key=lambda result: _TELLING.index(result.status))
 
     async def _ask(self, method: str, path: str, body: Any, request_id: str | None) -> tuple[int, dict[str, Any]]:
-        """Raises ``httpx.ConnectError`` when nothing was sent, ``_Unclear`` when nobody can tell what became of it."""
-        headers = {"X-API-Version": API_VERSION, "Accept": "application/json"}
+        """Raises one of ``_NOT_SENT`` when nothing was sent, ``_Unclear`` when nobody can tell what became of it."""
+        # Nothing is to be unpacked: a small answer could become a huge one.
+        headers = {"X-API-Version": API_VERSION, "Accept": "application/json", "Accept-Encoding": "identity"}
         if request_id is not None:
-            headers["RequestID"] = request_id  # the platform answers a repeated one as it did the first [P]
+            headers["RequestID"] = request_id  # for a day the platform answers a repeated one as it did the first [P]
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout_seconds):
                 request = self._client.build_request(method, self._url + path, json=body, headers=headers)
                 response = await self._client.send(request, auth=self._auth, stream=True)
                 try:
                     content = await _whole(response)
                 finally:
                     await response.aclose()
-        except httpx.ConnectError:
+        except _NOT_SENT:
             raise
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             raise _Unclear from error
-        if response.status_code >= 500 or 300 <= response.status_code < 400:
+        if not (200 <= response.status_code < 300 or 400 <= response.status_code < 500):
             raise _Unclear
         try:
             answer = msgspec.json.decode(content)
@@ -98,17 +160,16 @@ class BegatewayGateway:
 
 async def _whole(response: httpx.Response) -> bytes:
     content = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         content += chunk
         if len(content) > ANSWER_MAXIMUM_BYTES:
             raise _Unclear
     return bytes(content)
 
 
-def _request(order: Order, card: CardDetails | str) -> dict[str, Any]:
-    customer = {name: order.customer.get(name) for name in ("ip", "email") if order.customer.get(name)}
+def _request(order: Order, card: CardDetails | str, now: int) -> dict[str, Any]:
     request: dict[str, Any] = {
-        "amount": order.amount,
+        "amount": order.amount or VERIFIED_AMOUNT,
         "currency": order.currency,
         "description": order.description,
         "tracking_id": order.id,
@@ -116,14 +177,19 @@ def _request(order: Order, card: CardDetails | str) -> dict[str, Any]:
         "language": order.language,
         "test": order.test,
         "credit_card": _credit_card(card, recurring=order.recurring),
-        "additional_data": {"contract": ["recurring"]},
+        "additional_data": {"contract": ["recurring"]},  # asked for with every token, and to be given one [P]
     }
-    if customer:
-        request["customer"] = customer
+    parts = {"customer": ("ip", "email"), "billing_address": _ADDRESS}
+    for part, names in parts.items():
+        known = {name: order.customer[name] for name in names if order.customer.get(name)}
+        if known:
+            request[part] = known
     if order.descriptor:
         request["dynamic_billing_descriptor"] = order.descriptor
     if not order.recurring:
         request["return_url"] = order.return_url
+        if order.amount:
+            request["expired_at"] = iso(now + CHALLENGE_LIVES)
     return request
 
 
@@ -140,29 +206,42 @@ def _credit_card(card: CardDetails | str, *, recurring: bool) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _result(transaction: dict[str, Any], order: Order | None) -> Result:
-    """What a transaction says, if it is the one that was asked for."""
-    foreign = order is not None and (
-        transaction.get("tracking_id", order.id) != order.id or transaction.get("amount", order.amount) != order.amount
+def _charged(transaction: dict[str, Any], sought: _Sought, order: Order) -> Result:
+    """What came back from a charge, if it is the one that was asked for and tells enough to go on with."""
+    if not (sought.is_in(transaction) and sought.agrees_with(transaction)):
+        return _UNKNOWN
+    result = _result(transaction)
+    without_token = result.status == base.SUCCESSFUL and result.card is None and not order.recurring
+    without_way = result.status == base.INCOMPLETE and result.redirect_url is None
+    return _UNKNOWN if without_token or without_way else result  # ask again: perhaps it is told then
+
+
+def _result(transaction: dict[str, Any]) -> Result:
+    status = _STATUSES.get(str(transaction.get("status")), base.UNKNOWN)
+    by_default = {base.SUCCESSFUL: base.SUCCESS_MESSAGE, base.FAILED: base.DECLINE_MESSAGE, base.ERROR: base.ERROR_MESSAGE}
+    return Result(
+        status,
+        _harmless(transaction.get("message")) or by_default.get(status, ""),
+        _text(transaction.get("uid")),
+        _card(transaction.get("credit_card")),
+        _web_address(transaction.get("redirect_url")) if status == base.INCOMPLETE else None,
     )
-    if foreign:
-        return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-    given = transaction.get("status")
-    uid, message = _text(transaction.get("uid")), _text(transaction.get("message"))
-    card, redirect_url = _card(transaction.get("credit_card")), _text(transaction.get("redirect_url"))
-    if given == base.INCOMPLETE and redirect_url:
-        return Result(base.INCOMPLETE, message or "", uid, card, redirect_url)
-    status = _STATUSES.get(str(given), base.UNKNOWN)
-    if status == base.SUCCESSFUL and card is None and order is not None:
-        return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)  # without a token it could never be renewed: ask again
-    said = message or (base.SUCCESS_MESSAGE if status == base.SUCCESSFUL else base.DECLINE_MESSAGE)
-    return Result(status, said, uid, card)
+
+
+def _is_aside(entry: Any, order_id: str) -> bool:
+    """A refund or the like, which stands beside the payment that it belongs to."""
+    return isinstance(entry, dict) and entry.get("tracking_id") == order_id
+
+
+def _complain_of_doubles(shop_id: int, order_id: str, ours: list[dict[str, Any]]) -> None:
+    taken = {_text(entry.get("uid")) for entry in ours if entry.get("status") == "successful"}
+    if len(taken) > 1:
+        log.error("the gateway took the money of one order more than once", shop=shop_id, order=order_id, times=len(taken))
 
 
 def _card(given: Any) -> Card | None:
-    if not isinstance(given, dict) or not isinstance(given.get("token"), str) or not given["token"]:
+    if not isinstance(given, dict) or not _text(given.get("token")):
         return None
-    month, year = given.get("exp_month"), given.get("exp_year")
     return Card(
         holder=_text(given.get("holder")),
         stamp=_text(given.get("stamp")),
@@ -173,10 +252,10 @@ def _card(given: Any) -> Card | None:
         issuer_country=_text(given.get("issuer_country")),
         issuer_name=_text(given.get("issuer_name")),
         product=_text(given.get("product")),
-        token=given["token"],
+        token=_text(given.get("token")) or "",
         token_provider=_text(given.get("token_provider")),
-        exp_month=month if isinstance(month, int) else 0,
-        exp_year=year if isinstance(year, int) else 0,
+        exp_month=_number(given.get("exp_month")),
+        exp_year=_number(given.get("exp_year")),
         sub_brand=_text(given.get("sub_brand")),
     )
 
@@ -185,6 +264,23 @@ def _text(value: Any) -> str | None:
     return value[:255].replace("\0", "") if isinstance(value, str) else None
 
 
-def _sentence(answer: dict[str, Any]) -> str:
+def _harmless(value: Any) -> str | None:
+    """A sentence of the gateway, without anything in it that could be a card's number."""
+    text = _text(value)
+    return _LONG_NUMBER.sub("…", text) if text else None
+
+
+def _number(value: Any) -> int:
+    """A month or a year, told as a number or in digits; 0 if it is neither."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0
+
+
+def _web_address(value: Any) -> str | None:
+    known = isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) <= URL_MAXIMUM
+    return value if known and value.isprintable() and " " not in value else None
+
+
+def _sentence(answer: dict[str, Any]) -> str | None:
     response = answer.get("response", answer)
-    return (_text(response.get("message")) if isinstance(response, dict) else None) or base.ERROR_MESSAGE
+    return _harmless(response.get("message")) if isinstance(response, dict) else None

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
-
 from ecomcharge.errors import Unusable
 from ecomcharge.gateways import begateway, sandbox
 from ecomcharge.gateways.base import Gateway
@@ -28,11 +26,14 @@ class _Kept:
 
 
 class Gateways:
-    def __init__(self, database: Database, master_key: MasterKey, base_url: str) -> None:
+    def __init__(
+        self, database: Database, master_key: MasterKey, base_url: str, timeout_seconds: float = begateway.TIMEOUT_SECONDS
+    ) -> None:
         self._database = database
         self._master_key = master_key
         self.sandbox = SandboxGateway(database, master_key, base_url)
-        self._client = httpx.AsyncClient(timeout=begateway.TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
+        self._timeout_seconds = timeout_seconds
+        self._client = begateway.shared_client(timeout_seconds)
         self._kept: dict[int, _Kept] = {}
 
     async def close(self) -> None:
@@ -59,4 +60,5 @@ class Gateways:
         if account is None:
             raise Unusable(f"shop {shop_id} has no account at a gateway; see `ecomcharge shops gateway --help`")
         url, user, sealed = account
-        return BegatewayGateway(self._client, url, user, self._master_key.unseal(shop_id, sealed, GATEWAY_KEY_PURPOSE))
+        secret_key = self._master_key.unseal(shop_id, sealed, GATEWAY_KEY_PURPOSE)
+        return BegatewayGateway(self._client, url, user, secret_key, self._timeout_seconds)

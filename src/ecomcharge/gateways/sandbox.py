@@ -132,7 +132,7 @@ class SandboxGateway:
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
         return self._result(order.id, status, _MESSAGES[status], shown)
 
-    async def look_up(self, shop_id: int, order_id: str, now: int) -> Result | None:
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
         row = await self._database.find(FIND_CHARGE, {"shop_id": shop_id, "id": order_id})
         if row is None:
             return None

@@ -297,8 +297,7 @@ async def answer_challenge(billing: Billing, shop_id: int, payment: Payment, *, 
         return subscription
     if accepted is not None and payment.gateway == sandbox.NAME:
         await billing.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
-    gateway = await billing.gateways.named(payment.gateway, shop_id)
-    result = await gateway.look_up(shop_id, payment.id, billing.clock.now())
+    result = await billing.look_up(shop_id, payment)
     if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
         return subscription
     return await billing.settle(subscription, payment, result)

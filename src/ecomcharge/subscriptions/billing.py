@@ -106,8 +106,7 @@ class Billing:
         if payment is None:  # only of a canceled one: its charge was settled and nothing is left to do
             await self._stand(subscription, lifecycle.at_rest(subscription.standing))
             return
-        gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
-        result = await gateway.look_up(subscription.shop_id, payment.id, now)
+        result = await self.look_up(subscription.shop_id, payment)
         if result is not None and result.status != base.UNKNOWN:
             await self.settle(subscription, payment, result)
         elif result is not None or now < payment.created_at + GIVE_UP_MILLISECONDS:
@@ -122,8 +121,7 @@ class Billing:
         """The buyer's day is over, unless 3-D Secure was passed at the last moment and nobody told us."""
         payment = await self._live_payment(subscription)
         if payment is not None:
-            gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
-            result = await gateway.look_up(subscription.shop_id, payment.id, now)
+            result = await self.look_up(subscription.shop_id, payment)
             if result is not None and result.status == base.UNKNOWN:
                 await self._stand(subscription, lifecycle.waiting(subscription.standing, now + LOOK_AGAIN_MILLISECONDS))
                 return
@@ -173,6 +171,11 @@ class Billing:
         order = await self._order(subscription, payment, gateway, recurring=recurring)
         result = await gateway.charge(order, card, self.clock.now())
         return await self.settle(subscription, payment, result)
+
+    async def look_up(self, shop_id: int, payment: Payment) -> Result | None:
+        """What the gateway knows of a payment; ``None`` if it never had it."""
+        gateway = await self.gateways.named(payment.gateway, shop_id)
+        return await gateway.look_up(shop_id, payment.id, self.clock.now(), amount=payment.amount, currency=payment.currency)
 
     async def settle(self, subscription: Subscription, payment: Payment, result: Result) -> Subscription:
         """Write down what became of a payment, once, and what that makes of the subscription, as it stands then."""

@@ -7,7 +7,7 @@ id before anything else), or an outcome (and goes on). The index ``payments_once
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -179,6 +179,8 @@ class Billing:
 
     async def settle(self, subscription: Subscription, payment: Payment, result: Result) -> Subscription:
         """Write down what became of a payment, once, and what that makes of the subscription, as it stands then."""
+        if result.status == base.INCOMPLETE and payment.period > 0:  # nobody is there to pass 3-D Secure at a renewal
+            result = replace(result, status=base.FAILED, message=result.message or base.DECLINE_MESSAGE, redirect_url=None)
         while True:
             now = self.clock.now()
             step = self._step(subscription, payment, result, now)
@@ -220,9 +222,9 @@ class Billing:
         match result.status:
             case base.SUCCESSFUL:
                 return lifecycle.succeeded(standing, terms, now)
-            case base.INCOMPLETE if standing.period == 0:
+            case base.INCOMPLETE:
                 return Step(lifecycle.challenged(standing, now))
-            case base.FAILED | base.INCOMPLETE:  # nobody is there to pass 3-D Secure at a renewal
+            case base.FAILED:
                 return lifecycle.declined(standing, terms, now)
             case base.ERROR:
                 return lifecycle.errored(standing, terms, now)
@@ -287,6 +289,8 @@ def _after(subscription: Subscription, step: Step, payment: Payment | None = Non
         told = msgspec.json.encode(payments_model.shown(payment)).decode()
         changed = msgspec.structs.replace(changed, last_transaction=told)
     if card is not None:
+        if subscription.checkout_token is not None:  # typed into our page: the merchant does not see these two [P]
+            card = msgspec.structs.replace(card, stamp=None, bin=None)
         changed = msgspec.structs.replace(changed, card=msgspec.json.encode(card).decode())
     return changed
 

@@ -1,0 +1,466 @@
+"""Whole lives of subscriptions that a real gateway charges, through a running server, with a moved clock.
+
+After every story the books of the gateway and ours agree to the cent, and no card number, security code or key of the
+gateway is found in the database, the log or an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from conftest import ENVIRONMENT, add_shop, with_database
+from ecomcharge.keys import MasterKey
+from ecomcharge.payments.store import COLUMNS
+from ecomcharge.shops.actions import set_gateway
+from ecomcharge.storage.database import Database, Row, Transaction
+from support import begateway as stand_in
+from support.begateway import Account, GatewayServer, nobody_listens
+from support.process import ServerProcess
+
+NUMBER = "4200000000000000"
+CODE = "7391"
+A_PERIOD = "43201min"  # thirty days and a minute
+CARD = {"number": NUMBER, "verification_value": CODE, "holder": "John Doe", "exp_month": "01", "exp_year": "2060"}
+PLAN: dict[str, Any] = {
+    "title": "Thirty days",
+    "currency": "EUR",
+    "test": False,
+    "plan": {"amount": 999, "interval": 30, "interval_unit": "day"},
+}
+TEXTS = (
+    *("cards.card", "customers.first_name", "events.data", "idempotency_keys.body", "payments.message", "webhooks.body"),
+    *("payments.redirect_url", "subscriptions.card", "subscriptions.last_transaction", "subscriptions.options"),
+)
+
+
+@dataclass
+class Story:
+    """One shop with an account at the stand-in."""
+
+    http: httpx.Client
+    shop_id: int
+    account: Account
+    server: ServerProcess
+    errors: list[str] = field(default_factory=list)
+
+    def subscribe(self, number: str | None = NUMBER, expect: int = 201, **changes: Any) -> dict[str, Any]:
+        body: dict[str, Any] = {"plan": PLAN, "customer": {"email": "john@example.com", "ip": "127.0.0.1"}, **changes}
+        if number is not None:
+            body["card"] = {**CARD, "number": number}
+        response = self.http.post("/subscriptions", json=body)
+        assert response.status_code == expect, response.text
+        return dict(response.json())
+
+    def read(self, subscription: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.http.get(f"/subscriptions/{subscription['id']}").json())
+
+    def advance(self, step: str) -> None:
+        response = self.http.post("/sandbox/clock/advance", json={"step": step}, timeout=30)
+        assert response.status_code == 200, response.text
+
+    def begin_in_the_morning(self) -> None:
+        """At five past ten of the next day, so that nothing of what follows meets a full hour or a night by chance."""
+        now = datetime.fromisoformat(self.http.get("/sandbox/clock").json()["now"])
+        morning = (now + timedelta(days=1)).replace(hour=10, minute=5, second=0)
+        assert self.http.post("/sandbox/clock/set", json={"to": morning.isoformat()}).status_code == 200
+
+    def cancel_everything(self) -> None:
+        for subscription in self.http.get("/subscriptions").json():
+            self.http.delete(f"/subscriptions/{subscription['id']}")
+
+    def payments(self) -> list[dict[str, Any]]:
+        names = COLUMNS.split(", ")
+
+        async def read(database: Database) -> list[Row]:
+            sql = f"SELECT {COLUMNS} FROM payments WHERE shop_id = :shop_id ORDER BY created_at, id"
+            return list(await database.rows(sql, {"shop_id": self.shop_id}))
+
+        return [dict(zip(names, row, strict=True)) for row in with_database(self.server.database, read)]
+
+    def statuses(self) -> list[tuple[int, str]]:
+        return [(payment["period"], payment["status"]) for payment in self.payments()]
+
+
+@pytest.fixture(scope="module")
+def gateway_server() -> Iterator[GatewayServer]:
+    with GatewayServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with a clock that can be moved, a worker beside it, and little patience with gateways."""
+    options = ("--sandbox", "--gateway-timeout-seconds", "1", "--failed-logins-per-minute", "0")
+    with ServerProcess(new_database_url(), tmp_path_factory.mktemp("server"), *options, environment=ENVIRONMENT) as process:
+        yield process
+
+
+def with_gateway(process: ServerProcess, master_key: MasterKey, account: Account, url: str) -> tuple[int, str]:
+    credentials = add_shop(process.database, master_key)
+
+    async def set_up(database: Database) -> None:
+        await set_gateway(
+            database,
+            master_key,
+            shop_id=credentials.shop_id,
+            gateway="begateway",
+            url=url,
+            user=account.user,
+            secret_key=account.secret_key,
+        )
+
+    with_database(process.database, set_up)
+    return credentials.shop_id, credentials.secret_key
+
+
+@pytest.fixture
+def story(gateway_process: ServerProcess, gateway_server: GatewayServer, master_key: MasterKey) -> Iterator[Story]:
+    account = gateway_server.account()
+    shop_id, secret_key = with_gateway(gateway_process, master_key, account, gateway_server.url)
+    errors: list[str] = []
+
+    def keep(response: httpx.Response) -> None:
+        errors.append(response.read().decode())
+
+    options: dict[str, Any] = {"auth": (str(shop_id), secret_key), "event_hooks": {"response": [keep]}, "timeout": 60}
+    with httpx.Client(base_url=gateway_process.url, **options) as http:
+        story = Story(http, shop_id, account, gateway_process, errors)
+        story.begin_in_the_morning()
+        yield story
+        story.cancel_everything()
+        assert_the_books_agree(story)
+        assert_no_secret_is_kept(story)
+
+
+def assert_the_books_agree(story: Story) -> None:
+    ours = [
+        (payment["id"], payment["amount"], payment["currency"])
+        for payment in story.payments()
+        if payment["status"] == "successful" and payment["gateway"] == "begateway" and payment["amount"]
+    ]
+    assert sorted(story.account.taken) == sorted(ours)
+    periods = [
+        (payment["subscription_id"], payment["period"]) for payment in story.payments() if payment["status"] == "successful"
+    ]
+    assert len(periods) == len(set(periods))
+
+
+def assert_no_secret_is_kept(story: Story) -> None:
+    secrets = (NUMBER, f'"{CODE}"', "verification_value", story.account.secret_key)
+    kept = "".join(story.errors) + story.server.log() + texts_of(story.server.database)
+    assert not [secret for secret in secrets if secret in kept]
+    if story.server.database.startswith("sqlite:///"):
+        file = Path(story.server.database.removeprefix("sqlite:///"))
+        for part in file.parent.glob(f"{file.name}*"):
+            raw = part.read_bytes()
+            assert not [secret for secret in secrets if secret.encode() in raw], part
+
+
+def end_leases(database_url: str) -> None:
+    """As the two minutes do that they last."""
+
+    async def end(database: Database) -> None:
+        async def unit(tx: Transaction) -> None:
+            await tx.run("UPDATE subscriptions SET leased_until = 0", {})
+
+        await database.write(unit)
+
+    with_database(database_url, end)
+
+
+def texts_of(database_url: str) -> str:
+    async def read(database: Database) -> str:
+        found = []
+        for text in TEXTS:
+            table, _, column = text.partition(".")
+            found += [str(row[0]) for row in await database.rows(f"SELECT {column} FROM {table}", {})]
+        return "\n".join(found)
+
+    return with_database(database_url, read)
+
+
+def test_a_card_is_charged_and_renewed_by_its_token(story: Story) -> None:
+    subscription = story.subscribe()
+    assert (subscription["state"], subscription["paid_billing_cycles"]) == ("active", 1)
+    assert subscription["last_transaction"]["uid"] == story.account.transactions[0].uid
+    assert (subscription["card"]["last_4"], subscription["card"]["bin"]) == ("0000", "420000")
+    for _ in range(3):
+        story.advance(A_PERIOD)
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"]) == ("active", 4)
+    assert story.statuses() == [(0, "successful"), (1, "successful"), (2, "successful"), (3, "successful")]
+    cards = [seen.body["request"]["credit_card"] for seen in story.account.charges]
+    assert all("token" in card for card in cards[1:])
+
+
+def test_a_free_trial_verifies_the_card_and_the_first_renewal_pays(story: Story) -> None:
+    trial = {"amount": 0, "interval": 7, "interval_unit": "day"}
+    subscription = story.subscribe(plan={**PLAN, "trial": trial})
+    assert subscription["state"] == "trial"
+    assert story.account.taken == []
+    story.advance("8d")
+    assert story.read(subscription)["state"] == "active"
+    assert [amount for _, amount, _ in story.account.taken] == [999]
+
+
+def test_a_declined_card_fails(story: Story) -> None:
+    subscription = story.subscribe(stand_in.DECLINED[0])
+    assert (subscription["state"], subscription["last_transaction"]["message"]) == ("failed", "Payment was declined")
+    assert story.account.taken == []
+
+
+def test_a_declined_renewal_is_tried_again_and_succeeds(story: Story) -> None:
+    subscription = story.subscribe()
+    story.account.declines = True
+    story.advance(A_PERIOD)
+    read = story.read(subscription)
+    assert (read["state"], read["number_failed_payment_attempts"]) == ("failed_attempt", 1)
+    story.account.declines = False
+    story.advance("2d")
+    assert story.read(subscription)["state"] == "active"
+    assert story.statuses() == [(0, "successful"), (1, "failed"), (1, "successful")]
+
+
+def test_a_renewal_that_asks_for_3_d_secure_counts_as_declined_and_is_tried_again(story: Story) -> None:
+    subscription = story.subscribe()
+    story.account.challenges = True
+    story.advance(A_PERIOD)
+    read = story.read(subscription)
+    assert (read["state"], read["number_failed_payment_attempts"]) == ("failed_attempt", 1)
+    assert "redirect_url" not in read["last_transaction"]
+    story.account.challenges = False
+    story.advance("2d")
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"]) == ("active", 2)
+    assert story.statuses() == [(0, "successful"), (1, "failed"), (1, "successful")]
+
+
+@pytest.mark.parametrize(("answer", "state"), [("accept", "active"), ("refuse", "failed")])
+def test_the_buyer_passes_3_d_secure_or_not_and_comes_back(story: Story, answer: str, state: str) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0], return_url="https://shop.example/thanks?a=1")
+    assert (subscription["state"], subscription["last_transaction"]["status"]) == ("redirecting", "incomplete")
+    redirect_url = subscription["redirect_url"]
+    assert redirect_url == subscription["last_transaction"]["redirect_url"]
+    back = httpx.get(f"{redirect_url}&answer={answer}").headers["location"]
+    assert back == f"{story.server.url}/process/{story.payments()[0]['id']}"
+    for _ in range(2):
+        arrived = httpx.get(back)
+        assert (arrived.status_code, arrived.headers["location"]) == (
+            303,
+            f"https://shop.example/thanks?a=1&id={subscription['id']}",
+        )
+    assert story.read(subscription)["state"] == state
+
+
+def test_whoever_comes_back_before_passing_is_still_awaited(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    assert httpx.get(f"{story.server.url}/process/{story.payments()[0]['id']}").status_code == 200
+    assert story.read(subscription)["state"] == "redirecting"
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    story.advance("25h")  # the buyer closed the browser: it is found at the end of the day
+    assert story.read(subscription)["state"] == "active"
+
+
+def test_an_abandoned_3_d_secure_step_expires(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.advance("25h")
+    assert story.read(subscription)["state"] == "expired"
+    assert story.statuses() == [(0, "expired")]
+
+
+def test_money_of_a_canceled_3_d_secure_step_is_still_counted(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    story.advance("25h")
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"], read["renew_at"]) == ("canceled", 1, None)
+
+
+@pytest.mark.parametrize(
+    "fault", [stand_in.SILENT_AFTER, stand_in.FAULT_502_AFTER, stand_in.DROPPED_HALFWAY, stand_in.OTHER_AMOUNT, stand_in.LATE]
+)
+def test_a_first_charge_whose_answer_was_lost_is_found_and_counted_once(story: Story, fault: str) -> None:
+    story.account.fail(fault)
+    subscription = story.subscribe()
+    assert (subscription["state"], subscription["last_transaction"]["status"]) == ("getting_status", "incomplete")
+    story.advance("2min")
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"]) == ("active", 1)
+    story.advance(A_PERIOD)
+    assert story.statuses() == [(0, "successful"), (1, "successful")]
+
+
+def test_a_renewal_whose_answer_was_lost_is_found_and_counted_once(story: Story) -> None:
+    subscription = story.subscribe()
+    story.account.fail(stand_in.SILENT_AFTER, stand_in.FAULT_500_AFTER)
+    story.account.fail(stand_in.SILENT_BEFORE, stand_in.FAULT_502_BEFORE, stand_in.NO_JSON, look_up=True)
+    story.advance(A_PERIOD)
+    story.advance("1h")
+    assert story.read(subscription)["state"] == "active"
+    story.advance(A_PERIOD)
+    story.advance("1h")
+    assert story.read(subscription)["paid_billing_cycles"] == 3
+    assert len(story.account.charges) == 3
+
+
+def test_a_first_charge_that_never_arrived_ends_as_an_error(story: Story) -> None:
+    story.account.fail(stand_in.SILENT_BEFORE)
+    subscription = story.subscribe()
+    assert subscription["state"] == "getting_status"
+    story.advance("10min")
+    assert story.read(subscription)["state"] == "getting_status"
+    story.advance("10min")
+    read = story.read(subscription)
+    assert (read["state"], read["last_transaction"]["status"]) == ("failed", "error")
+
+
+def test_a_renewal_that_never_arrived_is_tried_again(story: Story) -> None:
+    subscription = story.subscribe()
+    story.account.fail(stand_in.DROPPED_UNREAD)
+    story.advance(A_PERIOD)
+    story.advance("20min")
+    read = story.read(subscription)
+    assert (read["state"], read["number_failed_payment_attempts"]) == ("rescuing", 1)
+    story.advance("2h")
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"]) == ("active", 2)
+    assert story.statuses() == [(0, "successful"), (1, "error"), (1, "successful")]
+
+
+def test_a_gateway_that_took_another_amount_is_never_believed(story: Story) -> None:
+    story.account.fail(stand_in.OTHER_AMOUNT)
+    story.account.fail(*[stand_in.OTHER_AMOUNT] * 10, look_up=True)
+    subscription = story.subscribe()
+    story.advance("30min")
+    assert story.read(subscription)["state"] == "getting_status"
+    assert story.statuses() == [(0, "unknown")]
+    story.advance("1d")  # the gateway has come to its senses
+    assert story.read(subscription)["state"] == "active"
+
+
+def test_many_who_come_back_at_once_count_one_payment(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    back = f"{story.server.url}/process/{story.payments()[0]['id']}"
+    with ThreadPoolExecutor(8) as pool:
+        assert {response.status_code for response in pool.map(httpx.get, [back] * 16)} == {200}
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"]) == ("active", 1)
+
+
+def test_a_server_killed_while_it_charges_finds_the_charge_afterwards(
+    story: Story, new_database_url: Callable[[], str], tmp_path: Path, master_key: MasterKey, gateway_server: GatewayServer
+) -> None:
+    account = gateway_server.account()
+    options = ("--sandbox", "--gateway-timeout-seconds", "5")
+    with ServerProcess(new_database_url(), tmp_path, *options, environment=ENVIRONMENT) as process:
+        shop_id, secret_key = with_gateway(process, master_key, account, gateway_server.url)
+        account.fail(stand_in.SILENT_AFTER)
+        with (
+            httpx.Client(base_url=process.url, auth=(str(shop_id), secret_key), timeout=60) as http,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            here = Story(http, shop_id, account, process)
+            lost = pool.submit(here.subscribe)
+            while not account.taken:
+                time.sleep(0.02)
+            process.kill()
+            with pytest.raises(httpx.TransportError):
+                lost.result()
+            process.start()
+            (payment,) = here.payments()
+            assert payment["status"] == "pending"
+            end_leases(process.database)
+            here.advance("5min")
+            read = here.read({"id": payment["subscription_id"]})
+            assert (read["state"], read["paid_billing_cycles"]) == ("active", 1)
+            assert_the_books_agree(here)
+            assert_no_secret_is_kept(here)
+
+
+def test_a_plan_of_tests_goes_to_the_sandbox(story: Story) -> None:
+    subscription = story.subscribe(plan={**PLAN, "test": True})
+    assert subscription["state"] == "active"
+    assert story.account.seen == []
+    assert [payment["gateway"] for payment in story.payments()] == ["sandbox"]
+
+
+def test_a_gateway_that_refuses_connections_is_an_error_and_renewals_wait_for_it(
+    story: Story, master_key: MasterKey, gateway_server: GatewayServer
+) -> None:
+    subscription = story.subscribe()
+
+    async def move(url: str) -> None:
+        async def set_url(database: Database) -> None:
+            account = story.account
+            await set_gateway(
+                database,
+                master_key,
+                shop_id=story.shop_id,
+                gateway="begateway",
+                url=url,
+                user=account.user,
+                secret_key=account.secret_key,
+            )
+
+        await asyncio.to_thread(with_database, story.server.database, set_url)
+        await asyncio.sleep(5)  # a changed setting is felt within five seconds
+
+    with nobody_listens() as url:
+        asyncio.run(move(url))
+        assert story.subscribe()["state"] == "failed"
+        story.advance(A_PERIOD)
+        assert story.read(subscription)["state"] == "rescuing"
+    asyncio.run(move(gateway_server.url))
+    story.advance("2h")
+    assert story.read(subscription)["state"] == "active"
+    assert story.statuses() == [(0, "successful"), (0, "error"), (1, "error"), (1, "successful")]
+
+
+def test_a_refused_number_is_repeated_nowhere(story: Story) -> None:
+    story.account.fail(stand_in.TALKATIVE)
+    subscription = story.subscribe()
+    assert (subscription["state"], subscription["last_transaction"]["message"]) == ("failed", "Number … is invalid")
+    story.subscribe(expect=422, card={**CARD, "exp_month": "13"}, number=None)
+
+
+def test_the_payment_page_charges_and_hides_stamp_and_bin(story: Story) -> None:
+    subscription = story.subscribe(None)
+    form = page(subscription["redirect_url"], {**CARD})
+    assert form.status_code == 303
+    read = story.read(subscription)
+    assert (read["state"], read["card"]["last_4"]) == ("active", "0000")
+    assert (read["card"]["stamp"], read["card"]["bin"]) == (None, None)
+    story.advance(A_PERIOD)
+    card = story.read(subscription)["card"]
+    assert (card["stamp"], card["bin"]) == (None, None)
+
+
+def test_the_payment_page_sends_the_buyer_to_3_d_secure_and_back(story: Story) -> None:
+    subscription = story.subscribe(None)
+    form = page(subscription["redirect_url"], {**CARD, "number": stand_in.CHALLENGED[0]})
+    assert form.headers["location"].endswith(story.account.transactions[0].shown("")["redirect_url"])
+    back = httpx.get(f"{form.headers['location']}&answer=accept").headers["location"]
+    assert httpx.get(back).status_code == 303
+    assert story.read(subscription)["state"] == "active"
+
+
+def page(url: str, card: dict[str, str]) -> httpx.Response:
+    """Fill in the form of a payment page and send it."""
+    shown = httpx.get(url).text
+    hidden = re.search(r"<input[^>]*form_token[^>]*>", shown)
+    assert hidden is not None
+    form_token = re.findall(r"[0-9a-f]{32,}", hidden[0])[0]
+    return httpx.post(url, data={**card, "form_token": form_token, "email": "john@example.com"})

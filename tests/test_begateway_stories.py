@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
+from ecomcharge.errors import Unusable
 from ecomcharge.keys import MasterKey
 from ecomcharge.payments.store import COLUMNS
 from ecomcharge.shops.actions import set_gateway
@@ -104,6 +105,21 @@ def gateway_process(new_database_url: Callable[[], str], tmp_path_factory: pytes
     options = ("--sandbox", "--gateway-timeout-seconds", "1", "--failed-logins-per-minute", "0")
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("server"), *options, environment=ENVIRONMENT) as process:
         yield process
+
+
+@pytest.mark.parametrize(
+    "url", ["gateway.example.com", "https://", "https://a b", "https://x:99999", "https://x/?y=1", "ftp://x"]
+)
+def test_an_address_that_no_gateway_can_have_is_refused(url: str, database_url: str, master_key: MasterKey) -> None:
+    credentials = add_shop(database_url, master_key)
+
+    async def set_up(database: Database) -> None:
+        await set_gateway(
+            database, master_key, shop_id=credentials.shop_id, gateway="begateway", url=url, user="1", secret_key="x"
+        )
+
+    with pytest.raises(Unusable, match="--url must be"):
+        with_database(database_url, set_up)
 
 
 def with_gateway(process: ServerProcess, master_key: MasterKey, account: Account, url: str) -> tuple[int, str]:
@@ -313,6 +329,19 @@ def test_a_renewal_whose_answer_was_lost_is_found_and_counted_once(story: Story)
     story.advance("1h")
     assert story.read(subscription)["paid_billing_cycles"] == 3
     assert len(story.account.charges) == 3
+
+
+def test_a_gateway_that_gives_no_token_is_paid_once_and_its_renewals_fail(story: Story) -> None:
+    story.account.fail(stand_in.NO_TOKEN)
+    story.account.fail(stand_in.NO_TOKEN, look_up=True)
+    subscription = story.subscribe(plan={**PLAN, "number_payment_attempts": 1})
+    story.advance("2min")
+    assert (story.read(subscription)["state"], story.read(subscription)["card"]) == ("active", {})
+    story.advance(A_PERIOD)
+    read = story.read(subscription)
+    assert (read["state"], read["last_transaction"]["status"]) == ("failed", "failed")
+    assert "no token" in read["last_transaction"]["message"]
+    assert len(story.account.charges) == 1
 
 
 def test_a_first_charge_that_never_arrived_ends_as_an_error(story: Story) -> None:

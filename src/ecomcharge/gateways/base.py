@@ -22,6 +22,7 @@ SUCCESS_MESSAGE: Final = "Successfully processed"  # [P]
 DECLINE_MESSAGE: Final = "Payment was declined"  # [C]
 ERROR_MESSAGE: Final = "Gateway error"  # [D], as are the rest
 TIMEOUT_MESSAGE: Final = "Gateway did not answer in time"
+NO_TOKEN_MESSAGE: Final = "Gateway gave no token to charge the card again"  # noqa: S105 - a sentence
 EXPIRED_MESSAGE: Final = "Payment was not completed in time"
 
 

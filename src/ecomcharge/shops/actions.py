@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from ecomcharge.errors import RecordNotFound, Unusable
 from ecomcharge.keys import MasterKey, make_secret_key, own_key_fault
 from ecomcharge.shops import store
@@ -96,8 +98,10 @@ async def set_gateway(
     sealed = None
     if gateway == "sandbox":
         url = user = None
-    elif not (url and url.startswith(("https://", "http://")) and user and secret_key):
+    elif not (url and user and secret_key):
         raise Unusable("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
+    elif not _is_web_address(url):
+        raise Unusable("--url must be https:// or http:// with a host, such as https://gateway.example.com")
     else:
         sealed = master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE)
 
@@ -118,6 +122,15 @@ async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
         await store.close_shop(tx, shop_id, now)
 
     await database.write(unit)
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        whole = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or parts.username)
+        return parts.scheme in ("https", "http") and whole and text.isprintable() and " " not in text
+    except ValueError:
+        return False
 
 
 def _own_or_made(secret_key: str | None) -> str:

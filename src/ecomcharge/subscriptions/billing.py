@@ -89,16 +89,17 @@ class Billing:
             return
 
     async def _renew(self, subscription: Subscription, now: int) -> None:
-        token = subscription.card_token
-        if token is None:
-            raise RuntimeError("a subscription that renews has no card")
         begun, payment = self.begin(subscription, now)
 
         async def unit(tx: Transaction) -> None:
             await self.write_begun(tx, begun, payment)
 
         await self.database.write(unit)
-        await self.carry_out(as_written(begun), payment, token, recurring=True)
+        token = subscription.card_token
+        if token is None:  # the gateway took the first payment and gave no token, as one does that is not set up for it
+            await self.settle(as_written(begun), payment, Result(base.FAILED, base.NO_TOKEN_MESSAGE))
+        else:
+            await self.carry_out(as_written(begun), payment, token, recurring=True)
 
     async def _follow_up(self, subscription: Subscription, now: int) -> None:
         """A charge whose outcome nobody wrote down: ask the gateway before anything else."""

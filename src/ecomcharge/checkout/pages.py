@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import msgspec
 
 from ecomcharge.checkout import texts
 from ecomcharge.checkout.rendering import Asset, Renderer
@@ -16,7 +19,7 @@ from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import FIELDS as CUSTOMER_FIELDS
 from ecomcharge.customers.model import CustomerBody, checked_if_given
 from ecomcharge.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound
-from ecomcharge.fields import BLANK, Faults
+from ecomcharge.fields import BLANK, INVALID, Faults, read_integer
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
 from ecomcharge.ids import PAYMENT_ID, PLAN_ID
@@ -28,17 +31,21 @@ from ecomcharge.subscriptions import actions, lifecycle, model, store
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.model import Subscription
+from ecomcharge.subscriptions.schedule import HOUR
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import NO_STORE, Request, Response
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
 FORM_MAXIMUM_FIELDS: Final = 50
 FORM: Final = "application/x-www-form-urlencoded"
-CARD_NAMES: Final = ("number", "verification_value", "holder", "exp_month", "exp_year")
+ECHOED: Final = ("holder", "exp_month", "exp_year")  # what a page may show again of a card; never the rest
+CARD_NAMES: Final = ("number", "verification_value", *ECHOED)
 ASKED_FIRST: Final = ("email",)  # what a subscription's customer has at least
-_HOLDS_FOR: Final = {  # what the result page says, by state
-    lifecycle.ACTIVE: "success",
-    lifecycle.TRIAL: "success",
+NOT_ASKED: Final = ("ip", "external_id")  # no matter of the buyer's
+RETURN_SECONDS: Final = 6  # how long the result is shown before the buyer goes back to the merchant
+RETURN_SECONDS_MAXIMUM: Final = 600
+DAY: Final = 24 * HOUR
+_ENDS: Final = {  # what the result page says of a first charge that was not taken, by state
     lifecycle.FAILED: "failed",
     lifecycle.ERROR: "failed",
     lifecycle.EXPIRED: "expired",
@@ -52,6 +59,7 @@ class CheckoutPages:
         self._master_key = master_key
         self._mints = mints
         self._renderer = Renderer()
+        self._root = urlsplit(billing.teller.base_url).path  # a proxy may serve us under a path of its own
 
     def routes(self) -> list[Route]:
         return [
@@ -101,35 +109,35 @@ class CheckoutPages:
         if subscription is None:
             return self._not_found()
         token = subscription.checkout_token or ""
-        if subscription.standing.state != lifecycle.REDIRECTING or await self._challenge_of(subscription) is not None:
+        if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
             return self._back_to(token)
         form = await _form(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
             return await self._form(subscription, 403, form, {}, "form_is_old")
         faults = Faults()
-        card = model.checked_card({name: form.get(name) for name in CARD_NAMES}, faults, hosted=True)
+        card = self._checked_card(form, faults)
         missing = await self._missing(subscription)
         customer = self._checked_customer(form, missing, faults)
         if faults.told() or card is None:
             return await self._form(subscription, 422, form, faults.told(), None)
-        paid = await self._paid(token, card, customer)
+        paid = await actions.pay(self._billing, self._mints, token, card, customer)
         challenge = await self._challenge_of(paid) if paid is not None else None
-        if challenge is not None and challenge.redirect_url is not None:
-            return _redirect(303, challenge.redirect_url)
-        return self._back_to(token)
-
-    async def _paid(self, token: str, card: CardDetails, customer: Mapping[str, str | None]) -> Subscription | None:
-        return await actions.pay(self._billing, self._mints, token, card, customer)
+        return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
 
     async def _shown(self, subscription: Subscription) -> Response:
         """The form, or where the buyer has to go instead, or how it went."""
-        state = subscription.standing.state
-        if state == lifecycle.REDIRECTING:
-            challenge = await self._challenge_of(subscription)
-            if challenge is not None and challenge.redirect_url is not None:
-                return _redirect(303, challenge.redirect_url)
-            return await self._form(subscription, 200, {}, {}, None)
-        return self._result(subscription)
+        if not self._waits_for_buyer(subscription):
+            return self._result(subscription)
+        challenge = await self._challenge_of(subscription)
+        if challenge is not None:
+            return self._to_challenge(challenge)
+        return await self._form(subscription, 200, {}, {}, None)
+
+    def _waits_for_buyer(self, subscription: Subscription) -> bool:
+        """Not any more when its day is over, though nobody may have written that down yet."""
+        standing = subscription.standing
+        in_time = standing.due_at is None or standing.due_at > self._billing.clock.now()
+        return standing.state == lifecycle.REDIRECTING and in_time
 
     async def _form(
         self, subscription: Subscription, status: int, form: Mapping[str, str], errors: Mapping[str, Any], message: str | None
@@ -141,26 +149,30 @@ class CheckoutPages:
             subscription.language,
             status,
             form_action=_form_target(subscription),
-            order=texts.order_of(subscription, self._billing.clock.now()),
-            fields=[field for field in CUSTOMER_FIELDS if field.name in missing],
-            values={name: form.get(name, "") for name in ("holder", "exp_month", "exp_year", *missing)},
-            errors=errors,
+            order=self._order(subscription),
+            fields=missing,
+            values={name: form.get(name, "") for name in (*ECHOED, *missing)},
+            problems=texts.in_language(subscription.language).problems(errors),
             message=message,
             form_token=self._form_token(token),
-            action=f"/v2/checkout?token={token}",
-            test=subscription.plan.test or subscription.gateway == sandbox.NAME,
+            action=f"{self._root}/v2/checkout?token={token}",
+            test=_is_test(subscription),
         )
 
-    def _result(self, subscription: Subscription) -> Response:
-        outcome = _HOLDS_FOR.get(subscription.standing.state, "waiting")
+    def _result(self, subscription: Subscription, outcome: str | None = None) -> Response:
         return self._rendered(
             "result.html",
             subscription.language,
             200,
-            outcome=outcome,
-            order=texts.order_of(subscription, self._billing.clock.now()),
+            outcome=outcome or _outcome(subscription),
+            order=self._order(subscription),
             return_url=_return_url(subscription),
+            return_seconds=_return_seconds(subscription),
+            test=_is_test(subscription),
         )
+
+    def _order(self, subscription: Subscription) -> texts.Shown:
+        return texts.order_of(subscription, self._billing.clock.now(), self._billing.zone)
 
     async def _missing(self, subscription: Subscription) -> list[str]:
         """The customer's fields that the page asks for: what the merchant wants, or at least an e-mail address [P]."""
@@ -168,8 +180,20 @@ class CheckoutPages:
         if subscription.customer_id is not None:
             known = await customers.find(self._billing.database, subscription.shop_id, subscription.customer_id)
         wanted = [*ASKED_FIRST, *model.visible_customer_fields(subscription)]
-        names = [field.name for field in CUSTOMER_FIELDS if field.name in wanted and field.name not in ("ip", "external_id")]
+        names = [field.name for field in CUSTOMER_FIELDS if field.name in wanted and field.name not in NOT_ASKED]
         return [name for name in names if known is None or getattr(known, name) is None]
+
+    def _checked_card(self, form: Mapping[str, str], faults: Faults) -> CardDetails | None:
+        """As the API checks it, and what a page can tell a buyer before the bank does: a first decline is for good."""
+        card = model.checked_card({name: form.get(name) for name in CARD_NAMES}, faults, hosted=True)
+        if not form.get("verification_value", "").strip():
+            faults.add("verification_value", BLANK)
+        if card is not None and not _adds_up(card.number):
+            faults.add("number", INVALID)
+        today = datetime.fromtimestamp((self._billing.clock.now() - DAY) / 1000, UTC)  # somewhere it still is yesterday
+        if card is not None and (card.exp_year, card.exp_month) < (today.year, today.month):
+            faults.add("exp_month", texts.EXPIRED_CARD)
+        return card
 
     def _checked_customer(self, form: Mapping[str, str], missing: list[str], faults: Faults) -> dict[str, str | None]:
         given = checked_if_given(CustomerBody(**{name: form.get(name) for name in missing}), faults)
@@ -195,10 +219,11 @@ class CheckoutPages:
             "challenge.html",
             subscription.language,
             200,
-            form_action="'self' " + _form_target(subscription),
-            order=texts.order_of(subscription, self._billing.clock.now()),
+            form_action=_target_after_challenge(subscription),
+            order=self._order(subscription),
             form_token=self._form_token(payment.id),
-            action=f"/process/{payment.id}",
+            action=f"{self._root}/process/{payment.id}",
+            test=True,
         )
 
     async def answer(self, request: Request) -> Response:
@@ -208,15 +233,17 @@ class CheckoutPages:
         shop_id, payment = found
         form = await _form(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(payment.id).encode()):
-            return _redirect(303, f"/process/{payment.id}")
+            return self._to_challenge(payment)
         accepted = form.get("answer") == "accept"
         return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=accepted))
 
     async def _after_challenge(self, subscription: Subscription) -> Response:
+        if subscription.standing.state == lifecycle.REDIRECTING:  # the gateway does not know yet; asked again at each refresh
+            return self._result(subscription, "waiting")
         if subscription.checkout_token is not None:
             return self._back_to(subscription.checkout_token)
         return_url = _return_url(subscription)
-        if return_url is not None and subscription.standing.state != lifecycle.REDIRECTING:
+        if return_url is not None:
             return _redirect(303, return_url)
         return self._result(subscription)
 
@@ -252,18 +279,66 @@ class CheckoutPages:
         return self._master_key.fingerprint(f"form {of}".encode()).hex()
 
     def _back_to(self, token: str) -> Response:
-        return _redirect(303, f"/v2/checkout?token={token}")
+        return _redirect(303, f"{self._root}/v2/checkout?token={token}")
+
+    def _to_challenge(self, payment: Payment) -> Response:
+        """To the gateway's step, or to ours: on the host where the buyer is, whatever we take ours to be called."""
+        if payment.gateway == sandbox.NAME or payment.redirect_url is None:
+            return _redirect(303, f"{self._root}/process/{payment.id}")
+        return _redirect(303, payment.redirect_url)
 
     def _not_found(self) -> Response:
-        return self._rendered("result.html", "en", 404, outcome="unknown", order=None, return_url=None)
+        return self._rendered(
+            "result.html", texts.FALLBACK, 404, outcome="unknown", order=None, return_url=None, return_seconds=None, test=False
+        )
 
     def _rendered(self, template: str, language: str, status: int, *, form_action: str = "'self'", **context: Any) -> Response:
-        return Response(status, self._renderer.render(template, language, **context), [HTML, NO_STORE, *_guards(form_action)])
+        page = self._renderer.render(template, language, assets=f"{self._root}/v2/checkout", **context)
+        return Response(status, page, [HTML, NO_STORE, *_guards(form_action)])
 
 
 def _form_target(subscription: Subscription) -> str:
     """Where the form may lead: here, to the gateway's 3-D Secure, and back to the merchant."""
     return "'self'" if subscription.gateway == sandbox.NAME else "'self' https:"
+
+
+def _target_after_challenge(subscription: Subscription) -> str:
+    """Where there is no page of ours to come back to, the answer leads straight to the merchant."""
+    if subscription.checkout_token is not None or subscription.return_url is None:
+        return "'self'"
+    parts = urlsplit(subscription.return_url)
+    host = parts.hostname or ""
+    is_plain = host.isascii() and all(character.isalnum() or character in "-." for character in host)
+    port = f":{parts.port}" if parts.port else ""
+    return f"'self' {parts.scheme}://{host}{port}" if is_plain else f"'self' {parts.scheme}:"
+
+
+def _is_test(subscription: Subscription) -> bool:
+    return subscription.plan.test or subscription.gateway == sandbox.NAME
+
+
+def _outcome(subscription: Subscription) -> str:
+    """What the result page says. Of a subscription that was paid once, a failed renewal is its end and no failed payment."""
+    standing = subscription.standing
+    if standing.paid_billing_cycles:
+        return "canceled" if standing.state in lifecycle.OVER else "success"
+    if standing.state == lifecycle.REDIRECTING:  # its day is over
+        return "expired"
+    return _ENDS.get(standing.state, "waiting")
+
+
+def _adds_up(number: str) -> bool:
+    """The check digit of a card number (ISO/IEC 7812-1, annex B)."""
+    digits = [int(digit) for digit in reversed(number)]
+    return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0
+
+
+def _return_seconds(subscription: Subscription) -> int:
+    """When the buyer goes back by itself: as ``settings.auto_return`` says, or else ours."""
+    settings = msgspec.json.decode(subscription.options).get("settings", {})
+    wanted = settings.get("auto_return") if isinstance(settings, dict) else None
+    seconds = read_integer("auto_return", wanted, Faults(), above=-1, most=RETURN_SECONDS_MAXIMUM, default=RETURN_SECONDS)
+    return RETURN_SECONDS if seconds is None else seconds
 
 
 def _guards(form_action: str) -> list[tuple[str, str]]:

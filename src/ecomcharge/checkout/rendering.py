@@ -11,6 +11,17 @@ from ecomcharge.checkout import texts
 from ecomcharge.web.html import File
 
 ASSETS: Final = {"checkout.css": "text/css", "checkout.js": "text/javascript"}
+AUTOCOMPLETE: Final = {  # what browsers call the fields of a customer (HTML, section 4.10.18.7)
+    "first_name": "given-name",
+    "last_name": "family-name",
+    "address": "address-line1",
+    "country": "country",
+    "city": "address-level2",
+    "zip": "postal-code",
+    "state": "address-level1",
+    "phone": "tel",
+    "email": "email",
+}
 
 Asset = File
 
@@ -24,6 +35,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._environment.globals["autocomplete"] = AUTOCOMPLETE
         folder = resources.files("ecomcharge.checkout").joinpath("static")
         self.assets = {name: File(kind, folder.joinpath(name).read_bytes()) for name, kind in ASSETS.items()}
 

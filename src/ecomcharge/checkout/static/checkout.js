@@ -1,0 +1,155 @@
+// Courtesies for the buyer: digits in groups, the card's brand, mistakes told at once, one press of the button only.
+// Every page works without this file; what a form holds is checked by the server in any case.
+"use strict";
+
+const BRANDS = [
+  ["Visa", /^4/],
+  ["Mastercard", /^(5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)/],
+  ["Mir", /^220[0-4]/],
+  ["Belkart", /^9112/],
+  ["American Express", /^3[47]/],
+  ["JCB", /^35(2[89]|[3-8])/],
+  ["Diners Club", /^36/],
+  ["UnionPay", /^62/],
+  ["Discover", /^6011/],
+  ["Maestro", /^(50|5[6-9]|6)/],
+];
+
+const digitsOf = (text) => text.replace(/\D/g, "");
+
+const brandOf = (digits) => (BRANDS.find(([, begins]) => begins.test(digits)) ?? [""])[0];
+
+const grouped = (digits) =>
+  brandOf(digits) === "American Express"
+    ? digits.replace(/^(\d{4})(\d{1,6})?(\d{1,9})?.*$/, (_, ...parts) => parts.slice(0, 3).filter(Boolean).join(" "))
+    : digits.replace(/(\d{4})(?=\d)/g, "$1 ");
+
+// The check digit: every second digit from the right counts twice.
+function addsUp(digits) {
+  const sum = [...digits].reverse().reduce((total, digit, place) => {
+    const value = place % 2 ? 2 * digit : Number(digit);
+    return total + (value > 9 ? value - 9 : value);
+  }, 0);
+  return sum % 10 === 0;
+}
+
+function yearOf(text) {
+  const year = Number(text);
+  return text.length === 2 ? 2000 + year : year;
+}
+
+// What is wrong with a field: a key of the form's data, or nothing.
+const CHECKS = {
+  number: (text) => {
+    const digits = digitsOf(text);
+    return /^[\d -]+$/.test(text) && /^\d{12,19}$/.test(digits) && addsUp(digits) ? "" : "number";
+  },
+  verification_value: (text) => (/^\d{3,4}$/.test(text) ? "" : "code"),
+  exp_month: (text, form) => {
+    if (!/^\d{1,2}$/.test(text) || Number(text) < 1 || Number(text) > 12) return "month";
+    const year = form.elements.exp_year.value.trim();
+    if (!/^(\d{2}|2\d{3})$/.test(year)) return "";
+    // The month's last day may still be lasting elsewhere, so a day more is left to it.
+    return Date.UTC(yearOf(year), Number(text), 2) > Date.now() ? "" : "past";
+  },
+  exp_year: (text) => (/^(\d{2}|2\d{3})$/.test(text) ? "" : "year"),
+  email: (text) => (/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(text) ? "" : "email"),
+};
+
+function told(form, field) {
+  const text = field.value.trim();
+  const key = text ? (CHECKS[field.name]?.(text, form) ?? "") : field.required ? "blank" : "";
+  const line = document.getElementById(`${field.name}-error`);
+  if (!line) return true;
+  line.textContent = key ? form.dataset[key] : "";
+  line.hidden = !key;
+  if (key) field.setAttribute("aria-invalid", "true");
+  else field.removeAttribute("aria-invalid");
+  return !key;
+}
+
+function groupWhileTyping(field) {
+  const caret = field.selectionStart ?? field.value.length;
+  const before = digitsOf(field.value.slice(0, caret)).length;
+  const digits = digitsOf(field.value).slice(0, 19);
+  const text = grouped(digits);
+  if (text !== field.value) {
+    field.value = text;
+    let place = 0;
+    for (let seen = 0; seen < before && place < text.length; place += 1) if (text[place] !== " ") seen += 1;
+    field.setSelectionRange(place, place);
+  }
+  const brand = brandOf(digits);
+  const shown = document.getElementById("brand");
+  if (shown.textContent !== brand) shown.textContent = brand;
+}
+
+function helpWithCard(form) {
+  form.noValidate = true; // the browser's own bubbles would speak the browser's language
+  const { number, exp_month: month, exp_year: year } = form.elements;
+  const fields = [...form.elements].filter((field) => field.matches("input:not([type=hidden]), select"));
+  number.addEventListener("input", () => groupWhileTyping(number));
+  groupWhileTyping(number);
+  for (const field of fields) {
+    field.addEventListener("change", () => {
+      told(form, field);
+      if (field === year && month.value) told(form, month);
+    });
+    field.addEventListener("input", () => {
+      if (field.getAttribute("aria-invalid")) told(form, field);
+    });
+  }
+  form.addEventListener("submit", (event) => {
+    const wrong = fields.filter((field) => !told(form, field));
+    if (wrong.length) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      wrong[0].focus();
+    }
+  });
+}
+
+// The first press counts. Buttons are disabled only after the form has taken the pressed one's value along.
+function sendOnce(form) {
+  let sent = false;
+  const buttons = [...form.querySelectorAll("button")];
+  form.addEventListener("submit", (event) => {
+    if (sent) {
+      event.preventDefault();
+      return;
+    }
+    sent = true;
+    setTimeout(() => {
+      for (const button of buttons) {
+        button.disabled = true;
+        if (button.dataset.busy) {
+          button.dataset.text = button.textContent;
+          button.textContent = button.dataset.busy;
+        }
+      }
+    });
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    sent = false;
+    for (const button of buttons) {
+      button.disabled = false;
+      if (button.dataset.text) button.textContent = button.dataset.text;
+    }
+  });
+}
+
+for (const form of document.querySelectorAll("form[data-once]")) {
+  if (form.elements.number) helpWithCard(form);
+  sendOnce(form);
+}
+document.getElementById("summary")?.focus();
+
+const waiting = document.querySelector("[data-refresh]");
+if (waiting) setTimeout(() => location.reload(), 1000 * waiting.dataset.refresh);
+
+const back = document.querySelector("a[data-return]");
+if (back) {
+  document.getElementById("back-soon").hidden = false;
+  setTimeout(() => location.replace(back.href), 1000 * back.dataset.return);
+}

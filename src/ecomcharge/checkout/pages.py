@@ -38,8 +38,8 @@ from ecomcharge.web.wire import NO_STORE, Request, Response
 HTML: Final = ("content-type", "text/html; charset=utf-8")
 FORM_MAXIMUM_FIELDS: Final = 50
 FORM: Final = "application/x-www-form-urlencoded"
-ECHOED: Final = ("holder", "exp_month", "exp_year")  # what a page may show again of a card; never the rest
-CARD_NAMES: Final = ("number", "verification_value", *ECHOED)
+CARD_NAMES: Final = ("number", "exp_month", "exp_year", "verification_value", "holder")
+ECHOED: Final = ("exp_month", "exp_year", "holder")  # what a page may show again of a card; never the rest
 ASKED_FIRST: Final = ("email",)  # what a subscription's customer has at least
 NOT_ASKED: Final = ("ip", "external_id")  # no matter of the buyer's
 RETURN_SECONDS: Final = 6  # how long the result is shown before the buyer goes back to the merchant
@@ -100,14 +100,14 @@ class CheckoutPages:
     async def page(self, request: Request) -> Response:
         subscription = await self._subscription(request)
         if subscription is None:
-            return self._not_found()
+            return self._not_found(request)
         return await self._shown(subscription)
 
     async def pay(self, request: Request) -> Response:
         """Charge the card, once; then 303, so that reloading repeats nothing."""
         subscription = await self._subscription(request)
         if subscription is None:
-            return self._not_found()
+            return self._not_found(request)
         token = subscription.checkout_token or ""
         if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
             return self._back_to(token)
@@ -119,7 +119,7 @@ class CheckoutPages:
         missing = await self._missing(subscription)
         customer = self._checked_customer(form, missing, faults)
         if faults.told() or card is None:
-            return await self._form(subscription, 422, form, faults.told(), None)
+            return await self._form(subscription, 422, form, faults.told((*missing, *CARD_NAMES)), None)
         paid = await actions.pay(self._billing, self._mints, token, card, customer)
         challenge = await self._challenge_of(paid) if paid is not None else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
@@ -188,7 +188,8 @@ class CheckoutPages:
         card = model.checked_card({name: form.get(name) for name in CARD_NAMES}, faults, hosted=True)
         if not form.get("verification_value", "").strip():
             faults.add("verification_value", BLANK)
-        if card is not None and not _adds_up(card.number):
+        number = model.NUMBER.read(form.get("number"), Faults())
+        if number is not None and not _adds_up(number):
             faults.add("number", INVALID)
         today = datetime.fromtimestamp((self._billing.clock.now() - DAY) / 1000, UTC)  # somewhere it still is yesterday
         if card is not None and (card.exp_year, card.exp_month) < (today.year, today.month):
@@ -208,7 +209,7 @@ class CheckoutPages:
         """The sandbox's step; from a real gateway's the buyer comes back here."""
         found = await self._payment(request)
         if found is None:
-            return self._not_found()
+            return self._not_found(request)
         shop_id, payment = found
         if payment.gateway != sandbox.NAME:
             return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=None))
@@ -229,7 +230,7 @@ class CheckoutPages:
     async def answer(self, request: Request) -> Response:
         found = await self._payment(request)
         if found is None:
-            return self._not_found()
+            return self._not_found(request)
         shop_id, payment = found
         form = await _form(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(payment.id).encode()):
@@ -287,9 +288,10 @@ class CheckoutPages:
             return _redirect(303, f"{self._root}/process/{payment.id}")
         return _redirect(303, payment.redirect_url)
 
-    def _not_found(self) -> Response:
+    def _not_found(self, request: Request) -> Response:
+        language = texts.preferred(request.header("accept-language") or "")
         return self._rendered(
-            "result.html", texts.FALLBACK, 404, outcome="unknown", order=None, return_url=None, return_seconds=None, test=False
+            "result.html", language, 404, outcome="unknown", order=None, return_url=None, return_seconds=None, test=False
         )
 
     def _rendered(self, template: str, language: str, status: int, *, form_action: str = "'self'", **context: Any) -> Response:

@@ -969,6 +969,12 @@ def in_language(language: str) -> Texts:
     return Texts(known, WORDS[known], Locale.parse(known))
 
 
+def preferred(accept_language: str) -> str:
+    """The first language of a browser's list that has words here. Browsers put them in order, so weights are not read."""
+    asked = [part.strip().lower()[:2] for part in accept_language.split(",")[:20]]
+    return next((language for language in asked if language in WORDS), FALLBACK)
+
+
 @lru_cache(maxsize=64)
 def _countries(language: str) -> list[tuple[str, str]]:
     names = Locale.parse(language).territories

@@ -148,8 +148,20 @@ document.getElementById("summary")?.focus();
 const waiting = document.querySelector("[data-refresh]");
 if (waiting) setTimeout(() => location.reload(), 1000 * waiting.dataset.refresh);
 
+// Back to the merchant by itself, unless the buyer does something here: then it is the buyer who decides when.
 const back = document.querySelector("a[data-return]");
 if (back) {
-  document.getElementById("back-soon").hidden = false;
-  setTimeout(() => location.replace(back.href), 1000 * back.dataset.return);
+  const soon = document.getElementById("back-soon");
+  const timer = setTimeout(() => location.replace(back.href), 1000 * back.dataset.return);
+  soon.hidden = false;
+  for (const sign of ["keydown", "pointerdown", "wheel"]) {
+    addEventListener(
+      sign,
+      () => {
+        clearTimeout(timer);
+        soon.hidden = true;
+      },
+      { once: true, passive: true },
+    );
+  }
 }

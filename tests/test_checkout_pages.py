@@ -44,6 +44,9 @@ PLAN: dict[str, Any] = {
 TRIAL = {"amount": 0, "interval": 2, "interval_unit": "week"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 
+# One client for all: to make one takes longer than what is asked of it. It keeps no connection, so it need not be closed.
+web = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
 
 # Helpers
 
@@ -84,8 +87,8 @@ def card_fields(number: str = GOOD_CARD, **chosen: str) -> dict[str, str]:
 
 def post_card(url: str, number: str = GOOD_CARD, **chosen: str) -> httpx.Response:
     """Open the page, fill its form in, send it."""
-    form = form_of(httpx.get(url).text)
-    return httpx.post(url, data={**form, **card_fields(number, **chosen)})
+    form = form_of(web.get(url).text)
+    return web.post(url, data={**form, **card_fields(number, **chosen)})
 
 
 # A browser
@@ -356,9 +359,9 @@ def test_every_published_test_card_behaves_as_published(server: Shop, number: st
     if behaviour == CHALLENGE:
         step = f"{server.url}{answer.headers['location']}"
         assert read(server, subscription)["state"] == "redirecting"
-        answer = httpx.post(step, data={**form_of(httpx.get(step).text), "answer": "accept"})
+        answer = web.post(step, data={**form_of(web.get(step).text), "answer": "accept"})
         assert answer.status_code == 303
-    result = httpx.get(f"{server.url}{answer.headers['location']}")
+    result = web.get(f"{server.url}{answer.headers['location']}")
     assert result.status_code == 200
     assert read(server, subscription)["state"] == ("failed" if behaviour == FAILED else "active")
     title = "The payment did not go through" if behaviour == FAILED else "Thank you, all done"
@@ -368,13 +371,13 @@ def test_every_published_test_card_behaves_as_published(server: Shop, number: st
 def test_pay_link_leads_to_a_new_page_with_an_empty_body(server: Shop) -> None:
     with server.client() as client:
         plan = client.post("/plans", json=PLAN).json()
-    answer = httpx.get(plan["pay_url"], params={"return_url": "https://shop.test/back?a=1"})
+    answer = web.get(plan["pay_url"], params={"return_url": "https://shop.test/back?a=1"})
     assert (answer.status_code, answer.content) == (302, b"")
-    page = httpx.get(answer.headers["location"])
+    page = web.get(answer.headers["location"])
     assert page.status_code == 200
     assert "Basic plan" in page.text
-    assert httpx.get(plan["pay_url"]).headers["location"] != answer.headers["location"]
-    confirm = httpx.get(plan["confirm_url"])
+    assert web.get(plan["pay_url"]).headers["location"] != answer.headers["location"]
+    confirm = web.get(plan["confirm_url"])
     assert (confirm.status_code, confirm.content) == (302, b"")
 
 
@@ -383,7 +386,7 @@ def test_return_url_of_another_kind_is_refused(server: Shop, address: str) -> No
     with server.client() as client:
         plan = client.post("/plans", json=PLAN).json()
         assert client.post("/subscriptions", json={"plan": PLAN, "return_url": address}).status_code == 422
-    assert httpx.get(plan["pay_url"], params={"return_url": address}).status_code == 400
+    assert web.get(plan["pay_url"], params={"return_url": address}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -397,7 +400,7 @@ def test_return_url_of_another_kind_is_refused(server: Shop, address: str) -> No
 def test_return_url_keeps_its_query_and_fragment(server: Shop, given: str, expected: str) -> None:
     subscription = subscribe(server, return_url=given)
     post_card(subscription["redirect_url"])
-    page = httpx.get(subscription["redirect_url"]).text
+    page = web.get(subscription["redirect_url"]).text
     found = re.search(r'class="button" href="([^"]*)"', page)
     assert found is not None
     assert unescape(found[1]) == expected.format(id=subscription["id"])
@@ -405,20 +408,20 @@ def test_return_url_keeps_its_query_and_fragment(server: Shop, given: str, expec
 
 @pytest.mark.parametrize("path", ["/v2/checkout", "/v2/checkout?token=" + "0" * 64, "/v2/checkout?token=%00", "/process/none"])
 def test_unknown_address_has_a_page_of_its_own(server: Shop, path: str) -> None:
-    for answer in (httpx.get(server.url + path), httpx.post(server.url + path, data=card_fields())):
+    for answer in (web.get(server.url + path), web.post(server.url + path, data=card_fields())):
         assert answer.status_code == 404
         assert "<h1>Page not found</h1>" in answer.text
-    german = httpx.get(server.url + path, headers={"Accept-Language": "xx, de-AT;q=0.9, en;q=0.5"})
+    german = web.get(server.url + path, headers={"Accept-Language": "xx, de-AT;q=0.9, en;q=0.5"})
     assert '<html lang="de">' in german.text
 
 
 def test_missing_email_is_asked_for_and_a_known_one_is_not(server: Shop) -> None:
     subscription = subscribe(server, customer={"email": "known@shop.test", "first_name": "Known"})
-    assert 'name="email"' not in httpx.get(subscription["redirect_url"]).text
+    assert 'name="email"' not in web.get(subscription["redirect_url"]).text
     subscription = subscribe(
         server, customer={"first_name": "Known"}, settings={"customer_fields": {"visible": ["first_name", "city"]}}
     )
-    page = httpx.get(subscription["redirect_url"]).text
+    page = web.get(subscription["redirect_url"]).text
     assert 'name="email"' in page
     assert 'name="city"' in page
     assert 'name="first_name"' not in page
@@ -439,7 +442,7 @@ def test_what_is_typed_comes_back_escaped_and_the_card_does_not(server: Shop) ->
         subscription["redirect_url"], number, first_name=HOSTILE, holder=HOSTILE[:30], exp_month="99", country=HOSTILE
     )
     assert answer.status_code == 422
-    for page in (answer.text, httpx.get(subscription["redirect_url"]).text):
+    for page in (answer.text, web.get(subscription["redirect_url"]).text):
         assert "<script>alert" not in page
         assert "<img" not in page
         assert "49" not in re.findall(r"<h1[^>]*>(.*)</h1>", page)[0]
@@ -455,7 +458,7 @@ def test_what_is_typed_comes_back_escaped_and_the_card_does_not(server: Shop) ->
 
 def test_policy_lets_nothing_foreign_in(server: Shop) -> None:
     subscription = subscribe(server)
-    answer = httpx.get(subscription["redirect_url"])
+    answer = web.get(subscription["redirect_url"])
     policy = dict(part.partition(" ")[::2] for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
@@ -463,14 +466,14 @@ def test_policy_lets_nothing_foreign_in(server: Shop) -> None:
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert not re.search(r"<style|style=|<script(?![^>]* src=)|\son\w+=", answer.text)
     for asset in re.findall(r'(?:src|href)="(/v2/checkout/[^"]+)"', answer.text):
-        assert httpx.get(server.url + asset).status_code == 200
+        assert web.get(server.url + asset).status_code == 200
 
 
 def test_form_without_its_token_charges_nothing(server: Shop) -> None:
     subscription = subscribe(server)
-    other = form_of(httpx.get(subscribe(server)["redirect_url"]).text)
+    other = form_of(web.get(subscribe(server)["redirect_url"]).text)
     for token in ({}, {"form_token": "0" * 64}, other):
-        answer = httpx.post(subscription["redirect_url"], data={**card_fields(), **token})
+        answer = web.post(subscription["redirect_url"], data={**card_fields(), **token})
         assert answer.status_code == 403
         assert "Please enter your card once more." in answer.text
     assert payments_of(server, subscription) == []
@@ -480,8 +483,8 @@ def test_form_without_its_token_charges_nothing(server: Shop) -> None:
 def test_answer_without_its_token_or_of_another_kind_decides_nothing(server: Shop) -> None:
     subscription = subscribe(server)
     step = server.url + post_card(subscription["redirect_url"], CHALLENGE_CARD).headers["location"]
-    for form in ({"answer": "refuse"}, form_of(httpx.get(step).text), {**form_of(httpx.get(step).text), "answer": "?"}):
-        assert httpx.post(step, data=form).headers["location"] == urlsplit(step).path
+    for form in ({"answer": "refuse"}, form_of(web.get(step).text), {**form_of(web.get(step).text), "answer": "?"}):
+        assert web.post(step, data=form).headers["location"] == urlsplit(step).path
     assert read(server, subscription)["state"] == "redirecting"
 
 
@@ -489,10 +492,10 @@ def test_answer_without_its_token_or_of_another_kind_decides_nothing(server: Sho
 def test_many_clients_at_once_charge_once(server: Shop, number: str) -> None:
     subscription = subscribe(server)
     url = subscription["redirect_url"]
-    form = {**form_of(httpx.get(url).text), **card_fields(number)}
+    form = {**form_of(web.get(url).text), **card_fields(number)}
 
     def post(_: int) -> int:
-        return httpx.post(url, data=form, timeout=30).status_code
+        return web.post(url, data=form).status_code
 
     with ThreadPoolExecutor(12) as pool:
         statuses = list(pool.map(post, range(24)))
@@ -505,21 +508,21 @@ def test_many_clients_at_once_charge_once(server: Shop, number: str) -> None:
 def test_challenge_is_answered_once(server: Shop) -> None:
     subscription = subscribe(server)
     step = server.url + post_card(subscription["redirect_url"], CHALLENGE_CARD).headers["location"]
-    form = form_of(httpx.get(step).text)
+    form = form_of(web.get(step).text)
     answers = [{**form, "answer": answer} for answer in ("accept", "refuse") * 6]
     with ThreadPoolExecutor(12) as pool:
-        assert {answer.status_code for answer in pool.map(lambda data: httpx.post(step, data=data, timeout=30), answers)} == {303}
+        assert {answer.status_code for answer in pool.map(lambda data: web.post(step, data=data), answers)} == {303}
     state = read(server, subscription)["state"]
     assert state in ("active", "failed")
-    assert httpx.post(step, data={**form, "answer": "refuse"}).status_code == 303
+    assert web.post(step, data={**form, "answer": "refuse"}).status_code == 303
     assert read(server, subscription)["state"] == state
     assert len(payments_of(server, subscription)) == 1
 
 
 def test_body_that_is_too_large_is_refused(server: Shop) -> None:
     subscription = subscribe(server)
-    form = form_of(httpx.get(subscription["redirect_url"]).text)
-    answer = httpx.post(subscription["redirect_url"], data={**form, **card_fields(), "x": "x" * 70_000})
+    form = form_of(web.get(subscription["redirect_url"]).text)
+    answer = web.post(subscription["redirect_url"], data={**form, **card_fields(), "x": "x" * 70_000})
     assert answer.status_code == 413
     assert payments_of(server, subscription) == []
 
@@ -552,28 +555,27 @@ _TYPES = st.sampled_from(
 )
 @example(fields=[], raw=b"&".join([b"x=1"] * 60), content_type=FORM_TYPE, with_token=False)
 def test_whatever_is_posted_is_answered_and_never_charged(
-    mangled: tuple[Shop, dict[str, Any], dict[str, str], httpx.Client],
+    mangled: tuple[dict[str, Any], dict[str, str]],
     fields: list[tuple[str, str]],
     raw: bytes | None,
     content_type: str,
     with_token: bool,
 ) -> None:
-    _, subscription, form, client = mangled
+    subscription, form = mangled
     typed = dict(fields)
     if with_token:  # then the card must not be a whole one
         typed = {**typed, **form, "number": typed.get("number", "")[:11]}
-    body = raw if raw is not None else httpx.QueryParams(typed).__str__().encode()
-    answer = client.post(subscription["redirect_url"], content=body, headers={b"Content-Type": content_type.encode()})
+    body = raw if raw is not None else str(httpx.QueryParams(typed)).encode()
+    answer = web.post(subscription["redirect_url"], content=body, headers={b"Content-Type": content_type.encode()})
     assert answer.status_code in (403, 422)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @pytest.fixture
-def mangled(server: Shop) -> Iterator[tuple[Shop, dict[str, Any], dict[str, str], httpx.Client]]:
+def mangled(server: Shop) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     subscription = subscribe(server, settings={"customer_fields": ["state", "country", "zip"]})
-    form = form_of(httpx.get(subscription["redirect_url"]).text)
-    with httpx.Client(timeout=30) as client:
-        yield server, subscription, form, client
+    form = form_of(web.get(subscription["redirect_url"]).text)
+    yield subscription, form
     assert payments_of(server, subscription) == []
     assert read(server, subscription)["state"] == "redirecting"
 
@@ -612,14 +614,14 @@ def test_page_expires_after_a_day(master_key: MasterKey, tmp_path: Path) -> None
         credentials = add_shop(url, master_key)
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
         fresh, challenged = subscribe(shop, return_url="https://shop.test/"), subscribe(shop)
-        form = form_of(httpx.get(fresh["redirect_url"]).text)
+        form = form_of(web.get(fresh["redirect_url"]).text)
         step = shop.url + post_card(challenged["redirect_url"], CHALLENGE_CARD).headers["location"]
         with shop.client() as client:
             assert client.post("/sandbox/clock/advance", json={"step": "25h"}).status_code == 200
         for address in (fresh["redirect_url"], challenged["redirect_url"]):
-            assert "<h1>This payment page has expired</h1>" in httpx.get(address).text
-        assert httpx.post(fresh["redirect_url"], data={**form, **card_fields()}).status_code == 303
-        assert "This payment page has expired" in httpx.get(step, follow_redirects=True).text
+            assert "<h1>This payment page has expired</h1>" in web.get(address).text
+        assert web.post(fresh["redirect_url"], data={**form, **card_fields()}).status_code == 303
+        assert "This payment page has expired" in web.get(step, follow_redirects=True).text
         assert read(shop, fresh)["state"] == read(shop, challenged)["state"] == "expired"
         assert payments_of(shop, fresh) == []
 
@@ -651,7 +653,7 @@ def test_page_tells_what_renews_when(master_key: MasterKey, tmp_path: Path) -> N
 
 
 def _rows(subscription: dict[str, Any]) -> dict[str, str]:
-    page = httpx.get(subscription["redirect_url"]).text
+    page = web.get(subscription["redirect_url"]).text
     return {unescape(name): unescape(value) for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)}
 
 
@@ -662,7 +664,7 @@ def _rows(subscription: dict[str, Any]) -> dict[str, str]:
 def test_page_speaks_the_buyers_language(server: Shop, language: str) -> None:
     words = texts.WORDS[language]
     subscription = subscribe(server, plan={"language": language, "trial": TRIAL})
-    page = unescape(httpx.get(subscription["redirect_url"]).text)
+    page = unescape(web.get(subscription["redirect_url"]).text)
     assert f'<html lang="{language}">' in page
     assert words["start_trial"] in page
     assert words["test_mode"] in page
@@ -671,11 +673,11 @@ def test_page_speaks_the_buyers_language(server: Shop, language: str) -> None:
         assert words[key] in wrong
     assert words["too_long"].format(maximum=32) in wrong
     assert post_card(subscription["redirect_url"]).status_code == 303
-    assert words["success_title"] in unescape(httpx.get(subscription["redirect_url"]).text)
+    assert words["success_title"] in unescape(web.get(subscription["redirect_url"]).text)
 
 
 def test_language_without_words_is_english_and_says_so(server: Shop) -> None:
-    page = httpx.get(subscribe(server, plan={"language": "kk"})["redirect_url"]).text
+    page = web.get(subscribe(server, plan={"language": "kk"})["redirect_url"]).text
     assert '<html lang="en">' in page
     assert "Pay €9.99" in page
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
+import re
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, TypeVar
 
-import httpx
 import msgspec
 import structlog
 
 from ecomcharge.clock import Clock
+from ecomcharge.errors import OutcomeUnknown, Unavailable, Unusable
 from ecomcharge.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
@@ -28,22 +28,23 @@ from ecomcharge.webhooks.model import (
     SigningKey,
     Webhook,
     headers_of,
-    is_public,
     retry_delay,
 )
+from ecomcharge.webhooks.sending import Sender
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 AT_ONCE: Final = 256
-AT_ONCE_PER_HOST: Final = 8
-TIMEOUT_SECONDS: Final = 15.0
-LEASE_MILLISECONDS: Final = 120_000  # longer than an attempt takes
-BREATH_MILLISECONDS: Final = 500  # for a host that has all it may at once
+AT_ONCE_PER_SHOP: Final = 64
+AT_ONCE_PER_RECEIVER: Final = 16
+CLAIMED_AT_ONCE: Final = 32
+LEASE_MILLISECONDS: Final = 120_000  # longer than an attempt takes, with all patience
+PATIENCE_SECONDS: Final = 30.0  # with a database that is gone, before and after an attempt
+RETRY_SECONDS: Final = 0.5
 KEYS_KEPT_SECONDS: Final = 4.0  # a key that was rotated must be felt within five
-
-
-class Refused(Exception):
-    """An address that webhooks do not go to."""
+_ORIGIN: Final = re.compile(r"[^/]*//[^/?#]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,55 +55,68 @@ class _Keys:
 
 
 class Delivery:
-    """Claims webhooks that are due and sends them. One per process; any number of processes."""
+    """Claims webhooks that are due and sends them. One per process; any number of processes.
+
+    No receiver and no shop takes more than its share of what is under way. Those that have it are left out of the claim,
+    however long their queue is.
+    """
 
     def __init__(self, database: Database, master_key: MasterKey, clock: Clock, *, allow_private: bool) -> None:
         self._database = database
         self._master_key = master_key
         self._clock = clock
-        self._allow_private = allow_private
-        self._client = httpx.AsyncClient(
-            timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False, limits=httpx.Limits(max_connections=AT_ONCE)
-        )
+        self._sender = Sender(AT_ONCE, allow_private=allow_private)
         self._chance = random.SystemRandom()
         self._keys: dict[int, _Keys] = {}
         self._under_way: set[asyncio.Task[None]] = set()
-        self._hosts: Counter[str] = Counter()
+        self._shops: Counter[int] = Counter()
+        self._receivers: Counter[str] = Counter()
 
     async def round(self, now: int) -> int:
         """Begin to send what is due; how many. Does not wait for the receivers."""
-        room = AT_ONCE - len(self._under_way)
-        if room <= 0:
-            return 0
+        begun = 0
+        while len(self._under_way) < AT_ONCE:
+            claimed = await self._claim(now, min(CLAIMED_AT_ONCE, AT_ONCE - len(self._under_way)))
+            if not claimed:
+                break
+            left = [webhook for webhook in claimed if not self._begin(webhook)]
+            if left:
+                await self._put_back(left)
+            begun += len(claimed) - len(left)
+        return begun
+
+    async def _claim(self, now: int, most: int) -> list[Webhook]:
         real_now = _real_now()
+        busy_shops = [shop_id for shop_id, count in self._shops.items() if count >= AT_ONCE_PER_SHOP]
+        busy_receivers = [origin for origin, count in self._receivers.items() if count >= AT_ONCE_PER_RECEIVER]
 
         async def unit(tx: Transaction) -> list[Webhook]:
-            return await store.claim(tx, now, real_now, real_now + LEASE_MILLISECONDS, room)
+            return await store.claim(tx, now, real_now, real_now + LEASE_MILLISECONDS, most, busy_shops, busy_receivers)
 
-        claimed = await self._database.write(unit)
-        crowded = []
-        for webhook in claimed:
-            host = urlsplit(webhook.url).netloc
-            if self._hosts[host] >= AT_ONCE_PER_HOST:
-                crowded.append(webhook)
-                continue
-            self._hosts[host] += 1
-            task = asyncio.create_task(self._deliver(webhook, host))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        if crowded:
-            await self._put_back(crowded, real_now + BREATH_MILLISECONDS)
-        return len(claimed) - len(crowded)
+        return await self._database.write(unit)
+
+    def _begin(self, webhook: Webhook) -> bool:
+        """``False`` where its shop or its receiver has its share already."""
+        shop_id, origin = webhook.shop_id, origin_of(webhook.url)
+        if self._shops[shop_id] >= AT_ONCE_PER_SHOP or self._receivers[origin] >= AT_ONCE_PER_RECEIVER:
+            return False
+        self._shops[shop_id] += 1
+        self._receivers[origin] += 1
+        task = asyncio.create_task(self._deliver(webhook))
+        self._under_way.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._under_way.discard(task)
+            _count_down(self._shops, shop_id)
+            _count_down(self._receivers, origin)
+
+        task.add_done_callback(ended)
+        return True
 
     async def wait(self) -> None:
         """Until every attempt under way has come to its end."""
         while self._under_way:
             await asyncio.wait(self._under_way)
-
-    async def wait_for_one(self, seconds: float) -> None:
-        """Until an attempt under way has come to its end, at most so long."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     @property
     def is_idle(self) -> bool:
@@ -112,30 +126,28 @@ class Delivery:
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._client.aclose()
+        await self._sender.close()
 
-    async def _put_back(self, webhooks: list[Webhook], until: int) -> None:
+    async def _put_back(self, webhooks: list[Webhook]) -> None:
         async def unit(tx: Transaction) -> None:
             for webhook in webhooks:
-                await store.put_back(tx, webhook, until)
+                await store.put_back(tx, webhook)
 
         await self._database.write(unit)
 
-    async def _deliver(self, webhook: Webhook, host: str) -> None:
+    async def _deliver(self, webhook: Webhook) -> None:
         try:
-            status, fault = await self._attempt(webhook)
+            keys = await _patiently(lambda: self._keys_of(webhook.shop_id))
+            headers = headers_of(webhook, keys.secret_key, keys.signing_key, int(time.time()))
+            status, fault = await self._sender.post(webhook.url, headers, webhook.body.encode())
             noted = self._after(webhook, status, fault)
 
             async def unit(tx: Transaction) -> bool:
                 return await store.note_attempt(tx, noted)
 
-            await self._database.write(unit)
+            await _patiently(lambda: self._database.write(unit))
         except Exception:  # whatever it was, the lease runs out and another round tries again
             log.exception("webhook could not be handled", shop=webhook.shop_id, webhook=webhook.id)
-        finally:
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
 
     def _after(self, webhook: Webhook, status: int | None, fault: str | None) -> Webhook:
         now = self._clock.now()
@@ -148,43 +160,6 @@ class Delivery:
             return msgspec.structs.replace(done, state=GIVEN_UP, due_at=None)
         return msgspec.structs.replace(done, due_at=now + retry_delay(attempts, self._chance))
 
-    async def _attempt(self, webhook: Webhook) -> tuple[int | None, str | None]:
-        """The receiver's status, or why there is none."""
-        try:
-            keys = await self._keys_of(webhook.shop_id)
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                url, host = await self._reachable(webhook.url)
-                headers = headers_of(webhook, keys.secret_key, keys.signing_key, int(time.time()))
-                request = self._client.build_request(
-                    "POST",
-                    url,
-                    content=webhook.body.encode(),
-                    headers={**headers, "Host": urlsplit(webhook.url).netloc.rpartition("@")[2]},
-                    extensions={"sni_hostname": host},
-                )
-                response = await self._client.send(request, stream=True)
-                await response.aclose()  # what the receiver says beyond its status is not read
-                return response.status_code, None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, UnicodeError, Refused) as error:
-            return None, str(error) if isinstance(error, Refused) else type(error).__name__
-
-    async def _reachable(self, url: str) -> tuple[str, str]:
-        """The URL with an address in place of the name, that was looked at, and the name.
-
-        Connecting to what was looked at, and not to what the name says a moment later. Raises ``Refused``.
-        """
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
-        if not self._allow_private:
-            addresses = [address for address in addresses if is_public(address.partition("%")[0])]
-        if not addresses:
-            raise Refused("the address is not public; --webhooks-to-private-addresses allows it")
-        address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
-        return parts._replace(netloc=f"{address}:{port}", fragment="").geturl(), host
-
     async def _keys_of(self, shop_id: int) -> _Keys:
         known = self._keys.get(shop_id)
         if known is not None and time.monotonic() < known.good_until:
@@ -192,7 +167,7 @@ class Delivery:
         asked_at = time.monotonic()
         sealed = await store.newest_sealed_key(self._database, shop_id, _real_now())
         if sealed is None:
-            raise Refused("the shop has no key to sign with")
+            raise Unusable(f"shop {shop_id} has no key to sign with")
         signing_key = known.signing_key if known else await signing_key_of(self._database, self._master_key, shop_id)
         keys = _Keys(self._master_key.unseal(shop_id, sealed), signing_key, asked_at + KEYS_KEPT_SECONDS)
         if len(self._keys) >= 10_000:
@@ -203,3 +178,27 @@ class Delivery:
 
 def _real_now() -> int:
     return time.time_ns() // 1_000_000
+
+
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Again while the database is gone, for a while: what was sent once should not be sent twice for want of a note."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await work()
+        except (Unavailable, OutcomeUnknown):
+            if time.monotonic() > until:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port as they are written: who spells one receiver in many ways has but the share of one shop."""
+    match = _ORIGIN.match(url)
+    return match[0] if match else ""
+
+
+def _count_down(counter: Counter[T], key: T) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -147,12 +147,21 @@ def is_public(address: str) -> bool:
     """Whether an IP address may belong to a merchant out on the internet: not loopback, private, link-local or the like."""
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1]
-        if embedded is not None and not is_public(str(embedded)):
+        if parsed.ipv4_mapped is not None:
+            return is_public(str(parsed.ipv4_mapped))
+        if parsed in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
+        if parsed.sixtofour is not None and not is_public(str(parsed.sixtofour)):
             return False
-        if parsed in _NAT64 and not is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF))):
-            return False
+    if any(parsed in network for network in _SPECIAL):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+# What older Pythons or the registry itself take for global: protocol assignments and a cloud's metadata within them,
+# another cloud's host agent, relays of 6to4, NAT64 for local use, Teredo, site-local addresses.
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "168.63.129.16/32", "192.88.99.0/24", "64:ff9b:1::/48", "2001::/32", "fec0::/10")
+)

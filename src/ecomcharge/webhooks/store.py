@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Final
 
 import msgspec
@@ -35,11 +37,15 @@ WHERE (shop_id, id) IN (
         SELECT 1 FROM webhooks AS earlier
         WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
         AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
-    )
+    ) {{others}}
     ORDER BY due_at LIMIT :limit
 ) AND due_at <= :now AND leased_until <= :real_now
 RETURNING {COLUMNS}
 """
+
+OF_OTHER_SHOPS = "AND shop_id <> :{name}"
+
+OF_OTHER_RECEIVERS = "AND substr(replace(replace(url, '?', '/'), '#', '/') || '/', 1, length(:{name})) <> :{name}"
 
 # Only an attempt that is still the last one has a say: a lease may have run out meanwhile.
 NOTE_ATTEMPT = """
@@ -49,7 +55,7 @@ UPDATE webhooks SET
 WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts - 1 AND due_at IS NOT NULL
 """
 
-PUT_BACK = "UPDATE webhooks SET leased_until = :leased_until WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts"
+PUT_BACK = "UPDATE webhooks SET leased_until = 0 WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts"
 
 REDELIVER = """
 UPDATE webhooks SET state = 'pending', due_at = :now, attempts = 0, leased_until = 0 WHERE shop_id = :shop_id AND id = :id
@@ -94,9 +100,24 @@ async def insert(tx: Transaction, webhook: Webhook) -> bool:
     return await tx.insert(INSERT, msgspec.structs.asdict(webhook))
 
 
-async def claim(tx: Transaction, now: int, real_now: int, leased_until: int, limit: int) -> list[Webhook]:
-    params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit}
-    return [_webhook(row) for row in await tx.rows(CLAIM, params)]
+async def claim(
+    tx: Transaction,
+    now: int,
+    real_now: int,
+    leased_until: int,
+    limit: int,
+    busy_shops: Sequence[int] = (),
+    busy_receivers: Sequence[str] = (),
+) -> list[Webhook]:
+    """Up to ``limit`` that are due and nobody's, none of them of those shops or to those receivers (``https://host:port``)."""
+    shops = dict(zip((f"shop_{letter}" for letter in ascii_lowercase), busy_shops, strict=False))
+    receivers = dict(zip((f"receiver_{letter}" for letter in ascii_lowercase), (f"{o}/" for o in busy_receivers), strict=False))
+    others = [
+        *(OF_OTHER_SHOPS.format(name=name) for name in shops),
+        *(OF_OTHER_RECEIVERS.format(name=name) for name in receivers),
+    ]
+    params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit, **shops, **receivers}
+    return [_webhook(row) for row in await tx.rows(CLAIM.format(others=" ".join(others)), params)]
 
 
 async def note_attempt(tx: Transaction, webhook: Webhook) -> bool:
@@ -105,10 +126,9 @@ async def note_attempt(tx: Transaction, webhook: Webhook) -> bool:
     return await tx.run(NOTE_ATTEMPT, {name: getattr(webhook, name) for name in names}) > 0
 
 
-async def put_back(tx: Transaction, webhook: Webhook, until: int) -> None:
-    """Leave it to whoever claims after ``until`` (UTC milliseconds of the real clock)."""
-    params = {"shop_id": webhook.shop_id, "id": webhook.id, "attempts": webhook.attempts, "leased_until": until}
-    await tx.run(PUT_BACK, params)
+async def put_back(tx: Transaction, webhook: Webhook) -> None:
+    """Leave it to whoever has room for it."""
+    await tx.run(PUT_BACK, {"shop_id": webhook.shop_id, "id": webhook.id, "attempts": webhook.attempts})
 
 
 async def redeliver(tx: Transaction, shop_id: int, webhook_id: str, now: int) -> bool:

@@ -19,7 +19,7 @@ FLOORS = [
     {"plans.model", "payments.model", "events.model", "sandbox.clock"},
     {"subscriptions.model"},
     {"webhooks.model"},
-    {"shops.store", "customers.store", "customers.files", "plans.store", "payments.store", "webhooks.store"},
+    {"shops.store", "customers.store", "customers.files", "plans.store", "payments.store", "webhooks.store", "webhooks.sending"},
     {"events.store", "subscriptions.store"},
     {"gateways.sandbox", "gateways.begateway"},
     {"gateways.directory"},
@@ -38,8 +38,8 @@ FLOORS = [
     {"web.openapi.customers", "web.openapi.plans", "web.openapi.events"},
     {"web.openapi.subscriptions", "web.openapi.checkout", "web.openapi.sandbox", "web.openapi.server"},
     {"web.openapi.routes"},
-    {"app", "client", "where"},
-    {"customers.commands"},
+    {"app", "client", "where", "terminal"},
+    {"customers.commands", "shops.commands", "webhooks.commands", "sandbox.commands"},
     {"cli"},
 ]
 _ROOMS = {

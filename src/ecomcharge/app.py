@@ -381,17 +381,29 @@ async def prepare(settings: Settings, now: int) -> Credentials | None:
     check_tls(settings)
     listening_address(settings)
     trusted_networks(settings.trusted_proxies)
+    return await prepare_database(settings, functools.partial(_first_shop, now) if settings.sandbox else None)
+
+
+async def prepare_database(
+    settings: Settings, then: Callable[[Database, MasterKey], Awaitable[Credentials | None]] | None = None
+) -> Credentials | None:
+    """Migrate it, and see that the master key is the one of this database. Raises ``Unusable``."""
+    settings.check()
     master_key = master_key_of(settings)
     database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
     try:
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)
         await check_master_key(database, master_key)
-        if settings.sandbox and not await shops.all_shops(database):
-            return await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)
+        return await then(database, master_key) if then is not None else None
     finally:
         await database.close()
-    return None
+
+
+async def _first_shop(now: int, database: Database, master_key: MasterKey) -> Credentials | None:
+    if await shops.all_shops(database):
+        return None
+    return await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)
 
 
 if __name__ == "__main__":

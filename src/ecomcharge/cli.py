@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import functools
 import os
 import sys
 from typing import Annotated
 
 import cyclopts
-import msgspec
 from cyclopts import Parameter
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ecomcharge import app as application
 from ecomcharge import keys, observability
 from ecomcharge.clock import SystemClock
 from ecomcharge.customers.commands import customers
 from ecomcharge.errors import EcomchargeError, Unavailable
+from ecomcharge.sandbox.commands import clock
 from ecomcharge.settings import Settings
-from ecomcharge.shops import actions
-from ecomcharge.shops import store as shops_store
+from ecomcharge.shops.commands import shops
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate as migrate_database
-from ecomcharge.where import Where, run, with_database
+from ecomcharge.webhooks.commands import webhooks
+from ecomcharge.where import Where, run, settings_from_environment
+from ecomcharge.worker import until_signalled
 
 cli = cyclopts.App(
     name="ecomcharge",
     help="A server for the eComCharge Customers API.",
 )
-server = cyclopts.App(name="serve", config=cyclopts.config.Env("ECOMCHARGE_", command=False))
-shops = cyclopts.App(name="shops", help="Shops and their keys.")
+server = cyclopts.App(name="serve", config=settings_from_environment)
+worker = cyclopts.App(name="worker", config=settings_from_environment)
 master_key = cyclopts.App(name="master-key", help="The key under which shop keys are kept.")
-cli.command(server)
-cli.command(customers)
-cli.command(shops)
-cli.command(master_key)
+for each in (server, worker, customers, shops, webhooks, clock, master_key):
+    cli.command(each)
 
 
 @server.default
@@ -51,6 +46,17 @@ def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> No
     application.serve(settings)
 
 
+@worker.default
+def work(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 - frozen
+    """Migrate the database, then charge and send what is due until SIGTERM. For machines without a server, and for more hands.
+
+    Takes the settings of ``serve``, and needs the same --database, master key, --public-url and --time-zone.
+    """
+    observability.configure_logging(settings.log_format)
+    asyncio.run(application.prepare_database(settings))
+    asyncio.run(until_signalled(functools.partial(application.work, settings)))
+
+
 @cli.command
 def migrate(where: Where = Where()) -> None:
     """Bring the database to this program's schema."""
@@ -59,107 +65,10 @@ def migrate(where: Where = Where()) -> None:
     print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
 
 
-@shops.command(name="create")
-def create_shop(
-    where: Where = Where(),
-    *,
-    name: str,
-    shop_id: int | None = None,
-    secret_key: str | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
-    """Create a shop and print its id and secret key, once.
-
-    Parameters
-    ----------
-    name
-        What to call it.
-    shop_id
-        Its id; chosen at random unless given.
-    secret_key
-        A key of your own, for sandboxes: at least 8 characters. Made with 256 random bits unless given.
-    json
-        Print a JSON object.
-    """
-    master_key = application.master_key_of(where.settings())
-
-    async def work(database: Database) -> Credentials:
-        await actions.check_master_key(database, master_key)
-        return await actions.create_shop(
-            database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
-        )
-
-    _print_credentials(with_database(where, work), json)
-
-
-@shops.command(name="list")
-def list_shops(where: Where = Where(), *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """List the shops, oldest first."""
-    found = with_database(where, shops_store.all_shops)
-    if json:
-        print(msgspec.json.encode(found).decode())
-        return
-    table = Table("shop", "name", "created", "closed")
-    for shop in found:
-        table.add_row(str(shop.shop_id), escape(shop.name), _moment(shop.created_at), _moment(shop.closed_at))
-    Console().print(table)
-
-
-@shops.command(name="rotate-key")
-def rotate_key(
-    shop: int,
-    where: Where = Where(),
-    *,
-    overlap: int = 0,
-    secret_key: str | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
-    """Give a shop a new secret key and print it, once.
-
-    Parameters
-    ----------
-    shop
-        Its id.
-    overlap
-        Seconds for which the old key stays good.
-    secret_key
-        A key of your own, for sandboxes: at least 8 characters.
-    json
-        Print a JSON object.
-    """
-    master_key = application.master_key_of(where.settings())
-
-    async def work(database: Database) -> Credentials:
-        await actions.check_master_key(database, master_key)
-        return await actions.rotate_key(
-            database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key, overlap_seconds=overlap
-        )
-
-    _print_credentials(with_database(where, work), json)
-
-
-@shops.command(name="close")
-def close_shop(shop: int, where: Where = Where()) -> None:
-    """Close a shop: nobody gets in with its keys any more. Its data stays."""
-
-    async def work(database: Database) -> None:
-        await actions.close_shop(database, SystemClock().now(), shop_id=shop)
-
-    with_database(where, work)
-    print(f"shop {shop} is closed; every server knows within five seconds")
-
-
 @master_key.command(name="new")
 def new_master_key() -> None:
     """Print a new master key. Keep it where the database is not: without it no shop key works."""
     print(keys.make_master_key())
-
-
-def _print_credentials(credentials: Credentials, json: bool) -> None:
-    if json:
-        print(msgspec.json.encode(credentials).decode())
-    else:
-        print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)")
 
 
 def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
@@ -180,12 +89,6 @@ def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
         '"email":"customer@example.com","ip":"127.0.0.1"}\'\n',
         flush=True,
     )
-
-
-def _moment(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return ""
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, TypeVar
 
+import cyclopts
 from cyclopts import Parameter
 
 from ecomcharge.settings import DEFAULT_DATABASE, Settings
@@ -15,6 +16,15 @@ from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
 
 T = TypeVar("T")
+
+_FROM_ENVIRONMENT = cyclopts.config.Env("ECOMCHARGE_", command=False)
+_SETTINGS = {f"--{setting.name.replace('_', '-')}" for setting in fields(Settings)}
+
+
+def settings_from_environment(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """For commands that take every setting. Their other arguments are given on the command line only."""
+    settings = (argument for argument in arguments if argument.name in _SETTINGS)
+    _FROM_ENVIRONMENT(app, commands, cyclopts.ArgumentCollection(settings))  # type: ignore[no-untyped-call]
 
 
 @Parameter(name="*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -89,6 +90,20 @@ def step_of(text: str, now: int) -> int:
     if step > LONGEST_STEP or now + step > FURTHEST:
         raise BadParameter("Step is too long (at most ten years, and not beyond 2109)")
     return step
+
+
+def moment_of(text: str) -> int:
+    """UTC milliseconds of an ISO 8601 moment; without an offset it is UTC. Raises ``BadParameter``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadParameter("To must be a moment such as 2026-12-24T08:00:00Z") from error
+    if moment.tzinfo is None:
+        moment = datetime.fromisoformat(f"{text}+00:00" if "T" in text or " " in text else f"{text}T00:00:00+00:00")
+    milliseconds = round(moment.timestamp() * 1000)
+    if not 0 <= milliseconds <= FURTHEST:
+        raise BadParameter("To must lie between 1970 and 2109")
+    return milliseconds
 
 
 def _months(now: int, months: int) -> int:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.errors import BadParameter
 from ecomcharge.fields import body_of
-from ecomcharge.sandbox.clock import FURTHEST, SandboxClock, shown, step_of
+from ecomcharge.sandbox.clock import SandboxClock, moment_of, shown, step_of
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import Request, Response, json_response
 
@@ -74,17 +72,3 @@ class ClockRoutes:
             else:
                 await self._clock.move_to(moment)
         return await self.show(request)
-
-
-def moment_of(text: str) -> int:
-    """UTC milliseconds of an ISO 8601 moment; without an offset it is UTC. Raises ``BadParameter``."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadParameter("To must be a moment such as 2026-12-24T08:00:00Z") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    milliseconds = round(moment.timestamp() * 1000)
-    if not 0 <= milliseconds <= FURTHEST:
-        raise BadParameter("To must lie between 1970 and 2109")
-    return milliseconds

@@ -12,6 +12,8 @@ from ecomcharge.shops.model import (
     GATEWAYS,
     OVERLAP_MAXIMUM_SECONDS,
     Credentials,
+    Gateway,
+    Shop,
     checked_name,
     checked_shop_id,
     random_shop_id,
@@ -110,6 +112,19 @@ async def set_gateway(
             raise RecordNotFound(f"no shop {shop_id}")
 
     await database.write(unit)
+
+
+async def shop_and_gateway(database: Database, shop_id: int) -> tuple[Shop, Gateway]:
+    """Raises ``RecordNotFound``."""
+    checked_shop_id(shop_id)
+
+    async def unit(tx: Transaction) -> tuple[Shop, Gateway]:
+        shop = await store.find_shop(tx, shop_id)
+        if shop is None:
+            raise RecordNotFound(f"no shop {shop_id}")
+        return shop, await store.gateway_shown(tx, shop_id)
+
+    return await database.write(unit)
 
 
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:

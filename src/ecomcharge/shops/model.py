@@ -24,6 +24,15 @@ class Shop:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where the cards of a shop's plans are charged, but for those of plans that are tests."""
+
+    name: str
+    url: str | None
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ShopKey:
     """One key of an open shop: its keyed hash, and when it stops being good (UTC milliseconds), if ever."""
 

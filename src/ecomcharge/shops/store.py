@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecomcharge.shops.model import Shop, ShopKey
+from ecomcharge.shops.model import Gateway, Shop, ShopKey
 from ecomcharge.storage.database import Database, Transaction
 
 INSERT_SHOP = """
@@ -93,6 +93,12 @@ async def gateway_of(tx: Transaction, shop_id: int) -> str:
     row = await tx.find(GATEWAY, {"shop_id": shop_id})
     assert row is not None
     return str(row[0])
+
+
+async def gateway_shown(tx: Transaction, shop_id: int) -> Gateway:
+    row = await tx.find(GATEWAY, {"shop_id": shop_id})
+    assert row is not None
+    return Gateway(row[0], row[1], row[2])
 
 
 async def gateway_account(database: Database, shop_id: int) -> tuple[str, str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,6 +13,7 @@ from ecomcharge.events import store as events
 from ecomcharge.events.model import Event
 from ecomcharge.ids import EVENT_PREFIX, WEBHOOK_PREFIX, IdMint
 from ecomcharge.keys import MasterKey
+from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions.lifecycle import EXPIRED_EVENT
 from ecomcharge.subscriptions.model import Subscription, shown
@@ -64,6 +66,15 @@ class Teller:
             if await store.insert(tx, msgspec.structs.replace(webhook, id=self.webhook_ids.mint(now))):
                 return
         raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
+
+
+async def newest(database: Database, shop_id: int | None, limit: int, state: str | None = None) -> list[Webhook]:
+    """The last webhooks of a shop, or of all, newest first. Raises ``RecordNotFound`` where there is no such shop."""
+    known = [shop.shop_id for shop in await shops.all_shops(database)]
+    if shop_id is not None and shop_id not in known:
+        raise RecordNotFound(f"no shop {shop_id}")
+    found = [await store.newest(database, each, limit, state) for each in (known if shop_id is None else [shop_id])]
+    return sorted(itertools.chain(*found), key=lambda webhook: webhook.id, reverse=True)[:limit]
 
 
 async def redeliver(database: Database, shop_id: int, webhook_id: str, now: int) -> None:

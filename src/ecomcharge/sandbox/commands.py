@@ -1,0 +1,127 @@
+"""The command line's door of the sandbox's clock. What ``/sandbox/clock`` does, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from ecomcharge import observability
+from ecomcharge.app import Engine, engine_of, master_key_of
+from ecomcharge.errors import Unusable
+from ecomcharge.sandbox.clock import SandboxClock, moment_of, shown, step_of
+from ecomcharge.settings import Settings
+from ecomcharge.shops.actions import check_master_key
+from ecomcharge.storage import open_database
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.terminal import AsJson, moment, print_json
+from ecomcharge.where import settings_from_environment
+
+clock = cyclopts.App(
+    name="clock",
+    help="The clock of sandbox mode. Its settings are those of serve.",
+    config=settings_from_environment,
+)
+
+SettingsOfServe = Annotated[Settings, Parameter(name="*")]
+
+
+@clock.command
+def show(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Show what time it is."""
+
+    async def nothing(engine: Engine, clock: SandboxClock) -> None:
+        pass
+
+    _run(settings, nothing, json)
+
+
+@clock.command
+def freeze(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Let time stand still."""
+
+    async def work(engine: Engine, clock: SandboxClock) -> None:
+        await clock.freeze()
+
+    _run(settings, work, json)
+
+
+@clock.command
+def resume(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Go back to the real time."""
+
+    async def work(engine: Engine, clock: SandboxClock) -> None:
+        await clock.resume()
+
+    _run(settings, work, json)
+
+
+@clock.command
+def advance(step: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Move the clock forward. Charges and webhooks that are due on the way happen on the way; it returns when they have.
+
+    Parameters
+    ----------
+    step
+        How far: a number and a unit (s, m, h, d, w, mo, y), such as 31d.
+    """
+
+    async def work(engine: Engine, clock: SandboxClock) -> None:
+        now = clock.now()
+        await engine.worker.advance(clock, now + step_of(step, now))
+
+    _run(settings, work, json)
+
+
+@clock.command(name="set")
+def set_(to: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Set the clock. Forward it goes as advance does; backward nothing happens on the way.
+
+    Parameters
+    ----------
+    to
+        A moment such as 2026-12-24T08:00:00Z; UTC unless it says otherwise.
+    """
+
+    async def work(engine: Engine, clock: SandboxClock) -> None:
+        target = moment_of(to)
+        if target > clock.now():
+            await engine.worker.advance(clock, target)
+        else:
+            await clock.move_to(target)
+
+    _run(settings, work, json)
+
+
+def _run(settings: Settings, work: Callable[[Engine, SandboxClock], Awaitable[None]], json: bool) -> None:
+    """Do it in sandbox mode only, and print what time it is then."""
+    settings.check()
+    if not settings.sandbox:
+        raise Unusable("only the clock of a sandbox can be moved: say --sandbox, or set ECOMCHARGE_SANDBOX")
+    observability.configure_logging(settings.log_format)
+
+    async def run() -> SandboxClock:
+        master_key = master_key_of(settings)
+        database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+        try:
+            await migrate(database)
+            await check_master_key(database, master_key)
+            clock = SandboxClock(database)
+            await clock.refresh()
+            engine = engine_of(settings, database, master_key, clock)
+            try:
+                await work(engine, clock)
+            finally:
+                await engine.close()
+            return clock
+        finally:
+            await database.close()
+
+    clock = asyncio.run(run())
+    if json:
+        print_json(shown(clock))
+    else:
+        print(moment(clock.now()) + ("  (stands still)" if clock.setting.frozen_at is not None else ""))

@@ -273,35 +273,38 @@ def test_after_25_retries_it_is_given_up_the_next_one_goes_and_a_command_sends_i
     def dead_to_the_first(received: Received) -> int:
         return 503 if b"created.subscription" in received.body else 200
 
+    merchant = shop_on(sandbox, master_key)
+
     def clock(act: str, **body: str) -> None:
-        moved = httpx.post(f"{sandbox.url}/sandbox/clock/{act}", json=body, auth=(str(shop.shop_id), shop.secret_key), timeout=60)
+        moved = httpx.post(
+            f"{sandbox.url}/sandbox/clock/{act}", json=body, auth=(str(merchant.shop_id), merchant.secret_key), timeout=60
+        )
         assert moved.status_code == 200
 
     receiver.answer = dead_to_the_first
-    shop = shop_on(sandbox, master_key)
     clock("freeze")
-    subscription = subscribe(shop, receiver.url)
-    cancel(shop, subscription)
+    subscription = subscribe(merchant, receiver.url)
+    cancel(merchant, subscription)
     assert receiver.received == []
 
     clock("advance", step="24d")
-    [canceled, created] = webhooks_of(shop)
+    [canceled, created] = webhooks_of(merchant)
     assert (created["state"], created["last_status"], canceled["attempts"]) == ("pending", 503, 0)
     assert created["attempts"] < 1 + RETRIES
 
     clock("advance", step="2d")
     assert [json.loads(body)["event"] for body in receiver.bodies] == ["created.subscription"] * 26 + ["canceled.subscription"]
     assert len({each.headers["webhook-id"] for each in receiver.received}) == 2
-    [failed] = webhooks_of(shop, "--state", "failed")
+    [failed] = webhooks_of(merchant, "--state", "failed")
     assert (failed["attempts"], failed["next_attempt_at"]) == (26, None)
-    assert [webhook["event"] for webhook in webhooks_of(shop, "--state", "delivered")] == ["canceled.subscription"]
+    assert [webhook["event"] for webhook in webhooks_of(merchant, "--state", "delivered")] == ["canceled.subscription"]
 
     receiver.answer = 200
-    again = ("webhooks", "redeliver", failed["id"], "--shop-id", str(shop.shop_id))
+    again = ("webhooks", "redeliver", failed["id"], "--shop-id", str(merchant.shop_id))
     assert ecomcharge(sandbox.database, *again, environment=ENVIRONMENT).returncode == 0
     clock("advance", step="1s")
     assert receiver.bodies[-1] == receiver.bodies[0]
-    assert webhooks_of(shop, "--state", "failed") == []
+    assert webhooks_of(merchant, "--state", "failed") == []
     clock("resume")
 
 
@@ -444,7 +447,7 @@ def test_no_webhook_is_lost_or_sent_twice_when_postgresql_stops_and_comes_back(
             time.sleep(2)
             postgres.start()
             receiver.wait_for(200, 40)
-            assert eventually(lambda: {w.state for w in kept_webhooks(url, shop.shop_id)} == {"delivered"}, 10)
+            assert eventually(lambda: {w.state for w in kept_webhooks(url, shop.shop_id)} == {"delivered"}, 10), worker.log()
             assert worker.stop() == 0
     assert Counter(each.headers["webhook-id"] for each in receiver.received) == Counter(ids)
 

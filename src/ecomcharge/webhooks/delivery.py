@@ -133,7 +133,7 @@ class Delivery:
             for webhook in webhooks:
                 await store.put_back(tx, webhook)
 
-        await self._database.write(unit)
+        await _patiently(lambda: self._database.write(unit))
 
     async def _deliver(self, webhook: Webhook) -> None:
         try:

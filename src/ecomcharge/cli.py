@@ -91,10 +91,10 @@ def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
     )
 
 
-def main() -> None:
-    """Run a command; what an operator can mend is told in one sentence on standard error, with exit code 1."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command, of the command line unless given; what an operator can mend is told in one sentence on standard error, with exit code 1."""
     try:
-        cli()
+        cli(arguments)
     except Unavailable as error:
         print(f"ecomcharge: the database is not available: {error.__cause__ or error}", file=sys.stderr)
         sys.exit(1)

@@ -27,8 +27,8 @@ from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.openapi import document, examples, parts
 from ecomcharge.web.wire import STATUS_OF
-from ecomcharge.webhooks.delivery import TIMEOUT_SECONDS
 from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of, pem_of
+from ecomcharge.webhooks.sending import TIMEOUT_SECONDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

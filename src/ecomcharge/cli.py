@@ -92,7 +92,10 @@ def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command, of the command line unless given; what an operator can mend is told in one sentence on standard error, with exit code 1."""
+    """Run a command, the command line's unless one is given.
+
+    What an operator can mend is told in one sentence on standard error, with exit code 1.
+    """
     try:
         cli(arguments)
     except Unavailable as error:

@@ -136,8 +136,6 @@ class Gateway:
             ["yes", "no", "error", "timeout, charged", "timeout, absent", "timeout, late", "challenge", "nobody there"],
             [60, 10, 6, 6, 5, 4, 6, 3],
         )[0]
-        if what == "challenge" and order.recurring:
-            what = "yes"
         seen_from, status = self.clock.now(), base.SUCCESSFUL
         if what in ("timeout, absent", "nobody there"):
             absent = what == "timeout, absent"

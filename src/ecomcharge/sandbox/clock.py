@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -99,7 +99,7 @@ def moment_of(text: str) -> int:
     except ValueError as error:
         raise BadParameter("To must be a moment such as 2026-12-24T08:00:00Z") from error
     if moment.tzinfo is None:
-        moment = datetime.fromisoformat(f"{text}+00:00" if "T" in text or " " in text else f"{text}T00:00:00+00:00")
+        moment = moment.replace(tzinfo=UTC)
     milliseconds = round(moment.timestamp() * 1000)
     if not 0 <= milliseconds <= FURTHEST:
         raise BadParameter("To must lie between 1970 and 2109")

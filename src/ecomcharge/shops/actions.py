@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import urlsplit
 
 from ecomcharge.errors import RecordNotFound, Unusable
@@ -19,6 +20,8 @@ from ecomcharge.shops.model import (
     random_shop_id,
 )
 from ecomcharge.storage.database import Database, Transaction
+
+LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
 async def create_shop(
@@ -97,21 +100,25 @@ async def set_gateway(
     checked_shop_id(shop_id)
     if gateway not in GATEWAYS:
         raise Unusable(f"gateway must be one of {', '.join(GATEWAYS)}")
-    sealed = None
-    if gateway == "sandbox":
-        url = user = None
-    elif not (url and user and secret_key):
-        raise Unusable("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
-    elif not _is_web_address(url):
-        raise Unusable("--url must be https:// or http:// with a host, such as https://gateway.example.com")
-    else:
-        sealed = master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE)
 
-    async def unit(tx: Transaction) -> None:
-        if not await store.set_gateway(tx, shop_id, gateway, url, user, sealed):
+    async def to_sandbox(tx: Transaction) -> None:
+        if not await store.serve_by_sandbox(tx, shop_id):
             raise RecordNotFound(f"no shop {shop_id}")
 
-    await database.write(unit)
+    if gateway == "sandbox":
+        await database.write(to_sandbox)
+        return
+    if not (url and user and secret_key):
+        raise Unusable("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
+    if not _is_gateway_address(url):
+        raise Unusable("--url must be https:// with a host, such as https://gateway.example.com; http:// only on this machine")
+    account = (url, user, master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE))
+
+    async def to_account(tx: Transaction) -> None:
+        if not await store.set_gateway(tx, shop_id, gateway, *account):
+            raise RecordNotFound(f"no shop {shop_id}")
+
+    await database.write(to_account)
 
 
 async def shop_and_gateway(database: Database, shop_id: int) -> tuple[Shop, Gateway]:
@@ -139,9 +146,12 @@ async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
     await database.write(unit)
 
 
-def _is_web_address(text: str) -> bool:
+def _is_gateway_address(text: str) -> bool:
+    """Card numbers go there, so it is HTTPS, or nowhere but to this machine."""
     try:
         parts = urlsplit(text)
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            return False
         whole = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or parts.username)
         return parts.scheme in ("https", "http") and whole and text.isprintable() and " " not in text
     except ValueError:

@@ -37,6 +37,9 @@ UPDATE shops SET gateway = :gateway, gateway_url = :url, gateway_user = :user, s
 WHERE shop_id = :shop_id
 """
 
+# The account at another gateway is kept: subscriptions that began there go on there.
+SERVE_BY_SANDBOX = "UPDATE shops SET gateway = 'sandbox' WHERE shop_id = :shop_id"
+
 ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
 
 # A key that an earlier rotation already ends sooner keeps its sooner end.
@@ -107,9 +110,12 @@ async def gateway_account(database: Database, shop_id: int) -> tuple[str, str, s
     return (row[1], row[2], row[3]) if row is not None and row[3] is not None else None
 
 
-async def set_gateway(
-    tx: Transaction, shop_id: int, gateway: str, url: str | None, user: str | None, sealed_key: str | None
-) -> bool:
+async def serve_by_sandbox(tx: Transaction, shop_id: int) -> bool:
+    """``False`` if there is no such shop."""
+    return await tx.run(SERVE_BY_SANDBOX, {"shop_id": shop_id}) > 0
+
+
+async def set_gateway(tx: Transaction, shop_id: int, gateway: str, url: str, user: str, sealed_key: str) -> bool:
     """``False`` if there is no such shop."""
     params = {"shop_id": shop_id, "gateway": gateway, "url": url, "user": user, "sealed_key": sealed_key}
     return await tx.run(SET_GATEWAY, params) > 0

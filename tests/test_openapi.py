@@ -42,8 +42,8 @@ from ecomcharge.web.server import Route
 from ecomcharge.web.wire import STATUS_OF
 from support.process import ServerProcess
 
-MAX_EXAMPLES = 10  # of each operation, besides those that the coverage of its schema gives
-MAX_SECONDS = 150  # on a machine with much else to do
+MAX_EXAMPLES = 5  # of each operation, besides those that the coverage of its schema gives
+MAX_SECONDS = 90  # on a machine with much else to do
 CLOCK = "/sandbox/clock"
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 
@@ -315,7 +315,8 @@ def test_no_path_is_too_strange_for_an_answer(http: httpx.Client, path: str) -> 
 
 
 def test_schemathesis_finds_nothing_against_a_running_server(server: Shop, tmp_path: Path) -> None:
-    described = sum(1 for path, methods in document()["paths"].items() for _ in methods if not path.startswith(CLOCK))
+    own = "/openapi.json"  # which it reads and does not try
+    described = sum(len(methods) for path, methods in document()["paths"].items() if not path.startswith((CLOCK, own)))
     schemathesis_finds_nothing(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
 
 

@@ -39,7 +39,7 @@ INSERT INTO subscriptions SELECT shop_id, :id, 0, sequence, state, plan_id, cust
     anchored_at, period, renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason,
     cancelled_at, gateway, card, additional_data, options, last_transaction, return_url, notification_url, checkout_token,
     :due, 0
-FROM subscriptions WHERE id = :of
+FROM subscriptions WHERE shop_id = :shop_id AND id = :of
 """
 
 
@@ -55,9 +55,12 @@ def clone(system: Ecomcharge, of: str, count: int) -> None:
     """So many more subscriptions like this one, all of them due."""
     connection = apsw.Connection(system.database.removeprefix("sqlite:///"))
     connection.set_busy_timeout(5000)
+    tag = secrets.token_hex(4)
     with connection:
         for number in range(count):
-            connection.execute(CLONE, {"id": f"sbs_{secrets.token_hex(4)}{number:08x}", "of": of, "due": DUE + number})
+            connection.execute(
+                CLONE, {"shop_id": int(system.shop_id), "id": f"sbs_{tag}{number:08x}", "of": of, "due": DUE + number}
+            )
     connection.close()
 
 

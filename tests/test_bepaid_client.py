@@ -7,7 +7,17 @@ from importlib.metadata import version
 
 import pytest
 from bepaid import ApiError, AsyncBepaidClient, BepaidClient
-from bepaid.models import CustomerRecord
+from bepaid.models import (
+    CancelSubscriptionRequest,
+    CustomerRecord,
+    PlanInterval,
+    PlanItem,
+    PlanTrial,
+    SubscriptionCard,
+    SubscriptionCreateRequest,
+    SubscriptionCustomer,
+    SubscriptionPlan,
+)
 
 from conftest import Shop
 
@@ -62,3 +72,52 @@ def test_it_understands_our_errors(server: Shop) -> None:
         with pytest.raises(ApiError) as rejected:
             stranger.list_customers()
         assert (rejected.value.status, rejected.value.message) == (401, "Unauthorized")
+
+
+PLAN = PlanItem(
+    title="Basic",
+    currency="EUR",
+    plan=PlanInterval(amount=999, interval=1, interval_unit="month"),
+    trial=PlanTrial(amount=0, interval=7, interval_unit="day", as_first_payment=True),
+    test=True,
+)
+CARD = SubscriptionCard(number="4200000000000000", holder="John Doe", verification_value="123", exp_month="12", exp_year="2099")
+
+
+def test_its_plans_work_unchanged(server: Shop) -> None:
+    with BepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
+        created = client.create_plan(PLAN)
+        assert created.id is not None
+        assert (created.title, created.trial, created.number_payment_attempts) == ("Basic", PLAN.trial, 3)
+        assert client.get_plan(created.id) == created
+        assert client.list_plans() == [created]
+        assert client.get_plan_payment_link(created.id) == {}  # a redirect without a body
+
+
+def test_its_subscriptions_work_unchanged(server: Shop) -> None:
+    with BepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
+        plan = client.create_plan(PLAN)
+        request = SubscriptionCreateRequest(
+            card=CARD,
+            customer=SubscriptionCustomer(first_name="John", last_name="Doe", email="customer@example.com"),
+            plan=SubscriptionPlan(id=plan.id),
+            tracking_id="order-42",
+            additional_data={"order": 42},
+        )
+        created = client.create_subscription(request)
+        assert created.id is not None
+        assert (created.state, created.tracking_id, created.paid_billing_cycles) == ("trial", "order-42", 1)
+        assert created.plan == plan
+        assert created.card is not None
+        assert (created.card.brand, created.card.exp_month, created.card.exp_year) == ("visa", 12, 2099)
+        assert created.last_transaction is not None
+        assert created.last_transaction.status == "successful"
+        assert client.get_subscription(created.id) == created
+        canceled = client.cancel_subscription(created.id, CancelSubscriptionRequest(cancel_reason="enough"))
+        assert (canceled["state"], canceled["cancel_reason"]) == ("canceled", "enough")
+        waiting = client.create_subscription(SubscriptionCreateRequest(plan=SubscriptionPlan(id=plan.id)))
+        assert waiting.state == "redirecting"
+        assert waiting.redirect_url is not None
+        with pytest.raises(ApiError) as refused:
+            client.create_subscription(SubscriptionCreateRequest(plan=SubscriptionPlan(id="pln_0000000000000000")))
+        assert refused.value.errors == {"plan": {"base": ["plan with this ID doesn't exist for this account"]}}

@@ -22,7 +22,7 @@ from ecomcharge.errors import EcomchargeError, RecordNotFound, Unauthorized, Unu
 from ecomcharge.keys import MasterKey, load_master_key, make_master_key, make_secret_key
 from ecomcharge.shops import actions, store
 from ecomcharge.storage.database import Database
-from ecomcharge.web.auth import Authenticator, FailedLogins, credentials_of
+from ecomcharge.web.auth import Authenticator, PerAddress, credentials_of
 from ecomcharge.web.wire import Request
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -253,7 +253,9 @@ def test_a_new_key_is_good_at_once_while_the_old_one_is_busy(database_url: str, 
         now = SystemClock().now()
         shop = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")
         moments = [0.0]
-        authenticator = Authenticator(database, master_key, SystemClock(), FailedLogins(60, ""), lambda: moments[-1])
+        authenticator = Authenticator(
+            database, master_key, SystemClock(), PerAddress("failed-logins", 60, ""), lambda: moments[-1]
+        )
         outcomes = [await authenticator.shop_of(login(shop.shop_id, "first-key"))]
         await actions.rotate_key(database, master_key, now, shop_id=shop.shop_id, secret_key="second-key", overlap_seconds=60)
         for moment in (0.6, 0.7):
@@ -302,4 +304,4 @@ def test_a_failed_login_is_counted_against_the_nearest_address_that_is_no_proxy(
     peer: str, forwarded: str | None, client: str
 ) -> None:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
-    assert FailedLogins(60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client
+    assert PerAddress("failed-logins", 60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client

@@ -52,7 +52,7 @@ from ecomcharge.storage.migrate import migrate
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.routes import SubscriptionRoutes
-from ecomcharge.web.auth import Authenticator, FailedLogins, RequestRate, trusted_networks
+from ecomcharge.web.auth import Authenticator, PerAddress, RequestRate, trusted_networks
 from ecomcharge.web.html import DocsRoutes
 from ecomcharge.web.openapi import OpenApiRoutes
 from ecomcharge.web.operations import OperationRoutes
@@ -118,7 +118,8 @@ class App:
         settings = self.settings
         master_key = master_key_of(settings)
         self.database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
-        failed_logins = FailedLogins(settings.failed_logins_per_minute, settings.trusted_proxies)
+        failed_logins = PerAddress("failed-logins", settings.failed_logins_per_minute, settings.trusted_proxies)
+        payments = PerAddress("checkout", settings.checkouts_per_minute, settings.trusted_proxies)
         authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()
@@ -129,7 +130,7 @@ class App:
             *PlanRoutes(self.database, self.clock, settings.base_url(), mints.plan).routes(),
             *SubscriptionRoutes(engine.billing, master_key, mints).routes(),
             *EventRoutes(self.database, self.clock).routes(),
-            *CheckoutPages(engine.billing, master_key, mints).routes(),
+            *CheckoutPages(engine.billing, master_key, mints, payments).routes(),
             *(ClockRoutes(sandbox_clock, engine.worker.advance).routes() if sandbox_clock else ()),
             *OperationRoutes(self.database, self.journal, self.metrics).routes(),
             *OpenApiRoutes().routes(),

@@ -28,6 +28,7 @@ RANGES = {
     "requests_per_second": (0, 1_000_000),
     "failed_logins_per_minute": (0, 1_000_000),
     "gateway_timeout_seconds": (1, 90),
+    "checkouts_per_minute": (0, 1_000_000),
     "postgres_connections": (1, 10_000),
     "shutdown_timeout_seconds": (1, 86_400),
     "lease_seconds": (1, 86_400),
@@ -93,6 +94,9 @@ class Settings:
     gateway_timeout_seconds
         How long a real gateway may take to answer. A charge without an answer by then is looked up a minute later,
         before anything else is tried.
+    checkouts_per_minute
+        Cards that may be tried and pay links that may be opened per minute and client address (IPv6: per /64) in one
+        worker; more get 429. 0: unlimited.
     postgres_connections
         Most connections of one worker to PostgreSQL.
     shutdown_timeout_seconds
@@ -125,6 +129,7 @@ class Settings:
     requests_per_second: int = 0
     failed_logins_per_minute: int = 60
     gateway_timeout_seconds: int = 30
+    checkouts_per_minute: int = 30
     postgres_connections: int = 8
     shutdown_timeout_seconds: int = 30
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -15,6 +15,7 @@ CLOSE: Final = "close"  # the connection ends without an answer
 HANG: Final = "hang"  # nothing, for as long as the other side waits
 SLOW: Final = "slow"  # the status at once, the body a byte a second
 BACK_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 0.2
 
 Answer = int | str
 
@@ -47,15 +48,18 @@ class Receiver:
         self._changed = threading.Condition()
         self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener.settimeout(LOOK_SECONDS)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/hook"
 
     def __enter__(self) -> Receiver:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._thread.join()  # before its descriptor is another listener's, or it would accept for that one
         self._listener.close()
 
     def wait_for(self, count: int, seconds: float = 20) -> list[Received]:
@@ -73,8 +77,8 @@ class Receiver:
         while not self._ended.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             self.connections += 1
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 

@@ -32,6 +32,7 @@ from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.schedule import HOUR
+from ecomcharge.web.auth import PerAddress
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import NO_STORE, Request, Response
 
@@ -55,10 +56,11 @@ _ENDS: Final = {  # what the result page says of a first charge that was not tak
 
 
 class CheckoutPages:
-    def __init__(self, billing: Billing, master_key: MasterKey, mints: Mints) -> None:
+    def __init__(self, billing: Billing, master_key: MasterKey, mints: Mints, limit: PerAddress) -> None:
         self._billing = billing
         self._master_key = master_key
         self._mints = mints
+        self._limit = limit
         self._renderer = Renderer()
         self._root = urlsplit(billing.teller.base_url).path  # a proxy may serve us under a path of its own
 
@@ -89,6 +91,9 @@ class CheckoutPages:
         found = await plans.owner_of(self._billing.database, plan_id) if PLAN_ID.match(plan_id) else None
         if found is None or (shop_id is not None and shop_id != str(found[0])):
             raise RecordNotFound
+        if request.method == "HEAD":  # somebody looks whether the link is good; nobody subscribes
+            return Response(200, b"", [NO_STORE])
+        self._limit.count(request)
         faults = Faults()
         return_url = model.RETURN_URL.read(request.query().get("return_url"), faults)
         if faults.told():
@@ -121,6 +126,7 @@ class CheckoutPages:
         customer = self._checked_customer(form, missing, faults)
         if faults.told() or card is None:
             return await self._form(subscription, 422, form, faults.told((*missing, *CARD_NAMES)), None)
+        self._limit.count(request)
         paid = await actions.pay(self._billing, self._mints, token, card, customer)
         challenge = await self._challenge_of(paid) if paid is not None else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)

@@ -28,7 +28,7 @@ from ecomcharge.web.wire import Request
 REMEMBERED_SECONDS: Final = 4.0  # a change of keys must be felt within five
 DOUBTED_SECONDS: Final = 0.5  # when nothing matches, keys are read again, but strangers cannot make us read all the time
 MOST_REMEMBERED: Final = 10_000
-LOGIN_WINDOW_SECONDS: Final = 60
+WINDOW_SECONDS: Final = 60
 
 _SHOP_ID: Final = re.compile(r"[0-9]{1,16}\Z")
 _NOBODY: Final = ShopKey("0" * 64, expires_at=0)
@@ -43,7 +43,7 @@ class Authenticator:
         database: Database,
         master_key: MasterKey,
         clock: Clock,
-        failed_logins: FailedLogins,
+        failed_logins: PerAddress,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -132,30 +132,36 @@ def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipadd
         raise Unusable(f"--trusted-proxies: {error}") from error
 
 
-class FailedLogins:
-    """Counts failures per client address in windows of a minute. Right credentials are never counted."""
+class PerAddress:
+    """Counts what strangers do, per client address in windows of a minute: failed logins, visits of pay links, cards tried.
 
-    def __init__(self, per_minute: int, trusted_proxies: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    ``policy`` names the limit in the answer; ``per_minute`` 0 means that there is none.
+    """
+
+    def __init__(
+        self, policy: str, per_minute: int, trusted_proxies: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._policy = policy
         self._per_minute = per_minute
         self._trusted = trusted_networks(trusted_proxies)
         self._monotonic = monotonic
-        self._failures: dict[str, tuple[float, int]] = {}  # address -> start of the window, failures in it
+        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of the window, how many in it
 
     def count(self, request: Request) -> None:
-        """Count one failure. Raises ``TooManyRequests`` when there were too many."""
+        """Count one. Raises ``TooManyRequests`` when there were too many."""
         if not self._per_minute:
             return
         address = self.client_of(request)
         now = self._monotonic()
-        started, failures = self._failures.get(address, (now, 0))
-        if now - started >= LOGIN_WINDOW_SECONDS:
-            started, failures = now, 0
-        if address not in self._failures:
-            _make_room(self._failures)
-        self._failures[address] = (started, failures + 1)
-        if failures >= self._per_minute:
-            wait = math.ceil(started + LOGIN_WINDOW_SECONDS - now)
-            raise TooManyRequests("failed-logins", self._per_minute, LOGIN_WINDOW_SECONDS, wait)
+        started, count = self._counts.get(address, (now, 0))
+        if now - started >= WINDOW_SECONDS:
+            started, count = now, 0
+        if address not in self._counts:
+            _make_room(self._counts)
+        self._counts[address] = (started, count + 1)
+        if count >= self._per_minute:
+            wait = math.ceil(started + WINDOW_SECONDS - now)
+            raise TooManyRequests(self._policy, self._per_minute, WINDOW_SECONDS, wait)
 
     def client_of(self, request: Request) -> str:
         """Who to count: the nearest address that is not a trusted proxy's; of IPv6 the /64."""

@@ -66,7 +66,7 @@ def _link(operation_id: str, summary: str, place: list[Json]) -> Json:
         ],
         "responses": {
             "302": parts.answer("To the hosted page. The body is empty.", {}, headers=("Location",)),
-            **parts.failures(*parts.OF_AN_ID, *parts.OF_A_WRITE, *parts.FOR_BROWSERS),
+            **parts.failures(*parts.OF_AN_ID, *parts.OF_A_WRITE, *parts.FOR_BUYERS),
         },
     }
 

@@ -110,6 +110,7 @@ ANSWERS: Final[Mapping[str, Response]] = {
 
 _ANYWHERE: Final = (errors.MethodNotAllowed.code, INTERNAL)
 FOR_BROWSERS: Final = (errors.BadParameter.code, errors.Unavailable.code, *_ANYWHERE)
+FOR_BUYERS: Final = (errors.TooManyRequests.code, *FOR_BROWSERS)
 FOR_SHOPS: Final = (errors.Unauthorized.code, errors.TooManyRequests.code, errors.Unavailable.code, *_ANYWHERE)
 OF_A_BODY: Final = (errors.MalformedBody.code, errors.BodyTooSlow.code, errors.BodyTooLarge.code)
 OF_JSON: Final = (*OF_A_BODY, errors.UnsupportedContentType.code, errors.NotAnObject.code)

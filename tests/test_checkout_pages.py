@@ -761,13 +761,15 @@ def test_countries_have_names_and_stand_in_order() -> None:
 def test_strangers_try_only_so_many_cards_and_pay_links(database_url: str, master_key: MasterKey, tmp_path: Path) -> None:
     shop = add_shop(database_url, master_key)
     options = ("--checkouts-per-minute", "3", "--no-worker")
-    with ServerProcess(database_url, tmp_path, *options, environment=ENVIRONMENT) as process:
-        with httpx.Client(base_url=process.url, auth=(str(shop.shop_id), shop.secret_key)) as http:
-            price = {"amount": 1, "interval": 1, "interval_unit": "day"}
-            plan = http.post("/plans", json={"title": "x", "currency": "EUR", "plan": price}).json()
-            assert [http.head(f"/plans/{plan['id']}/pay").status_code for _ in range(5)] == [200] * 5
-            assert http.get("/subscriptions").json() == []
-            answers = [httpx.get(plan["pay_url"]) for _ in range(5)]
-            assert [answer.status_code for answer in answers] == [302, 302, 302, 429, 429]
-            assert answers[-1].headers["ratelimit-policy"] == '"checkout";q=3;w=60'
-            assert len(http.get("/subscriptions").json()) == 3
+    with (
+        ServerProcess(database_url, tmp_path, *options, environment=ENVIRONMENT) as process,
+        httpx.Client(base_url=process.url, auth=(str(shop.shop_id), shop.secret_key)) as http,
+    ):
+        price = {"amount": 1, "interval": 1, "interval_unit": "day"}
+        plan = http.post("/plans", json={"title": "x", "currency": "EUR", "plan": price}).json()
+        assert [http.head(f"/plans/{plan['id']}/pay").status_code for _ in range(5)] == [200] * 5
+        assert http.get("/subscriptions").json() == []
+        answers = [httpx.get(plan["pay_url"]) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [302, 302, 302, 429, 429]
+        assert answers[-1].headers["ratelimit-policy"] == '"checkout";q=3;w=60'
+        assert len(http.get("/subscriptions").json()) == 3

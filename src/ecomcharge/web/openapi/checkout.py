@@ -147,7 +147,7 @@ def _browsers(operation_id: str, summary: str, place: list[Json], pages: Mapping
 
 def _posted(described: Json) -> Json:
     """With the answers to a body that did not come whole."""
-    for status, answer in parts.failures(*parts.OF_A_BODY, *parts.FOR_BROWSERS).items():
+    for status, answer in parts.failures(*parts.OF_A_BODY, *parts.FOR_BUYERS).items():
         described["responses"][status] = answer
     return described
 

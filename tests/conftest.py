@@ -107,7 +107,7 @@ class Shop:
 @pytest.fixture(scope="session")
 def server_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One running server for the whole session and engine. Tests tell themselves apart by their shops."""
-    options = ("--failed-logins-per-minute", "0")
+    options = ("--worker", "--failed-logins-per-minute", "0")
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("server"), *options, environment=ENVIRONMENT) as process:
         yield process
 

@@ -414,8 +414,8 @@ def test_a_base_url_may_have_a_path(connect: Connect) -> None:
     assert seen.paths == ["/pay/v1/customers/cst_1"]
 
 
-def test_importing_the_server_does_not_import_httpx() -> None:
-    program = "import sys, ecomcharge.app; sys.exit('httpx' in sys.modules or not ecomcharge.__version__)"
+def test_importing_the_package_does_not_import_httpx() -> None:
+    program = "import sys, ecomcharge; sys.exit('httpx' in sys.modules or not ecomcharge.__version__)"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

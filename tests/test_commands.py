@@ -89,7 +89,8 @@ def test_a_gateway_is_set_with_a_secret_key_from_the_environment_alone(
     assert "begateway https://gateway.example as 361" in command("shops", "show", shop).stdout
 
     assert command("shops", "gateway", shop, "sandbox").returncode == 0
-    assert with_database(database_url, lambda database: gateway_account(database, int(shop))) is None
+    assert "begateway" not in command("shops", "show", shop).stdout.partition("public key")[0]
+    assert with_database(database_url, lambda database: gateway_account(database, int(shop))) == kept  # for what began there
 
 
 # Webhooks

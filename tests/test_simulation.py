@@ -10,7 +10,7 @@ import pytest
 from ecomcharge.subscriptions import billing, lifecycle, store
 from support.simulation import simulate
 
-RUNS = {"sqlite": 300, "postgresql": 30}
+RUNS = {"sqlite": 150, "postgresql": 25}
 
 
 def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Callable[[], str]) -> None:

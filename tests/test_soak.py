@@ -66,7 +66,7 @@ def test_fifteen_seconds_of_load_and_faults_balance(engine: str, tmp_path: Any, 
     with PostgresServer() if engine == "postgresql" else contextlib.nullcontext() as postgres:
         url = postgres.create_database("soak") if postgres else f"sqlite:///{tmp_path}/soak.db"
         shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]
-        options = ("--workers", "2", "--failed-logins-per-minute", "0")
+        options = ("--workers", "2", "--worker", "--failed-logins-per-minute", "0")
         with ServerProcess(url, tmp_path, *options, environment=ENVIRONMENT) as server:
             found, account = soak(server, shops, postgres, SECONDS, seed=1)
             assert server.stop() == 0

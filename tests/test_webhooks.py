@@ -65,7 +65,8 @@ class ShownEvent(msgspec.Struct):
 @pytest.fixture(scope="module")
 def open_server(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server and the worker beside it, which may send to this machine."""
-    with ServerProcess(new_database_url(), tmp_path_factory.mktemp("open"), PRIVATE, environment=ENVIRONMENT) as process:
+    options = ("--worker", PRIVATE)
+    with ServerProcess(new_database_url(), tmp_path_factory.mktemp("open"), *options, environment=ENVIRONMENT) as process:
         yield process
 
 

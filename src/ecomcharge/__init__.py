@@ -1,6 +1,6 @@
 """A server for the eComCharge Customers API, and a client of it: ``ecomcharge.Client`` and ``ecomcharge.AsyncClient``.
 
-The client is imported at its first use, because the server's modules live in this package and need no httpx.
+The client is imported at its first use: whoever imports a module of the server pays for no client.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _pay() -> Json:
         | {field.name: parts.told(field) | {"type": "string"} for field in _ASKED}
         | {customers.EMAIL.name: customers_told.email()}
         | {"form_token": _FORM_TOKEN},
-        required=("number", "exp_month", "exp_year", "form_token", *ASKED_FIRST),
+        required=("number", "verification_value", "exp_month", "exp_year", "form_token", *ASKED_FIRST),
     )
     return _posted(described)
 

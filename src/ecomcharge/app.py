@@ -69,7 +69,7 @@ FORGOTTEN_PER_COMMIT = 500
 RETRY_SECONDS: Final = 1.0
 SANDBOX_SHOP_ID: Final = 1
 WORKER_STOP_SECONDS: Final = 40.0
-NICENESS: Final = 5  # where cores are short, requests go before charges
+NICENESS: Final = 10  # where cores are short, requests go before charges
 SWITCH_INTERVAL_SECONDS: Final = 0.001  # how long granian's thread and the committing one wait for the interpreter at most
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -319,7 +319,7 @@ class WorkerBeside:
 async def work(settings: Settings, stopped: asyncio.Event) -> None:
     """Charge and deliver what is due until it is stopped. Raises ``Unusable`` when settings or database cannot be used."""
     master_key = master_key_of(settings)
-    database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+    database = await open_database(settings.database, postgres_connections=settings.postgres_connections, serves=False)
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         engine = engine_of(settings, database, master_key, clock)

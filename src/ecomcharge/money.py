@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import pycountry
@@ -40,6 +41,7 @@ def decimal_text(amount: int, currency: str) -> str:
     return f"{amount // 10**digits}.{amount % 10**digits:0{digits}d}"
 
 
+@lru_cache(maxsize=4096)
 def readable(amount: int, currency: str) -> str:
     """As the platform describes plans: ``€9.99`` [P]. A symbol of letters is set apart: ``BYN 9.99`` [D]."""
     symbol = get_currency_symbol(currency, "en")

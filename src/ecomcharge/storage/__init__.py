@@ -27,9 +27,10 @@ def make_folder_of(path: str) -> None:
         raise Unusable(f"cannot make the folder of {path}: {error.strerror}") from error
 
 
-async def open_database(url: str, *, postgres_connections: int = 8) -> Database:
+async def open_database(url: str, *, postgres_connections: int = 8, serves: bool = True) -> Database:
     """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
+    ``serves`` tells whether requests wait on this event loop while the database works.
     Raises ``Unusable``, with a way out, when the URL is of neither kind or the database cannot be used.
     """
     path = sqlite_path(url)
@@ -37,7 +38,7 @@ async def open_database(url: str, *, postgres_connections: int = 8) -> Database:
         from ecomcharge.storage.sqlite import SqliteDatabase
 
         make_folder_of(path)
-        return SqliteDatabase(path)
+        return SqliteDatabase(path, serves=serves)
     if urlsplit(url).scheme in ("postgresql", "postgres"):
         from ecomcharge.storage.postgres import PostgresDatabase
 

@@ -126,12 +126,17 @@ def _rows(execute: Callable[..., apsw.Cursor], sql: str, params: Params) -> Sequ
 
 
 class SqliteDatabase:
-    """One database file. Made on the event loop's thread, used from it only."""
+    """One database file. Made on the event loop's thread, used from it only.
+
+    ``serves`` tells whether requests wait on this loop. Where none do, COMMIT runs on the loop's own thread as well: two
+    threads that hand the interpreter to each other take processor time from the processes beside them.
+    """
 
     engine = "sqlite"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, serves: bool = True) -> None:
         self.path = path
+        self._serves = serves
         self.load = Load()
         try:
             self._writer = _connect(path)
@@ -234,7 +239,18 @@ class SqliteDatabase:
             return
         self.load.commits += 1
         self.load.units += len(units)
-        self._clerk.do(self._commit, self._settle)
+        if self._serves:
+            self._clerk.do(self._commit, self._settle)
+        else:
+            self._commit_here()
+
+    def _commit_here(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._commit()
+        except BaseException as caught:
+            error = caught
+        asyncio.get_running_loop().call_soon(self._settle, error)
 
     def _ran(self, unit: Unit[Any], outcome: asyncio.Future[Any]) -> Outcome:
         """Run one unit in the open. Raises ``_Apart`` when it failed after it had written."""

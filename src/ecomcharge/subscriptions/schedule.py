@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -100,6 +101,7 @@ def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
+@lru_cache(maxsize=4096)  # a plan is shown with each of its subscriptions, and its moments with it
 def iso(moment: int) -> str:
     """``2026-01-31T12:00:00.000Z``, as the platform writes moments [P]."""
     return f"{_datetime(moment):%Y-%m-%dT%H:%M:%S}.{moment % 1000:03d}Z"

@@ -390,3 +390,12 @@ def test_a_key_is_kept_for_a_day_and_then_free_again(server: Shop, http: httpx.C
     assert http.post("/customers", json=VALID, headers={"Idempotency-Key": "k"}).json() != first
     assert http.post("/customers", json=VALID, headers={"Idempotency-Key": "k"}).headers["idempotent-replayed"] == "true"
     assert len(http.get("/customers").json()) == 2
+
+
+def test_a_customer_links_to_its_subscriptions(http: httpx.Client) -> None:
+    created = http.post("/customers", json={"email": "jane@shop.test", "ip": "::1"})
+    read = http.get(created.headers["location"])
+    for answer in (created, read):
+        [link] = answer.links.values()
+        assert (link["rel"], link["url"]) == ("related", f"/subscriptions?customer={created.json()['id']}")
+        assert http.get(link["url"]).json() == []

@@ -10,6 +10,7 @@ from ecomcharge.errors import RecordNotFound
 from ecomcharge.idempotency import Answer, Attempt, answer_once
 from ecomcharge.ids import IdMint
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import IdTaken, write_under_free_ids
 
 
 async def create_customer(
@@ -33,18 +34,10 @@ async def create_customer(
             if earlier is not None:
                 return earlier
         if not await store.insert(tx, shop_id, customer):
-            raise _IdTaken
+            raise IdTaken
         return answer
 
-    while True:
-        try:
-            return await database.write(unit)
-        except _IdTaken:
-            continue  # another process minted the same id in the same millisecond
-
-
-class _IdTaken(Exception):
-    pass
+    return await write_under_free_ids(database, unit)
 
 
 def _customer(customer_id: str, fields: CustomerFields) -> Customer:

@@ -42,15 +42,17 @@ class CustomerRoutes:
         body = await request.json()
         fields = checked(body_of(body, BODY))
         attempt = attempt_of(request.idempotency_key(), "POST /customers", body)
-        return answer_response(
-            await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
-        )
+        answer = await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
+        response = answer_response(answer)
+        if answer.location is not None:
+            response.headers.append(_subscriptions_of(answer.location[len("/customers/") :]))
+        return response
 
     async def read(self, request: Request) -> Response:
         if not CUSTOMER_ID.match(request.argument):
             raise RecordNotFound
         customer = await actions.read_customer(self._database, request.shop_id, request.argument)
-        return json_response(200, _encode(customer))
+        return json_response(200, _encode(customer), _subscriptions_of(customer.id))
 
     async def list(self, request: Request) -> Response | Stream:
         query = request.query()
@@ -59,3 +61,8 @@ class CustomerRoutes:
             filter = NOBODY
         customers = store.Customers(self._database, request.shop_id, filter)
         return await LISTING.answer(request, customers, query, ("email", "external_id"))
+
+
+def _subscriptions_of(customer_id: str) -> tuple[str, str]:
+    """RFC 8288: where the customer's subscriptions are [D]."""
+    return "link", f'</subscriptions?customer={customer_id}>; rel="related"; title="subscriptions"'

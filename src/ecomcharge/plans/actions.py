@@ -12,6 +12,7 @@ from ecomcharge.ids import IdMint
 from ecomcharge.plans import store
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import IdTaken, write_under_free_ids
 
 Encode = Callable[[Plan], bytes]
 
@@ -43,18 +44,10 @@ async def create_plan(
             if earlier is not None:
                 return earlier
         if not await store.insert(tx, shop_id, plan):
-            raise _IdTaken
+            raise IdTaken
         return answer
 
-    while True:
-        try:
-            return await database.write(unit)
-        except _IdTaken:
-            continue  # another process minted the same id in the same millisecond
-
-
-class _IdTaken(Exception):
-    pass
+    return await write_under_free_ids(database, unit)
 
 
 async def read_plan(database: Database, shop_id: int, plan_id: str) -> Plan:

@@ -1,9 +1,11 @@
-"""What every store offers to list, and the walk through all of it."""
+"""What every store offers to list, the walk through all of it, and writing under ids that nobody has."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Final, Protocol, TypeVar
+
+from ecomcharge.storage.database import Database, Unit
 
 PER_CHUNK: Final = 200
 
@@ -14,6 +16,7 @@ class Identified(Protocol):
 
 
 R = TypeVar("R", bound=Identified)
+T = TypeVar("T")
 
 
 class Records(Protocol[R]):
@@ -40,3 +43,16 @@ async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
         if len(chunk) < PER_CHUNK:
             return
         last = chunk[-1].id
+
+
+class IdTaken(Exception):
+    """Another process minted the same id in the same millisecond."""
+
+
+async def write_under_free_ids(database: Database, unit: Unit[T]) -> T:
+    """Run a unit of work that mints ids, and again while it raises ``IdTaken``."""
+    while True:
+        try:
+            return await database.write(unit)
+        except IdTaken:
+            continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -23,6 +23,7 @@ from ecomcharge.plans import actions as plan_actions
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.records import IdTaken, write_under_free_ids
 from ecomcharge.subscriptions import lifecycle, model, store
 from ecomcharge.subscriptions.billing import Billing, Changed, as_written
 from ecomcharge.subscriptions.lifecycle import Standing
@@ -31,10 +32,6 @@ from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
 PATH: Final = "/subscriptions"
 
 Encode = Callable[[Subscription], bytes]
-
-
-class _IdTaken(Exception):
-    """Another process minted the same id in the same millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ async def create_subscription(
         await _write(tx, billing, created, wanted)
         return created
 
-    created = await _until_ids_are_free(lambda: billing.database.write(unit))
+    created = await write_under_free_ids(billing.database, unit)
     if created.earlier is not None:
         return created.earlier
     subscription = created.subscription
@@ -88,15 +85,6 @@ async def create_subscription(
 
         await billing.database.write(last_word)
     return answer
-
-
-async def _until_ids_are_free(write: Callable[[], Any]) -> _Created:
-    while True:
-        try:
-            created: _Created = await write()
-            return created
-        except _IdTaken:
-            continue
 
 
 async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: int, wanted: Wanted, now: int) -> _Created:
@@ -131,19 +119,19 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
 
 
 async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: Wanted) -> None:
-    """Customer, plan, subscription and payment, in one transaction. Raises ``_IdTaken``."""
+    """Customer, plan, subscription and payment, in one transaction. Raises ``IdTaken``."""
     subscription, shop_id = created.subscription, created.subscription.shop_id
     if isinstance(wanted.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
-        raise _IdTaken
+        raise IdTaken
     if isinstance(wanted.customer, CustomerFields):
         assert subscription.customer_id is not None
         customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
         if not await customers.insert(tx, shop_id, customer):
-            raise _IdTaken
+            raise IdTaken
     if not await store.insert(tx, subscription, billing.lease() if created.payment else 0):
-        raise _IdTaken
+        raise IdTaken
     if created.payment is not None and not await payments.insert(tx, shop_id, created.payment):
-        raise _IdTaken
+        raise IdTaken
 
 
 async def _plan(tx: Transaction, mints: Mints, shop_id: int, wanted: str | PlanFields, now: int) -> Plan:
@@ -233,7 +221,7 @@ async def subscribe_by_link(billing: Billing, mints: Mints, shop_id: int, plan: 
         await _write(tx, billing, created, wanted)
         return created
 
-    return (await _until_ids_are_free(lambda: billing.database.write(unit))).subscription
+    return (await write_under_free_ids(billing.database, unit)).subscription
 
 
 async def pay(
@@ -259,9 +247,9 @@ async def pay(
 
     while True:
         try:
-            begun = await billing.database.write(unit)
+            begun = await write_under_free_ids(billing.database, unit)
             break
-        except (Changed, _IdTaken):
+        except Changed:
             continue
     if begun is None:
         return None
@@ -276,7 +264,7 @@ async def _with_customer(
         blank = dict.fromkeys(CustomerFields.__struct_fields__)
         customer = Customer(mints.customer.mint(now), **{**blank, **given})
         if not await customers.insert(tx, subscription.shop_id, customer):
-            raise _IdTaken
+            raise IdTaken
         return msgspec.structs.replace(subscription, customer_id=customer.id)
     known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
     assert known is not None

@@ -48,7 +48,7 @@ def _create() -> Json:
             "201": parts.answer(
                 "The customer as stored: texts trimmed, codes in capitals, the address in canonical form.",
                 parts.json_of("Customer", examples.CUSTOMER),
-                headers=("Location", "Idempotent-Replayed"),
+                headers=("Location", "Idempotent-Replayed", "Link"),
                 links={
                     "read": {"operationId": "readCustomer", "parameters": {"customer_id": "$response.body#/id"}},
                     "list": {"operationId": "listCustomers", "parameters": {"email": "$response.body#/email"}},
@@ -88,7 +88,7 @@ def _read() -> Json:
         "summary": "Read a customer",
         "parameters": [parts.path_parameter("customer_id", ref("schemas", "CustomerId")), parts.request_id_header()],
         "responses": {
-            "200": parts.answer("The customer.", parts.json_of("Customer", examples.CUSTOMER)),
+            "200": parts.answer("The customer.", parts.json_of("Customer", examples.CUSTOMER), headers=("Link",)),
             **parts.failures(*parts.OF_AN_ID, *parts.FOR_SHOPS),
         },
     }

@@ -192,7 +192,10 @@ HEADERS: Final[Mapping[str, Json]] = {
         "schema": {"const": "true"},
     },
     "Link": {
-        "description": "RFC 8288: the `next` and the `prev` page, where there is one, relative to this request.",
+        "description": (
+            "RFC 8288, relative to this request: the `next` and the `prev` page of a list, where there is one; "
+            "of a customer, its subscriptions."
+        ),
         "schema": {"type": "string"},
         "example": f'</customers?limit=20&after={CUSTOMER_ID_EXAMPLE}>; rel="next"',
     },

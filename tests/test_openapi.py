@@ -338,6 +338,7 @@ def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *optio
         # The only DELETE cancels a subscription, and a canceled one stays readable: its history is money.
         *("--exclude-checks", "use_after_free"),
         *("--max-examples", str(MAX_EXAMPLES)),
+        "--suppress-health-check=filter_too_much,too_slow",  # of the drawing of examples, not of the program
         *("--continue-on-failure", "--no-color", "--generation-database", "none"),
         *("--auth", f"{shop.shop_id}:{shop.secret_key}", "--output-sanitize", "false", "--output-truncate", "false"),
         # Credentials are the command's business: it would "leave out" a header that --auth then adds again.

@@ -420,7 +420,7 @@ class Watched:
         return found
 
 
-OVERLAP_SECONDS = 5
+OVERLAP_SECONDS = 15  # longer than the commands take that begin with it
 
 
 @pytest.fixture(scope="module")

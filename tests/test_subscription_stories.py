@@ -71,6 +71,10 @@ class Story:
         told = self.now(id)
         return told["state"], told["paid_billing_cycles"], told["number_failed_payment_attempts"]
 
+    def after_creation(self, id: str) -> list[tuple[str, str]]:
+        """Events are kept for thirty days, and a creation may be older than that."""
+        return [event for event in self.events(id) if event[1] != "created"]
+
     def events(self, id: str) -> list[tuple[str, str]]:
         """Oldest first: when, and what."""
         found = self.http.get(f"/events?object={id}&limit=1000").json()
@@ -121,7 +125,7 @@ def test_a_decline_is_tried_twice_at_three_and_then_it_has_failed(story: Story) 
     story.at("2026-03-27T10:00:00Z")  # clocks go forward in Warsaw on the 29th
     id = story.subscribe(sandbox.RENEWALS_FAIL, price={**HOURLY, "interval": 4})
     story.advance("4h")
-    assert (story.state(id), story.events(id)[1:]) == (("failed_attempt", 1, 1), [])
+    assert (story.state(id), story.after_creation(id)) == (("failed_attempt", 1, 1), [])
     assert story.now(id)["last_transaction"]["message"] == "Payment was declined"
     story.advance("11h")  # 01:00 UTC is 02:00 in Warsaw
     assert story.state(id) == ("failed_attempt", 1, 1)
@@ -142,7 +146,7 @@ def test_a_decline_that_succeeds_the_next_day_goes_on_at_its_anchor(story: Story
     story.advance("31d")
     assert story.state(id) == ("failed_attempt", 1, 1)
     story.advance("1d")
-    assert story.events(id)[1:] == [("2026-06-02T01:00", "renewed")]  # 03:00 in Warsaw
+    assert story.after_creation(id) == [("2026-06-02T01:00", "renewed")]  # 03:00 in Warsaw
     assert (story.state(id), story.now(id)["renew_at"]) == (("active", 2, 0), "2026-07-01T10:00:00.000Z")
 
 
@@ -153,7 +157,7 @@ def test_an_error_is_tried_at_the_next_full_hour_and_rescued(story: Story) -> No
     assert story.state(id) == ("rescuing", 1, 1)
     assert story.now(id)["last_transaction"]["status"] == "error"
     story.advance("1h")
-    assert (story.state(id), story.events(id)[1:]) == (("active", 2, 0), [("2026-06-01T11:00", "renewed")])
+    assert (story.state(id), story.after_creation(id)) == (("active", 2, 0), [("2026-06-01T11:00", "renewed")])
 
 
 def test_errors_use_the_attempts_up_hour_by_hour(story: Story) -> None:
@@ -165,7 +169,7 @@ def test_errors_use_the_attempts_up_hour_by_hour(story: Story) -> None:
         story.advance("1h")
         seen.append(story.state(id))
     assert seen == [("rescuing", 1, 1), ("rescuing", 1, 2), ("rescuing", 1, 3), ("error", 1, 4)]
-    assert story.events(id)[1:] == [("2026-06-01T13:00", "failed")]
+    assert story.after_creation(id) == [("2026-06-01T13:00", "failed")]
 
 
 def test_at_night_nothing_is_charged_where_the_plan_says_so(story: Story) -> None:
@@ -176,9 +180,9 @@ def test_at_night_nothing_is_charged_where_the_plan_says_so(story: Story) -> Non
     declined = story.subscribe(sandbox.RENEWAL_FAILS_ONCE, price=daily, prevent_payments_at_night=True)
     assert story.state(kept) == ("active", 1, 0)
     story.advance("58h")
-    assert story.events(kept)[1:] == [("2026-05-03T06:00", "renewed"), ("2026-05-04T06:00", "renewed")]  # 08:00 in Warsaw
-    assert story.events(erring)[1] == ("2026-05-03T07:00", "renewed")
-    assert story.events(declined)[1] == ("2026-05-04T06:00", "renewed")
+    assert story.after_creation(kept) == [("2026-05-03T06:00", "renewed"), ("2026-05-04T06:00", "renewed")]  # 08:00 in Warsaw
+    assert story.after_creation(erring)[0] == ("2026-05-03T07:00", "renewed")
+    assert story.after_creation(declined)[0] == ("2026-05-04T06:00", "renewed")
 
 
 def test_a_finite_plan_ends_with_its_last_cycle(story: Story) -> None:
@@ -190,7 +194,7 @@ def test_a_finite_plan_ends_with_its_last_cycle(story: Story) -> None:
     told = story.now(id)
     assert (told["state"], told["cancelled_at"]) == ("canceled", "2026-07-01T10:00:00.000Z")
     assert (told["renew_at"], told["active_to"]) == (None, "2026-07-01T10:00:00.000Z")
-    assert [what for _, what in story.events(id)] == ["created", "renewed", "canceled"]
+    assert [what for _, what in story.after_creation(id)] == ["renewed", "canceled"]
 
 
 def test_a_trial_that_is_canceled_is_never_charged(story: Story) -> None:
@@ -198,7 +202,7 @@ def test_a_trial_that_is_canceled_is_never_charged(story: Story) -> None:
     id = story.subscribe(trial={"amount": 0, "interval": 7, "interval_unit": "day"})
     story.http.post(f"/subscriptions/{id}/cancel", json={"cancel_reason": "no"})
     story.advance("60d")
-    assert [what for _, what in story.events(id)] == ["created", "canceled"]
+    assert "renewed" not in [what for _, what in story.events(id)]
     assert story.state(id) == ("canceled", 1, 0)
 
 
@@ -340,5 +344,8 @@ def test_no_card_number_or_code_is_left_anywhere(
     wanted = [*NUMBER_OF.values(), str(odd["number"])]
     secrets = [number.encode() for number in wanted] + [f'"{CODE}"'.encode(), f"verification_value={CODE}".encode()]
     for file in files:
-        content = file.read_bytes()
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:  # a server drops and renames files of its own meanwhile
+            continue
         assert [secret for secret in secrets if secret in content] == [], file

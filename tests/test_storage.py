@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import pickle
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +24,7 @@ from ecomcharge.errors import Unavailable, Unusable
 from ecomcharge.idempotency import Attempt, forget_some_old
 from ecomcharge.ids import ANY_TIME, CUSTOMER_PREFIX, RANDOM_BITS, IdMint
 from ecomcharge.shops import store as shops
-from ecomcharge.storage import open_database, sqlite_path
+from ecomcharge.storage import open_database, sqlite, sqlite_path
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.postgres import CopyTarget, copy_target, gathered_find, gathered_insert, translated
@@ -140,6 +142,82 @@ def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> Non
             assert database.load.find_statements < database.load.finds / 10
 
     with_database(database_url, work)
+
+
+def test_a_read_sees_what_another_process_was_told_is_written_however_many_read_beside_it(database_url: str) -> None:
+    """``elsewhere`` stands for the other process: it has connections of its own."""
+
+    async def crowd(database: Database) -> None:
+        while True:
+            await database.find(store.FIND, {"shop_id": 1, "id": customer(0).id})
+            await asyncio.sleep(0)
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        elsewhere = await open_database(database_url)
+        reading = [asyncio.create_task(crowd(elsewhere)) for _ in range(30)]
+        try:
+            for number in range(1, 300):
+                assert await add(database, number)
+                assert await store.find(elsewhere, 1, customer(number).id) == customer(number)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+            await elsewhere.close()
+
+    with_database(database_url, work)
+
+
+def test_what_is_asked_after_a_commit_of_another_process_is_not_answered_from_before_it(tmp_path: Path) -> None:
+    path = f"{tmp_path}/turns.db"
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        other_process = apsw.Connection(path)
+        for number in range(20):
+            reading = [asyncio.create_task(store.find(database, 1, customer(number).id)) for _ in range(3)]
+            await asyncio.sleep(0)  # they have read, in a transaction that they share
+            other_process.execute("INSERT INTO customers (shop_id, id, email) VALUES (1, ?, 'a@b.c')", (customer(number).id,))
+            assert await asyncio.create_task(store.find(database, 1, customer(number).id)) is not None
+            assert await asyncio.gather(*reading) == [None, None, None]
+        other_process.close()
+
+    with_database(f"sqlite:///{path}", work)
+
+
+def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It starts anew only when nobody reads from its older part, and is cut to size then."""
+    monkeypatch.setattr(sqlite, "LOG_BYTES", 2**20)
+    url, log = f"sqlite:///{tmp_path}/long.db", tmp_path / "long.db-wal"
+
+    async def several_reads(database: Database) -> bool:
+        """Whether they shared a transaction."""
+
+        async def one() -> bool:
+            await database.find(store.FIND, {"shop_id": 1, "id": customer(0).id})
+            reader: apsw.Connection = database._reader._connection  # type: ignore[attr-defined]
+            return reader.in_transaction
+
+        return any(await asyncio.gather(*(one() for _ in range(5))))
+
+    async def all_at_once(tx: Transaction) -> None:
+        assert all(await store.insert_many(tx, 1, [customer(number) for number in range(1, 50_000)]))
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        assert await several_reads(database)
+        await database.write(all_at_once)
+        assert log.stat().st_size > 2**20
+        await several_reads(database)
+        assert not await several_reads(database)
+        for number in range(50_000, 50_003):
+            await add(database, number)
+        assert log.stat().st_size < 2**20
+        await several_reads(database)
+        assert await several_reads(database)
+
+    with_database(url, work)
 
 
 @pytest.mark.parametrize("rows", [1, 20, 300], ids=["one", "some", "worth a COPY"])

@@ -15,6 +15,7 @@ Who does what, and why (measured on CPython with its global lock):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import functools
 import operator
@@ -35,6 +36,9 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MILLISECONDS = 5_000
 MOST_UNITS_PER_COMMIT = 256
 CACHE_KIBIBYTES = 65_536
+LOG_BYTES = 64 * 2**20  # of the write-ahead log, beyond which reads share no transactions, so that it can start anew
+# Each connection is used by one thread at a time, so SQLite need not take a lock of its own for every column it hands out.
+_OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
 MAPPED_BYTES = 2**36  # of address space, not of memory: pages beyond the cache are read where the system keeps them
 
 # What SQLite says when the disk is full, gone, read-only or held by somebody else for too long.
@@ -125,6 +129,45 @@ def _rows(execute: Callable[..., apsw.Cursor], sql: str, params: Params) -> Sequ
     return execute(text, ordered(params)).fetchall()
 
 
+class _Reader:
+    """The connection for reads outside transactions. Used on the event loop's thread only.
+
+    Reads of one turn of the event loop share a transaction from the second on: to begin and end one, which is locks in a
+    file that all processes share, costs almost as much as a point read itself. None of them is late by that. What may
+    read before ``_part`` runs was in the loop's queue before ``_part`` was, so its request had come in before the
+    transaction began, and that sees whatever was acknowledged until then.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._connection = _connect(path)
+        self._connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
+        self._execute = self._connection.cursor().execute
+        self._log = f"{path}-wal"
+        self._reads = 0  # in this turn
+        self._shares = True
+
+    def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        self._reads += 1
+        if self._reads == 1:
+            asyncio.get_running_loop().call_soon(self._part)
+        elif self._reads == 2 and self._shares:
+            self._execute("BEGIN")
+        return _rows(self._execute, sql, params)
+
+    def _part(self) -> None:
+        """End the turn's transaction. A log that does not shrink wants moments in which nobody reads: it gets them."""
+        several, self._reads = self._reads > 1, 0
+        if several:
+            if self._connection.in_transaction:
+                self._execute("COMMIT")
+            with contextlib.suppress(OSError):
+                self._shares = os.stat(self._log).st_size < LOG_BYTES
+
+    def close(self) -> None:
+        self._reads = 0  # nothing is left to part
+        self._connection.close()
+
+
 class SqliteDatabase:
     """One database file. Made on the event loop's thread, used from it only.
 
@@ -140,11 +183,9 @@ class SqliteDatabase:
         self.load = Load()
         try:
             self._writer = _connect(path)
-            self._reader = _connect(path)
-            self._reader.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
+            self._reader = _Reader(path)
         except (apsw.Error, OSError) as error:
             raise Unusable(f"cannot open the SQLite database {path}: {error}") from error
-        self._read = self._reader.cursor().execute
         self._transaction = SqliteTransaction(self._writer)
         self._write_lock = _WriteLock(path)
         self._clerk = _Clerk()
@@ -160,14 +201,14 @@ class SqliteDatabase:
         self.load.finds += 1
         self.load.find_statements += 1
         try:
-            rows = _rows(self._read, sql, params)
+            rows = self._reader.rows(sql, params)
         except _UNAVAILABLE as error:
             raise Unavailable from error
         return rows[0] if rows else None
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         try:
-            return _rows(self._read, sql, params)
+            return self._reader.rows(sql, params)
         except _UNAVAILABLE as error:
             raise Unavailable from error
 
@@ -360,12 +401,13 @@ class SqliteDatabase:
 
 def _connect(path: str) -> apsw.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it will hold personal data
-    connection = apsw.Connection(path)
+    connection = apsw.Connection(path, flags=_OPEN)
     connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES // 2}")
     connection.set_busy_timeout(0)
     return connection
 

@@ -123,6 +123,7 @@ class Gatherer(Generic[Item]):
     """
 
     def __init__(self, carry: Callable[[list[Item]], Awaitable[None]], lanes: int, most: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._carry = carry
         self._lanes = lanes
         self._most = most
@@ -134,7 +135,7 @@ class Gatherer(Generic[Item]):
         self._waiting.append(item)
         if not self._called and len(self._under_way) < self._lanes:
             self._called = True
-            asyncio.get_running_loop().call_soon(self._depart)
+            self._loop.call_soon(self._depart)
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
@@ -145,7 +146,7 @@ class Gatherer(Generic[Item]):
     def _depart(self) -> None:
         self._called = False
         if self._waiting and len(self._under_way) < self._lanes:
-            self._under_way.add(asyncio.get_running_loop().create_task(self._travel()))
+            self._under_way.add(self._loop.create_task(self._travel()))
 
     async def _travel(self) -> None:
         """Carry what waits, and at once what has come meanwhile: before those are resumed who were just answered."""

@@ -336,6 +336,7 @@ class PostgresDatabase:
     engine = "postgresql"
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, tells_outcome: bool) -> None:
+        self._loop = asyncio.get_running_loop()  # kept, because to ask for it is a call to the system
         self._connections = _Connections(pool)
         self._tells_outcome = tells_outcome
         self._types: dict[str, tuple[str, ...]] = {}
@@ -373,7 +374,7 @@ class PostgresDatabase:
     # Reads
 
     async def find(self, sql: str, params: Params) -> Row | None:
-        outcome: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Row | None] = self._loop.create_future()
         self._finds.add((sql, params, outcome))
         return await outcome
 
@@ -419,7 +420,7 @@ class PostgresDatabase:
     # Writes
 
     async def write(self, unit: Unit[T]) -> T:
-        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[T] = self._loop.create_future()
         self._writes.add(_Rider(unit, outcome))
         return await outcome
 

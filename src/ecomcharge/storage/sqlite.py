@@ -142,6 +142,7 @@ class _Reader:
         self._connection = _connect(path)
         self._connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
         self._execute = self._connection.cursor().execute
+        self._loop = asyncio.get_running_loop()
         self._log = f"{path}-wal"
         self._reads = 0  # in this turn
         self._shares = True
@@ -149,7 +150,7 @@ class _Reader:
     def rows(self, sql: str, params: Params) -> Sequence[Row]:
         self._reads += 1
         if self._reads == 1:
-            asyncio.get_running_loop().call_soon(self._part)
+            self._loop.call_soon(self._part)
         elif self._reads == 2 and self._shares:
             self._execute("BEGIN")
         return _rows(self._execute, sql, params)
@@ -186,6 +187,7 @@ class SqliteDatabase:
             self._reader = _Reader(path)
         except (apsw.Error, OSError) as error:
             raise Unusable(f"cannot open the SQLite database {path}: {error}") from error
+        self._loop = asyncio.get_running_loop()  # kept, because to ask for it is a call to the system
         self._transaction = SqliteTransaction(self._writer)
         self._write_lock = _WriteLock(path)
         self._clerk = _Clerk()
@@ -213,13 +215,12 @@ class SqliteDatabase:
             raise Unavailable from error
 
     async def write(self, unit: Unit[T]) -> T:
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[T] = loop.create_future()
+        outcome: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append((unit, outcome))
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            loop.call_soon(self._begin)
+            self._loop.call_soon(self._begin)
         return await outcome
 
     def _begin(self) -> None:
@@ -235,7 +236,7 @@ class SqliteDatabase:
             self._write_lock.release()
             self._run_units(error)
             return
-        self._patience = asyncio.get_running_loop().call_later(BUSY_TIMEOUT_MILLISECONDS / 1000, self._lose_patience)
+        self._patience = self._loop.call_later(BUSY_TIMEOUT_MILLISECONDS / 1000, self._lose_patience)
         self._clerk.do(self._begin_patiently, self._run_units)
 
     def _lose_patience(self) -> None:
@@ -244,7 +245,7 @@ class SqliteDatabase:
         for _, outcome in refused:
             if not outcome.done():
                 outcome.set_exception(Unavailable())
-        self._patience = asyncio.get_running_loop().call_later(BUSY_TIMEOUT_MILLISECONDS / 1000, self._lose_patience)
+        self._patience = self._loop.call_later(BUSY_TIMEOUT_MILLISECONDS / 1000, self._lose_patience)
 
     def _begin_patiently(self) -> None:
         self._write_lock.take()
@@ -291,7 +292,7 @@ class SqliteDatabase:
             self._commit()
         except BaseException as caught:
             error = caught
-        asyncio.get_running_loop().call_soon(self._settle, error)
+        self._loop.call_soon(self._settle, error)
 
     def _ran(self, unit: Unit[Any], outcome: asyncio.Future[Any]) -> Outcome:
         """Run one unit in the open. Raises ``_Apart`` when it failed after it had written."""

@@ -227,10 +227,13 @@ class Patience:
         self._until: dict[asyncio.Task[Any], float] = {}
         self._lost: set[asyncio.Task[Any]] = set()
         self._watching = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # that runs, once it does
 
     def begin(self) -> asyncio.Task[Any]:
         """The current task begins to wait."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # to ask for it is a call to the system
+            loop = self._loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
         self._until[task] = loop.time() + self._seconds

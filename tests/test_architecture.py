@@ -39,7 +39,7 @@ FLOORS = [
     {"web.openapi.subscriptions", "web.openapi.checkout", "web.openapi.sandbox", "web.openapi.server"},
     {"web.openapi.routes"},
     {"app", "client", "where", "terminal"},
-    {"customers.commands", "shops.commands", "webhooks.commands", "sandbox.commands"},
+    {"customers.commands", "shops.commands", "webhooks.commands", "sandbox.commands", "serving"},
     {"cli"},
 ]
 _ROOMS = {

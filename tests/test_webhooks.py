@@ -42,7 +42,7 @@ from ecomcharge.keys import MasterKey
 from ecomcharge.shops import actions as shops
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import delivery, sending, store
-from ecomcharge.webhooks.delivery import origin_of
+from ecomcharge.webhooks.delivery import Delivery, origin_of
 from ecomcharge.webhooks.model import PENDING, RETRIES, Webhook, is_public, retry_delay
 from ecomcharge.webhooks.sending import Sender
 from support.commands import WorkerProcess, ecomcharge
@@ -127,12 +127,13 @@ def kept_webhooks(url: str, shop_id: int) -> list[Webhook]:
     return with_database(url, lambda database: store.newest(database, shop_id, 10_000))
 
 
-def put_in_outbox(url: str, shop_id: int, urls: list[str]) -> list[str]:
-    """A webhook for each URL, each of a subscription of its own and due now; their ids."""
+def put_in_outbox(url: str, shop_id: int, urls: list[str], *, of_one_subscription: bool = False) -> list[str]:
+    """A webhook for each URL, due now; each of a subscription of its own, or one behind the other; their ids."""
     mint, now = IdMint(WEBHOOK_PREFIX), SystemClock().now()
+    places = [(0, number) if of_one_subscription else (number, 1) for number in range(len(urls))]
     made = [
-        Webhook(shop_id, mint.mint(now), f"sbs_{number:016x}", 1, "created.subscription", each, "{}", PENDING, 0, now, now)
-        for number, each in enumerate(urls)
+        Webhook(shop_id, mint.mint(now), f"sbs_{of:016x}", sequence, "created.subscription", each, "{}", PENDING, 0, now, now)
+        for (of, sequence), each in zip(places, urls, strict=True)
     ]
 
     async def work(database: Database) -> None:
@@ -376,6 +377,45 @@ def test_a_shop_with_many_hanging_receivers_has_its_share_and_no_more(
         [received] = receiver.wait_for(1, 10)
         assert received.at - began < 2
         assert len(hanging.received) == delivery.AT_ONCE_PER_SHOP
+
+
+def test_where_it_takes_long_to_look_past_a_queue_it_is_done_less_often(
+    database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = 0
+
+    async def slow_search(*_: object) -> list[tuple[int, str]]:
+        nonlocal searches
+        searches += 1
+        await asyncio.sleep(0.05)
+        return []
+
+    async def work(database: Database) -> None:
+        sender = Delivery(database, master_key, SystemClock(), allow_private=True)
+        until = time.monotonic() + 1.6
+        while time.monotonic() < until:
+            assert await sender.round(SystemClock().now()) == 0
+            await asyncio.sleep(0.001)
+        await sender.close()
+
+    monkeypatch.setattr(store, "due", slow_search)
+    with_database(database_url, work)
+    assert 1 < searches <= 1 + 1.6 / 0.05 * delivery.SHARE_OF_SEARCH
+
+
+def test_a_dead_receiver_with_many_webhooks_behind_one_another_keeps_others_waiting_for_a_moment_only(
+    shop: Shop, receiver: Receiver, master_key: MasterKey
+) -> None:
+    """Of one subscription, so that only the first may be sent, and the rest is looked past at every search."""
+    with Receiver(503) as dead:
+        other = add_shop(shop.process.database, master_key)
+        put_in_outbox(shop.process.database, other.shop_id, [dead.url] * 5_000, of_one_subscription=True)
+        dead.wait_for(1)
+        began = time.monotonic()
+        subscribe(shop, receiver.url)
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 6
+        assert len(dead.received) == 1
 
 
 @pytest.mark.parametrize("rest", ["", "/", "/a/b", "?a=//b", "#a"])

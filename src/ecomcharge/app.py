@@ -38,7 +38,7 @@ from ecomcharge.errors import EcomchargeError, Unusable
 from ecomcharge.events import store as events
 from ecomcharge.events.routes import EventRoutes
 from ecomcharge.gateways.directory import Gateways
-from ecomcharge.keys import MasterKey, load_master_key
+from ecomcharge.keys import MasterKey, master_key_of
 from ecomcharge.plans.routes import PlanRoutes
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.routes import ClockRoutes
@@ -46,7 +46,7 @@ from ecomcharge.settings import Settings
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import check_master_key, create_shop
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import make_folder_of, open_database, sqlite_path
+from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.subscriptions.actions import Mints
@@ -93,9 +93,10 @@ class Engine:
 def engine_of(settings: Settings, database: Database, master_key: MasterKey, clock: Clock) -> Engine:
     base_url = settings.base_url()
     gateways = Gateways(database, master_key, base_url, settings.gateway_timeout_seconds)
-    billing = Billing(database, gateways, Teller(base_url), clock, settings.zone(), settings.lease_seconds * 1000)
+    lease = settings.lease_seconds * 1000
+    billing = Billing(database, gateways, Teller(base_url), clock, settings.zone(), lease)
     allow_private = settings.webhooks_to_private_addresses or settings.sandbox
-    delivery = Delivery(database, master_key, clock, allow_private=allow_private)
+    delivery = Delivery(database, master_key, clock, lease, allow_private=allow_private)
     return Engine(database, clock, gateways, billing, delivery, Worker(database, billing, delivery, clock))
 
 
@@ -186,14 +187,6 @@ class App:
     async def _write_metrics(self) -> None:
         self.journal.flush()
         self.metrics.write(self.database.load)
-
-
-def master_key_of(settings: Settings) -> MasterKey:
-    """Raises ``Unusable`` when there is none and none can be made."""
-    database_file = sqlite_path(settings.database)
-    if database_file is not None:
-        make_folder_of(database_file)
-    return load_master_key(settings.master_key, settings.master_key_file, database_file=database_file)
 
 
 class _Worker(RsgiDoor):

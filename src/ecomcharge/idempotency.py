@@ -18,6 +18,7 @@ import msgspec
 
 from ecomcharge.errors import BadParameter, IdempotencyKeyReused, StillRunning
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.records import run_alone
 
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
 KEY_MAXIMUM: Final = 255
@@ -143,9 +144,5 @@ async def finish(tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` keys of a shop that are no longer kept; how many there were."""
-
-    async def unit(tx: Transaction) -> int:
-        params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "limit": limit}
-        return await tx.run(FORGET_SOME_OLD, params)
-
-    return await database.write(unit)
+    params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "limit": limit}
+    return await run_alone(database, FORGET_SOME_OLD, params)

@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ecomcharge.errors import Unusable
+from ecomcharge.settings import Settings
+from ecomcharge.storage import make_folder_of, sqlite_path
 
 PREFIX: Final = "eck_"
 OWN_KEY_MINIMUM: Final = 8
@@ -115,6 +117,14 @@ def same_hash(left: str, right: str) -> bool:
 def make_master_key() -> str:
     """A new master key, as ``ECOMCHARGE_MASTER_KEY`` wants it: base64 of 32 random bytes."""
     return base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()
+
+
+def master_key_of(settings: Settings) -> MasterKey:
+    """Raises ``Unusable`` when there is none and none can be made."""
+    database_file = sqlite_path(settings.database)
+    if database_file is not None:
+        make_folder_of(database_file)
+    return load_master_key(settings.master_key, settings.master_key_file, database_file=database_file)
 
 
 def load_master_key(given: str | None, file: str | None, *, database_file: str | None) -> MasterKey:

@@ -17,7 +17,6 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ecomcharge.client import ApiError, AsyncClient, TransportError
 from ecomcharge.clock import SystemClock
 from ecomcharge.customers import transfer
 from ecomcharge.customers.checking import Refusal
@@ -34,7 +33,7 @@ STANDARD: Final = "-"
 PAGE_SIZE: Final = 1_000
 SOME_REFUSED: Final = 3  # exit code; 2 is a mistake in the command
 
-customers = cyclopts.App(name="customers", help="Customers in bulk.")
+customers = cyclopts.App(name="customers")
 
 
 @customers.command(name="import")
@@ -152,6 +151,8 @@ async def _import_from_file(plan: Import, file: str, format: Format, report: str
 
 
 async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: str, report: str) -> Account:
+    from ecomcharge.client import ApiError, AsyncClient, TransportError  # only here: a file needs no HTTP
+
     try:
         async with AsyncClient(url, shop_id, secret_key, retries=5) as client:
             theirs: AsyncIterator[Customer] = client.customers(page_size=PAGE_SIZE)

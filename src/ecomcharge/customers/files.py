@@ -45,6 +45,7 @@ class CustomerFile:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
+        self._not_digested: list[bytes] = []
         self._line = 0
         self.bytes_read = 0
 
@@ -60,7 +61,9 @@ class CustomerFile:
                 yield self._line, line
 
     def digest(self) -> str:
-        """Of all lines so far that are not blank, whether or not the last one is ended."""
+        """Of all lines so far that are not blank, whether or not the last one is ended. To be asked for every few thousand."""
+        self._digest.update(b"".join(self._not_digested))
+        self._not_digested.clear()
         return self._digest.copy().hexdigest()
 
     def _next_line(self) -> bytes:
@@ -74,7 +77,7 @@ class CustomerFile:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         self._line += 1
         if line.strip():
-            self._digest.update(line if line.endswith(b"\n") else line + b"\n")
+            self._not_digested.append(line if line.endswith(b"\n") else line + b"\n")
         return line
 
 

@@ -17,6 +17,7 @@ from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
 from ecomcharge.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import run_alone
 
 NAME: Final = "sandbox"
 SLOW_SECONDS: Final = 3.0
@@ -143,11 +144,7 @@ class SandboxGateway:
         """The buyer passed 3-D Secure, or refused. The first answer stands."""
         status = base.SUCCESSFUL if accepted else base.FAILED
         params = {"shop_id": shop_id, "id": order_id, "status": status, "message": _MESSAGES[status]}
-
-        async def unit(tx: Transaction) -> None:
-            await tx.run(ANSWER_CHALLENGE, params)
-
-        await self._database.write(unit)
+        await run_alone(self._database, ANSWER_CHALLENGE, params)
 
     async def _entered(self, order: Order, card: Card, behaviour: str, now: int, *, is_new: bool) -> str:
         """Enter the charge into the books, once, and say how it stands there."""

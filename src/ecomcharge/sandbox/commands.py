@@ -10,8 +10,9 @@ import cyclopts
 from cyclopts import Parameter
 
 from ecomcharge import observability
-from ecomcharge.app import Engine, engine_of, master_key_of
+from ecomcharge.app import Engine, engine_of
 from ecomcharge.errors import Unusable
+from ecomcharge.keys import master_key_of
 from ecomcharge.sandbox.clock import SandboxClock, moment_of, shown, step_of
 from ecomcharge.settings import Settings
 from ecomcharge.shops.actions import check_master_key
@@ -22,7 +23,6 @@ from ecomcharge.where import settings_from_environment
 
 clock = cyclopts.App(
     name="clock",
-    help="The clock of sandbox mode. Its settings are those of serve.",
     config=settings_from_environment,
 )
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import cyclopts
 
-from ecomcharge.app import master_key_of
 from ecomcharge.clock import SystemClock
+from ecomcharge.keys import master_key_of
 from ecomcharge.shops import actions, store
 from ecomcharge.shops.model import Credentials, Gateway, Shop
 from ecomcharge.storage.database import Database
@@ -20,7 +20,7 @@ from ecomcharge.where import Where, with_database
 
 GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - its name
 
-shops = cyclopts.App(name="shops", help="Shops, their keys and their gateways.")
+shops = cyclopts.App(name="shops")
 
 
 @shops.command(name="create")

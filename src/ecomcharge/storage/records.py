@@ -1,11 +1,11 @@
-"""What every store offers to list, the walk through all of it, and writing under ids that nobody has."""
+"""What every store offers to list, the walk through all of it, and the shapes that units of work have in common."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Final, Protocol, TypeVar
 
-from ecomcharge.storage.database import Database, Unit
+from ecomcharge.storage.database import Database, Params, Unit
 
 PER_CHUNK: Final = 200
 
@@ -56,3 +56,8 @@ async def write_under_free_ids(database: Database, unit: Unit[T]) -> T:
             return await database.write(unit)
         except IdTaken:
             continue
+
+
+async def run_alone(database: Database, sql: str, params: Params) -> int:
+    """Change rows, in a unit of work of its own; the number of rows changed."""
+    return await database.write(lambda tx: tx.run(sql, params))

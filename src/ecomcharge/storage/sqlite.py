@@ -64,14 +64,19 @@ class _Apart(Exception):
     """A unit failed after it had written: roll back, and give each a savepoint of its own."""
 
 
+class _NotAll(Exception):
+    """Of many rows some were there already."""
+
+
 class SqliteTransaction:
     """The writer's connection, lent to one unit of work. Nothing here suspends."""
 
-    __slots__ = ("_connection", "_execute", "wrote")
+    __slots__ = ("_connection", "_execute", "_executemany", "wrote")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._execute = connection.cursor().execute
+        cursor = connection.cursor()
+        self._execute, self._executemany = cursor.execute, cursor.executemany
         self.wrote = False
 
     async def find(self, sql: str, params: Params) -> Row | None:
@@ -86,12 +91,26 @@ class SqliteTransaction:
 
     async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
         text, _ = positional(_without_returning(sql))
-        inserted = []
-        for row in many:
-            self._execute(text, row)
-            inserted.append(self._connection.changes() > 0)
+        inserted = [True] * len(many)
+        if not self._inserted_all(text, many):
+            self.wrote = True  # or will have, should one of them fail
+            for number, row in enumerate(many):
+                self._execute(text, row)
+                inserted[number] = self._connection.changes() > 0
         self.wrote = self.wrote or any(inserted)
         return inserted
+
+    def _inserted_all(self, text: str, many: Sequence[Row]) -> bool:
+        """Whether all could be inserted at one go, which is sooner done; where not, none of them is."""
+        before = self._connection.total_changes()
+        try:
+            with self._connection:  # a savepoint
+                self._executemany(text, many)
+                if self._connection.total_changes() - before < len(many):
+                    raise _NotAll
+        except _NotAll:
+            return False
+        return True
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         before = self._connection.total_changes()

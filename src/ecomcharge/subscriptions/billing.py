@@ -111,7 +111,10 @@ class Billing:
         if result is not None and result.status != base.UNKNOWN:
             await self.settle(subscription, payment, result)
         elif result is not None or now < payment.created_at + GIVE_UP_MILLISECONDS:
-            again_at = now + min(SELDOM_MILLISECONDS, max(LOOK_AGAIN_MILLISECONDS, now - payment.created_at))
+            age = now - payment.created_at
+            if age >= SELDOM_MILLISECONDS:
+                log.warning("outcome still unknown", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
+            again_at = now + min(SELDOM_MILLISECONDS, max(LOOK_AGAIN_MILLISECONDS, age))
             await self._stand(subscription, lifecycle.unanswered(subscription.standing, self.terms(subscription), again_at))
         elif payment.status == PENDING:
             await self.settle(subscription, payment, Result(ABSENT, base.TIMEOUT_MESSAGE))

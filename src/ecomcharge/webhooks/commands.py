@@ -20,7 +20,7 @@ State = Literal["pending", "delivered", "failed"]
 
 MOST: Final = 100_000
 
-webhooks = cyclopts.App(name="webhooks", help="Webhooks: what merchants were told.")
+webhooks = cyclopts.App(name="webhooks")
 
 
 @webhooks.command(name="list")

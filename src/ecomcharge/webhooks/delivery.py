@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from ecomcharge.clock import Clock
+from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.errors import OutcomeUnknown, Unavailable, Unusable
 from ecomcharge.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
@@ -40,7 +40,8 @@ AT_ONCE: Final = 256
 AT_ONCE_PER_SHOP: Final = 64
 AT_ONCE_PER_RECEIVER: Final = 16
 CLAIMED_AT_ONCE: Final = 32
-LEASE_MILLISECONDS: Final = 120_000  # longer than an attempt takes, with all patience
+SLOW_SEARCH_SECONDS: Final = 0.02
+SHARE_OF_SEARCH: Final = 0.1  # of the time at most goes into looking for what may be sent
 PATIENCE_SECONDS: Final = 30.0  # with a database that is gone, before and after an attempt
 RETRY_SECONDS: Final = 0.5
 KEYS_KEPT_SECONDS: Final = 4.0  # a key that was rotated must be felt within five
@@ -58,13 +59,26 @@ class Delivery:
     """Claims webhooks that are due and sends them. One per process; any number of processes.
 
     No receiver and no shop takes more than its share of what is under way. Those that have it are left out of the claim,
-    however long their queue is.
+    however long their queue is; and where queues are so long that to look past them takes time, it is done less often.
+    Leases, and the keys of shops, go by ``real_clock``, also in a sandbox.
     """
 
-    def __init__(self, database: Database, master_key: MasterKey, clock: Clock, *, allow_private: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        master_key: MasterKey,
+        clock: Clock,
+        lease_milliseconds: int = 120_000,
+        real_clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        *,
+        allow_private: bool,
+    ) -> None:
         self._database = database
         self._master_key = master_key
         self._clock = clock
+        self._lease_milliseconds = lease_milliseconds
+        self._real_clock = real_clock
+        self._next_search = 0.0
         self._sender = Sender(AT_ONCE, allow_private=allow_private)
         self._chance = random.SystemRandom()
         self._keys: dict[int, _Keys] = {}
@@ -75,7 +89,7 @@ class Delivery:
     async def round(self, now: int) -> int:
         """Begin to send what is due; how many. Does not wait for the receivers."""
         begun = 0
-        while len(self._under_way) < AT_ONCE:
+        while len(self._under_way) < AT_ONCE and time.monotonic() >= self._next_search:
             claimed = await self._claim(now, min(CLAIMED_AT_ONCE, AT_ONCE - len(self._under_way)))
             if not claimed:
                 break
@@ -86,12 +100,19 @@ class Delivery:
         return begun
 
     async def _claim(self, now: int, most: int) -> list[Webhook]:
-        real_now = _real_now()
+        real_now = self._real_clock.now()
         busy_shops = [shop_id for shop_id, count in self._shops.items() if count >= AT_ONCE_PER_SHOP]
         busy_receivers = [origin for origin, count in self._receivers.items() if count >= AT_ONCE_PER_RECEIVER]
+        began = time.monotonic()
+        due = await store.due(self._database, now, real_now, most, busy_shops, busy_receivers)
+        took = time.monotonic() - began
+        if took > SLOW_SEARCH_SECONDS:
+            self._next_search = began + took / SHARE_OF_SEARCH
+        if not due:
+            return []
 
         async def unit(tx: Transaction) -> list[Webhook]:
-            return await store.claim(tx, now, real_now, real_now + LEASE_MILLISECONDS, most, busy_shops, busy_receivers)
+            return await store.claim(tx, due, now, real_now, real_now + self._lease_milliseconds)
 
         return await self._database.write(unit)
 
@@ -165,7 +186,7 @@ class Delivery:
         if known is not None and time.monotonic() < known.good_until:
             return known
         asked_at = time.monotonic()
-        sealed = await store.newest_sealed_key(self._database, shop_id, _real_now())
+        sealed = await store.newest_sealed_key(self._database, shop_id, self._real_clock.now())
         if sealed is None:
             raise Unusable(f"shop {shop_id} has no key to sign with")
         signing_key = known.signing_key if known else await signing_key_of(self._database, self._master_key, shop_id)
@@ -174,10 +195,6 @@ class Delivery:
             self._keys.clear()
         self._keys[shop_id] = keys
         return keys
-
-
-def _real_now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:

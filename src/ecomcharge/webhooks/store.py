@@ -11,6 +11,7 @@ import msgspec
 from ecomcharge.events.model import KEPT_MILLISECONDS
 from ecomcharge.ids import WEBHOOK_PREFIX, first_id_at
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.records import run_alone
 from ecomcharge.webhooks.model import Webhook
 
 COLUMNS: Final = (
@@ -29,17 +30,20 @@ INSERT INTO webhooks (
 """
 
 # What is due and nobody's, in the order of each subscription: an earlier one that is still to be delivered goes first.
+# It is looked for outside the transaction that takes it, because the queue of a dead receiver may be long.
+DUE = """
+SELECT shop_id, id FROM webhooks AS waiting
+WHERE due_at <= :now AND leased_until <= :real_now AND NOT EXISTS (
+    SELECT 1 FROM webhooks AS earlier
+    WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
+    AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
+) {others}
+ORDER BY due_at LIMIT :limit
+"""
+
 CLAIM = f"""
 UPDATE webhooks SET leased_until = :leased_until
-WHERE (shop_id, id) IN (
-    SELECT shop_id, id FROM webhooks AS waiting
-    WHERE due_at <= :now AND leased_until <= :real_now AND NOT EXISTS (
-        SELECT 1 FROM webhooks AS earlier
-        WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
-        AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
-    ) {{others}}
-    ORDER BY due_at LIMIT :limit
-) AND due_at <= :now AND leased_until <= :real_now
+WHERE shop_id = :shop_id AND id = :id AND due_at <= :now AND leased_until <= :real_now
 RETURNING {COLUMNS}
 """
 
@@ -100,24 +104,32 @@ async def insert(tx: Transaction, webhook: Webhook) -> bool:
     return await tx.insert(INSERT, msgspec.structs.asdict(webhook))
 
 
-async def claim(
-    tx: Transaction,
+async def due(
+    database: Database,
     now: int,
     real_now: int,
-    leased_until: int,
     limit: int,
     busy_shops: Sequence[int] = (),
     busy_receivers: Sequence[str] = (),
-) -> list[Webhook]:
-    """Up to ``limit`` that are due and nobody's, none of them of those shops or to those receivers (``https://host:port``)."""
+) -> list[tuple[int, str]]:
+    """Up to ``limit``, by shop and id, that nobody has, none of them of those shops or to those receivers (``https://host:port``)."""
     shops = dict(zip((f"shop_{letter}" for letter in ascii_lowercase), busy_shops, strict=False))
     receivers = dict(zip((f"receiver_{letter}" for letter in ascii_lowercase), (f"{o}/" for o in busy_receivers), strict=False))
     others = [
         *(OF_OTHER_SHOPS.format(name=name) for name in shops),
         *(OF_OTHER_RECEIVERS.format(name=name) for name in receivers),
     ]
-    params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit, **shops, **receivers}
-    return [_webhook(row) for row in await tx.rows(CLAIM.format(others=" ".join(others)), params)]
+    params = {"now": now, "real_now": real_now, "limit": limit, **shops, **receivers}
+    return [(row[0], row[1]) for row in await database.rows(DUE.format(others=" ".join(others)), params)]
+
+
+async def claim(tx: Transaction, wanted: Sequence[tuple[int, str]], now: int, real_now: int, leased_until: int) -> list[Webhook]:
+    """Those of the wanted ones that are still due and nobody's."""
+    claimed: list[Webhook] = []
+    for shop_id, id in sorted(wanted):  # all workers in the same order, so that none waits for one that waits for it
+        params = {"shop_id": shop_id, "id": id, "now": now, "real_now": real_now, "leased_until": leased_until}
+        claimed += [_webhook(row) for row in await tx.rows(CLAIM, params)]
+    return claimed
 
 
 async def note_attempt(tx: Transaction, webhook: Webhook) -> bool:
@@ -158,11 +170,7 @@ async def is_due(database: Database, now: int) -> bool:
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` webhooks of a shop that are done with and no longer kept; how many there were."""
     oldest = first_id_at(WEBHOOK_PREFIX, max(0, now - KEPT_MILLISECONDS))
-
-    async def unit(tx: Transaction) -> int:
-        return await tx.run(FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
-
-    return await database.write(unit)
+    return await run_alone(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
 
 
 async def signing_key(database: Database, shop_id: int) -> tuple[str | None, str | None] | None:

@@ -359,8 +359,8 @@ def test_a_hanging_receiver_with_a_long_queue_holds_up_nobody_else(shop: Shop, r
         hanging.wait_for(delivery.AT_ONCE_PER_RECEIVER)
         began = time.monotonic()
         subscribe(shop, receiver.url)
-        [received] = receiver.wait_for(1, 10)
-        assert received.at - began < 2
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 10  # the queue takes an hour
         assert len(hanging.received) == delivery.AT_ONCE_PER_RECEIVER
 
 
@@ -374,8 +374,8 @@ def test_a_shop_with_many_hanging_receivers_has_its_share_and_no_more(
         hanging.wait_for(delivery.AT_ONCE_PER_SHOP)
         began = time.monotonic()
         subscribe(shop, receiver.url)
-        [received] = receiver.wait_for(1, 10)
-        assert received.at - began < 2
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 10  # the queue takes an hour
         assert len(hanging.received) == delivery.AT_ONCE_PER_SHOP
 
 
@@ -414,7 +414,7 @@ def test_a_dead_receiver_with_many_webhooks_behind_one_another_keeps_others_wait
         began = time.monotonic()
         subscribe(shop, receiver.url)
         [received] = receiver.wait_for(1, 20)
-        assert received.at - began < 6
+        assert received.at - began < 10
         assert len(dead.received) == 1
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +29,8 @@ from ecomcharge.storage import open_database, sqlite, sqlite_path
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.postgres import CopyTarget, copy_target, gathered_find, gathered_insert, translated
-from ecomcharge.storage.records import chunks_of
+from ecomcharge.storage.records import PER_CHUNK, chunks_of
+from support.postgres import PostgresServer
 
 NOW = SystemClock().now()
 
@@ -216,6 +218,70 @@ def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch:
         assert log.stat().st_size < 2**20
         await several_reads(database)
         assert await several_reads(database)
+
+    with_database(url, work)
+
+
+def test_who_is_slow_to_take_a_chunk_holds_no_transaction_meanwhile(tmp_path: Path) -> None:
+    path = f"{tmp_path}/chunks.db"
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        await asyncio.gather(*(add(database, number) for number in range(2 * PER_CHUNK)))
+        chunks = chunks_of(store.Customers(database, 1))
+        assert len(await anext(chunks)) == len(await anext(chunks)) == PER_CHUNK
+        await add(database, 2 * PER_CHUNK)
+        [(busy, _, _)] = apsw.Connection(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        assert not busy
+        assert [customer(2 * PER_CHUNK)] == await anext(chunks)
+
+    with_database(f"sqlite:///{path}", work)
+
+
+def test_a_disk_that_fills_up_amid_many_inserts_leaves_nothing_of_the_whole_batch(tmp_path: Path) -> None:
+    async def fills_it(tx: Transaction) -> None:
+        await store.insert_many(tx, 1, [customer(number) for number in range(20_000)])
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        writer: apsw.Connection = database._writer  # type: ignore[attr-defined]
+        pages: Any = writer.execute("PRAGMA page_count").get
+        writer.execute(f"PRAGMA max_page_count = {pages + 100}")
+        units = [add(database, 30_000), database.write(fills_it), add(database, 30_001)]
+        assert [type(outcome) for outcome in await asyncio.gather(*units, return_exceptions=True)] == [Unavailable] * 3
+        assert [chunk async for chunk in chunks_of(store.Customers(database, 1))] == []
+        assert await add(database, 30_000)
+
+    with_database(f"sqlite:///{tmp_path}/full.db", work)
+
+
+def test_a_unit_that_postgresql_undoes_for_the_sake_of_another_is_run_again(postgres: PostgresServer) -> None:
+    url = postgres.create_database("deadlock")
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        await asyncio.gather(add(database, 1), add(database, 2))
+        other = await asyncpg.connect(url)
+        await other.execute("SET deadlock_timeout = '30s'")  # so that it is ours that is undone
+        runs = 0
+
+        async def first_one_then_two(tx: Transaction) -> None:
+            nonlocal runs
+            runs += 1
+            for number in (1, 2):
+                await store.update(tx, 1, msgspec.structs.replace(customer(number), city="ours"))
+
+        await other.execute("BEGIN")
+        await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(2).id)
+        ours = asyncio.create_task(database.write(first_one_then_two))
+        await asyncio.sleep(0.3)
+        await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(1).id)
+        await other.execute("COMMIT")
+        await ours
+        await other.close()
+        assert runs == 2
+        found = [await store.find(database, 1, customer(number).id) for number in (1, 2)]
+        assert [each.city for each in found if each] == ["ours", "ours"]
 
     with_database(url, work)
 

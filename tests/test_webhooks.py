@@ -387,7 +387,7 @@ def test_where_it_takes_long_to_look_past_a_queue_it_is_done_less_often(
     async def slow_search(*_: object) -> list[tuple[int, str]]:
         nonlocal searches
         searches += 1
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
         return []
 
     async def work(database: Database) -> None:
@@ -400,7 +400,7 @@ def test_where_it_takes_long_to_look_past_a_queue_it_is_done_less_often(
 
     monkeypatch.setattr(store, "due", slow_search)
     with_database(database_url, work)
-    assert 1 < searches <= 1 + 1.6 / 0.05 * delivery.SHARE_OF_SEARCH
+    assert 1 < searches <= 1 + 1.6 / 0.15 * delivery.SHARE_OF_SEARCH
 
 
 def test_a_dead_receiver_with_many_webhooks_behind_one_another_keeps_others_waiting_for_a_moment_only(

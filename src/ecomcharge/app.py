@@ -221,7 +221,8 @@ def _take_turns() -> None:
     at every one of them, and find the processor's caches full of the other's things.
     """
     if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        with contextlib.suppress(OSError):  # some sandboxes and C libraries refuse it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _start_patiently(app: App) -> None:

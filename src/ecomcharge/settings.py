@@ -61,7 +61,7 @@ class Settings:
         ``ecomcharge worker`` do as well.
     lease_seconds
         How long what a worker began is left to it; if it was killed meanwhile, another looks after it then. Longer than
-        a gateway takes to answer; a shorter one is safe, asks the gateway more often and may send a webhook twice.
+        a gateway takes to answer; a shorter one is safe, and asks the gateway more often. Webhooks are left for 90 at least.
     webhooks_to_private_addresses
         Send webhooks to loopback, private and link-local addresses too; sandbox mode always does.
     master_key

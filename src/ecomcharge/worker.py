@@ -52,7 +52,7 @@ class Worker:
                 begun = 0
                 await _wait(stopped, RETRY_SECONDS)
             if not begun:
-                await _wait(stopped, POLL_SECONDS)
+                await _wait(stopped, min(POLL_SECONDS, self.delivery.rests_for() or POLL_SECONDS))
             elif len(self._under_way) >= AT_ONCE:
                 await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             else:

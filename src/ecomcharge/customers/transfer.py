@@ -93,6 +93,7 @@ class _Raw:
 
 async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, mint: IdMint, now: int) -> AsyncIterator[Block]:
     ends = set(await store.ends_of_imports(database, shop_id, RECORDS_PER_BLOCK))
+    await asyncio.sleep(0)  # ends the turn: the file may be a pipe that nobody writes to
     under_way: deque[tuple[_Raw, Awaitable[Checked]]] = deque()
     with Checkers() as checkers:
         for raw in _raw_blocks(file, ends):

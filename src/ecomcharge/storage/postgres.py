@@ -35,8 +35,12 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 LOCK_TIMEOUT_MILLISECONDS = 5_000
 SETTLE_SECONDS = 20.0
+ATTEMPTS = 5  # of a unit that goes alone and meets others that want the same rows
 _AND_ITS_ID = ", pg_current_xact_id()::text"  # one trip to the server fewer than asking before COMMIT
 MIGRATION_LOCK = 0x65636F6D  # "ecom": any number that nobody else in this database locks
+
+# What is said of a transaction that was undone for the sake of another: the same may go well the next time.
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 # What says that the database is down, full, starting or read-only, rather than that a statement is wrong.
 _UNAVAILABLE = (
@@ -428,7 +432,7 @@ class PostgresDatabase:
         try:
             try:
                 await self._commit_together(riders)
-            except _Apart:
+            except (_Apart, *_AGAIN):
                 for rider in riders:
                     await self._commit_alone(rider)
         except BaseException as error:
@@ -439,11 +443,16 @@ class PostgresDatabase:
                 raise
 
     async def _commit_alone(self, rider: _Rider) -> None:
-        try:
-            await self._commit_together([rider])
-        except Exception as error:
-            if not rider.outcome.done():
-                rider.outcome.set_exception(_said(error))
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._commit_together([rider])
+                return
+            except Exception as error:
+                if isinstance(error, _AGAIN) and attempt < ATTEMPTS:
+                    continue
+                if not rider.outcome.done():
+                    rider.outcome.set_exception(_said(error))
+                return
 
     async def _commit_together(self, riders: list[_Rider]) -> None:
         """One transaction for all. Raises ``_Apart`` when they must go alone; the outcomes are set after COMMIT."""
@@ -692,7 +701,7 @@ async def _keep_as_is(connection: Connection) -> None:
 
 
 def _said(error: BaseException) -> BaseException:
-    if isinstance(error, _UNAVAILABLE) and not isinstance(error, EcomchargeError):
+    if isinstance(error, (*_UNAVAILABLE, *_AGAIN)) and not isinstance(error, EcomchargeError):
         unavailable = Unavailable()
         unavailable.__cause__ = error
         return unavailable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, Protocol, TypeVar
 
@@ -39,6 +40,7 @@ async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
     while True:
         chunk = await records.after(last, PER_CHUNK)
         if chunk:
+            await asyncio.sleep(0)  # ends the turn: whoever takes the chunk may take its time
             yield chunk
         if len(chunk) < PER_CHUNK:
             return

@@ -64,10 +64,6 @@ class _Apart(Exception):
     """A unit failed after it had written: roll back, and give each a savepoint of its own."""
 
 
-class _NotAll(Exception):
-    """Of many rows some were there already."""
-
-
 class SqliteTransaction:
     """The writer's connection, lent to one unit of work. Nothing here suspends."""
 
@@ -91,26 +87,27 @@ class SqliteTransaction:
 
     async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
         text, _ = positional(_without_returning(sql))
+        self.wrote = True  # or will have, should one of them fail
         inserted = [True] * len(many)
         if not self._inserted_all(text, many):
-            self.wrote = True  # or will have, should one of them fail
             for number, row in enumerate(many):
                 self._execute(text, row)
                 inserted[number] = self._connection.changes() > 0
-        self.wrote = self.wrote or any(inserted)
         return inserted
 
     def _inserted_all(self, text: str, many: Sequence[Row]) -> bool:
-        """Whether all could be inserted at one go, which is sooner done; where not, none of them is."""
+        """Whether all could be inserted at one go, which is sooner done; where some were there already, none of them is.
+
+        What fails is raised as it is: a full disk has ended the whole transaction, and the savepoint with it.
+        """
         before = self._connection.total_changes()
-        try:
-            with self._connection:  # a savepoint
-                self._executemany(text, many)
-                if self._connection.total_changes() - before < len(many):
-                    raise _NotAll
-        except _NotAll:
-            return False
-        return True
+        self._execute("SAVEPOINT many")
+        self._executemany(text, many)
+        all_of_them = self._connection.total_changes() - before == len(many)
+        if not all_of_them:
+            self._execute("ROLLBACK TO many")
+        self._execute("RELEASE many")
+        return all_of_them
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         before = self._connection.total_changes()
@@ -154,7 +151,8 @@ class _Reader:
     Reads of one turn of the event loop share a transaction from the second on: to begin and end one, which is locks in a
     file that all processes share, costs almost as much as a point read itself. None of them is late by that. What may
     read before ``_part`` runs was in the loop's queue before ``_part`` was, so its request had come in before the
-    transaction began, and that sees whatever was acknowledged until then.
+    transaction began, and that sees whatever was acknowledged until then. Who waits for something else than the loop (a
+    command for its input or output) ends its turn first.
     """
 
     def __init__(self, path: str) -> None:

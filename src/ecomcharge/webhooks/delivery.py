@@ -40,8 +40,11 @@ AT_ONCE: Final = 256
 AT_ONCE_PER_SHOP: Final = 64
 AT_ONCE_PER_RECEIVER: Final = 16
 CLAIMED_AT_ONCE: Final = 32
-SLOW_SEARCH_SECONDS: Final = 0.02
-SHARE_OF_SEARCH: Final = 0.3  # of the time at most goes into looking for what may be sent
+LEAST_LEASE_MILLISECONDS: Final = 90_000  # longer than an attempt takes, with all patience
+SLOW_SEARCH_SECONDS: Final = 0.1
+SHARE_OF_SEARCH: Final = 0.3  # of the time at most goes into slow searches for what may be sent
+LONGEST_REST_SECONDS: Final = 5.0
+RACES_LOST: Final = 3  # after so many in a row others are quick enough
 PATIENCE_SECONDS: Final = 30.0  # with a database that is gone, before and after an attempt
 RETRY_SECONDS: Final = 0.5
 KEYS_KEPT_SECONDS: Final = 4.0  # a key that was rotated must be felt within five
@@ -76,9 +79,10 @@ class Delivery:
         self._database = database
         self._master_key = master_key
         self._clock = clock
-        self._lease_milliseconds = lease_milliseconds
+        self._lease_milliseconds = max(lease_milliseconds, LEAST_LEASE_MILLISECONDS)
         self._real_clock = real_clock
-        self._next_search = 0.0
+        self._next_search = 0.0  # on the monotonic clock
+        self._slow = False  # the last search was
         self._sender = Sender(AT_ONCE, allow_private=allow_private)
         self._chance = random.SystemRandom()
         self._keys: dict[int, _Keys] = {}
@@ -88,31 +92,40 @@ class Delivery:
 
     async def round(self, now: int) -> int:
         """Begin to send what is due; how many. Does not wait for the receivers."""
-        begun = 0
-        while len(self._under_way) < AT_ONCE and time.monotonic() >= self._next_search:
-            claimed = await self._claim(now, min(CLAIMED_AT_ONCE, AT_ONCE - len(self._under_way)))
-            if not claimed:
+        begun = lost = 0
+        while len(self._under_way) < AT_ONCE and not self.rests_for() and lost < RACES_LOST:
+            wanted = await self._due(now)
+            if not wanted:
                 break
+            claimed = await self._claim(wanted, now)
             left = [webhook for webhook in claimed if not self._begin(webhook)]
             if left:
                 await self._put_back(left)
             begun += len(claimed) - len(left)
+            lost = 0 if claimed else lost + 1
         return begun
 
-    async def _claim(self, now: int, most: int) -> list[Webhook]:
-        real_now = self._real_clock.now()
+    def rests_for(self) -> float:
+        """For how many seconds nothing is looked for, because the last search was slow."""
+        return max(0.0, self._next_search - time.monotonic())
+
+    async def _due(self, now: int) -> list[tuple[int, str]]:
         busy_shops = [shop_id for shop_id, count in self._shops.items() if count >= AT_ONCE_PER_SHOP]
         busy_receivers = [origin for origin, count in self._receivers.items() if count >= AT_ONCE_PER_RECEIVER]
+        room = AT_ONCE - len(self._under_way)
+        most = room if self._slow else min(CLAIMED_AT_ONCE, room)  # a search that costs much should bring much
         began = time.monotonic()
-        due = await store.due(self._database, now, real_now, most, busy_shops, busy_receivers)
+        due = await store.due(self._database, now, self._real_clock.now(), most, busy_shops, busy_receivers)
         took = time.monotonic() - began
-        if took > SLOW_SEARCH_SECONDS:
-            self._next_search = began + took / SHARE_OF_SEARCH
-        if not due:
-            return []
+        self._slow = took > SLOW_SEARCH_SECONDS
+        if self._slow:
+            self._next_search = began + took + min(LONGEST_REST_SECONDS, took / SHARE_OF_SEARCH - took)
+        return due
 
+    async def _claim(self, wanted: list[tuple[int, str]], now: int) -> list[Webhook]:
         async def unit(tx: Transaction) -> list[Webhook]:
-            return await store.claim(tx, due, now, real_now, real_now + self._lease_milliseconds)
+            real_now = self._real_clock.now()
+            return await store.claim(tx, wanted, now, real_now, real_now + self._lease_milliseconds)
 
         return await self._database.write(unit)
 

@@ -67,12 +67,11 @@ class _Apart(Exception):
 class SqliteTransaction:
     """The writer's connection, lent to one unit of work. Nothing here suspends."""
 
-    __slots__ = ("_connection", "_execute", "_executemany", "wrote")
+    __slots__ = ("_connection", "_execute", "wrote")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        cursor = connection.cursor()
-        self._execute, self._executemany = cursor.execute, cursor.executemany
+        self._execute = connection.cursor().execute
         self.wrote = False
 
     async def find(self, sql: str, params: Params) -> Row | None:
@@ -88,26 +87,11 @@ class SqliteTransaction:
     async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
         text, _ = positional(_without_returning(sql))
         self.wrote = True  # or will have, should one of them fail
-        inserted = [True] * len(many)
-        if not self._inserted_all(text, many):
-            for number, row in enumerate(many):
-                self._execute(text, row)
-                inserted[number] = self._connection.changes() > 0
+        inserted = []
+        for row in many:
+            self._execute(text, row)
+            inserted.append(self._connection.changes() > 0)
         return inserted
-
-    def _inserted_all(self, text: str, many: Sequence[Row]) -> bool:
-        """Whether all could be inserted at one go, which is sooner done; where some were there already, none of them is.
-
-        What fails is raised as it is: a full disk has ended the whole transaction, and the savepoint with it.
-        """
-        before = self._connection.total_changes()
-        self._execute("SAVEPOINT many")
-        self._executemany(text, many)
-        all_of_them = self._connection.total_changes() - before == len(many)
-        if not all_of_them:
-            self._execute("ROLLBACK TO many")
-        self._execute("RELEASE many")
-        return all_of_them
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         before = self._connection.total_changes()

@@ -970,11 +970,13 @@ def _told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
     """What a client sees, without what differs from request to request or belongs to the server program.
 
     That program closes the connection where an answer went out before the request's body had come, which depends on
-    how the client's packets travelled.
+    how the client's packets travelled. Only after 413 it is we who close it.
     """
     ours = dict(response.headers)
-    for name in ("connection", "date", "server", "x-request-id", "transfer-encoding"):
+    for name in ("date", "server", "x-request-id", "transfer-encoding"):
         ours.pop(name, None)
+    if response.status_code != 413:
+        ours.pop("connection", None)
     body: Any = response.content
     if response.request.method == "POST" and response.status_code == 201:
         body = {name: value for name, value in response.json().items() if name != "id"}

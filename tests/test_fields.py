@@ -8,11 +8,11 @@ import unicodedata
 import email_validator
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ecomcharge import fields
-from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, checked
+from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, checked, read_each
 from ecomcharge.errors import Invalid
 from ecomcharge.fields import Faults, Field
 
@@ -136,6 +136,46 @@ def test_a_body_is_checked_or_refused_with_a_message_that_says_what_the_errors_s
         assert customer.ip is not None
         again = CustomerBody(**msgspec.structs.asdict(customer))
         assert checked(again) == customer  # what is stored would be accepted as it is
+
+
+USUAL = {
+    "first_name": "Ren\u00e9",
+    "address": "1 1st Street",
+    "country": "US",
+    "zip": "92006",
+    "state": "CO",
+    "email": "a.b@shop.test",
+    "ip": "127.0.0.1",
+}
+odd_texts = st.text(alphabet="aZ \u00e9\u65e5\u0301\u200b\xa0\x85\x1f\t\ud800", max_size=6)
+odd_values = (
+    st.sampled_from(["", " ", "a  b", "a ", " a", "x" * 255, "x" * 256, 7, None, True])
+    | st.sampled_from(["CA", "us", "SS", "DE", "ON", "co", "92006 ", "9200", "::1", "::ffff:1.2.3.4", "1.2.3", "01.2.3.4"])
+    | st.sampled_from(["a@b--c.test", "jan\u00e9@b.cc", "a@b", " a@b.cc", f"{'a' * 60}@b.cc"])
+)
+nearly_usual = st.dictionaries(st.sampled_from(FIELD_NAMES), odd_values | odd_texts | LIKELY_ADDRESSES, max_size=2)
+
+
+@given(bodies | nearly_usual.map(lambda odd: USUAL | odd))
+@example(USUAL | {"state": None})
+@settings(max_examples=1_000)
+def test_looking_at_all_fields_at_once_comes_to_the_same_as_reading_each(values: dict[str, object]) -> None:
+    body, faults = CustomerBody(**values), Faults()
+    one_by_one = read_each(body, faults)
+    try:
+        at_once = checked(body)
+    except Invalid as invalid:
+        refusal = invalid.errors
+    else:
+        refusal = {}
+        assert at_once == one_by_one
+    assert refusal == faults.told(FIELD_NAMES)
+
+
+def test_a_usual_customer_is_looked_at_at_once() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Field, "read", None)
+        assert msgspec.structs.asdict(checked(CustomerBody(**USUAL))).items() >= USUAL.items()
 
 
 def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> None:

@@ -47,11 +47,10 @@ _REFUSED_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # edited in place: it offers no parameter for it.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
-_ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?"
-_PLAIN_EMAIL: Final = re.compile(
-    rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_LABEL}(?<=[a-zA-Z])\Z"
-)
+# Short enough that no part of it can be too long, and without the two hyphens side by side that may be Punycode.
+_PLAIN_EMAIL_MAXIMUM: Final = 64
+_ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]++"
+_PLAIN_EMAIL: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+@(?:[a-zA-Z0-9]++[.-])++(?<=\.)[a-zA-Z]++\Z")
 
 COUNTRIES: Final = frozenset(country.alpha_2 for country in pycountry.countries)
 
@@ -186,6 +185,24 @@ class Field:
         return accepted
 
 
+def are_plain(values: Iterable[object]) -> bool:
+    """Whether ``Field.read`` would take each as it is, or as absent, as far as it is not up to ``accept``.
+
+    Looks at all of them at once, which is several times as fast. Says no where that does not tell, too.
+    """
+    try:
+        together = " ".join([value for value in values if value is not None])  # type: ignore[misc]  # or raises
+    except TypeError:
+        return False
+    # Nothing to strip and nothing empty: the spaces between them have none beside them.
+    return (
+        0 < len(together) <= MAXIMUM_LENGTH
+        and together.isprintable()
+        and "  " not in together
+        and together[0] != " " != together[-1]
+    )
+
+
 def read_integer(
     name: str, value: object, faults: Faults, *, above: int, most: int, required: bool = True, default: int | None = None
 ) -> int | None:
@@ -252,11 +269,9 @@ def accept_country(text: str) -> str | None:
 def accept_email(text: str) -> str | None:
     """RFC 5321 and 5322 without quoting and address literals, international addresses included [D].
 
-    Kept exactly as sent. A plain ASCII address is decided by one expression, about fifty times as fast as the
-    library and with the same verdict, as a property in the tests shows; two hyphens side by side in the domain
-    may be Punycode, which the library decides.
+    Kept exactly as sent.
     """
-    if _PLAIN_EMAIL.match(text) and "--" not in text:
+    if is_plain_email(text):
         return text
     try:
         email_validator.validate_email(
@@ -267,16 +282,25 @@ def accept_email(text: str) -> str | None:
     return text
 
 
-def accept_ip(text: str) -> str | None:
-    """IPv4 or IPv6 [S], without a zone; the canonical text form is what is stored [D].
-
-    The four decimal numbers that ``inet_pton`` takes (no leading zeros) are their own canonical form.
+def is_plain_email(text: str) -> bool:
+    """Whether one expression is enough to accept an address, about fifty times as fast as the library and with the same
+    verdict, as a property in the tests shows. Nearly every address is a short one of ASCII.
     """
+    return len(text) <= _PLAIN_EMAIL_MAXIMUM and _PLAIN_EMAIL.match(text) is not None
+
+
+def accept_ip(text: str) -> str | None:
+    """IPv4 or IPv6 [S], without a zone; the canonical text form is what is stored [D]."""
+    return text if is_ipv4(text) else _accept_ipv6(text)
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether it is the four decimal numbers that ``inet_pton`` takes: without leading zeros their own canonical form."""
     try:
         socket.inet_pton(socket.AF_INET, text)
     except (OSError, ValueError):
-        return _accept_ipv6(text)
-    return text
+        return False
+    return True
 
 
 def _accept_ipv6(text: str) -> str | None:

@@ -13,10 +13,10 @@ import re
 import struct
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 RANDOM_BITS = 22
 LONGEST_STEP = 256  # from one id to the next where time does not part them
-ANY_TIME = 0  # before every id, so that each goes on from the last
 
 CUSTOMER_PREFIX = "cst_"
 PLAN_PREFIX = "pln_"
@@ -45,9 +45,6 @@ class IdMint:
         self._last = last
         self._random = _random_words()
 
-    def __reduce__(self) -> tuple[type[IdMint], tuple[str, int]]:
-        return IdMint, (self._prefix, self._last)
-
     def mint(self, now: int) -> str:
         """A new id for the moment ``now`` (UTC milliseconds), later than every id this mint gave before.
 
@@ -61,14 +58,29 @@ class IdMint:
         self._last = number
         return f"{self._prefix}{number:016x}"
 
-    def reserve(self, now: int, count: int) -> IdMint:
-        """A mint that another process may use for ``count`` ids, with ``ANY_TIME``: all are later than those that this
-        mint gave before, and earlier than those that it will give.
+    def reserve(self, now: int, count: int) -> ReservedIds:
+        """``count`` ids that another process may use: all are later than those that this mint gave before, and earlier than
+        those that it will give.
         """
         number = now << RANDOM_BITS | next(self._random) >> 32 - RANDOM_BITS
-        reserved = IdMint(self._prefix, max(self._last, number))
-        self._last = reserved._last + count * LONGEST_STEP
+        reserved = ReservedIds(self._prefix, max(self._last, number))
+        self._last = reserved.last + count * LONGEST_STEP
         return reserved
+
+
+@dataclass(frozen=True)
+class ReservedIds:
+    """Rising ids past the number ``last``, to be iterated over once and no further than they were reserved."""
+
+    prefix: str
+    last: int
+
+    def __iter__(self) -> Iterator[str]:
+        number = self.last
+        while True:
+            for byte in os.urandom(1024):
+                number += 1 + byte  # at most LONGEST_STEP
+                yield f"{self.prefix}{number:016x}"
 
 
 def moment_of(id: str) -> int:

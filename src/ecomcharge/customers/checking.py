@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Awaitable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Awaitable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Final, Self
 
 import msgspec
 
 from ecomcharge.customers.files import Read, UnreadableLine
 from ecomcharge.customers.model import Customer, IdentifiedBody, checked_with_id
+from ecomcharge.customers.store import CustomerRow, customer_of, row_of
 from ecomcharge.errors import Invalid
-from ecomcharge.ids import ANY_TIME, IdMint
 
 Records = Sequence[tuple[int, bytes]]  # each behind the number of its line
 
@@ -31,17 +32,34 @@ class Refusal(msgspec.Struct, frozen=True):
     errors: dict[str, list[str]] = {}
 
 
-class Candidate(msgspec.Struct, frozen=True, array_like=True):
-    """A valid customer: the ``nth`` record of its block, on this line. Its id may be one that we ``minted``."""
+class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A valid customer: the ``nth`` record of its block, on this line. Its id may be one that we ``minted``.
+
+    Most of them are inserted and never looked at, so the customer stays a row until somebody does.
+    """
 
     nth: int
     line: int
     minted: bool
-    customer: Customer
+    row: CustomerRow
+
+    @property
+    def customer(self) -> Customer:
+        return customer_of(self.row)
+
+    @property
+    def id(self) -> str:
+        id: str = self.row[1]
+        return id
+
+    @property
+    def external_id(self) -> str | None:
+        external_id: str | None = self.row[-1]
+        return external_id
 
     @property
     def recognisable(self) -> bool:
-        return not self.minted or self.customer.external_id is not None
+        return not self.minted or self.external_id is not None
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -52,38 +70,50 @@ class Checked(msgspec.Struct, frozen=True):
 _DECODER: Final = msgspec.msgpack.Decoder(Checked)
 
 
-def check(records: Records, read: Read, ids: IdMint) -> Checked:
-    """``ids`` are for those that come without: an ``IdMint.reserve`` of as many as there are records."""
-    found = Checked([], [])
+class Checking:
+    """Checks the customers of one block. ``ids`` are for those that come without one: reserved, as many as there are records."""
+
+    def __init__(self, shop_id: int, ids: Iterable[str]) -> None:
+        self._shop_id = shop_id
+        self._free_ids = iter(ids)
+        self.checked = Checked([], [])
+
+    def take(self, nth: int, line: int, body: IdentifiedBody) -> None:
+        try:
+            id, fields = checked_with_id(body)
+        except Invalid as invalid:
+            errors = {name: list(texts) for name, texts in invalid.errors.items()}
+            self.checked.refused.append(Refusal(line, invalid.message, errors))
+        else:
+            row = row_of(self._shop_id, id or next(self._free_ids), fields)
+            self.checked.candidates.append(Candidate(nth, line, id is None, row))
+
+
+def check(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> Checked:
+    checking = Checking(shop_id, ids)
     for nth, (line, record) in enumerate(records, 1):
         try:
-            check_one(found, nth, line, read(record), ids)
+            checking.take(nth, line, read(record))
         except UnreadableLine as error:
-            found.refused.append(Refusal(line, str(error)))
-    return found
+            checking.checked.refused.append(Refusal(line, str(error)))
+    return checking.checked
 
 
-def check_one(found: Checked, nth: int, line: int, body: IdentifiedBody, ids: IdMint) -> None:
-    try:
-        id, fields = checked_with_id(body)
-    except Invalid as invalid:
-        errors = {name: list(texts) for name, texts in invalid.errors.items()}
-        found.refused.append(Refusal(line, invalid.message, errors))
-    else:
-        customer = Customer(id or ids.mint(ANY_TIME), *msgspec.structs.astuple(fields))
-        found.candidates.append(Candidate(nth, line, id is None, customer))
-
-
-def _check_and_pack(records: Records, read: Read, ids: IdMint) -> bytes:
-    return msgspec.msgpack.encode(check(records, read, ids))
+def _check_and_pack(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> bytes:
+    return msgspec.msgpack.encode(check(shop_id, records, read, ids))
 
 
 class Checkers:
-    """Checks blocks of records, in processes of their own once there are many. To be used in a ``with``."""
+    """Checks blocks of records, in processes of their own once there are many and these have started.
 
-    def __init__(self) -> None:
+    To be used in a ``with``.
+    """
+
+    def __init__(self, shop_id: int) -> None:
+        self._shop_id = shop_id
         self.processes = max(1, min(MOST_PROCESSES, len(os.sched_getaffinity(0)) - 1))
         self._pool: ProcessPoolExecutor | None = None
+        self._started: Future[int] = Future()  # is done when the first process is
         self._records = 0
 
     def __enter__(self) -> Self:
@@ -93,16 +123,17 @@ class Checkers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def check(self, records: Records, read: Read, ids: IdMint) -> Awaitable[Checked]:
+    def check(self, records: Records, read: Read, ids: Iterable[str]) -> Awaitable[Checked]:
         self._records += len(records)
-        if self._records <= WORTH_A_PROCESS:
-            here: asyncio.Future[Checked] = asyncio.get_running_loop().create_future()
-            here.set_result(check(records, read, ids))
-            return here
-        if self._pool is None:
+        if self._records > WORTH_A_PROCESS and self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_leave_interrupts_to_the_parent)
-        packed = asyncio.get_running_loop().run_in_executor(self._pool, _check_and_pack, records, read, ids)
+            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin_to_check)
+            self._started = self._pool.submit(os.getpid)
+        if self._pool is None or not self._started.done():
+            here: asyncio.Future[Checked] = asyncio.get_running_loop().create_future()
+            here.set_result(check(self._shop_id, records, read, ids))
+            return here
+        packed = asyncio.get_running_loop().run_in_executor(self._pool, _check_and_pack, self._shop_id, records, read, ids)
         return _unpacked(packed)
 
 
@@ -110,5 +141,6 @@ async def _unpacked(packed: Awaitable[bytes]) -> Checked:
     return _DECODER.decode(await packed)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_to_check() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to deal with
+    gc.set_threshold(200_000)  # records come and go in their thousands and leave no cycles behind

@@ -156,7 +156,7 @@ async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: 
     try:
         async with AsyncClient(url, shop_id, secret_key, retries=5) as client:
             theirs: AsyncIterator[Customer] = client.customers(page_size=PAGE_SIZE)
-            return await _run(plan, transfer.blocks_of_customers(theirs, plan.mint, plan.now), report)
+            return await _run(plan, transfer.blocks_of_customers(plan.shop_id, theirs, plan.mint, plan.now), report)
     except (ApiError, TransportError) as error:
         raise Unusable(f"cannot go on reading from {url}: {error}") from error
 

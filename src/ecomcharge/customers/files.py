@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Final, Literal
@@ -44,8 +43,7 @@ class CustomerFile:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._digest = hashlib.sha256()
-        self._not_digested: list[bytes] = []
+        self._lines = self._ended_lines()
         self._line = 0
         self.bytes_read = 0
 
@@ -55,30 +53,29 @@ class CustomerFile:
         raise NotImplementedError
 
     def records(self) -> Iterator[tuple[int, bytes]]:
-        """Each record that is not blank, behind the number of the line on which it begins. An overlong one is cut off."""
-        while line := self._next_line():
+        """Each record that is not blank, behind the number of the line on which it begins.
+
+        Each is ended, as the last line of a file may not be. An overlong one is cut off.
+        """
+        for line in self._lines:
             if not line.isspace():
                 yield self._line, line
 
-    def digest(self) -> str:
-        """Of all lines so far that are not blank, whether or not the last one is ended. To be asked for every few thousand."""
-        self._digest.update(b"".join(self._not_digested))
-        self._not_digested.clear()
-        return self._digest.copy().hexdigest()
+    def _ended_lines(self) -> Iterator[bytes]:
+        readline = self._stream.readline
+        line = readline(LINE_MAXIMUM_BYTES + 1).removeprefix(_BYTE_ORDER_MARK)
+        while line:
+            self._line += 1
+            self.bytes_read += len(line)
+            yield line if line.endswith(b"\n") else self._ended(line)
+            line = readline(LINE_MAXIMUM_BYTES + 1)
 
-    def _next_line(self) -> bytes:
-        """A line with its end; empty at the end of the stream. Of an overlong one only the beginning."""
-        line = rest = self._stream.readline(LINE_MAXIMUM_BYTES + 1)
+    def _ended(self, line: bytes) -> bytes:
+        rest = line
         while len(rest) > LINE_MAXIMUM_BYTES and not rest.endswith(b"\n"):
-            self.bytes_read += len(rest)
             rest = self._stream.readline(LINE_MAXIMUM_BYTES + 1)
-        self.bytes_read += len(rest)
-        if self._line == 0:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-        self._line += 1
-        if line.strip():
-            self._not_digested.append(line if line.endswith(b"\n") else line + b"\n")
-        return line
+            self.bytes_read += len(rest)
+        return line + b"\n"
 
 
 class JsonLines(CustomerFile):
@@ -125,7 +122,7 @@ class CsvFile(CustomerFile):
     def records(self) -> Iterator[tuple[int, bytes]]:
         """As a rule a line is a record; while quotes are open, the next one belongs to it."""
         for number, record in super().records():
-            while record.count(b'"') % 2 and len(record) <= LINE_MAXIMUM_BYTES and (more := self._next_line()):
+            while record.count(b'"') % 2 and len(record) <= LINE_MAXIMUM_BYTES and (more := next(self._lines, b"")):
                 record += more
             yield number, record
 

@@ -114,13 +114,30 @@ REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 
 def checked(body: CustomerBody) -> CustomerFields:
     """The fields of a new customer. Raises ``Invalid`` with every fault of every field."""
+    values = msgspec.structs.astuple(body)[: len(FIELD_NAMES)]
+    if fields.are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
+        return given
     faults = Faults()
-    customer = _read(body, faults)
+    customer = read_each(body, faults)
     faults.raise_if_any(FIELD_NAMES)
     return customer
 
 
-def _read(body: CustomerBody, faults: Faults) -> CustomerFields:
+def _is_taken_as_it_is(plain: CustomerFields) -> bool:
+    """Whether reading it field by field would come to the same: so with nearly every customer, and in half the time."""
+    country, state = plain.country, plain.state
+    return (
+        plain.email is not None
+        and plain.ip is not None
+        and (country is None or country in fields.COUNTRIES)
+        and (plain.zip is None or fields.zip_fits(country, plain.zip))
+        and (not fields.state_is_required(country) if state is None else fields.state_of(country, state) == state)
+        and fields.is_ipv4(plain.ip)
+        and fields.is_plain_email(plain.email)
+    )
+
+
+def read_each(body: CustomerBody, faults: Faults) -> CustomerFields:
     country = COUNTRY.read(body.country, faults)
     return CustomerFields(
         first_name=FIRST_NAME.read(body.first_name, faults),
@@ -140,7 +157,7 @@ def _read(body: CustomerBody, faults: Faults) -> CustomerFields:
 def checked_if_given(body: CustomerBody, faults: Faults) -> CustomerFields:
     """The fields of a customer that comes with a subscription: what is given is checked, nothing is required [W]."""
     told = Faults()
-    customer = _read(body, told)
+    customer = read_each(body, told)
     blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (fields.BLANK,)}
     for name, texts in told.told(FIELD_NAMES).items():
         if tuple(texts) != blank.get(name):

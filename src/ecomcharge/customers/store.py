@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.customers.model import Customer
+from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.storage.database import Database, Transaction
 
 COLUMNS: Final = "id, first_name, last_name, address, country, city, zip, state, phone, email, ip, external_id"
@@ -90,9 +90,20 @@ async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
     return await tx.insert(INSERT, _params(shop_id, customer))
 
 
-async def insert_many(tx: Transaction, shop_id: int, customers: Sequence[Customer]) -> Sequence[bool]:
+CustomerRow = tuple[Any, ...]  # its shop's id, then the fields of the customer, as INSERT names them
+
+
+def row_of(shop_id: int, customer_id: str, fields: CustomerFields) -> CustomerRow:
+    return (shop_id, customer_id, *msgspec.structs.astuple(fields))
+
+
+def customer_of(row: CustomerRow) -> Customer:
+    return Customer(*row[1:])
+
+
+async def insert_many(tx: Transaction, rows: Sequence[CustomerRow]) -> Sequence[bool]:
     """For each ``False`` if its id is taken."""
-    return await tx.insert_many(INSERT, [(shop_id, *msgspec.structs.astuple(customer)) for customer in customers])
+    return await tx.insert_many(INSERT, rows)
 
 
 async def update(tx: Transaction, shop_id: int, customer: Customer) -> None:

@@ -8,15 +8,17 @@ that was killed goes on where it was, and a second import of the same file adds 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from ecomcharge.customers import store
-from ecomcharge.customers.checking import Candidate, Checked, Checkers, Refusal, check_one
+from ecomcharge.customers.checking import Candidate, Checked, Checkers, Checking, Records, Refusal
 from ecomcharge.customers.files import CustomerFile, Format, header_of, line_of
 from ecomcharge.customers.model import Customer, IdentifiedBody
 from ecomcharge.ids import IdMint
@@ -67,75 +69,66 @@ class Mark(NamedTuple):
     digest: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class Place:
     """Where in its source a block is: ``mark`` tells its end, ``earlier`` where a shorter version may have ended."""
 
     begins: int = 0  # how many records are before it
-    earlier: list[Mark] = field(default_factory=list)
+    earlier: Sequence[Mark] = ()
     mark: Mark | None = None  # none where it cannot be told
 
 
-@dataclass
+@dataclass(frozen=True)
 class Block:
     records: int
     checked: Checked
-    place: Place = field(default_factory=Place)
-
-
-@dataclass
-class _Raw:
-    """A block as it was read."""
-
-    place: Place
-    records: list[tuple[int, bytes]] = field(default_factory=list)
+    place: Place = Place()
 
 
 async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, mint: IdMint, now: int) -> AsyncIterator[Block]:
     ends = set(await store.ends_of_imports(database, shop_id, RECORDS_PER_BLOCK))
     await asyncio.sleep(0)  # ends the turn: the file may be a pipe that nobody writes to
-    under_way: deque[tuple[_Raw, Awaitable[Checked]]] = deque()
-    with Checkers() as checkers:
-        for raw in _raw_blocks(file, ends):
-            under_way.append((raw, checkers.check(raw.records, file.read, mint.reserve(now, len(raw.records)))))
+    under_way: deque[tuple[int, Place, Awaitable[Checked]]] = deque()
+    with Checkers(shop_id) as checkers:
+        for records, place in _raw_blocks(file, ends):
+            checking = checkers.check(records, file.read, mint.reserve(now, len(records)))
+            under_way.append((len(records), place, checking))
             if len(under_way) > 4 * checkers.processes:
                 yield await _finished(*under_way.popleft())
         while under_way:
             yield await _finished(*under_way.popleft())
 
 
-def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[_Raw]:
-    block = _Raw(Place())
-    for nth, record in enumerate(file.records(), 1):
-        block.records.append(record)
-        if nth % RECORDS_PER_BLOCK == 0:
-            block.place.mark = Mark(nth, file.digest())
-            yield block
-            block = _Raw(Place(begins=nth))
-        elif nth in ends:
-            block.place.earlier.append(Mark(nth, file.digest()))
-    if block.records:
-        block.place.mark = Mark(block.place.begins + len(block.records), file.digest())
-        yield block
+def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[tuple[Records, Place]]:
+    """Blocks of a file as they are read. Its digest is taken at the end of each, and where an earlier import ended."""
+    digest, begins = hashlib.sha256(), 0
+    records = file.records()
+    while block := list(itertools.islice(records, RECORDS_PER_BLOCK)):
+        end, marks = begins + len(block), []
+        ends_within = sorted(each for each in ends if begins < each < end)
+        for start, stop in itertools.pairwise((begins, *ends_within, end)):
+            digest.update(b"".join(record for _, record in block[start - begins : stop - begins]))
+            marks.append(Mark(stop, digest.hexdigest()))
+        yield block, Place(begins, marks[:-1], marks[-1])
+        begins = end
 
 
-async def _finished(raw: _Raw, checking: Awaitable[Checked]) -> Block:
-    return Block(len(raw.records), await checking, raw.place)
+async def _finished(records: int, place: Place, checking: Awaitable[Checked]) -> Block:
+    return Block(records, await checking, place)
 
 
-async def blocks_of_customers(customers: AsyncIterator[Customer], mint: IdMint, now: int) -> AsyncIterator[Block]:
+async def blocks_of_customers(shop_id: int, customers: AsyncIterator[Customer], mint: IdMint, now: int) -> AsyncIterator[Block]:
     """Out of another server. Their ids tell them apart, so there is nothing to mark."""
-    line = 0
-    block, ids = Block(0, Checked([], [])), mint.reserve(now, RECORDS_PER_BLOCK)
+    nth = line = 0
+    checking = Checking(shop_id, mint.reserve(now, RECORDS_PER_BLOCK))
     async for customer in customers:
-        line += 1
-        block.records += 1
-        check_one(block.checked, block.records, line, IdentifiedBody(**msgspec.structs.asdict(customer)), ids)
-        if block.records == RECORDS_PER_BLOCK:
-            yield block
-            block, ids = Block(0, Checked([], [])), mint.reserve(now, RECORDS_PER_BLOCK)
-    if block.records:
-        yield block
+        nth, line = nth + 1, line + 1
+        checking.take(nth, line, IdentifiedBody(**msgspec.structs.asdict(customer)))
+        if nth == RECORDS_PER_BLOCK:
+            yield Block(nth, checking.checked)
+            nth, checking = 0, Checking(shop_id, mint.reserve(now, RECORDS_PER_BLOCK))
+    if nth:
+        yield Block(nth, checking.checked)
 
 
 @dataclass(frozen=True)
@@ -201,23 +194,25 @@ class Import:
 
     async def _add(self, tx: Transaction, wanted: Sequence[Candidate], account: Account) -> None:
         fresh, duplicates = await self._told_apart(tx, wanted)
-        inserted = await store.insert_many(tx, self.shop_id, [candidate.customer for candidate in fresh])
+        inserted = await store.insert_many(tx, [candidate.row for candidate in fresh])
         for candidate, is_new in zip(fresh, inserted, strict=True):
             if is_new:
                 continue
             if candidate.minted:
                 await self._insert_under_another_id(tx, candidate.customer)
             else:
-                duplicates.append(Duplicate(candidate, candidate.customer.id))
+                duplicates.append(Duplicate(candidate, candidate.id))
         account.added += len(wanted) - len(duplicates)
         await self._deal_with(tx, duplicates, account)
 
     async def _told_apart(self, tx: Transaction, wanted: Sequence[Candidate]) -> tuple[list[Candidate], list[Duplicate]]:
         """Those who are new as far as external ids tell, and the others. Who comes with an id that we have is that one."""
+        if all(candidate.external_id is None for candidate in wanted):
+            return list(wanted), []
         known = await self._known_by_external_id(tx, wanted)
         fresh, duplicates = [], []
         for candidate in wanted:
-            id, external_id = candidate.customer.id, candidate.customer.external_id
+            id, external_id = candidate.id, candidate.external_id
             stored_id = id if external_id is None else known.setdefault(external_id, id)
             if stored_id == id:
                 fresh.append(candidate)
@@ -228,7 +223,7 @@ class Import:
         return fresh, duplicates
 
     async def _known_by_external_id(self, tx: Transaction, wanted: Sequence[Candidate]) -> dict[str, str]:
-        asked = {candidate.customer.external_id: None for candidate in wanted if candidate.customer.external_id is not None}
+        asked = {candidate.external_id: None for candidate in wanted if candidate.external_id is not None}
         return await store.ids_by_external_id(tx, self.shop_id, list(asked))
 
     async def _insert_under_another_id(self, tx: Transaction, customer: Customer) -> None:

@@ -61,17 +61,22 @@ Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class _Apart(Exception):
-    """A unit failed after it had written: roll back, and give each a savepoint of its own."""
+    """A unit failed after it had written, or cannot tell what it wrote: roll back, and give each a savepoint of its own."""
 
 
 class SqliteTransaction:
-    """The writer's connection, lent to one unit of work. Nothing here suspends."""
+    """The writer's connection, lent to one unit of work. Nothing here suspends.
 
-    __slots__ = ("_connection", "_execute", "wrote")
+    ``alone`` tells whether the unit has a savepoint of its own, ``wrote`` whether it has written.
+    """
+
+    __slots__ = ("_connection", "_execute", "_executemany", "alone", "wrote")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._execute = connection.cursor().execute
+        cursor = connection.cursor()
+        self._execute, self._executemany = cursor.execute, cursor.executemany
+        self.alone = False
         self.wrote = False
 
     async def find(self, sql: str, params: Params) -> Row | None:
@@ -87,11 +92,17 @@ class SqliteTransaction:
     async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
         text, _ = positional(_without_returning(sql))
         self.wrote = True  # or will have, should one of them fail
-        inserted = []
-        for row in many:
-            self._execute(text, row)
-            inserted.append(self._connection.changes() > 0)
-        return inserted
+        if self.alone:
+            return [self._inserted(text, row) for row in many]
+        before = self._connection.total_changes()
+        self._executemany(text, many)
+        if self._connection.total_changes() - before < len(many):
+            raise _Apart  # and tell row by row
+        return [True] * len(many)
+
+    def _inserted(self, text: str, row: Row) -> bool:
+        self._execute(text, row)
+        return self._connection.changes() > 0
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         before = self._connection.total_changes()
@@ -312,11 +323,14 @@ class SqliteDatabase:
     def _ran_alone(self, unit: Unit[Any], outcome: asyncio.Future[Any]) -> Outcome:
         """Run one unit inside a savepoint, so that its failure undoes its own work only."""
         self._writer.execute("SAVEPOINT unit")
+        self._transaction.alone = True
         try:
             ran = self._ran(unit, outcome)
         except _Apart as apart:
             self._writer.execute("ROLLBACK TO unit")
             ran = outcome, None, apart.__cause__
+        finally:
+            self._transaction.alone = False
         self._writer.execute("RELEASE unit")
         return ran
 

@@ -419,6 +419,20 @@ def test_a_server_killed_while_it_charges_finds_the_charge_afterwards(
             assert_no_secret_is_kept(here)
 
 
+def test_the_clock_waits_for_a_charge_that_somebody_else_has_begun(story: Story) -> None:
+    story.account.fail(stand_in.SILENT_AFTER)
+    with ThreadPoolExecutor(1) as pool:
+        subscribing = pool.submit(story.subscribe)
+        while not story.account.taken:
+            time.sleep(0.02)
+        assert story.statuses() == [(0, "pending")]
+        story.advance("1s")
+        assert story.statuses() == [(0, "unknown")]
+        assert subscribing.result()["state"] == "getting_status"
+    story.advance("5min")
+    assert story.statuses() == [(0, "successful")]
+
+
 def test_a_plan_of_tests_goes_to_the_sandbox(story: Story) -> None:
     subscription = story.subscribe(plan={**PLAN, "test": True})
     assert subscription["state"] == "active"

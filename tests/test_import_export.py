@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -10,10 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +101,23 @@ def test_a_file_is_imported_once_however_often_it_is_imported(url: str) -> None:
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(2_500)]
 
 
+def test_another_file_with_as_many_lines_is_another_file(url: str) -> None:
+    assert imported(url, lines(3)) == Account(read=3, added=3)
+    assert imported(url, lines(3, "d")) == Account(read=3, added=3)
+
+
+def test_the_same_lines_under_another_heading_are_other_customers(url: str) -> None:
+    wrong = b"ip,email\n" + b"a@shop.test,127.0.0.1\n" * 2
+    assert imported(url, wrong, format="csv") == Account(read=2, refused=2)
+    assert imported(url, wrong.replace(b"ip,email", b"email,ip"), format="csv") == Account(read=2, added=2)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["line feed", "carriage return and line feed"])
+def test_a_file_that_grew_behind_a_last_line_without_an_end_brings_what_is_new(url: str, end: bytes) -> None:
+    assert imported(url, lines(3).replace(b"\n", end).removesuffix(end)) == Account(read=3, added=3)
+    assert imported(url, lines(5).replace(b"\n", end)) == Account(read=5, added=2, already=3)
+
+
 def test_a_file_that_grew_brings_what_is_new(url: str) -> None:
     imported(url, lines(2_300))
     imported(url, lines(100, "another-"))
@@ -106,7 +126,18 @@ def test_a_file_that_grew_brings_what_is_new(url: str) -> None:
     assert len({customer.email for customer in stored(url)}) == len(stored(url)) == 4_200
 
 
-def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: str) -> None:
+class PromptPool(futures.ProcessPoolExecutor):
+    """Has started when it says that it is starting."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        future = super().submit(fn, *args, **kwargs)
+        if fn is os.getpid:
+            assert future.result(60) != os.getpid()
+        return future
+
+
+def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "ProcessPoolExecutor", PromptPool)
     count = checking.WORTH_A_PROCESS + 4_321
     content = lines(count) + b"nonsense\n" + line("last@shop.test")
     refusals: list[Refusal] = []
@@ -187,6 +218,18 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(url: str) -> N
     content = line("a@shop.test", city="x" * 3 * LINE_MAXIMUM_BYTES) + b"\n \n" + line("b@shop.test")
     assert imported(url, content, refusals=refusals) == Account(read=2, added=1, refused=1)
     assert refusals == [Refusal(1, "Line is too long (maximum is 65536 bytes)")]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["no mark", "byte order mark"])
+@pytest.mark.parametrize("end", [b"", b"\n"], ids=["at the end of the file", "ended"])
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer(url: str, mark: bytes, end: bytes) -> None:
+    refusals: list[Refusal] = []
+    for excess in (0, 1, 2, 3, 4, 70_000):
+        long = line(f"a{excess}@shop.test").rstrip(b"\n").ljust(LINE_MAXIMUM_BYTES + excess) + end
+        following = line(f"b{excess}@shop.test") if end else b""
+        account = imported(url, mark + long + following, refusals=refusals)
+        assert (account.read, account.refused) == (1 + bool(end), int(excess > 0))
+    assert refusals == [Refusal(1, "Line is too long (maximum is 65536 bytes)")] * 5
 
 
 def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
@@ -298,6 +341,41 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str,
         found.append(len(stored(url)))
         assert found[-1] % transfer.RECORDS_PER_BLOCK == 0
     assert command(url, "import", str(file), "--shop-id", str(SHOP)).returncode == 0
+    assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
+
+
+@contextlib.contextmanager
+def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
+    """An import that waits for more lines, and its process that checks them."""
+    words = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", "-", "--shop-id", str(SHOP), "--database", url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        process.stdin.write(lines(checking.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK))
+        process.stdin.flush()
+        deadline = time.monotonic() + 30
+        checkers: list[psutil.Process] = []
+        while not checkers and time.monotonic() < deadline:
+            time.sleep(0.05)
+            checkers = [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        yield process, *checkers
+
+
+def test_no_checker_outlives_an_import_that_is_killed(url: str) -> None:
+    with an_import_with_a_checker(url) as (process, checker):
+        process.kill()
+        assert psutil.wait_procs([checker], timeout=20) == ([checker], [])
+
+
+def test_a_checker_that_is_killed_ends_the_import_which_then_goes_on_where_it_was(url: str) -> None:
+    many = lines(40_000)
+    with an_import_with_a_checker(url) as (process, checker):
+        checker.kill()
+        told, why = process.communicate(many[len(lines(checking.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK)) :], timeout=60)
+        assert (process.returncode, told) == (1, b"")
+        assert why == b"ecomcharge: a process that checks lines was killed; run it again, and it goes on where it was\n"
+    again = command(url, "import", "-", "--shop-id", str(SHOP), stdin=many)
+    assert again.returncode == 0, again.stderr
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
 
 

@@ -47,8 +47,8 @@ _REFUSED_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # edited in place: it offers no parameter for it.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
-# Short enough that no part of it can be too long, and without the two hyphens side by side that may be Punycode.
-_PLAIN_EMAIL_MAXIMUM: Final = 64
+_PLAIN_EMAIL_MAXIMUM: Final = 64  # characters: then no part of it is too long
+# No two hyphens side by side in the domain: these may be Punycode.
 _ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]++"
 _PLAIN_EMAIL: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+@(?:[a-zA-Z0-9]++[.-])++(?<=\.)[a-zA-Z]++\Z")
 
@@ -283,8 +283,10 @@ def accept_email(text: str) -> str | None:
 
 
 def is_plain_email(text: str) -> bool:
-    """Whether one expression is enough to accept an address, about fifty times as fast as the library and with the same
-    verdict, as a property in the tests shows. Nearly every address is a short one of ASCII.
+    """Whether one expression is enough to accept an address; nearly every one is a short one of ASCII.
+
+    About fifty times as fast as the library, which accepts all of these, as a property in the tests shows, and decides
+    the others.
     """
     return len(text) <= _PLAIN_EMAIL_MAXIMUM and _PLAIN_EMAIL.match(text) is not None
 

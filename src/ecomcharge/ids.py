@@ -70,7 +70,7 @@ class IdMint:
 
 @dataclass(frozen=True)
 class ReservedIds:
-    """Rising ids past the number ``last``, to be iterated over once and no further than they were reserved."""
+    """Rising ids past the number ``last``. To be iterated over once, and for no more ids than were reserved."""
 
     prefix: str
     last: int

@@ -16,7 +16,7 @@ from ecomcharge.errors import EcomchargeError
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import store as subscriptions
-from ecomcharge.subscriptions.billing import Billing
+from ecomcharge.subscriptions.billing import LOOK_AGAIN_MILLISECONDS, Billing
 from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.delivery import Delivery
 
@@ -64,16 +64,16 @@ class Worker:
         return await self._begin_charges(now) + await self._begin_deliveries(now)
 
     async def do_everything_due(self) -> None:
-        """Until nothing is due at the clock's present moment, whoever does it."""
+        """Until nothing is due at the clock's present moment and no charge is under way, whoever does it."""
         while True:
             now = self.clock.now()
             begun = await self.round(now)
             if self._under_way or not self.delivery.is_idle:
                 await self._finish()
             elif not begun:
-                if not await self._is_due(now):
+                if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
                     return
-                await asyncio.sleep(BREATH_SECONDS)  # another process is at it
+                await asyncio.sleep(BREATH_SECONDS)
 
     async def advance(self, clock: SandboxClock, target: int) -> None:
         """Move the sandbox's clock to ``target``; everything due on the way happens on the way, in order."""
@@ -121,6 +121,10 @@ class Worker:
     async def _is_due(self, now: int) -> bool:
         moment = await self._next_due()
         return moment is not None and moment <= now
+
+    async def _is_charged_elsewhere(self, now: int) -> bool:
+        """By another process, or for a request: while it is, what is due next is to look again in a minute."""
+        return await subscriptions.is_held(self.database, now + LOOK_AGAIN_MILLISECONDS, self.billing.real_clock.now())
 
     async def _next_due(self) -> int | None:
         moments = [await subscriptions.next_due(self.database), await webhooks.next_due(self.database)]

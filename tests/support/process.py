@@ -38,7 +38,7 @@ class ServerProcess:
     def start(self) -> ServerProcess:
         """Start, and return when it answers."""
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            process = self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "ecomcharge.cli", "serve", "--database", self.database),
                     *("--port", str(self.port), "--log-format", "json", *self._options),
@@ -50,7 +50,7 @@ class ServerProcess:
             )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start:\n{self.log()}")
             time.sleep(0.05)
         return self

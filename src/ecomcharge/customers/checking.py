@@ -7,9 +7,11 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Awaitable, Iterable, Sequence
+import threading
+from collections.abc import Awaitable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Final, Self
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -134,13 +136,29 @@ class Checkers:
             here.set_result(check(self._shop_id, records, read, ids))
             return here
         packed = asyncio.get_running_loop().run_in_executor(self._pool, _check_and_pack, self._shop_id, records, read, ids)
-        return _unpacked(packed)
+        packed.add_done_callback(lambda packed: packed.cancelled() or packed.exception())  # of those that nobody waits for
+        return _Unpacked(packed)
 
 
-async def _unpacked(packed: Awaitable[bytes]) -> Checked:
-    return _DECODER.decode(await packed)
+@dataclass(frozen=True)
+class _Unpacked:
+    """What a block comes to when it is awaited; it need not be."""
+
+    packed: Awaitable[bytes]
+
+    def __await__(self) -> Generator[Any, None, Checked]:
+        return _DECODER.decode((yield from self.packed.__await__()))
 
 
 def _begin_to_check() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to deal with
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     gc.set_threshold(200_000)  # records come and go in their thousands and leave no cycles behind
+
+
+def _end_with_the_parent() -> None:
+    """It may be killed, and then nobody tells us."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

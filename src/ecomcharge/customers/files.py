@@ -28,6 +28,7 @@ ODD_CELLS: Final = "Line has {cells} cells where the header has {names}"
 COLUMNS: Final = ("id", *FIELD_NAMES)
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_PIECE_BYTES: Final = len(_BYTE_ORDER_MARK) + LINE_MAXIMUM_BYTES + len(b"\r\n")  # what is longer is overlong
 _DECODER: Final = msgspec.json.Decoder(IdentifiedBody)
 
 
@@ -39,7 +40,12 @@ class UnreadableLine(Exception):
 
 
 class CustomerFile:
-    """The records of a stream, one after the other. Knows how far it has come."""
+    """The records of a stream, one after the other. Knows how far it has come.
+
+    ``heading`` is what stands before them and tells what they mean.
+    """
+
+    heading = b""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -55,27 +61,25 @@ class CustomerFile:
     def records(self) -> Iterator[tuple[int, bytes]]:
         """Each record that is not blank, behind the number of the line on which it begins.
 
-        Each is ended, as the last line of a file may not be. An overlong one is cut off.
+        All end with a line feed, also the last one of a file that does not. Of an overlong one only the beginning is told.
         """
         for line in self._lines:
             if not line.isspace():
                 yield self._line, line
 
     def _ended_lines(self) -> Iterator[bytes]:
-        readline = self._stream.readline
-        line = readline(LINE_MAXIMUM_BYTES + 1).removeprefix(_BYTE_ORDER_MARK)
-        while line:
+        while line := self._stream.readline(_PIECE_BYTES):
             self._line += 1
             self.bytes_read += len(line)
-            yield line if line.endswith(b"\n") else self._ended(line)
-            line = readline(LINE_MAXIMUM_BYTES + 1)
+            if not line.endswith(b"\n"):
+                self._pass_over_the_rest(line)
+                line += b"\n"
+            yield line.removeprefix(_BYTE_ORDER_MARK) if self._line == 1 else line
 
-    def _ended(self, line: bytes) -> bytes:
-        rest = line
-        while len(rest) > LINE_MAXIMUM_BYTES and not rest.endswith(b"\n"):
-            rest = self._stream.readline(LINE_MAXIMUM_BYTES + 1)
-            self.bytes_read += len(rest)
-        return line + b"\n"
+    def _pass_over_the_rest(self, piece: bytes) -> None:
+        while len(piece) == _PIECE_BYTES and not piece.endswith(b"\n"):
+            piece = self._stream.readline(_PIECE_BYTES)
+            self.bytes_read += len(piece)
 
 
 class JsonLines(CustomerFile):
@@ -104,8 +108,9 @@ class CsvFile(CustomerFile):
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
+        _, self.heading = next(self.records(), (0, b""))
         try:
-            names = [name.strip().lower() for name in _cells(next(self.records(), (0, b""))[1])]
+            names = [name.strip().lower() for name in _cells(self.heading)]
         except UnreadableLine:
             names = []
         missing = [name for name in REQUIRED_NAMES if name not in names]
@@ -149,7 +154,7 @@ def _cells(record: bytes) -> list[str]:
 
 
 def _refuse_overlong(line: bytes) -> None:
-    if len(line) > LINE_MAXIMUM_BYTES:
+    if len(line) > LINE_MAXIMUM_BYTES + len(b"\n"):
         raise UnreadableLine(TOO_LONG)
 
 

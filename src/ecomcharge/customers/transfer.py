@@ -8,10 +8,12 @@ that was killed goes on where it was, and a second import of the same file adds 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from typing import Final, Literal, NamedTuple
 
@@ -21,6 +23,7 @@ from ecomcharge.customers import store
 from ecomcharge.customers.checking import Candidate, Checked, Checkers, Checking, Records, Refusal
 from ecomcharge.customers.files import CustomerFile, Format, header_of, line_of
 from ecomcharge.customers.model import Customer, IdentifiedBody
+from ecomcharge.errors import Unusable
 from ecomcharge.ids import IdMint
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import chunks_of
@@ -63,7 +66,7 @@ class Duplicate(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """The beginning of a file: so many records, and the digest of their lines."""
+    """The beginning of a file: so many records, and the digest of their lines and of what stands before them."""
 
     records: int
     digest: str
@@ -86,10 +89,11 @@ class Block:
 
 
 async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, mint: IdMint, now: int) -> AsyncIterator[Block]:
+    """Raises ``Unusable`` when a process that checks them is killed."""
     ends = set(await store.ends_of_imports(database, shop_id, RECORDS_PER_BLOCK))
     await asyncio.sleep(0)  # ends the turn: the file may be a pipe that nobody writes to
     under_way: deque[tuple[int, Place, Awaitable[Checked]]] = deque()
-    with Checkers(shop_id) as checkers:
+    with Checkers(shop_id) as checkers, _telling_of_a_killed_checker():
         for records, place in _raw_blocks(file, ends):
             checking = checkers.check(records, file.read, mint.reserve(now, len(records)))
             under_way.append((len(records), place, checking))
@@ -99,15 +103,27 @@ async def blocks_of_file(database: Database, shop_id: int, file: CustomerFile, m
             yield await _finished(*under_way.popleft())
 
 
+@contextlib.contextmanager
+def _telling_of_a_killed_checker() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as broken:
+        raise Unusable("a process that checks lines was killed; run it again, and it goes on where it was") from broken
+
+
 def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[tuple[Records, Place]]:
-    """Blocks of a file as they are read. Its digest is taken at the end of each, and where an earlier import ended."""
-    digest, begins = hashlib.sha256(), 0
+    """Blocks of a file as they are read. Its digest is taken at the end of each, and where an earlier import ended.
+
+    Not where one ended that is as long as this: that one's end is ours, or else it was another file.
+    """
+    digest, begins = hashlib.sha256(file.heading), 0
     records = file.records()
     while block := list(itertools.islice(records, RECORDS_PER_BLOCK)):
         end, marks = begins + len(block), []
         ends_within = sorted(each for each in ends if begins < each < end)
         for start, stop in itertools.pairwise((begins, *ends_within, end)):
-            digest.update(b"".join(record for _, record in block[start - begins : stop - begins]))
+            lines = b"".join(record for _, record in block[start - begins : stop - begins])
+            digest.update(lines.replace(b"\r\n", b"\n"))  # nobody knows how a last line would have been ended
             marks.append(Mark(stop, digest.hexdigest()))
         yield block, Place(begins, marks[:-1], marks[-1])
         begins = end
@@ -119,10 +135,11 @@ async def _finished(records: int, place: Place, checking: Awaitable[Checked]) ->
 
 async def blocks_of_customers(shop_id: int, customers: AsyncIterator[Customer], mint: IdMint, now: int) -> AsyncIterator[Block]:
     """Out of another server. Their ids tell them apart, so there is nothing to mark."""
-    nth = line = 0
+    line, nth = 0, 0  # of the source, and of the block
     checking = Checking(shop_id, mint.reserve(now, RECORDS_PER_BLOCK))
     async for customer in customers:
-        nth, line = nth + 1, line + 1
+        line += 1
+        nth += 1
         checking.take(nth, line, IdentifiedBody(**msgspec.structs.asdict(customer)))
         if nth == RECORDS_PER_BLOCK:
             yield Block(nth, checking.checked)

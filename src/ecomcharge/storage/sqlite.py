@@ -60,7 +60,7 @@ _UNAVAILABLE = (
 Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
-class _Apart(Exception):
+class _Apart(BaseException):  # nothing that a unit catches
     """A unit failed after it had written, or cannot tell what it wrote: roll back, and give each a savepoint of its own."""
 
 
@@ -96,7 +96,7 @@ class SqliteTransaction:
             return [self._inserted(text, row) for row in many]
         before = self._connection.total_changes()
         self._executemany(text, many)
-        if self._connection.total_changes() - before < len(many):
+        if self._connection.total_changes() - before < len(many):  # there are no triggers, which would count as well
             raise _Apart  # and tell row by row
         return [True] * len(many)
 

@@ -83,6 +83,8 @@ NEXT_DUE = "SELECT MIN(due_at) FROM subscriptions WHERE due_at IS NOT NULL"
 
 IS_DUE = "SELECT 1 FROM subscriptions WHERE due_at <= :now LIMIT 1"
 
+IS_HELD = "SELECT 1 FROM subscriptions WHERE due_at <= :until AND leased_until > :real_now LIMIT 1"
+
 
 async def insert(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
     """``False`` if the id is taken."""
@@ -122,6 +124,11 @@ async def next_due(database: Database) -> int | None:
 
 async def is_due(database: Database, now: int) -> bool:
     return bool(await database.rows(IS_DUE, {"now": now}))
+
+
+async def is_held(database: Database, until: int, real_now: int) -> bool:
+    """Whether somebody is at a subscription that has something due until then."""
+    return bool(await database.rows(IS_HELD, {"until": until, "real_now": real_now}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ def test_a_unit_that_postgresql_undoes_for_the_sake_of_another_is_run_again(post
         await other.execute("COMMIT")
         await ours
         await other.close()
-        assert runs == 2
+        assert runs >= 2  # once more where ours takes the first row again before theirs is woken
         found = [await store.find(database, 1, customer(number).id) for number in (1, 2)]
         assert [each.city for each in found if each] == ["ours", "ours"]
 

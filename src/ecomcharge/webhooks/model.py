@@ -151,8 +151,8 @@ def is_public(address: str) -> bool:
             return is_public(str(parsed.ipv4_mapped))
         if parsed in _NAT64:
             return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
-        if parsed.sixtofour is not None and not is_public(str(parsed.sixtofour)):
-            return False
+        if parsed.sixtofour is not None:
+            return is_public(str(parsed.sixtofour))
     if any(parsed in network for network in _SPECIAL):
         return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved

@@ -413,8 +413,8 @@ def test_a_dead_receiver_with_many_webhooks_behind_one_another_keeps_others_wait
         dead.wait_for(1)
         began = time.monotonic()
         subscribe(shop, receiver.url)
-        [received] = receiver.wait_for(1, 30)
-        assert received.at - began < 20  # the queue takes an hour
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 10
         assert len(dead.received) == 1
 
 

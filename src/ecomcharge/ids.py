@@ -40,9 +40,9 @@ PAYMENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 class IdMint:
     """Mints rising 64-bit numbers. One per process and kind of record; not shared between threads."""
 
-    def __init__(self, prefix: str, last: int = 0) -> None:
+    def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._last = last
+        self._last = 0
         self._random = _random_words()
 
     def mint(self, now: int) -> str:

@@ -131,7 +131,7 @@ class Checkers:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin_to_check)
             self._started = self._pool.submit(os.getpid)
-        if self._pool is None or not self._started.done():
+        if not self._started.done():
             here: asyncio.Future[Checked] = asyncio.get_running_loop().create_future()
             here.set_result(check(self._shop_id, records, read, ids))
             return here
@@ -153,7 +153,12 @@ class _Unpacked:
 def _begin_to_check() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to deal with
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    gc.set_threshold(200_000)  # records come and go in their thousands and leave no cycles behind
+    collect_rarely()
+
+
+def collect_rarely() -> None:
+    """Records come and go in their thousands and leave no cycles of garbage behind."""
+    gc.set_threshold(200_000)
 
 
 def _end_with_the_parent() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from ecomcharge.clock import SystemClock
 from ecomcharge.customers import transfer
-from ecomcharge.customers.checking import Refusal
+from ecomcharge.customers.checking import Refusal, collect_rarely
 from ecomcharge.customers.files import CustomerFile, Format, open_customers
 from ecomcharge.customers.model import Customer
 from ecomcharge.customers.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
@@ -165,7 +164,7 @@ async def _run(
     plan: Import, blocks: AsyncIterator[Block], report: str, size: int | None = None, file: CustomerFile | None = None
 ) -> Account:
     sys.setswitchinterval(0.0005)  # seconds; threads that carry blocks to and fro should not wait for a whole block
-    gc.set_threshold(200_000)  # rows come and go in their thousands and leave no cycles behind
+    collect_rarely()
     with _Report(report) as refused, _progress(size) as show:
 
         def told(total: Account, refusals: Sequence[Refusal]) -> None:

@@ -1,23 +1,21 @@
 """How fast a worker renews what is due, next to durable creates of the same run, and what reads feel of it meanwhile.
 
-SQLite, one server process and one worker process, the sandbox gateway; every subscription has a webhook to send as well
-unless told otherwise. Reads come at a steady pace below the server's limit, since at its limit any other process on
-the same cores takes from it: the question is whether charging makes requests wait.
+SQLite, one server process and the worker that it starts beside itself, the sandbox gateway, both cores for all. Reads come
+at a steady pace below the server's limit, since at its limit any other process on the same cores takes from it: the
+question is whether charging makes requests wait.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import secrets
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from systems import Ecomcharge
 
 from support.soak import Client
 
-SUBSCRIPTIONS = 20_000
+SUBSCRIPTIONS = 30_000
 READERS = 16
 READS_PER_SECOND = 800
 PROMISED_RATE = 0.1  # of durable creates
@@ -83,6 +81,19 @@ def subscribe(system: Ecomcharge) -> str:
         return str(http.post("/subscriptions", json=wanted).json()["id"])
 
 
+@contextlib.contextmanager
+def before_all_others() -> Iterator[None]:
+    """What is timed should be the server's waiting for the processor, not ours, who would be on another machine.
+
+    Raises ``PermissionError`` for who may not do so: root may, and who has CAP_SYS_NICE.
+    """
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 async def reads(system: Ecomcharge, seconds: float) -> float:
     """The 99th percentile, in milliseconds, of reads at a steady pace."""
     ids = system.ids_file.read_text().split()
@@ -102,13 +113,14 @@ async def reads(system: Ecomcharge, seconds: float) -> float:
             count += 1
         client.close()
 
-    await asyncio.gather(*(reader(number) for number in range(READERS)))
+    with before_all_others():
+        await asyncio.gather(*(reader(number) for number in range(READERS)))
     return statistics.quantiles(taken, n=100)[98]
 
 
 def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge, float], float]) -> Figures:
     """``creates`` measures the rate of durable creates of a system."""
-    system = Ecomcharge("renewals", folder, database=f"sqlite:///{folder}/renewals.db", options=("--no-worker",))
+    system = Ecomcharge("renewals", folder, core=None, database=f"sqlite:///{folder}/renewals.db")
     figures = Figures()
     system.start()
     try:
@@ -119,26 +131,19 @@ def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge
             figures.creates.append(creates(system, seconds))
             figures.p99_alone.append(asyncio.run(reads(system, seconds)))
             clone(system, example, SUBSCRIPTIONS)
-            with worker_of(system) as worker:
-                time.sleep(1.5)  # it starts
-                before, started = due(system), time.monotonic()
-                figures.p99_beside.append(asyncio.run(reads(system, seconds)))
-                after, ended = due(system), time.monotonic()
-                assert after > 0, "the worker was done before it was measured"
-                figures.renewals.append((before - after) / (ended - started))
-                while due(system):
-                    time.sleep(0.2)
-                worker.send_signal(signal.SIGTERM)
+            while due(system) == SUBSCRIPTIONS:
+                time.sleep(0.05)
+            before, started = due(system), time.monotonic()
+            figures.p99_beside.append(asyncio.run(reads(system, seconds)))
+            after, ended = due(system), time.monotonic()
+            assert after > 0, "the worker was done before it was measured"
+            figures.renewals.append((before - after) / (ended - started))
+            while due(system):
+                time.sleep(0.2)
             print(f"round {number + 1}  renewals {figures}", flush=True)
     finally:
         system.stop()
     return figures
-
-
-def worker_of(system: Ecomcharge) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ecomcharge.cli", "worker", "--database", system.database, "--log-format", "json"]
-    with (system.folder / "worker.log").open("ab") as log:
-        return subprocess.Popen(command, env=system.environment(), stdout=log, stderr=log, preexec_fn=lambda: os.nice(5))
 
 
 def report(figures: Figures, seconds: float) -> str:
@@ -147,8 +152,9 @@ def report(figures: Figures, seconds: float) -> str:
     lines = [
         "## Renewals",
         "",
-        f"SQLite, sandbox gateway, one worker beside a server with one, {len(figures.creates)} rounds of {seconds:.0f} seconds;"
-        f" {READS_PER_SECOND} reads a second meanwhile. Creates were measured just before, without a worker.",
+        "SQLite, sandbox gateway, the worker that a server with one process starts beside itself, both cores for all,"
+        f" {len(figures.creates)} rounds of {seconds:.0f} seconds; {READS_PER_SECOND} reads a second meanwhile, whose client"
+        " goes before all others, as on a machine of its own. Creates were measured just before, while nothing was due.",
         "",
         "| | median | wanted | |",
         "|---|---|---|---|",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import os
 import signal
 import time
@@ -9,16 +11,23 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psutil
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
+from ecomcharge import worker
+from ecomcharge.app import engine_of
 from ecomcharge.keys import MasterKey
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.settings import Settings
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage.database import Database
+from ecomcharge.storage import open_database
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.subscriptions.billing import Billing
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 
@@ -169,3 +178,64 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_began(
         database_url, "SELECT status FROM payments WHERE shop_id = :shop_id AND status = 'pending'", shop_id=shop.shop_id
     )
     assert under_way == []
+
+
+class Staggered:
+    """Billing whose charges end one after another, as where a gateway takes its time."""
+
+    def __init__(self, billing: Billing) -> None:
+        self._billing = billing
+        self._begun = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._billing, name)
+
+    async def work(self, shop_id: int, subscription_id: str) -> None:
+        self._begun += 1
+        await asyncio.sleep(0.01 * self._begun)
+        await self._billing.work(shop_id, subscription_id)
+
+
+def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
+    database_url: str, master_key: MasterKey, server_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "AT_ONCE", 8)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 3600)
+    shop = add_shop(database_url, master_key)
+    with ServerProcess(database_url, server_folder, "--sandbox", environment=ENVIRONMENT) as process:
+        subscribe(process, shop, 24)
+    jump(database_url, NOON + DAY)
+
+    async def work(database: Database) -> None:
+        clock = SandboxClock(database)
+        engine = engine_of(Settings(database=database_url, sandbox=True), database, master_key, clock)
+        working = dataclasses.replace(engine.worker, billing=cast(Billing, Staggered(engine.billing)))
+        stopped = asyncio.Event()
+        running = asyncio.create_task(working.run(stopped))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while working.done < 24:
+                await asyncio.sleep(0.05)
+        stopped.set()
+        await running
+        await engine.close()
+
+    with_database(database_url, work)
+
+
+def test_a_worker_offers_the_processor_after_every_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    offered: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: offered.append(None))
+
+    async def work(_: asyncio.Event) -> None:
+        database = await open_database(f"sqlite:///{tmp_path}/courteous.db", serves=False)
+        await migrate(database)
+        before = len(offered)
+        await asyncio.gather(*(database.write(_nothing) for _ in range(50)))
+        assert len(offered) >= before + 200  # each unit; the step that asks for it, that learns its outcome, that tells it
+        await database.close()
+
+    worker.run_until_signalled(work)
+
+
+async def _nothing(_: Transaction) -> None:
+    pass

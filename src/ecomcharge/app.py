@@ -60,7 +60,7 @@ from ecomcharge.web.server import AsgiDoor, Limits, RsgiDoor, Server
 from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.actions import Teller
 from ecomcharge.webhooks.delivery import Delivery
-from ecomcharge.worker import Worker, until_signalled
+from ecomcharge.worker import Worker, run_until_signalled
 
 log = structlog.get_logger()
 
@@ -328,6 +328,7 @@ async def work(settings: Settings, stopped: asyncio.Event) -> None:
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         engine = engine_of(settings, database, master_key, clock)
+        _spare_the_collector()
         try:
             await engine.worker.run(stopped)
         finally:
@@ -343,7 +344,7 @@ def _work_beside() -> None:
     observability.configure_logging(settings.log_format)
     while True:
         try:
-            asyncio.run(until_signalled(functools.partial(work, settings)))
+            run_until_signalled(functools.partial(work, settings))
             return
         except Unusable as error:  # the settings were good when the server was prepared
             log.warning("the worker waits for the database", reason=str(error))

@@ -15,7 +15,7 @@ from ecomcharge.clock import SystemClock
 from ecomcharge.settings import Settings
 from ecomcharge.shops.model import Credentials
 from ecomcharge.where import settings_from_environment
-from ecomcharge.worker import until_signalled
+from ecomcharge.worker import run_until_signalled
 
 server = cyclopts.App(name="serve", config=settings_from_environment)
 worker = cyclopts.App(name="worker", config=settings_from_environment)
@@ -36,7 +36,7 @@ def work(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> Non
     """Migrate the database, then charge and send what is due until SIGTERM. Its help is in ``cli``, beside the others'."""
     observability.configure_logging(settings.log_format)
     asyncio.run(application.prepare_database(settings))
-    asyncio.run(until_signalled(functools.partial(application.work, settings)))
+    run_until_signalled(functools.partial(application.work, settings))
 
 
 def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:

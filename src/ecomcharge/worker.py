@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVarTuple
 
 import structlog
 
@@ -19,6 +21,8 @@ from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.billing import LOOK_AGAIN_MILLISECONDS, Billing
 from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.delivery import Delivery
+
+_Ts = TypeVarTuple("_Ts")
 
 log = structlog.get_logger()
 
@@ -51,10 +55,11 @@ class Worker:
                 log.exception("worker failed")
                 begun = 0
                 await _wait(stopped, RETRY_SECONDS)
-            if not begun:
-                await _wait(stopped, min(POLL_SECONDS, self.delivery.rests_for() or POLL_SECONDS))
-            elif len(self._under_way) >= AT_ONCE:
-                await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            rest = min(POLL_SECONDS, self.delivery.rests_for() or POLL_SECONDS)
+            if not self._has_room():
+                await asyncio.wait(self._under_way, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            elif not begun:
+                await _wait(stopped, rest)
             else:
                 await asyncio.sleep(0)
         await self._finish()
@@ -89,9 +94,9 @@ class Worker:
         await self.do_everything_due()
 
     async def _begin_charges(self, now: int) -> int:
-        room = AT_ONCE - len(self._under_way)
-        if room < AT_ONCE // 2 or not await subscriptions.is_due(self.database, now):
+        if not self._has_room() or not await subscriptions.is_due(self.database, now):
             return 0
+        room = AT_ONCE - len(self._under_way)
         real_now, leased_until = self.billing.real_clock.now(), self.billing.lease()
 
         async def unit(tx: Transaction) -> list[tuple[int, str]]:
@@ -103,6 +108,10 @@ class Worker:
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         return len(claimed)
+
+    def _has_room(self) -> bool:
+        """For so many charges that it is worth a commit to claim them."""
+        return len(self._under_way) <= AT_ONCE // 2
 
     async def _charge(self, shop_id: int, subscription_id: str) -> None:
         try:
@@ -146,10 +155,31 @@ async def _wait(stopped: asyncio.Event, seconds: float) -> None:
             await stopped.wait()
 
 
-async def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run ``work`` with an event that SIGTERM and SIGINT set."""
+def run_until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run ``work`` with an event that SIGTERM and SIGINT set, in a loop that lets others have the processor."""
+    with asyncio.Runner(loop_factory=_CourteousLoop) as runner:
+        runner.run(_until_signalled(work))
+
+
+async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await work(stopped)
+
+
+class _CourteousLoop(asyncio.SelectorEventLoop):
+    """After every step, the processor is offered to whoever waits for it.
+
+    A hundred charges that were committed together go on together, for milliseconds. A server's threads, which take the
+    processor from nobody, would wait behind them for as long, or for the kernel's next tick.
+    """
+
+    def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> asyncio.Handle:
+        return super().call_soon(_do_and_yield, callback, *args, context=context)
+
+
+def _do_and_yield(callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+    callback(*args)
+    os.sched_yield()

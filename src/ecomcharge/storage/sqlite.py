@@ -185,7 +185,8 @@ class SqliteDatabase:
     """One database file. Made on the event loop's thread, used from it only.
 
     ``serves`` tells whether requests wait on this loop. Where none do, COMMIT runs on the loop's own thread as well: two
-    threads that hand the interpreter to each other take processor time from the processes beside them.
+    threads that hand the interpreter to each other take processor time from the processes beside them. And before each
+    unit the processor is offered to whoever waits for it: all units of a commit take milliseconds together.
     """
 
     engine = "sqlite"
@@ -311,6 +312,8 @@ class SqliteDatabase:
         if outcome.cancelled():
             return outcome, None, None
         self._transaction.wrote = False
+        if not self._serves:
+            os.sched_yield()
         try:
             return outcome, _drive(unit(self._transaction)), None
         except _UNAVAILABLE:

@@ -58,13 +58,14 @@ LONG_QUERY = "step=" + "a" * 700  # 3-D Secure's addresses are long
 @dataclass
 class Transaction:
     uid: str
-    kind: str  # payment or tokenization
+    kind: str  # payment, tokenization or refund
     order: str
     amount: int
     currency: str
     status: str
     card: dict[str, Any]
     return_url: str | None
+    parent_uid: str | None = None  # of a refund
 
     def shown(self, base_url: str) -> dict[str, Any]:
         messages = {"successful": "Successfully processed", "failed": "Payment was declined", "incomplete": None}
@@ -81,6 +82,8 @@ class Transaction:
             "created_at": "2026-01-31T12:00:00.000Z",
             "credit_card": self.card,
         }
+        if self.parent_uid is not None:
+            shown["parent_uid"] = self.parent_uid
         if self.status == "incomplete":
             shown["redirect_url"] = f"{base_url}/process/{self.uid}?{LONG_QUERY}"
         return shown
@@ -106,6 +109,7 @@ class Account:
     seen: list[Seen] = field(default_factory=list)
     declines: bool = False
     challenges: bool = False
+    refuses_refunds: bool = False
     _tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     _numbers: dict[str, str] = field(default_factory=dict)
     _answers: dict[str, Transaction] = field(default_factory=dict)
@@ -126,8 +130,34 @@ class Account:
         return [(entry.order, entry.amount, entry.currency) for entry in paid]
 
     @property
+    def refunded(self) -> list[tuple[str, int]]:
+        """What went back: order and amount."""
+        done = [entry for entry in self.transactions if entry.kind == "refund" and entry.status == "successful"]
+        return [(entry.order, entry.amount) for entry in done]
+
+    @property
     def charges(self) -> list[Seen]:
-        return [entry for entry in self.seen if entry.method == "POST"]
+        return [entry for entry in self.seen if entry.method == "POST" and not entry.path.endswith("/refunds")]
+
+    def refund(self, request: dict[str, Any], request_id: str) -> Transaction | str:
+        """Once for each RequestID; the refund, or why there is none [P]."""
+        earlier = self._answers.get(request_id)
+        if earlier is not None:
+            return earlier
+        if not request.get("reason"):
+            return "Reason can't be blank."
+        parents = [entry for entry in self.transactions if entry.uid == request["parent_uid"] and entry.status == "successful"]
+        gone = sum(entry.amount for entry in self.transactions if entry.parent_uid == request["parent_uid"])
+        if not parents or self.refuses_refunds or gone + request["amount"] > parents[0].amount:
+            return "transaction can't be refunded"
+        [parent] = parents
+        refund = Transaction(
+            *(str(uuid.uuid4()), "refund", request.get("tracking_id", parent.order), request["amount"], parent.currency),
+            *("successful", parent.card, None, parent.uid),
+        )
+        self.transactions.append(refund)
+        self._answers[request_id] = refund
+        return refund
 
     @property
     def look_ups(self) -> list[Seen]:
@@ -286,6 +316,11 @@ class GatewayServer:
             kind = path.removeprefix("/transactions/").removesuffix("s")
             transaction = account.charge(kind, order, request.headers.get("requestid") or str(uuid.uuid4()))
             return 200, {"transaction": transaction.shown(self.url)}
+        if request.method == "POST" and path == "/transactions/refunds":
+            refund = account.refund(request.body["request"], request.headers.get("requestid") or str(uuid.uuid4()))
+            if isinstance(refund, str):
+                return 422, {"message": refund, "errors": {"base": [refund]}}
+            return 200, {"transaction": refund.shown(self.url)}
         if path.startswith("/v2/transactions/tracking_id/"):
             order_id = path.rpartition("/")[2]
             return 200, {"transactions": [entry.shown(self.url) for entry in account.transactions if entry.order == order_id]}
@@ -330,7 +365,7 @@ class GatewayServer:
 
 
 def _number_in(body: dict[str, Any]) -> str:
-    return str(body["request"]["credit_card"].get("number", ""))
+    return str(body["request"].get("credit_card", {}).get("number", ""))
 
 
 def _spoil(fault: str | None, transaction: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ ERROR_MESSAGE: Final = "Gateway error"  # [D], as are the rest
 TIMEOUT_MESSAGE: Final = "Gateway did not answer in time"
 NO_TOKEN_MESSAGE: Final = "Gateway gave no token to charge the card again"  # noqa: S105 - a sentence
 EXPIRED_MESSAGE: Final = "Payment was not completed in time"
+NOT_SENT_MESSAGE: Final = "Payment was not sent"
+REFUND_REASON: Final = "The subscription was over when the payment completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,16 @@ class Gateway(Protocol):
         """The charge with this id of ours: ``None`` if the gateway never had it, ``UNKNOWN`` if nobody can tell.
 
         Nor can a gateway tell that took something else than ``amount`` (minor units) of ``currency``.
+        """
+        ...
+
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        """Give back the whole of a successful charge, once, however often it is asked.
+
+        ``SUCCESSFUL`` when the money went back, ``FAILED`` when the gateway refuses, ``UNKNOWN`` when nobody can tell.
+        ``attempt`` rises after each ``FAILED``. Never raises for what a gateway or a network does.
         """
         ...
 

@@ -34,6 +34,7 @@ CHALLENGE_LIVES: Final = 24 * HOUR  # as long as we wait for the buyer; afterwar
 
 PAYMENT: Final = "payment"
 TOKENIZATION: Final = "tokenization"
+REFUND: Final = "refund"
 
 _STATUSES: Final = {  # the first three of cards, the others of further methods [P]
     "successful": base.SUCCESSFUL,
@@ -128,6 +129,38 @@ class BegatewayGateway:
         _complain_of_doubles(shop_id, order_id, ours)
         results = [_result(entry) if sought.agrees_with(entry) else _UNKNOWN for entry in ours]
         return min(results, key=lambda result: _TELLING.index(result.status))
+
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        """Look for a refund of the order first, as an earlier one may have lost its answer [P]."""
+        if uid is None:
+            return Result(base.FAILED, "The gateway gave no id of the payment")
+        earlier = await self._earlier_refund(order_id, uid)
+        if earlier is not None and earlier.status != base.FAILED:
+            return earlier
+        body = {"request": {"parent_uid": uid, "amount": amount, "reason": base.REFUND_REASON, "tracking_id": order_id}}
+        try:
+            status, answer = await self._ask("POST", "/transactions/refunds", body, f"{order_id}-refund-{attempt}")
+        except (*_NOT_SENT, _Unclear):
+            return _UNKNOWN
+        transaction = answer.get("transaction")
+        if isinstance(transaction, dict):
+            return _refund_result(transaction)
+        refused = 400 <= status < 500 and status not in _UNCLEAR_REFUSALS
+        return Result(base.FAILED, _sentence(answer) or base.ERROR_MESSAGE) if refused else _UNKNOWN
+
+    async def _earlier_refund(self, order_id: str, uid: str) -> Result | None:
+        try:
+            status, answer = await self._ask("GET", f"/v2/transactions/tracking_id/{order_id}", None, None)
+        except (*_NOT_SENT, _Unclear):
+            return _UNKNOWN
+        found = answer.get("transactions")
+        if status != 200 or not isinstance(found, list):
+            return _UNKNOWN
+        refunds = [entry for entry in found if isinstance(entry, dict) and entry.get("type") == REFUND]
+        results = [_refund_result(entry) for entry in refunds if entry.get("parent_uid", uid) == uid]
+        return min(results, key=lambda result: _TELLING.index(result.status), default=None)
 
     async def _ask(self, method: str, path: str, body: Any, request_id: str | None) -> tuple[int, dict[str, Any]]:
         """Raises one of ``_NOT_SENT`` when nothing was sent, ``_Unclear`` when nobody can tell what became of it."""
@@ -226,6 +259,12 @@ def _result(transaction: dict[str, Any]) -> Result:
         _card(transaction.get("credit_card")),
         _web_address(transaction.get("redirect_url")) if status == base.INCOMPLETE else None,
     )
+
+
+def _refund_result(transaction: dict[str, Any]) -> Result:
+    """Of a refund. One that the bank has not decided yet is asked for again."""
+    result = _result(transaction)
+    return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if result.status == base.INCOMPLETE else result
 
 
 def _is_aside(entry: Any, order_id: str) -> bool:

@@ -105,6 +105,12 @@ WHERE shop_id = :shop_id AND id = :id AND status = 'incomplete'
 """
 
 
+REFUND = """
+UPDATE sandbox_charges SET refunded_at = COALESCE(refunded_at, :now)
+WHERE shop_id = :shop_id AND id = :id AND status = 'successful'
+"""
+
+
 class SandboxGateway:
     """``base_url`` is where a buyer's browser finds this server, for the 3-D Secure step."""
 
@@ -123,6 +129,8 @@ class SandboxGateway:
             if found is None:
                 return Result(base.FAILED, "Card token is unknown")
             shown, behaviour = msgspec.json.decode(found[0], type=Card), found[1]
+            if _is_past(shown.exp_month, shown.exp_year, now):
+                behaviour = FAILED
         if behaviour == SLOW:
             await asyncio.sleep(SLOW_SECONDS)
         if behaviour == TIMEOUT_ABSENT:
@@ -139,6 +147,12 @@ class SandboxGateway:
             return None
         status, message, card = row
         return self._result(order_id, status, message, msgspec.json.decode(card, type=Card))
+
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        given_back = await run_alone(self._database, REFUND, {"shop_id": shop_id, "id": order_id, "now": now})
+        return Result(base.SUCCESSFUL if given_back else base.FAILED, "")
 
     async def answer_challenge(self, shop_id: int, order_id: str, *, accepted: bool) -> None:
         """The buyer passed 3-D Secure, or refused. The first answer stands."""
@@ -213,7 +227,9 @@ class SandboxGateway:
 
 def _behaviour_of(card: CardDetails, now: int) -> str:
     """Cards that nobody published are declined, and so are those that are past their month [D]."""
+    return FAILED if _is_past(card.exp_month, card.exp_year, now) else TEST_CARDS.get(card.number, FAILED)
+
+
+def _is_past(exp_month: int, exp_year: int, now: int) -> bool:
     today = datetime.fromtimestamp(now / 1000, UTC)
-    if (card.exp_year, card.exp_month) < (today.year, today.month):
-        return FAILED
-    return TEST_CARDS.get(card.number, FAILED)
+    return (exp_year, exp_month) < (today.year, today.month)

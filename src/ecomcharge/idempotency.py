@@ -23,7 +23,7 @@ from ecomcharge.storage.records import run_alone
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
 KEY_MAXIMUM: Final = 255
 CREATED: Final = 201
-RUNNING_MILLISECONDS: Final = 60_000  # after which an attempt without its last word has died
+RUNNING_MILLISECONDS: Final = 60_000  # of an attempt whose row does not say until when it may run, as earlier releases wrote
 
 _KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{KEY_MAXIMUM - 2}}}[\x21-\x7e])?\Z")
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -39,12 +39,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered, or will be answered again."""
+    """What was answered, or will be answered again.
+
+    One that is not ``final`` was kept before the work was done, and the work died before its last word.
+    """
 
     status: int
     location: str | None
     body: bytes
     replayed: bool = False
+    final: bool = True
 
 
 def attempt_of(
@@ -74,13 +78,13 @@ def _meaning_of(body: bytes) -> bytes:
 
 
 CLAIM = """
-INSERT INTO idempotency_keys (shop_id, key, claim, fingerprint, created_at, status, location, body)
-VALUES (:shop_id, :key, :claim, :fingerprint, :created_at, :status, :location, :body)
+INSERT INTO idempotency_keys (shop_id, key, claim, fingerprint, created_at, status, location, body, running_until)
+VALUES (:shop_id, :key, :claim, :fingerprint, :created_at, :status, :location, :body, :running_until)
 ON CONFLICT DO NOTHING RETURNING shop_id, key, claim
 """
 
 FIND = """
-SELECT fingerprint, created_at, status, location, body
+SELECT fingerprint, created_at, status, location, body, running_until
 FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key
 """
 
@@ -96,12 +100,19 @@ DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
 
 
 async def answer_once(
-    tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer, now: int, *, final: bool = True
+    tx: Transaction,
+    shop_id: int,
+    attempt: Attempt,
+    answer: Answer,
+    now: int,
+    real_now: int | None = None,
+    running_until: int | None = None,
 ) -> Answer | None:
     """Keep ``answer`` under the attempt's key and return ``None``, or return what an earlier attempt was answered.
 
     To be called before the work is written: when an answer comes back, there is nothing left to do.
-    An answer that is not ``final`` is what to say should the work die; ``finish`` puts the last word in its place.
+    With ``running_until`` (UTC milliseconds of the real clock, as ``real_now``) the answer is what to say should the work die;
+    ``finish`` puts the last word in its place.
     Raises ``IdempotencyKeyReused`` when the earlier attempt asked for something else, ``StillRunning`` when
     it has no last word yet and may still come to one.
     """
@@ -111,15 +122,16 @@ async def answer_once(
         "claim": secrets.token_hex(8),
         "fingerprint": attempt.fingerprint,
         "created_at": now,
-        "status": answer.status if final else None,
+        "status": answer.status if running_until is None else None,
         "location": answer.location,
         "body": answer.body.decode(),
+        "running_until": running_until,
     }
     if await tx.insert(CLAIM, claim):
         return None
     row = await tx.find(FIND, {"shop_id": shop_id, "key": attempt.key})
     if row is not None and row[1] > now - KEPT_MILLISECONDS:
-        return _earlier(row, attempt, now)
+        return _earlier(row, attempt, now if real_now is None else real_now)
     if row is not None:
         await tx.run(FORGET, {"shop_id": shop_id, "key": attempt.key, "created_at": row[1]})
     if await tx.insert(CLAIM, claim):
@@ -127,13 +139,15 @@ async def answer_once(
     raise StillRunning
 
 
-def _earlier(row: Row, attempt: Attempt, now: int) -> Answer:
-    fingerprint, created_at, status, location, body = row
+def _earlier(row: Row, attempt: Attempt, real_now: int) -> Answer:
+    fingerprint, created_at, status, location, body, running_until = row
     if fingerprint != attempt.fingerprint:
         raise IdempotencyKeyReused
-    if status is None and (body is None or now < created_at + RUNNING_MILLISECONDS):
+    if running_until is None:
+        running_until = created_at + RUNNING_MILLISECONDS
+    if status is None and (body is None or real_now < running_until):
         raise StillRunning
-    return Answer(status or CREATED, location, body.encode(), replayed=True)
+    return Answer(status or CREATED, location, body.encode(), replayed=True, final=status is not None)
 
 
 async def finish(tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer) -> None:

@@ -94,7 +94,10 @@ def engine_of(settings: Settings, database: Database, master_key: MasterKey, clo
     base_url = settings.base_url()
     gateways = Gateways(database, master_key, base_url, settings.gateway_timeout_seconds)
     lease = settings.lease_seconds * 1000
-    billing = Billing(database, gateways, Teller(base_url), clock, settings.zone(), lease)
+    billing = Billing(
+        *(database, gateways, Teller(base_url), clock, settings.zone(), lease),
+        gateway_timeout_seconds=settings.gateway_timeout_seconds,
+    )
     allow_private = settings.webhooks_to_private_addresses or settings.sandbox
     delivery = Delivery(database, master_key, clock, lease, allow_private=allow_private)
     return Engine(database, clock, gateways, billing, delivery, Worker(database, billing, delivery, clock))

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Final, TypeVarTuple
+from typing import Any, Final, TypeVarTuple
 
 import structlog
 
 from ecomcharge.clock import Clock
 from ecomcharge.errors import EcomchargeError
+from ecomcharge.payments import store as payments
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import store as subscriptions
-from ecomcharge.subscriptions.billing import LOOK_AGAIN_MILLISECONDS, Billing
+from ecomcharge.subscriptions.billing import CHECK_AGAIN_MILLISECONDS, LOOK_AGAIN_MILLISECONDS, Billing
 from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.delivery import Delivery
 
@@ -66,7 +67,7 @@ class Worker:
 
     async def round(self, now: int) -> int:
         """Begin what is due; how much."""
-        return await self._begin_charges(now) + await self._begin_deliveries(now)
+        return await self._begin_charges(now) + await self._begin_checks(now) + await self._begin_deliveries(now)
 
     async def do_everything_due(self) -> None:
         """Until nothing is due at the clock's present moment and no charge is under way, whoever does it."""
@@ -104,10 +105,27 @@ class Worker:
 
         claimed = await self.database.write(unit)
         for shop_id, subscription_id in claimed:
-            task = asyncio.create_task(self._charge(shop_id, subscription_id))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            self._start(self._charge(shop_id, subscription_id))
         return len(claimed)
+
+    async def _begin_checks(self, now: int) -> int:
+        """Payments that are looked up once more, and refunds."""
+        if not self._has_room() or not await payments.is_check_due(self.database, now):
+            return 0
+        room = AT_ONCE - len(self._under_way)
+
+        async def unit(tx: Transaction) -> list[tuple[int, str]]:
+            return await payments.claim_checks(tx, now, now + CHECK_AGAIN_MILLISECONDS, room)
+
+        claimed = await self.database.write(unit)
+        for shop_id, payment_id in claimed:
+            self._start(self._check(shop_id, payment_id))
+        return len(claimed)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     def _has_room(self) -> bool:
         """For so many charges that it is worth a commit to claim them."""
@@ -121,6 +139,14 @@ class Worker:
             log.warning("subscription put off", shop=shop_id, subscription=subscription_id, reason=error.code, why=error.message)
         except Exception:  # its lease runs out, and then it is tried again
             log.exception("subscription could not be handled", shop=shop_id, subscription=subscription_id)
+
+    async def _check(self, shop_id: int, payment_id: str) -> None:
+        try:
+            await self.billing.check(shop_id, payment_id)
+        except EcomchargeError as error:
+            log.warning("payment put off", shop=shop_id, payment=payment_id, reason=error.code, why=error.message)
+        except Exception:  # it stays due
+            log.exception("payment could not be checked", shop=shop_id, payment=payment_id)
 
     async def _begin_deliveries(self, now: int) -> int:
         if not await webhooks.is_due(self.database, now):
@@ -136,7 +162,11 @@ class Worker:
         return await subscriptions.is_held(self.database, now + LOOK_AGAIN_MILLISECONDS, self.billing.real_clock.now())
 
     async def _next_due(self) -> int | None:
-        moments = [await subscriptions.next_due(self.database), await webhooks.next_due(self.database)]
+        moments = [
+            await subscriptions.next_due(self.database),
+            await payments.next_check(self.database),
+            await webhooks.next_due(self.database),
+        ]
         return min((moment for moment in moments if moment is not None), default=None)
 
     async def _finish(self) -> None:

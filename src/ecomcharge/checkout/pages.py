@@ -128,7 +128,8 @@ class CheckoutPages:
             return await self._form(subscription, 422, form, faults.told((*missing, *CARD_NAMES)), None)
         self._limit.count(request)
         paid = await actions.pay(self._billing, self._mints, token, card, customer)
-        challenge = await self._challenge_of(paid) if paid is not None else None
+        sent_on = paid is not None and paid.standing.state == lifecycle.REDIRECTING  # and not canceled meanwhile
+        challenge = await self._challenge_of(paid) if paid is not None and sent_on else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
 
     async def _shown(self, subscription: Subscription) -> Response:
@@ -221,7 +222,7 @@ class CheckoutPages:
         if payment.gateway != sandbox.NAME:
             return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=None))
         subscription = await actions.read_subscription(self._billing, shop_id, payment.subscription_id)
-        if payment.status != base.INCOMPLETE or subscription.standing.state != lifecycle.REDIRECTING:
+        if payment.status != base.INCOMPLETE or not self._waits_for_buyer(subscription):
             return await self._after_challenge(subscription)
         return self._rendered(
             "challenge.html",
@@ -247,7 +248,7 @@ class CheckoutPages:
         return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=accepted))
 
     async def _after_challenge(self, subscription: Subscription) -> Response:
-        if subscription.standing.state == lifecycle.REDIRECTING:  # the gateway does not know yet; asked again at each refresh
+        if self._waits_for_buyer(subscription):  # the gateway does not know yet; asked again at each refresh
             return self._result(subscription, "waiting")
         if subscription.checkout_token is not None:
             return self._back_to(subscription.checkout_token)

@@ -7,18 +7,38 @@ from typing import Any, Final
 import msgspec
 
 from ecomcharge.gateways import base
-from ecomcharge.subscriptions.schedule import iso
+from ecomcharge.subscriptions.schedule import HOUR, iso
 
 PENDING: Final = "pending"  # written down; perhaps not sent yet
 ABSENT: Final = "absent"  # it never reached the gateway: we died before
 EXPIRED: Final = "expired"  # the buyer did not come back from 3-D Secure
 
+# The gateway took the money, and the subscription does not want it: it is over, or another payment paid the period.
+REFUNDING: Final = "refunding"  # a refund is to be made
+REFUNDED: Final = "refunded"  # the money went back
+REFUND_FAILED: Final = "refund_failed"  # the gateway refused every attempt to refund: the operator has to do it
+VOIDED: Final = "voided"  # the verification of a card (amount 0), which took nothing
+
 # Of one period at most one payment has one of these, as the index payments_once sees to.
 LIVE: Final = (PENDING, base.UNKNOWN, base.INCOMPLETE)
+# Ended without success, as far as anybody knew. A success that is learnt later is recorded all the same.
+UNSUCCESSFUL: Final = (base.FAILED, base.ERROR, EXPIRED, ABSENT)
+
+RECHECK_AFTER: Final = 24 * HOUR  # a payment that ended without success is looked up once more
+
+_REFUND_MESSAGES: Final = {
+    REFUNDING: "Payment is not needed any more and is being refunded",
+    REFUNDED: "Payment was not needed any more and was refunded",
+    REFUND_FAILED: "Payment is not needed any more and could not be refunded",
+}
 
 
 class Payment(msgspec.Struct, frozen=True):
-    """``amount`` in minor units, times in UTC milliseconds. ``id`` is ours and told to the gateway, ``uid`` the gateway's."""
+    """``amount`` in minor units, times in UTC milliseconds. ``id`` is ours and told to the gateway, ``uid`` the gateway's.
+
+    ``check_at`` is when the payment is to be looked up, or refunded, after it ended; ``check_attempts`` counts how often that
+    came to nothing.
+    """
 
     id: str
     subscription_id: str
@@ -33,16 +53,27 @@ class Payment(msgspec.Struct, frozen=True):
     message: str | None = None
     redirect_url: str | None = None
     settled_at: int | None = None
+    check_at: int | None = None
+    check_attempts: int = 0
 
 
 def shown(payment: Payment) -> dict[str, Any]:
-    """``last_transaction`` of a subscription, keys in the documented order [P]."""
+    """``last_transaction`` of a subscription, keys in the documented order [P].
+
+    A payment that was refunded stays ``successful``, as on the platform; its message says what became of it [D].
+    """
     told = {
         "uid": payment.uid or payment.id,
-        "status": payment.status if payment.status in (base.SUCCESSFUL, base.FAILED, base.ERROR) else base.INCOMPLETE,
-        "message": payment.message,
+        "status": _shown_status(payment.status),
+        "message": _REFUND_MESSAGES.get(payment.status, payment.message),
         "created_at": iso(payment.created_at),
     }
     if payment.status == base.INCOMPLETE and payment.redirect_url:
         told["redirect_url"] = payment.redirect_url
     return told
+
+
+def _shown_status(status: str) -> str:
+    if status in (REFUNDING, REFUNDED, REFUND_FAILED, VOIDED):
+        return base.SUCCESSFUL
+    return status if status in (base.SUCCESSFUL, base.FAILED, base.ERROR) else base.INCOMPLETE

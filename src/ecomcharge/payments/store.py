@@ -10,16 +10,17 @@ from ecomcharge.payments.model import Payment
 from ecomcharge.storage.database import Database, Row, Transaction
 
 COLUMNS: Final = (
-    "id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message, redirect_url, settled_at"
+    "id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message, redirect_url, settled_at,"
+    " check_at, check_attempts"
 )
 
 INSERT = """
 INSERT INTO payments (
     shop_id, id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message,
-    redirect_url, settled_at
+    redirect_url, settled_at, check_at, check_attempts
 ) VALUES (
     :shop_id, :id, :subscription_id, :period, :attempt, :amount, :currency, :gateway, :status, :created_at, :uid, :message,
-    :redirect_url, :settled_at
+    :redirect_url, :settled_at, :check_at, :check_attempts
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id, subscription_id
 """
 
@@ -38,11 +39,38 @@ FIND = f"SELECT {COLUMNS} FROM payments WHERE shop_id = :shop_id AND id = :id"
 
 OWNER = f"SELECT shop_id, {COLUMNS} FROM payments WHERE id = :id"
 
-# An outcome is written once: whoever comes second changes nothing.
-SETTLE = """
-UPDATE payments SET status = :status, uid = :uid, message = :message, redirect_url = :redirect_url, settled_at = :settled_at
-WHERE shop_id = :shop_id AND id = :id AND status IN ('pending', 'unknown', 'incomplete')
+# Another payment that pays the period, or may still pay it.
+RIVAL = """
+SELECT id FROM payments
+WHERE shop_id = :shop_id AND subscription_id = :subscription_id AND period = :period AND id <> :id
+AND status IN ('pending', 'unknown', 'incomplete', 'successful') LIMIT 1
 """
+
+# Whoever read another status changes nothing, and has to read again.
+SETTLE = """
+UPDATE payments SET
+    status = :status, uid = :uid, message = :message, redirect_url = :redirect_url, settled_at = :settled_at,
+    check_at = :check_at, check_attempts = :check_attempts
+WHERE shop_id = :shop_id AND id = :id AND status = :earlier_status
+"""
+
+CHECK_LATER = """
+UPDATE payments SET check_at = :check_at, check_attempts = check_attempts + 1
+WHERE shop_id = :shop_id AND id = :id AND status = :status
+"""
+
+# Payments to look up or to refund, for whoever comes first. The claim is the later date: a process that dies leaves it due.
+CLAIM_CHECKS = """
+UPDATE payments SET check_at = :again_at
+WHERE (shop_id, id) IN (
+    SELECT shop_id, id FROM payments WHERE check_at <= :now ORDER BY check_at LIMIT :limit
+) AND check_at <= :now
+RETURNING shop_id, id
+"""
+
+NEXT_CHECK = "SELECT MIN(check_at) FROM payments WHERE check_at IS NOT NULL"
+
+IS_CHECK_DUE = "SELECT 1 FROM payments WHERE check_at <= :now LIMIT 1"
 
 
 async def insert(tx: Transaction, shop_id: int, payment: Payment) -> bool:
@@ -71,8 +99,14 @@ async def of_subscription(database: Database, shop_id: int, subscription_id: str
     return [_payment(row) for row in rows]
 
 
-async def settle(tx: Transaction, shop_id: int, payment: Payment) -> bool:
-    """``False`` if somebody else wrote an outcome before."""
+async def has_rival(tx: Transaction, shop_id: int, payment: Payment) -> bool:
+    """Whether another payment pays the same period, or may still pay it."""
+    period = {"shop_id": shop_id, "subscription_id": payment.subscription_id, "period": payment.period, "id": payment.id}
+    return bool(await tx.rows(RIVAL, period))
+
+
+async def settle(tx: Transaction, shop_id: int, payment: Payment, earlier_status: str) -> bool:
+    """Write the outcome of a payment that had ``earlier_status``. ``False`` if somebody else wrote before: then read again."""
     outcome = {
         "shop_id": shop_id,
         "id": payment.id,
@@ -81,8 +115,31 @@ async def settle(tx: Transaction, shop_id: int, payment: Payment) -> bool:
         "message": payment.message,
         "redirect_url": payment.redirect_url,
         "settled_at": payment.settled_at,
+        "check_at": payment.check_at,
+        "check_attempts": payment.check_attempts,
+        "earlier_status": earlier_status,
     }
     return await tx.run(SETTLE, outcome) > 0
+
+
+async def check_later(tx: Transaction, shop_id: int, payment: Payment, check_at: int | None) -> None:
+    """Look at the payment again at ``check_at`` (UTC milliseconds), or never, unless its status has changed meanwhile."""
+    await tx.run(CHECK_LATER, {"shop_id": shop_id, "id": payment.id, "status": payment.status, "check_at": check_at})
+
+
+async def claim_checks(tx: Transaction, now: int, again_at: int, limit: int) -> list[tuple[int, str]]:
+    """Up to ``limit`` payments, by shop and id, that are to be looked up or refunded now. They are due again at ``again_at``."""
+    return [(row[0], row[1]) for row in await tx.rows(CLAIM_CHECKS, {"now": now, "again_at": again_at, "limit": limit})]
+
+
+async def next_check(database: Database) -> int | None:
+    """When the next payment is to be looked up or refunded."""
+    moment: int | None = (await database.rows(NEXT_CHECK, {}))[0][0]
+    return moment
+
+
+async def is_check_due(database: Database, now: int) -> bool:
+    return bool(await database.rows(IS_CHECK_DUE, {"now": now}))
 
 
 def _payment(row: Row) -> Payment:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
+import structlog
 
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.errors import Invalid, RecordNotFound
+from ecomcharge.errors import EcomchargeError, Invalid, RecordNotFound
 from ecomcharge.fields import BASE
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
 from ecomcharge.idempotency import Answer, Attempt, answer_once, finish
 from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdMint
 from ecomcharge.payments import store as payments
-from ecomcharge.payments.model import Payment
+from ecomcharge.payments.model import UNSUCCESSFUL, Payment
 from ecomcharge.plans import actions as plan_actions
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
 from ecomcharge.storage.records import IdTaken, write_under_free_ids
 from ecomcharge.subscriptions import lifecycle, model, store
-from ecomcharge.subscriptions.billing import Billing, Changed, as_written
-from ecomcharge.subscriptions.lifecycle import Standing
+from ecomcharge.subscriptions.billing import Begun, Billing, Changed, as_written
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
+
+log = structlog.get_logger()
 
 PATH: Final = "/subscriptions"
 
@@ -44,7 +46,7 @@ class Mints:
 @dataclass(frozen=True, slots=True)
 class _Created:
     subscription: Subscription
-    payment: Payment | None = None
+    begun: Begun | None = None  # its first charge
     earlier: Answer | None = None
 
 
@@ -62,7 +64,8 @@ async def create_subscription(
         created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
         if attempt is not None:
             answer = _answer(created.subscription, encode)
-            earlier = await answer_once(tx, shop_id, attempt, answer, now, final=created.payment is None)
+            running_until = billing.real_clock.now() + billing.request_milliseconds if created.begun is not None else None
+            earlier = await answer_once(tx, shop_id, attempt, answer, now, billing.real_clock.now(), running_until)
             if earlier is not None:
                 return _Created(created.subscription, earlier=earlier)
         await _write(tx, billing, created, wanted)
@@ -70,21 +73,37 @@ async def create_subscription(
 
     created = await write_under_free_ids(billing.database, unit)
     if created.earlier is not None:
-        return created.earlier
-    subscription = created.subscription
-    if created.payment is None:
-        return _answer(subscription, encode)
+        return await _replayed(billing, shop_id, created.earlier, encode)
+    if created.begun is None:
+        return _answer(created.subscription, encode)
     assert wanted.card is not None
-    subscription = await billing.carry_out(subscription, created.payment, wanted.card, recurring=False)
-    answer = _answer(subscription, encode)
+    answer = _answer(await billing.charge_at_once(created.begun, wanted.card), encode)
     if attempt is not None:
-        kept = attempt
-
-        async def last_word(tx: Transaction) -> None:
-            await finish(tx, shop_id, kept, answer)
-
-        await billing.database.write(last_word)
+        await _finish(billing, shop_id, attempt, answer)
     return answer
+
+
+async def _finish(billing: Billing, shop_id: int, attempt: Attempt, answer: Answer) -> None:
+    """Keep the last word on an attempt. Should that fail, a repeated request is answered with the subscription as it is then."""
+
+    async def last_word(tx: Transaction) -> None:
+        await finish(tx, shop_id, attempt, answer)
+
+    try:
+        await billing.database.write(last_word)
+    except Exception as error:
+        log.warning(
+            "the answer of a request could not be kept", shop=shop_id, reason=getattr(error, "code", type(error).__name__)
+        )
+
+
+async def _replayed(billing: Billing, shop_id: int, earlier: Answer, encode: Encode) -> Answer:
+    """What an earlier attempt was answered. Of one that died before its last word, the subscription as it is now."""
+    if earlier.final:
+        return earlier
+    assert earlier.location is not None
+    subscription = await read_subscription(billing, shop_id, earlier.location.removeprefix(f"{PATH}/"))
+    return replace(earlier, body=encode(subscription))
 
 
 async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: int, wanted: Wanted, now: int) -> _Created:
@@ -95,19 +114,23 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
     if isinstance(wanted.card, str):
         await _check_token(tx, shop_id, wanted.card, gateway)
     waits = wanted.card is None
+    terms, card = billing.terms_of_plan(plan), EMPTY_OBJECT
+    standing = lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(wanted.card, str))
+    if isinstance(wanted.card, str) and standing.state == lifecycle.PENDING:
+        card = await _card_of_token(tx, shop_id, wanted.card)
     subscription = Subscription(
         shop_id=shop_id,
         id=mints.subscription.mint(now),
         version=0,
         sequence=0,
         plan=plan,
-        standing=lifecycle.redirected(now) if waits else Standing(lifecycle.PROCESSING),
+        standing=standing,
         customer_id=customer_id,
         tracking_id=wanted.tracking_id,
         device_id=wanted.device_id,
         created_at=now,
         gateway=gateway,
-        card=EMPTY_OBJECT,
+        card=card,
         additional_data=wanted.additional_data,
         options=wanted.options,
         last_transaction=EMPTY_OBJECT,
@@ -115,7 +138,10 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
         notification_url=wanted.notification_url,
         checkout_token=secrets.token_hex(32) if waits else None,
     )
-    return _Created(subscription) if waits else _Created(*billing.begin(subscription, now))
+    if standing.state != lifecycle.PROCESSING:
+        return _Created(subscription)
+    begun = billing.begin(subscription, now)
+    return _Created(begun.subscription, begun)
 
 
 async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: Wanted) -> None:
@@ -128,9 +154,9 @@ async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: W
         customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
         if not await customers.insert(tx, shop_id, customer):
             raise IdTaken
-    if not await store.insert(tx, subscription, billing.lease() if created.payment else 0):
+    if not await store.insert(tx, subscription, created.begun.leased_until if created.begun else 0):
         raise IdTaken
-    if created.payment is not None and not await payments.insert(tx, shop_id, created.payment):
+    if created.begun is not None and not await payments.insert(tx, shop_id, created.begun.payment):
         raise IdTaken
 
 
@@ -155,6 +181,12 @@ async def _check_token(tx: Transaction, shop_id: int, token: str, gateway: str) 
     """The sandbox knows its tokens; whether a real gateway knows one, it says itself."""
     if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token}) is None:
         raise model.refused("card", model.NO_SUCH_TOKEN)
+
+
+async def _card_of_token(tx: Transaction, shop_id: int, token: str) -> str:
+    """The card that a token stands for, as a JSON object; the token alone where only the gateway knows the card."""
+    row = await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token})
+    return str(row[0]) if row is not None else msgspec.json.encode({"token": token}).decode()
 
 
 def _answer(subscription: Subscription, encode: Encode) -> Answer:
@@ -186,7 +218,7 @@ async def cancel_subscription(billing: Billing, shop_id: int, subscription_id: s
             raise Invalid(model.OVER_ALREADY, {BASE: [model.OVER_ALREADY]}, errors_first=True)
         step = lifecycle.canceled(subscription.standing, reason, now)
         changed = msgspec.structs.replace(subscription, standing=step.standing, sequence=subscription.sequence + 1)
-        if not await store.update(tx, changed):
+        if not await store.update(tx, changed, None):  # a charge under way keeps its lease
             raise Changed
         await billing.teller.tell(tx, changed, lifecycle.CANCELED_EVENT, now)
         return as_written(changed)
@@ -234,16 +266,14 @@ async def pay(
     """
     now = billing.clock.now()
 
-    async def unit(tx: Transaction) -> tuple[Subscription, Payment] | None:
+    async def unit(tx: Transaction) -> Begun | None:
         subscription = await store.by_token(tx, token)
         if subscription is None or subscription.standing.state != lifecycle.REDIRECTING:
             return None
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.standing.period) is not None:
             return None
         subscription = await _with_customer(tx, mints, subscription, customer, now)
-        begun, payment = billing.begin(subscription, now)
-        await billing.write_begun(tx, begun, payment)
-        return as_written(begun), payment
+        return await billing.write_begun(tx, billing.begin(subscription, now))
 
     while True:
         try:
@@ -253,7 +283,7 @@ async def pay(
             continue
     if begun is None:
         return None
-    return await billing.carry_out(*begun, card, recurring=False)
+    return await billing.charge_at_once(begun, card)
 
 
 async def _with_customer(
@@ -277,15 +307,25 @@ async def _with_customer(
 async def answer_challenge(billing: Billing, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
     """The buyer comes from 3-D Secure: in the sandbox with an answer, from a real gateway with ``None``.
 
-    The subscription as it stands after the gateway was asked.
+    The subscription as it stands after the gateway was asked. The sandbox takes no answer once the subscription is over or
+    its day has passed. What a real gateway says counts always: it may have taken the money.
     """
     subscription = await read_subscription(billing, shop_id, payment.subscription_id)
-    waits = subscription.standing.state == lifecycle.REDIRECTING and payment.status == base.INCOMPLETE
-    if not waits:
+    if payment.status not in (base.INCOMPLETE, *UNSUCCESSFUL):
         return subscription
-    if accepted is not None and payment.gateway == sandbox.NAME:
-        await billing.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
-    result = await billing.look_up(shop_id, payment)
-    if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
+    if payment.gateway == sandbox.NAME:
+        if subscription.standing.state != lifecycle.REDIRECTING or payment.status != base.INCOMPLETE:
+            return subscription
+        due_at = subscription.standing.due_at
+        if due_at is not None and due_at <= billing.clock.now():
+            return await billing.expire(subscription)
+        if accepted is not None:
+            await billing.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
+    try:
+        result = await billing.look_up(shop_id, payment)
+        if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
+            return subscription
+        return await billing.settle(subscription, payment, result)
+    except EcomchargeError as error:  # the answer is in the gateway's books: the billing worker, or the next visit, finds it
+        log.warning("a 3-D Secure step is not settled", shop=shop_id, payment=payment.id, reason=error.code)
         return subscription
-    return await billing.settle(subscription, payment, result)

@@ -3,10 +3,17 @@
 Write down what is about to be done, commit; call the gateway with no transaction open; write down the outcome, commit.
 Killed anywhere, the next round finds no payment (and charges), a payment without outcome (and looks it up by our own
 id before anything else), or an outcome (and goes on). The index ``payments_once`` has the last word.
+
+No success of the gateway is dropped, however late it is learnt. It counts while the subscription waits for that payment.
+Otherwise the subscription is over, or another payment pays the period: then the payment is recorded and refunded.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -16,14 +23,16 @@ import structlog
 
 from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.customers import store as customers
+from ecomcharge.errors import EcomchargeError, Unusable
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Gateway, Order, Result
+from ecomcharge.gateways.begateway import TIMEOUT_SECONDS
 from ecomcharge.gateways.directory import Gateways
 from ecomcharge.ids import uuid_at
 from ecomcharge.payments import model as payments_model
 from ecomcharge.payments import store as payments
-from ecomcharge.payments.model import ABSENT, PENDING, Payment
-from ecomcharge.plans.model import description_of, terms_of
+from ecomcharge.payments.model import ABSENT, LIVE, PENDING, RECHECK_AFTER, REFUNDING, UNSUCCESSFUL, Payment
+from ecomcharge.plans.model import Plan, description_of, terms_of
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import lifecycle, store
 from ecomcharge.subscriptions.lifecycle import Standing, Step, Terms
@@ -35,6 +44,11 @@ log = structlog.get_logger()
 LOOK_AGAIN_MILLISECONDS: Final = 60_000
 SELDOM_MILLISECONDS: Final = 60 * 60 * 1000  # how far look-ups of one payment come to lie apart
 GIVE_UP_MILLISECONDS: Final = 15 * 60 * 1000  # a charge that the gateway does not know after this will not arrive any more
+CHECK_AGAIN_MILLISECONDS: Final = 10 * 60 * 1000  # a check or a refund whose process died is done again after this
+CHECKS: Final = 7 * 24  # hourly look-ups of a payment that ended, where the gateway cannot tell
+REFUND_ATTEMPTS: Final = 5  # refusals of a refund; then the operator has to see to it
+MARGIN_MILLISECONDS: Final = 5_000  # between the end of a call of the gateway and the end of the lease, at most
+SETTLING_SECONDS: Final = 60.0  # how long a request may take apart from the gateway's calls
 
 
 class Changed(Exception):
@@ -42,7 +56,20 @@ class Changed(Exception):
 
 
 class _SettledBefore(Exception):
-    """Somebody else wrote down the outcome of this payment."""
+    """Somebody else wrote down the outcome of this payment since it was read: read it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A charge that begins: the subscription and the payment, which are written in one transaction.
+
+    ``leased_until`` (UTC milliseconds of the real clock) is when another process may take the charge for lost. Nothing is
+    sent to the gateway afterwards.
+    """
+
+    subscription: Subscription
+    payment: Payment
+    leased_until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +86,23 @@ class Billing:
     zone: ZoneInfo
     lease_milliseconds: int = 120_000
     real_clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
+    gateway_timeout_seconds: float = TIMEOUT_SECONDS
+    time_limit: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
 
     def terms(self, subscription: Subscription) -> Terms:
-        return terms_of(subscription.plan, self.zone)
+        return self.terms_of_plan(subscription.plan)
+
+    def terms_of_plan(self, plan: Plan) -> Terms:
+        return terms_of(plan, self.zone)
 
     def lease(self) -> int:
         """Until when what is begun now is nobody else's, in milliseconds of the real clock."""
         return self.real_clock.now() + self.lease_milliseconds
+
+    @property
+    def request_milliseconds(self) -> int:
+        """How long a request that charges a card may take: its charge, the refund of one that came too late, and the rest."""
+        return round((2 * self.gateway_timeout_seconds + SETTLING_SECONDS) * 1000)
 
     # What is due
 
@@ -89,17 +126,21 @@ class Billing:
             return
 
     async def _renew(self, subscription: Subscription, now: int) -> None:
-        begun, payment = self.begin(subscription, now)
+        standing = subscription.standing
+        charge_at = lifecycle.charge_time(self.terms(subscription), now)
+        if charge_at > now:  # it came due by day, and nobody came before the night
+            await self._stand(subscription, lifecycle.waiting(standing, charge_at))
+            return
 
-        async def unit(tx: Transaction) -> None:
-            await self.write_begun(tx, begun, payment)
+        async def unit(tx: Transaction) -> Begun:
+            return await self.write_begun(tx, self.begin(subscription, now))
 
-        await self.database.write(unit)
+        begun = await self.database.write(unit)
         token = subscription.card_token
         if token is None:  # the gateway took the first payment and gave no token, as one does that is not set up for it
-            await self.settle(as_written(begun), payment, Result(base.FAILED, base.NO_TOKEN_MESSAGE))
+            await self.settle(begun.subscription, begun.payment, Result(base.FAILED, base.NO_TOKEN_MESSAGE))
         else:
-            await self.carry_out(as_written(begun), payment, token, recurring=True)
+            await self.carry_out(begun, token, recurring=standing.period > 0)
 
     async def _follow_up(self, subscription: Subscription, now: int) -> None:
         """A charge whose outcome nobody wrote down: ask the gateway before anything else."""
@@ -108,7 +149,9 @@ class Billing:
             await self._stand(subscription, lifecycle.at_rest(subscription.standing))
             return
         result = await self.look_up(subscription.shop_id, payment)
-        if result is not None and result.status != base.UNKNOWN:
+        if result is not None and result.status == base.INCOMPLETE and payment.status == base.INCOMPLETE:
+            await self._wait_for_challenge(subscription, payment, now)
+        elif result is not None and result.status != base.UNKNOWN:
             await self.settle(subscription, payment, result)
         elif result is not None or now < payment.created_at + GIVE_UP_MILLISECONDS:
             age = now - payment.created_at
@@ -120,6 +163,21 @@ class Billing:
             await self.settle(subscription, payment, Result(ABSENT, base.TIMEOUT_MESSAGE))
         else:
             await self.settle(subscription, payment, Result(base.ERROR, base.TIMEOUT_MESSAGE))
+
+    async def _wait_for_challenge(self, subscription: Subscription, payment: Payment, now: int) -> None:
+        """The subscription was canceled while its buyer was at the 3-D Secure step: look again until that step is closed."""
+        ends_at = payment.created_at + lifecycle.TOKEN_LIVES
+        if now >= ends_at:
+            await self.settle(subscription, payment, Result(payments_model.EXPIRED, base.EXPIRED_MESSAGE))
+        else:
+            again_at = min(ends_at, now + SELDOM_MILLISECONDS)
+            await self._stand(subscription, lifecycle.waiting(subscription.standing, again_at))
+
+    async def expire(self, subscription: Subscription) -> Subscription:
+        """End a subscription whose buyer did not come in time; the subscription as it is then."""
+        with contextlib.suppress(Changed):
+            await self._expire(subscription, self.clock.now())
+        return await self._again(subscription)
 
     async def _expire(self, subscription: Subscription, now: int) -> None:
         """The buyer's day is over, unless 3-D Secure was passed at the last moment and nobody told us."""
@@ -138,8 +196,8 @@ class Billing:
 
     # A charge, step by step
 
-    def begin(self, subscription: Subscription, now: int) -> tuple[Subscription, Payment]:
-        """The subscription as its next charge begins, and the payment that is to be written down with it."""
+    def begin(self, subscription: Subscription, now: int) -> Begun:
+        """The next charge of a subscription, to be written with ``write_begun`` and then made with ``carry_out``."""
         terms, standing = self.terms(subscription), subscription.standing
         payment = Payment(
             id=uuid_at(now),
@@ -153,28 +211,68 @@ class Billing:
             created_at=now,
         )
         charging = lifecycle.charging(standing, terms, now + LOOK_AGAIN_MILLISECONDS)
-        return msgspec.structs.replace(subscription, standing=charging), payment
+        return Begun(msgspec.structs.replace(subscription, standing=charging), payment, self.lease())
 
-    async def write_begun(self, tx: Transaction, subscription: Subscription, payment: Payment) -> None:
-        """Raises ``Changed`` when somebody changed the subscription, or began this charge, since it was read."""
-        if not await store.update(tx, subscription, self.lease()):
-            raise Changed
-        if not await payments.insert(tx, subscription.shop_id, payment):
-            raise Changed
+    async def write_begun(self, tx: Transaction, begun: Begun) -> Begun:
+        """Write a charge that begins; the same as it is in the database then.
 
-    async def carry_out(
-        self,
-        subscription: Subscription,
-        payment: Payment,
-        card: CardDetails | str,
-        *,
-        recurring: bool,
-    ) -> Subscription:
-        """Charge what was begun and written down; the subscription as it stands then."""
-        gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
+        Raises ``Changed`` when somebody changed the subscription, or began this charge, since it was read.
+        """
+        if not await store.update(tx, begun.subscription, begun.leased_until):
+            raise Changed
+        if not await payments.insert(tx, begun.subscription.shop_id, begun.payment):
+            raise Changed
+        return replace(begun, subscription=as_written(begun.subscription))
+
+    async def charge_at_once(self, begun: Begun, card: CardDetails | str) -> Subscription:
+        """Charge what a request wrote; the subscription as far as it is known then.
+
+        Never raises for what goes wrong after the commit: the money may have moved, so the answer must not say that nothing
+        happened. What is not settled here is settled by the billing worker.
+        """
+        try:
+            return await self.carry_out(begun, card, recurring=False)
+        except Exception as error:
+            self._log_left(begun.subscription, begun.payment, error)
+        try:
+            return await self._again(begun.subscription)
+        except Exception:  # the database is gone
+            return begun.subscription
+
+    async def carry_out(self, begun: Begun, card: CardDetails | str, *, recurring: bool) -> Subscription:
+        """Charge what was begun and written down; the subscription as it stands then.
+
+        Nothing is sent once the lease is over or the subscription was changed, and the call of the gateway ends before the
+        lease does: who takes over finds what there is to find.
+        """
+        subscription, payment = begun.subscription, begun.payment
+        try:
+            gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
+        except Unusable as error:
+            log.error("gateway cannot be used", shop=subscription.shop_id, payment=payment.id, reason=error.message)
+            return await self.settle(subscription, payment, Result(base.ERROR, base.ERROR_MESSAGE))
         order = await self._order(subscription, payment, gateway, recurring=recurring)
-        result = await gateway.charge(order, card, self.clock.now())
+        seconds = await self._seconds_to_charge(subscription, begun.leased_until)
+        if seconds is None:
+            return await self.settle(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
+        try:
+            async with self.time_limit(seconds):
+                result = await gateway.charge(order, card, self.clock.now())
+        except TimeoutError:
+            result = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
         return await self.settle(subscription, payment, result)
+
+    async def _seconds_to_charge(self, subscription: Subscription, leased_until: int) -> float | None:
+        """How long the gateway's call may take, or ``None`` where nothing may be sent: the claim is lost, or as good as over.
+
+        The clock is read last, with nothing between it and the call that could wait.
+        """
+        current = await self._again(subscription)
+        if current.version != subscription.version:
+            return None
+        left = leased_until - self.real_clock.now()
+        left -= min(MARGIN_MILLISECONDS, self.lease_milliseconds // 4)
+        return min(self.gateway_timeout_seconds + 1, left / 1000) if left > 0 else None
 
     async def look_up(self, shop_id: int, payment: Payment) -> Result | None:
         """What the gateway knows of a payment; ``None`` if it never had it."""
@@ -182,42 +280,75 @@ class Billing:
         return await gateway.look_up(shop_id, payment.id, self.clock.now(), amount=payment.amount, currency=payment.currency)
 
     async def settle(self, subscription: Subscription, payment: Payment, result: Result) -> Subscription:
-        """Write down what became of a payment, once, and what that makes of the subscription, as it stands then."""
+        """Write down what became of a payment, and what that makes of the subscription; the subscription as it stands then.
+
+        A payment is settled once. After that only a success changes it, which is never dropped: it counts, or is refunded.
+        """
         if result.status == base.INCOMPLETE and payment.period > 0:  # nobody is there to pass 3-D Secure at a renewal
             result = replace(result, status=base.FAILED, message=result.message or base.DECLINE_MESSAGE, redirect_url=None)
-        while True:
+        while payment.status in LIVE or (payment.status in UNSUCCESSFUL and result.status == base.SUCCESSFUL):
             now = self.clock.now()
-            step = self._step(subscription, payment, result, now)
-            settled = msgspec.structs.replace(
-                payment,
-                status=result.status,
-                uid=result.uid or payment.uid,
-                message=result.message,
-                redirect_url=result.redirect_url,
-                settled_at=None if result.status in payments_model.LIVE else now,
-            )
-            changed = _after(subscription, step, settled, result.card)
+            before = subscription, payment
 
             async def unit(
-                tx: Transaction, changed: Subscription = changed, settled: Payment = settled, step: Step = step, now: int = now
-            ) -> None:
-                if not await store.update(tx, changed):
-                    raise Changed
-                if not await payments.settle(tx, changed.shop_id, settled):
-                    raise _SettledBefore
-                if step.event is not None:
-                    await self.teller.tell(tx, changed, step.event, now)
+                tx: Transaction, now: int = now, before: tuple[Subscription, Payment] = before
+            ) -> tuple[Subscription, Payment, Step]:
+                return await self._write_outcome(tx, *before, result, now)
 
             try:
-                await self.database.write(unit)
+                subscription, payment, step = await self.database.write(unit)
             except Changed:
                 subscription = await self._again(subscription)
                 continue
             except _SettledBefore:
-                return await self._again(subscription)
+                subscription = await self._again(subscription)
+                payment = await self._reread(subscription.shop_id, payment)
+                continue
             if step.skipped:
-                log.warning("periods went by uncharged", shop=changed.shop_id, subscription=changed.id, periods=step.skipped)
-            return as_written(changed)
+                log.warning(
+                    "periods went by uncharged", shop=subscription.shop_id, subscription=subscription.id, periods=step.skipped
+                )
+            if payment.status == REFUNDING:
+                return await self._refund_at_once(subscription, payment)
+            return subscription
+        if payment.status in UNSUCCESSFUL and payment.check_at is None and result.status in (base.UNKNOWN, base.INCOMPLETE):
+            await self._check_later(subscription.shop_id, payment, self.clock.now() + RECHECK_AFTER)
+        return subscription
+
+    async def _write_outcome(
+        self, tx: Transaction, subscription: Subscription, payment: Payment, result: Result, now: int
+    ) -> tuple[Subscription, Payment, Step]:
+        """Raises ``Changed`` or ``_SettledBefore`` when the subscription or the payment was changed since it was read."""
+        is_late = payment.status not in LIVE
+        status, check_at = result.status, None
+        wanted = lifecycle.is_wanted(subscription.standing, payment.period)
+        if is_late:  # a live payment has no rival: the index payments_once sees to that
+            wanted = wanted and not await payments.has_rival(tx, subscription.shop_id, payment)
+        if status == base.SUCCESSFUL and not wanted:
+            status = REFUNDING if payment.amount else payments_model.VOIDED
+            over = subscription.standing.state in lifecycle.OVER
+            step = Step(lifecycle.at_rest(subscription.standing) if over else subscription.standing)
+            check_at = now + CHECK_AGAIN_MILLISECONDS if status == REFUNDING else None
+        else:
+            step = self._step(subscription, payment, result, now)
+            check_at = now + RECHECK_AFTER if status in UNSUCCESSFUL else None
+        settled = msgspec.structs.replace(
+            payment,
+            status=status,
+            uid=result.uid or payment.uid,
+            message=result.message,
+            redirect_url=result.redirect_url,
+            settled_at=None if status in LIVE else now,
+            check_at=check_at,
+        )
+        changed = _after(subscription, step, settled, result.card)
+        if not await store.update(tx, changed, None if is_late else 0):
+            raise Changed
+        if not await payments.settle(tx, changed.shop_id, settled, payment.status):
+            raise _SettledBefore
+        if step.event is not None:
+            await self.teller.tell(tx, changed, step.event, now)
+        return as_written(changed), settled, step
 
     def _step(self, subscription: Subscription, payment: Payment, result: Result, now: int) -> Step:
         standing, terms = subscription.standing, self.terms(subscription)
@@ -237,6 +368,107 @@ class Billing:
             case payments_model.ABSENT:
                 return lifecycle.forgotten(standing, terms, now)
         return Step(lifecycle.unanswered(standing, terms, now + LOOK_AGAIN_MILLISECONDS))
+
+    # What is learnt later
+
+    async def check(self, shop_id: int, payment_id: str) -> None:
+        """Do what is due of a payment that was claimed: refund it, or look up once more whether it ended without success."""
+        payment = await payments.find(self.database, shop_id, payment_id)
+        if payment is None:
+            return
+        subscription = await store.find(self.database, shop_id, payment.subscription_id)
+        assert subscription is not None
+        if payment.status == REFUNDING:
+            await self.refund(subscription, payment)
+        elif payment.status in UNSUCCESSFUL:
+            await self._look_once_more(subscription, payment)
+        else:
+            await self._check_later(shop_id, payment, None)
+
+    async def _look_once_more(self, subscription: Subscription, payment: Payment) -> None:
+        now = self.clock.now()
+        result = await self.look_up(subscription.shop_id, payment)
+        if result is not None and result.status == base.SUCCESSFUL:
+            log.warning("a success came late", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
+            await self.settle(subscription, payment, result)
+            return
+        is_open = result is not None and result.status in (base.UNKNOWN, base.INCOMPLETE)
+        again_at = now + SELDOM_MILLISECONDS if is_open and payment.check_attempts < CHECKS else None
+        if is_open and again_at is None:
+            log.error("outcome never learnt", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
+        await self._check_later(subscription.shop_id, payment, again_at)
+
+    async def _refund_at_once(self, subscription: Subscription, payment: Payment) -> Subscription:
+        """Never raises for what goes wrong: the billing worker does it again."""
+        try:
+            return await self.refund(subscription, payment)
+        except Exception as error:
+            self._log_left(subscription, payment, error)
+            return subscription
+
+    async def refund(self, subscription: Subscription, payment: Payment) -> Subscription:
+        """Give back a payment that is ``refunding``; the subscription as it stands then."""
+        gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
+        result = await gateway.refund(
+            subscription.shop_id,
+            payment.id,
+            payment.uid,
+            self.clock.now(),
+            amount=payment.amount,
+            currency=payment.currency,
+            attempt=payment.check_attempts + 1,
+        )
+        now = self.clock.now()
+        log.warning("refund", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id, status=result.status)
+        if result.status == base.SUCCESSFUL:
+            done = msgspec.structs.replace(payment, status=payments_model.REFUNDED, check_at=None)
+            return await self._write_refund(subscription, payment, done, lifecycle.REFUNDED_EVENT, now)
+        if result.status == base.UNKNOWN:
+            age = now - (payment.settled_at or now)
+            again_at = now + min(SELDOM_MILLISECONDS, max(CHECK_AGAIN_MILLISECONDS, age))
+            await self._check_later(subscription.shop_id, payment, again_at)
+            return subscription
+        refused = msgspec.structs.replace(payment, check_attempts=payment.check_attempts + 1, check_at=now + SELDOM_MILLISECONDS)
+        if refused.check_attempts < REFUND_ATTEMPTS:
+            return await self._write_refund(subscription, payment, refused, None, now)
+        log.error(
+            *("refund failed: give the money back by hand",),
+            shop=subscription.shop_id,
+            subscription=subscription.id,
+            payment=payment.id,
+            reason=result.message,
+        )
+        failed = msgspec.structs.replace(refused, status=payments_model.REFUND_FAILED, check_at=None)
+        return await self._write_refund(subscription, payment, failed, lifecycle.REFUND_FAILED_EVENT, now)
+
+    async def _write_refund(
+        self, subscription: Subscription, payment: Payment, changed_payment: Payment, event: str | None, now: int
+    ) -> Subscription:
+        """Write what became of a refund, once, and tell the merchant of an end."""
+        while True:
+            changed = _after(subscription, Step(subscription.standing, event), changed_payment)
+
+            async def unit(tx: Transaction, changed: Subscription = changed) -> None:
+                if not await store.update(tx, changed, None):
+                    raise Changed
+                if not await payments.settle(tx, changed.shop_id, changed_payment, payment.status):
+                    raise _SettledBefore
+                if event is not None:
+                    await self.teller.tell(tx, changed, event, now)
+
+            try:
+                await self.database.write(unit)
+                return as_written(changed)
+            except Changed:
+                subscription = await self._again(subscription)
+            except _SettledBefore:
+                return await self._again(subscription)
+
+    async def _check_later(self, shop_id: int, payment: Payment, check_at: int | None) -> None:
+        async def unit(tx: Transaction) -> None:
+            await payments.check_later(tx, shop_id, payment, check_at)
+
+        await self.database.write(unit)
 
     # The rest
 
@@ -264,6 +496,18 @@ class Billing:
         found = await store.find(self.database, subscription.shop_id, subscription.id)
         assert found is not None
         return found
+
+    async def _reread(self, shop_id: int, payment: Payment) -> Payment:
+        found = await payments.find(self.database, shop_id, payment.id)
+        assert found is not None
+        return found
+
+    def _log_left(self, subscription: Subscription, payment: Payment, error: Exception) -> None:
+        about = {"shop": subscription.shop_id, "subscription": subscription.id, "payment": payment.id}
+        if isinstance(error, EcomchargeError):
+            log.warning("a charge is left to the billing worker", reason=error.code, **about)
+        else:
+            log.exception("a charge is left to the billing worker", **about)
 
     async def _order(self, subscription: Subscription, payment: Payment, gateway: Gateway, *, recurring: bool) -> Order:
         customer: dict[str, str | None] = {}

@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 from ecomcharge.subscriptions import schedule
 from ecomcharge.subscriptions.schedule import Interval
 
-# States of the platform [P]. ``pending``, ``tokenizing`` and ``notified`` exist there and are passed in no time here.
+# States of the platform [P]. ``tokenizing`` and ``notified`` exist there and are passed in no time here.
+PENDING: Final = "pending"  # the first charge, by token, waits for the morning [D]
 REDIRECTING: Final = "redirecting"
 TRIAL_PROCESSING: Final = "trial_processing"
 PROCESSING: Final = "processing"
@@ -30,7 +31,7 @@ EXPIRED: Final = "expired"
 CANCELED: Final = "canceled"
 
 STATES: Final = (
-    *("pending", "tokenizing", REDIRECTING, TRIAL_PROCESSING, TRIAL, PROCESSING, ACTIVE, FAILED_ATTEMPT, RESCUING),
+    *(PENDING, "tokenizing", REDIRECTING, TRIAL_PROCESSING, TRIAL, PROCESSING, ACTIVE, FAILED_ATTEMPT, RESCUING),
     *(FAILED, ERROR, EXPIRED, CANCELED, TRIAL_GET_STATUS, GETTING_STATUS, "notified"),
 )
 OVER: Final = frozenset((FAILED, ERROR, EXPIRED, CANCELED))
@@ -41,6 +42,8 @@ RENEWED_EVENT: Final = "renewed.subscription"
 CANCELED_EVENT: Final = "canceled.subscription"
 FAILED_EVENT: Final = "failed.subscription"
 EXPIRED_EVENT: Final = "expired.subscription"
+REFUNDED_EVENT: Final = "refunded.subscription"  # money that came too late went back [D]
+REFUND_FAILED_EVENT: Final = "refund_failed.subscription"  # the gateway refuses to give it back [D]
 
 TOKEN_LIVES: Final = 24 * schedule.HOUR  # [P]
 
@@ -99,6 +102,27 @@ def redirected(now: int) -> Standing:
     return Standing(REDIRECTING, due_at=now + TOKEN_LIVES)
 
 
+def first_charge(terms: Terms, now: int, *, by_token: bool) -> Standing:
+    """A new subscription that is charged at once. By token a plan that is charged by day only waits for 08:00 [P][D].
+
+    A card that comes in full is charged at once, whatever the hour: its number and code are not kept.
+    """
+    morning = charge_time(terms, now)
+    if by_token and morning > now and (terms.trial is None or terms.trial.amount):
+        return Standing(PENDING, due_at=morning)
+    return Standing(PROCESSING)
+
+
+def charge_time(terms: Terms, now: int) -> int:
+    """When a charge that is due may be made: now, or the next 08:00 where the plan forbids charges at night [P]."""
+    return schedule.by_day_from(now, terms.zone) if terms.by_day else now
+
+
+def is_wanted(standing: Standing, period: int) -> bool:
+    """Whether a success of this period's payment is what the subscription waits for. Else the money has to go back [D]."""
+    return standing.state not in OVER and standing.period == period
+
+
 def charging(standing: Standing, terms: Terms, look_again_at: int) -> Standing:
     """A charge begins. Should nobody tell how it ended, look for it then."""
     in_trial = terms.trial is not None and standing.period == 0
@@ -123,9 +147,12 @@ def at_rest(standing: Standing) -> Standing:
 
 
 def challenged(standing: Standing, now: int) -> Standing:
-    """The card asks for 3-D Secure: the buyer has a day for it, as for the page [P][D]."""
+    """The card asks for 3-D Secure: the buyer has a day for it, as for the page [P][D].
+
+    Of a canceled subscription nobody is asked any more. The payment is looked up hourly, in case the buyer passes the step.
+    """
     if standing.state == CANCELED:
-        return replace(standing, due_at=None)  # whoever was to pass it need not any more
+        return replace(standing, due_at=now + schedule.HOUR)
     return replace(standing, state=REDIRECTING, due_at=now + TOKEN_LIVES)
 
 
@@ -180,7 +207,9 @@ def ended(standing: Standing, now: int) -> Step:
 
 def canceled(standing: Standing, reason: str | None, now: int) -> Step:
     """No further charge; what is paid stays paid [C]. A charge under way is still followed to its outcome."""
-    due_at = standing.due_at if standing.state in UNDER_WAY or standing.state == REDIRECTING else None
+    due_at = standing.due_at if standing.state in UNDER_WAY else None
+    if standing.state == REDIRECTING:  # the buyer may be at the 3-D Secure step
+        due_at = now + schedule.HOUR
     over = replace(standing, state=CANCELED, cancel_reason=reason, cancelled_at=now, renew_at=None, due_at=due_at)
     return Step(over, CANCELED_EVENT)
 
@@ -201,8 +230,6 @@ def _paid_until(standing: Standing, terms: Terms, period: int, state: str) -> St
     """Paid up to the beginning of ``period``."""
     until = start_of(period, standing, terms)
     paid = replace(standing, period=period, active_to=until, renew_at=until, paid_billing_cycles=standing.paid_billing_cycles + 1)
-    if standing.state == CANCELED:  # while the charge was under way: the money is counted, and nothing renews
-        return replace(paid, renew_at=None, due_at=None)
     over = cycles_are_over(paid, terms)
     due_at = schedule.by_day_from(until, terms.zone) if terms.by_day and not over else until
     return replace(paid, state=state, due_at=due_at)

@@ -45,7 +45,7 @@ UPDATE subscriptions SET
     period = :period, renew_at = :renew_at, active_to = :active_to, paid_billing_cycles = :paid_billing_cycles,
     number_failed_payment_attempts = :number_failed_payment_attempts, cancel_reason = :cancel_reason,
     cancelled_at = :cancelled_at, card = :card, last_transaction = :last_transaction, checkout_token = :checkout_token,
-    due_at = :due_at, leased_until = :leased_until
+    due_at = :due_at, leased_until = COALESCE(:leased_until, leased_until)
 WHERE shop_id = :shop_id AND id = :id AND version = :version
 """
 
@@ -91,10 +91,11 @@ async def insert(tx: Transaction, subscription: Subscription, leased_until: int 
     return await tx.insert(INSERT, {**_params(subscription), "leased_until": leased_until})
 
 
-async def update(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
+async def update(tx: Transaction, subscription: Subscription, leased_until: int | None = 0) -> bool:
     """Write what changes in a life. ``False`` if it was changed since it was read: then read it again.
 
-    Without ``leased_until`` (UTC milliseconds of the real clock) the lease is given back.
+    Without ``leased_until`` (UTC milliseconds of the real clock) the lease is given back. With ``None`` it stays with the
+    process that holds it.
     """
     return await tx.run(UPDATE, {**_params(subscription), "leased_until": leased_until}) > 0
 

@@ -165,7 +165,9 @@ def assert_the_books_agree(story: Story) -> None:
         for payment in story.payments()
         if payment["status"] == "successful" and payment["gateway"] == "begateway" and payment["amount"]
     ]
-    assert sorted(story.account.taken) == sorted(ours)
+    refunded = {order for order, _ in story.account.refunded}
+    assert sorted(each for each in story.account.taken if each[0] not in refunded) == sorted(ours)
+    assert refunded == {payment["id"] for payment in story.payments() if payment["status"] == "refunded"}
     periods = [
         (payment["subscription_id"], payment["period"]) for payment in story.payments() if payment["status"] == "successful"
     ]
@@ -295,13 +297,111 @@ def test_an_abandoned_3_d_secure_step_expires(story: Story) -> None:
     assert story.statuses() == [(0, "expired")]
 
 
-def test_money_of_a_canceled_3_d_secure_step_is_still_counted(story: Story) -> None:
+def test_money_of_a_canceled_3_d_secure_step_is_refunded_at_the_next_look(story: Story) -> None:
     subscription = story.subscribe(stand_in.CHALLENGED[0])
     story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
     httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    story.advance("1h")  # the buyer closed the browser
+    assert_refunded(story, subscription, "canceled")
+
+
+def assert_refunded(story: Story, subscription: dict[str, Any], state: str) -> None:
+    """The money went back, the subscription says so, and an event with its webhook tells it."""
+    read = story.read(subscription)
+    assert (read["state"], read["paid_billing_cycles"], read["renew_at"]) == (state, 0, None)
+    assert read["last_transaction"]["status"] == "successful"
+    assert read["last_transaction"]["message"] == "Payment was not needed any more and was refunded"
+    assert "redirect_url" not in read["last_transaction"]
+    assert story.statuses() == [(0, "refunded")]
+    [payment] = story.payments()
+    assert story.account.refunded == [(payment["id"], 999)]
+    types = [event["type"] for event in story.http.get(f"/events?object={subscription['id']}").json()]
+    assert types[0] == "refunded.subscription"
+    assert "created.subscription" not in types
+
+
+def test_money_of_a_canceled_3_d_secure_step_is_refunded_when_the_buyer_comes_back(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0], return_url="https://shop.example/thanks")
+    story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
+    back = httpx.get(f"{subscription['redirect_url']}&answer=accept").headers["location"]
+    for _ in range(2):
+        assert httpx.get(back).status_code == 303
+    assert_refunded(story, subscription, "canceled")
+
+
+def test_3_d_secure_that_is_passed_after_its_day_is_refunded_when_the_buyer_comes_back(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.advance("25h")
+    assert story.read(subscription)["state"] == "expired"
+    back = httpx.get(f"{subscription['redirect_url']}&answer=accept").headers["location"]
+    httpx.get(back)
+    assert_refunded(story, subscription, "expired")
+
+
+def test_3_d_secure_that_is_passed_after_its_day_is_found_a_day_later(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.advance("25h")
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")  # and the browser is closed
+    story.advance("25h")
+    assert_refunded(story, subscription, "expired")
+
+
+def test_a_charge_that_was_given_up_and_shows_later_is_refunded(story: Story) -> None:
+    story.account.fail(stand_in.SILENT_AFTER)
+    subscription = story.subscribe()
+    [transaction] = story.account.transactions
+    transaction.order, order = "hidden", transaction.order  # the gateway does not find it for an hour
+    story.advance("20min")
+    assert story.read(subscription)["state"] == "failed"
+    transaction.order = order
+    story.advance("25h")
+    assert_refunded(story, subscription, "failed")
+
+
+def test_a_renewal_that_was_given_up_and_shows_before_the_next_attempt_counts(story: Story) -> None:
+    subscription = story.subscribe()
+    story.account.fail(stand_in.SILENT_AFTER)
+    story.account.declines = True
+    story.advance("43200min")  # it is charged, and looked up a minute later
+    transaction = story.account.transactions[-1]
+    transaction.status, transaction.order, order = "successful", "hidden", transaction.order
+    story.advance("20min")
+    assert story.read(subscription)["state"] == "rescuing"
+    story.advance("1h")  # declined: the next attempt is at 03:00 of the following day
+    assert story.read(subscription)["state"] == "failed_attempt"
+    transaction.order = order
     story.advance("25h")
     read = story.read(subscription)
-    assert (read["state"], read["paid_billing_cycles"], read["renew_at"]) == ("canceled", 1, None)
+    assert story.account.refunded == []
+    assert (read["state"], read["paid_billing_cycles"]) == ("active", 2)
+
+
+@pytest.mark.parametrize("fault", [stand_in.SILENT_AFTER, stand_in.FAULT_500_AFTER, stand_in.DROPPED_UNREAD])
+def test_a_refund_whose_answer_is_lost_is_made_once(story: Story, fault: str) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    story.account.fail(fault)
+    story.advance("1h")
+    assert story.statuses() == [(0, "refunding")]
+    assert story.read(subscription)["last_transaction"]["message"] == "Payment is not needed any more and is being refunded"
+    story.advance("20min")
+    assert_refunded(story, subscription, "canceled")
+
+
+def test_a_refund_that_the_gateway_refuses_is_reported(story: Story) -> None:
+    story.account.refuses_refunds = True
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    story.advance("6h")
+    assert story.statuses() == [(0, "refund_failed")]
+    types = [event["type"] for event in story.http.get(f"/events?object={subscription['id']}").json()]
+    assert types[0] == "refund_failed.subscription"
+    message = story.read(subscription)["last_transaction"]["message"]
+    assert message == "Payment is not needed any more and could not be refunded"
+    assert "give the money back by hand" in story.server.log()
+    story.account.transactions.clear()  # what is compared at the end: the operator gave it back
 
 
 @pytest.mark.parametrize(

@@ -133,14 +133,41 @@ def test_canceling_keeps_what_is_paid() -> None:
     assert step.event == "canceled.subscription"
 
 
-def test_a_charge_that_succeeds_after_a_cancel_is_counted_and_renews_nothing() -> None:
+def test_a_canceled_subscription_wants_no_payment_any_more() -> None:
     over = lifecycle.canceled(active(due_at=NOON + DAY), "enough", NOON + DAY).standing
     assert over.due_at is not None
-    step = lifecycle.succeeded(over, terms(), NOON + DAY)
-    assert (step.standing.state, step.standing.paid_billing_cycles) == ("canceled", 2)
-    assert (step.standing.renew_at, step.standing.active_to, step.standing.due_at) == (None, NOON + 2 * DAY, None)
+    assert not lifecycle.is_wanted(over, over.period)
     for fails in (lifecycle.declined, lifecycle.errored, lifecycle.forgotten):
         assert fails(over, terms(), NOON + DAY) == Step(replace(over, due_at=None))
+
+
+def test_a_payment_is_wanted_while_its_period_is_unpaid() -> None:
+    assert lifecycle.is_wanted(active(), 1)
+    assert not lifecycle.is_wanted(active(), 0)
+    for fails in (lifecycle.declined, lifecycle.errored):
+        assert lifecycle.is_wanted(fails(active(), terms(), NOON).standing, 1)
+        assert not lifecycle.is_wanted(fails(active(), terms(attempts=1), NOON).standing, 1)
+    assert not lifecycle.is_wanted(lifecycle.expired(lifecycle.redirected(NOON)).standing, 0)
+
+
+def test_a_canceled_3_d_secure_step_is_looked_at_hourly() -> None:
+    waits = lifecycle.challenged(begun(), NOON)
+    assert lifecycle.canceled(waits, None, NOON + 1).standing.due_at == NOON + 1 + HOUR
+    canceled = lifecycle.canceled(begun(), None, NOON).standing
+    assert lifecycle.challenged(canceled, NOON) == replace(canceled, due_at=NOON + HOUR)
+
+
+def test_at_night_a_first_charge_by_token_waits_for_the_morning() -> None:
+    night = NOON + 11 * HOUR
+    waits = lifecycle.first_charge(terms(by_day=True), night, by_token=True)
+    assert waits == Standing("pending", due_at=NOON + 20 * HOUR)
+    assert lifecycle.first_charge(terms(by_day=True), night, by_token=False).state == "processing"
+    assert lifecycle.first_charge(terms(by_day=True), NOON, by_token=True).state == "processing"
+    assert lifecycle.first_charge(terms(), night, by_token=True).state == "processing"
+    free = terms(by_day=True, trial=trial(0))
+    assert lifecycle.first_charge(free, night, by_token=True).state == "processing"  # nothing is charged
+    assert lifecycle.charge_time(terms(by_day=True), night) == NOON + 20 * HOUR
+    assert lifecycle.charge_time(terms(), night) == night
 
 
 def test_at_night_a_renewal_waits_for_the_morning() -> None:
@@ -194,12 +221,14 @@ def test_whatever_happens_a_life_makes_sense(plan: Terms, happenings: list[tuple
         before = standing
         if standing.state in lifecycle.OVER and standing.due_at is None:
             break
+        if what == "succeeded" and standing.state in lifecycle.OVER:
+            continue  # then the money goes back
         if what == "succeeded":
             step, paid = lifecycle.succeeded(standing, plan, now), paid + 1
             assert step.standing.active_to is not None
             assert step.standing.active_to > now
             assert step.standing.period > before.period
-            assert step.standing.state == "canceled" or step.standing.renew_at == step.standing.active_to
+            assert step.standing.renew_at == step.standing.active_to
         elif what == "unanswered":
             step = Step(lifecycle.unanswered(standing, plan, now + 1))
         elif what == "canceled":

@@ -18,14 +18,35 @@ def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Cal
     assert account.failed == [], f"{len(account.failed)} of {account.runs} runs do not balance"
     assert account.charges > account.runs
     assert account.kills > account.runs
+    assert account.pauses > account.runs
+    assert account.losses > 0
+    assert account.refunds > 0
 
 
-def test_the_account_notices_a_charge_that_is_given_up_too_soon(
+def test_a_charge_that_is_given_up_too_soon_is_refunded(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    usual = asyncio.run(simulate(new_database_url(), range(1, 41)))
     monkeypatch.setattr(billing, "GIVE_UP_MILLISECONDS", 0)
     account = asyncio.run(simulate(new_database_url(), range(1, 41)))
-    assert any("charged twice" in fault for _, fault in account.failed)
+    assert account.failed == []
+    assert account.refunds > usual.refunds
+
+
+def test_the_account_notices_a_success_that_is_dropped(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(billing, "UNSUCCESSFUL", ())
+    account = asyncio.run(simulate(new_database_url(), range(1, 41)))
+    assert any("in the gateway's books" in fault for _, fault in account.failed)
+
+
+def test_the_account_notices_charges_for_what_is_over(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "is_wanted", lambda standing, period: True)
+    account = asyncio.run(simulate(new_database_url(), range(1, 41)))
+    assert account.failed
 
 
 def test_the_account_notices_writes_over_what_somebody_else_changed(

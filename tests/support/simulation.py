@@ -1,8 +1,8 @@
 """Years of many subscriptions in a moment: a gateway that fails in every way, workers that race and are killed anywhere.
 
-Each run is drawn from a seed: plans, cards, faults, kills, cancels and how late the workers come. Real parts but for
+Each run is drawn from a seed: plans, cards, faults, kills, pauses, cancels and how late the workers come. Real parts but for
 the gateway and the clocks: the same billing, stores and database engines that run in production. At the end of a run
-the gateway's books, kept outside, must agree with ours to the minor unit.
+the gateway's books, kept outside, must agree with ours to the minor unit, and nothing may be left that nobody looks after.
 
 ``python -m support.simulation --engine sqlite --runs 10000`` runs many; a seed that fails is printed, and
 ``--seed N --runs 1`` runs it again. What happens to a subscription is drawn from the seed, the subscription and how far
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import contextvars
 import logging
 import random
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,20 +30,21 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from ecomcharge.customers.model import CustomerFields
+from ecomcharge.errors import Unavailable
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
 from ecomcharge.gateways.directory import Gateways
 from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
-from ecomcharge.payments.model import LIVE
+from ecomcharge.payments.model import LIVE, REFUND_FAILED, REFUNDED, REFUNDING, VOIDED
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice, terms_of
 from ecomcharge.shops.actions import create_shop
 from ecomcharge.storage import open_database
-from ecomcharge.storage.database import Database, Transaction, Unit
+from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.subscriptions import actions, lifecycle, store
 from ecomcharge.subscriptions.actions import Mints
-from ecomcharge.subscriptions.billing import GIVE_UP_MILLISECONDS, Billing
+from ecomcharge.subscriptions.billing import CHECK_AGAIN_MILLISECONDS, Billing
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
 from ecomcharge.subscriptions.schedule import HOUR
 from ecomcharge.webhooks.actions import Teller
@@ -51,10 +53,13 @@ T = TypeVar("T")
 
 DAY: Final = 24 * HOUR
 BEGIN: Final = 1_767_225_600_000  # 2026-01-01
-LATEST_ANSWER: Final = GIVE_UP_MILLISECONDS - 60_000  # of a gateway that books a charge after we stopped waiting
+LATEST_BOOKING: Final = 20 * HOUR  # after which the gateway shows a charge whose answer was lost, at the latest
+CHALLENGE_LIVES: Final = 30 * HOUR  # in which the gateway takes an answer to 3-D Secure, some hours longer than we wait
 MOST_STEPS: Final = 60
-SETTLING_STEPS: Final = 200
+SETTLING_STEPS: Final = 2_000
 ZONES: Final = ("UTC", "Europe/Minsk", "Europe/Warsaw", "America/New_York", "Asia/Kolkata")
+LEASES: Final = (120_000, 120_000, 30_000, 5_000)  # milliseconds
+TAKEN: Final = (base.SUCCESSFUL, REFUNDED, REFUND_FAILED, VOIDED)  # payments whose charge succeeded at the gateway
 
 
 class Killed(BaseException):
@@ -69,41 +74,97 @@ class MovedClock:
         return self.moment
 
 
-_at_work_on: contextvars.ContextVar[str] = contextvars.ContextVar("at_work_on", default="")
+@dataclass(eq=False)
+class Work:
+    """What one process does for one subscription: it may be killed, stand still for any time, or lose its database."""
+
+    name: str
+    is_charged: bool = False
+    has_no_database: bool = False
+    call_ends_at: int | None = None  # of the gateway, by the real clock
+    stands_still: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_on: asyncio.Future[None] | None = None
+
+    def resume(self) -> None:
+        assert self.goes_on is not None
+        self.stands_still.clear()
+        self.goes_on.set_result(None)
+
+
+_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("work", default=None)
 
 
 @dataclass
 class Fate:
-    """What is drawn for a subscription, one after the other, whoever asks."""
+    """What is drawn for a subscription, one after the other, whoever asks. The likelihoods are of one step."""
 
     seed: int
-    likely: float  # of a kill at any step
+    real_clock: MovedClock
+    kill: float
+    pause: float
+    loss: float  # of the database, once the gateway was called
     drawn: Counter[str] = field(default_factory=Counter)
     kills: int = 0
+    pauses: int = 0
+    losses: int = 0
 
     def draw(self, of: str) -> random.Random:
         self.drawn[of] += 1
         return random.Random(f"{self.seed} {of} {self.drawn[of]}")
 
-    def perhaps_kill(self) -> None:
-        of = _at_work_on.get()
-        if of and self.draw(f"kill {of}").random() < self.likely:
+    def calm_down(self) -> None:
+        self.kill = self.pause = self.loss = 0.0
+
+    async def step(self) -> None:
+        """Between any two steps a process may be killed, or stand still while time goes on."""
+        work = _work.get()
+        if work is None:
+            return
+        if self.kill and self.draw(f"kill {work.name}").random() < self.kill:
             self.kills += 1
             raise Killed
+        if self.pause and self.draw(f"pause {work.name}").random() < self.pause:
+            self.pauses += 1
+            work.goes_on = asyncio.get_running_loop().create_future()
+            work.stands_still.set()
+            await work.goes_on
+            if work.call_ends_at is not None and self.real_clock.now() >= work.call_ends_at:  # the loop's timer comes first
+                raise TimeoutError
+
+    def perhaps_lose_database(self) -> None:
+        work = _work.get()
+        if work is not None and self.loss and self.draw(f"loss {work.name}").random() < self.loss:
+            self.losses += 1
+            work.has_no_database = True
 
 
 @dataclass
 class MortalDatabase:
-    """A database that its user may not live to see answer: it dies before a commit, or after it and before it is told."""
+    """A database whose user may not live to see an answer, and which may go away once the gateway was called."""
 
     inner: Database
     fate: Fate
 
     async def write(self, unit: Unit[T]) -> T:
-        self.fate.perhaps_kill()
+        await self.fate.step()
+        self._raise_if_lost()
         result = await self.inner.write(unit)
-        self.fate.perhaps_kill()
+        await self.fate.step()
         return result
+
+    async def find(self, sql: str, params: Params) -> Row | None:
+        await self.fate.step()
+        self._raise_if_lost()
+        return await self.inner.find(sql, params)
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        self._raise_if_lost()
+        return await self.inner.rows(sql, params)
+
+    def _raise_if_lost(self) -> None:
+        work = _work.get()
+        if work is not None and work.has_no_database:
+            raise Unavailable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -114,6 +175,8 @@ class Charge:
     order: Order
     status: str
     seen_from: int  # before which nobody who looks it up finds it
+    answered_until: int
+    refunds: int = 0
 
 
 @dataclass
@@ -123,48 +186,84 @@ class Gateway:
     fate: Fate
     clock: MovedClock
     name: str = "sandbox"
+    is_calm: bool = False
     books: dict[str, Charge] = field(default_factory=dict)
     asked_twice: list[str] = field(default_factory=list)
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
-        self.fate.perhaps_kill()
+        work = _work.get()
+        assert work is not None
+        chance = self.fate.draw(f"charge {work.name}")
+        await self.fate.step()
         if order.id in self.books:
             self.asked_twice.append(order.id)
-        chance = self.fate.draw(f"charge {_at_work_on.get()}")
         await asyncio.sleep(0)
         what = chance.choices(
             ["yes", "no", "error", "timeout, charged", "timeout, absent", "timeout, late", "challenge", "nobody there"],
             [60, 10, 6, 6, 5, 4, 6, 3],
         )[0]
+        if self.is_calm:
+            what = "yes"
+        work.is_charged = True
+        self.fate.perhaps_lose_database()
         seen_from, status = self.clock.now(), base.SUCCESSFUL
         if what in ("timeout, absent", "nobody there"):
             absent = what == "timeout, absent"
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if absent else Result(base.ERROR, base.ERROR_MESSAGE)
         if what == "timeout, late":
-            seen_from += chance.randint(1, LATEST_ANSWER)
+            seen_from += chance.randint(1, LATEST_BOOKING)
             status = chance.choice([base.SUCCESSFUL, base.SUCCESSFUL, base.FAILED])
         status = {"no": base.FAILED, "error": base.ERROR, "challenge": base.INCOMPLETE}.get(what, status)
-        self.books.setdefault(order.id, Charge(order, status, seen_from))
-        self.fate.perhaps_kill()
+        charge = Charge(order, status, seen_from, self.clock.now() + CHALLENGE_LIVES)
+        self.books.setdefault(order.id, charge)
+        await self.fate.step()
         if what.startswith("timeout"):
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
         return _told(self.books[order.id])
 
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
-        chance = self.fate.draw(f"look up {_at_work_on.get()}")
-        if chance.random() < 0.1:
+        work = _work.get()
+        chance = self.fate.draw(f"look up {work.name if work is not None else ''}")
+        if not self.is_calm and chance.random() < 0.1:
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
         charge = self.books.get(order_id)
-        return None if charge is None or self.clock.now() < charge.seen_from else _told(charge)
+        if charge is None or self.clock.now() < charge.seen_from:
+            return None
+        if charge.status == base.INCOMPLETE and self.clock.now() > charge.answered_until:
+            charge.status = base.FAILED
+        return _told(charge)
+
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        charge = self.books[order_id]
+        assert (charge.status, charge.order.amount) == (base.SUCCESSFUL, amount)
+        await self.fate.step()
+        if charge.refunds:
+            return Result(base.SUCCESSFUL, "")
+        chance = self.fate.draw(f"refund {order_id[-8:]}")
+        never = random.Random(f"refundable {order_id[-8:]}").random() < 0.05
+        what = chance.choices(["yes", "no", "timeout, refunded", "timeout"], [60, 10, 15, 15])[0]
+        if never:
+            return Result(base.FAILED, "can't be refunded")
+        if what == "no":
+            return Result(base.FAILED, "try later")
+        if what == "timeout":
+            return Result(base.UNKNOWN, "")
+        charge.refunds += 1
+        await self.fate.step()
+        return Result(base.SUCCESSFUL if what == "yes" else base.UNKNOWN, "")
 
     def pass_challenge(self, order_id: str, *, accepted: bool) -> None:
         charge = self.books[order_id]
-        if charge.status == base.INCOMPLETE:
+        if charge.status == base.INCOMPLETE and self.clock.now() <= charge.answered_until:
             charge.status = base.SUCCESSFUL if accepted else base.FAILED
 
     @property
     def taken(self) -> int:
-        return sum(charge.order.amount for charge in self.books.values() if charge.status == base.SUCCESSFUL)
+        """What the buyers' banks paid, less what went back."""
+        done = [charge for charge in self.books.values() if charge.status == base.SUCCESSFUL]
+        return sum(charge.order.amount * (1 - charge.refunds) for charge in done)
 
 
 def _told(charge: Charge) -> Result:
@@ -198,16 +297,36 @@ class Run:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"run {self.seed}")
-        self.fate = Fate(self.seed, self.chance.choice([0.0, 0.02, 0.1, 0.3]))
+        self.fate = Fate(
+            self.seed,
+            self.real_clock,
+            kill=self.chance.choice([0.0, 0.02, 0.1, 0.2]),
+            pause=self.chance.choice([0.0, 0.0, 0.05, 0.15]),
+            loss=self.chance.choice([0.0, 0.0, 0.1, 0.3]),
+        )
         self.gateway = Gateway(self.fate, self.clock)
         zone = ZoneInfo(self.chance.choice(ZONES))
-        self.workers = [self._billing(MortalDatabase(racer, self.fate), zone) for racer in self.racers]
-        self.watcher = self._billing(self.database, zone)
+        lease = self.chance.choice(LEASES)
+        self.workers = [self._billing(MortalDatabase(racer, self.fate), zone, lease) for racer in self.racers]
+        self.watcher = self._billing(self.database, zone, lease)
         self.mints = Mints()
+        self.under_way: dict[asyncio.Task[Any], Work] = {}
 
-    def _billing(self, database: Database, zone: ZoneInfo) -> Billing:
+    def _billing(self, database: Database, zone: ZoneInfo, lease: int) -> Billing:
         teller = Teller("https://pay.example")
-        return Billing(database, OneGateway(self.gateway), teller, self.clock, zone, real_clock=self.real_clock)
+        gateways = OneGateway(self.gateway)
+        return Billing(*(database, gateways, teller, self.clock, zone, lease, self.real_clock), time_limit=self._limit_call)
+
+    @contextlib.asynccontextmanager
+    async def _limit_call(self, seconds: float) -> AsyncIterator[None]:
+        """``asyncio.timeout`` by the real clock of the simulation."""
+        work = _work.get()
+        assert work is not None
+        work.call_ends_at = self.real_clock.now() + int(seconds * 1000)
+        try:
+            yield
+        finally:
+            work.call_ends_at = None
 
     async def run(self) -> None:
         """Raises ``AssertionError`` where anything does not balance."""
@@ -217,7 +336,6 @@ class Run:
         for _ in range(MOST_STEPS):
             if not await self._step():
                 break
-        self.fate.likely = 0.0
         await self._settle()
         await self._check()
 
@@ -253,79 +371,133 @@ class Run:
             additional_data=EMPTY_OBJECT,
             options=EMPTY_OBJECT,
         )
-        await self._mortally(
-            f"new {number}",
-            actions.create_subscription(self.workers[0], self.mints, self.shop_id, wanted, None, lambda each: each.id.encode()),
+        work = Work(f"new {number}")
+        creating = actions.create_subscription(
+            self.workers[0], self.mints, self.shop_id, wanted, None, lambda each: each.id.encode()
         )
+        await self._start(work, creating)
         for each in await self._all():
             if each.tracking_id == wanted.tracking_id:
                 self.names[each.id] = str(number)
 
     async def _step(self) -> bool:
         """On to the next moment when something is due; ``False`` when nothing ever will be."""
-        moment = await store.next_due(self.database)
-        if moment is None:
+        moment = await self._next_due()
+        if moment is None and not self.under_way:
             return False
         late = self.chance.choices([0, self.chance.randint(1, HOUR), self.chance.randint(1, 40 * DAY)], [80, 15, 5])[0]
-        self.clock.moment = max(self.clock.moment, moment + late)
+        self.clock.moment = max(self.clock.moment, (moment or 0) + late)
         await self._buyers_and_merchants()
+        for work in list(self.under_way.values()):
+            if self.chance.random() < 0.3:
+                await self._resume(work)
         await self._work()
         return True
 
+    async def _next_due(self) -> int | None:
+        moments = [await store.next_due(self.database), await payments.next_check(self.database)]
+        return min((moment for moment in moments if moment is not None), default=None)
+
     async def _work(self) -> None:
-        self.real_clock.moment += 10 * 60_000  # past every lease of those that were killed
+        self.real_clock.moment += self.chance.choice([1_000, 60_000, 600_000])
         await asyncio.gather(*(self._one_worker(worker) for worker in self.workers))
 
     async def _one_worker(self, worker: Billing) -> None:
+        database = worker.database.inner  # type: ignore[attr-defined]
+
         async def claim(tx: Transaction) -> list[tuple[int, str]]:
             return await store.claim(tx, self.clock.now(), self.real_clock.now(), worker.lease(), 3)
 
-        claimed = await worker.database.inner.write(claim)  # type: ignore[attr-defined]
-        for shop_id, subscription_id in claimed:
-            await self._mortally(self.names.get(subscription_id, "?"), worker.work(shop_id, subscription_id))
+        async def claim_checks(tx: Transaction) -> list[tuple[int, str]]:
+            return await payments.claim_checks(tx, self.clock.now(), self.clock.now() + CHECK_AGAIN_MILLISECONDS, 3)
 
-    async def _mortally(self, name: str, doing: Awaitable[Any]) -> Any:
-        token = _at_work_on.set(name)
-        try:
-            return await doing
-        except Killed:
-            return None
-        finally:
-            _at_work_on.reset(token)
+        for shop_id, subscription_id in await database.write(claim):
+            name = self.names.get(subscription_id, "?")
+            await self._start(Work(name), worker.work(shop_id, subscription_id))
+        for shop_id, payment_id in await database.write(claim_checks):
+            payment = await payments.find(database, shop_id, payment_id)
+            assert payment is not None
+            name = self.names.get(payment.subscription_id, "?")
+            await self._start(Work(f"check {name}"), worker.check(shop_id, payment_id))
+
+    async def _start(self, work: Work, doing: Awaitable[Any]) -> None:
+        """Until it ends, or stands still."""
+
+        async def live() -> None:
+            _work.set(work)
+            try:
+                await doing
+            except Killed:
+                pass
+            except Unavailable:  # the answer says that nothing was done, or the worker does it again
+                assert work.has_no_database
+                assert not (work.name.startswith("new") and work.is_charged), "503 after the card was charged"
+
+        task = asyncio.create_task(live())
+        self.under_way[task] = work
+        await self._until_it_stands_still(task, work)
+
+    async def _resume(self, work: Work) -> None:
+        task = next(task for task, each in self.under_way.items() if each is work)
+        work.resume()
+        await self._until_it_stands_still(task, work)
+
+    async def _until_it_stands_still(self, task: asyncio.Task[Any], work: Work) -> None:
+        waiting = asyncio.create_task(work.stands_still.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            del self.under_way[task]
+            task.result()
 
     async def _buyers_and_merchants(self) -> None:
-        """Some pass 3-D Secure, some refuse, some never come back; now and then one is canceled, or told twice."""
+        """Some pass 3-D Secure, in time or not; some refuse, some never come back; some are canceled, or told twice."""
+        for order_id, charge in list(self.gateway.books.items()):
+            if charge.status == base.INCOMPLETE and self.chance.random() < 0.5:
+                self.gateway.pass_challenge(order_id, accepted=self.chance.random() < 0.7)
+                self.clock.moment += 1
+                payment = await payments.find(self.database, self.shop_id, order_id)
+                if payment is not None and self.chance.random() < 0.7:  # else the buyer's browser never came back
+                    result = await self.watcher.look_up(self.shop_id, payment)
+                    subscription = await store.find(self.database, self.shop_id, payment.subscription_id)
+                    assert subscription is not None
+                    if result is not None and result.status in (base.SUCCESSFUL, base.FAILED):
+                        await self.watcher.settle(subscription, payment, result)
         for each in await self._all():
-            if self.chance.random() < 0.02 and each.standing.state not in lifecycle.OVER:
+            if self.chance.random() < (0.1 if self.under_way else 0.02) and each.standing.state not in lifecycle.OVER:
                 await actions.cancel_subscription(self.watcher, self.shop_id, each.id, "enough")
             live = await payments.live(self.database, self.shop_id, each.id, each.standing.period)
-            if live is not None and live.status == base.INCOMPLETE and self.chance.random() < 0.6:
-                self.gateway.pass_challenge(live.id, accepted=self.chance.random() < 0.7)
-                self.clock.moment += 1
-                if self.chance.random() < 0.7:  # else the buyer's browser never came back
-                    await actions.answer_challenge(self.watcher, self.shop_id, live, accepted=None)
             if live is not None and self.chance.random() < 0.3:  # the same outcome arrives by two ways
                 result = await self.watcher.look_up(self.shop_id, live)
                 if result is not None and result.status != base.UNKNOWN:
                     await asyncio.gather(*(self.watcher.settle(each, live, result) for _ in range(2)))
 
     async def _settle(self) -> None:
-        """Nobody is killed any more: what is under way comes to its end."""
+        """Nobody is killed any more, and the gateway does what it is asked: what is under way comes to its end."""
+        self.fate.calm_down()
+        self.gateway.is_calm = True
+        for work in list(self.under_way.values()):
+            await self._resume(work)
         for _ in range(SETTLING_STEPS):
-            under_way = [each for each in await self._all() if await self._has_live_payment(each)]
-            if not under_way:
+            moments = [moment async for moment in self._unsettled()]
+            if not moments:
                 return
-            moments = [each.standing.due_at for each in under_way if each.standing.due_at is not None]
-            assert moments, f"{under_way[0].id} has a charge under way, and nobody will look for it"
             self.clock.moment = max(self.clock.moment, min(moments))
+            self.real_clock.moment += 10 * 60_000  # past every lease of those that were killed
             await self._work()
         raise AssertionError("charges are under way for ever")
 
-    async def _has_live_payment(self, subscription: Subscription) -> bool:
-        found = await payments.of_subscription(self.database, self.shop_id, subscription.id)
-        canceled_challenge = subscription.standing.state == lifecycle.CANCELED and subscription.standing.due_at is None
-        live = [each for each in found if each.status in LIVE]
-        return bool(live) and not (canceled_challenge and all(each.status == base.INCOMPLETE for each in live))
+    async def _unsettled(self) -> AsyncIterator[int]:
+        """When the next look at each payment is due whose last word is not said."""
+        for each in await self._all():
+            for payment in await payments.of_subscription(self.database, self.shop_id, each.id):
+                if payment.check_at is not None:
+                    yield payment.check_at
+                elif payment.status in LIVE:
+                    assert each.standing.due_at is not None, f"{each.id} has a charge under way, and nobody will look for it"
+                    yield each.standing.due_at
+                else:
+                    assert payment.status != REFUNDING, f"{each.id} waits for a refund, and nobody will make it"
 
     async def _check(self) -> None:
         recorded = 0
@@ -333,18 +505,25 @@ class Run:
             recorded += await self._check_one(each)
         assert recorded == self.gateway.taken, f"recorded {recorded}, taken {self.gateway.taken}"
         assert self.gateway.asked_twice == [], "a charge was sent twice"
+        assert all(charge.refunds <= 1 for charge in self.gateway.books.values()), "a charge was refunded twice"
 
     async def _check_one(self, each: Subscription) -> int:
-        """What its payments sum up to."""
+        """What its payments sum up to, with those that the gateway refuses to refund."""
         standing, terms = each.standing, terms_of(each.plan, self.watcher.zone)
         found = await payments.of_subscription(self.database, self.shop_id, each.id)
         done = [payment for payment in found if payment.status == base.SUCCESSFUL]
+        kept = [payment for payment in found if payment.status == REFUND_FAILED]
         booked: defaultdict[int, list[Charge]] = defaultdict(list)
         for payment in found:
-            if payment.id in self.gateway.books and self.gateway.books[payment.id].status == base.SUCCESSFUL:
-                booked[payment.period].append(self.gateway.books[payment.id])
+            charge = self.gateway.books.get(payment.id)
+            was_taken = charge is not None and charge.status == base.SUCCESSFUL
+            assert was_taken == (payment.status in TAKEN), f"{each.id}: {payment.status} is {charge} in the gateway's books"
+            if charge is None or not was_taken:
+                continue
+            assert (charge.refunds == 1) == (payment.status == REFUNDED), f"{each.id}: {payment.status}, {charge.refunds} refunds"
+            if payment.status == base.SUCCESSFUL:
+                booked[payment.period].append(charge)
         assert all(len(charges) == 1 for charges in booked.values()), f"{each.id}: a period was charged twice"
-        assert sorted(booked) == sorted(payment.period for payment in done), f"{each.id}: yes was not counted exactly once"
         assert standing.paid_billing_cycles == len(done), f"{each.id}: {standing.paid_billing_cycles} cycles of {len(done)}"
         for payment in done:
             expected = terms.trial.amount if terms.trial and payment.period == 0 else terms.amount
@@ -355,10 +534,11 @@ class Run:
         if standing.renew_at is not None:
             assert standing.renew_at == lifecycle.start_of(standing.period, standing, terms), f"{each.id} lost its anchor"
         assert terms.cycles is None or len(done) <= max(1, terms.cycles), f"{each.id} was charged beyond its cycles"
-        await self._check_events(each, len(done))
-        return sum(payment.amount for payment in done)
+        refunds = Counter(payment.status for payment in found)
+        await self._check_events(each, len(done), refunds[REFUNDED], refunds[REFUND_FAILED])
+        return sum(payment.amount for payment in done + kept)
 
-    async def _check_events(self, each: Subscription, paid: int) -> None:
+    async def _check_events(self, each: Subscription, paid: int, refunded: int, kept: int) -> None:
         rows = await self.database.rows(
             "SELECT sequence, type FROM events WHERE shop_id = :shop_id AND object_id = :id ORDER BY sequence",
             {"shop_id": self.shop_id, "id": each.id},
@@ -367,6 +547,8 @@ class Run:
         assert [row[0] for row in rows] == list(range(1, each.sequence + 1)), f"{each.id}: events {rows}"
         assert types[lifecycle.CREATED_EVENT] == min(1, paid)
         assert types[lifecycle.RENEWED_EVENT] == max(0, paid - 1)
+        assert types[lifecycle.REFUNDED_EVENT] == refunded
+        assert types[lifecycle.REFUND_FAILED_EVENT] == kept
         ends = types[lifecycle.CANCELED_EVENT] + types[lifecycle.FAILED_EVENT] + types[lifecycle.EXPIRED_EVENT]
         assert ends == (1 if each.standing.state in lifecycle.OVER else 0), f"{each.id}: {types} in {each.standing.state}"
         if each.notification_url is not None:
@@ -388,6 +570,9 @@ class Account:
     charges: int = 0
     taken: int = 0
     kills: int = 0
+    pauses: int = 0
+    losses: int = 0
+    refunds: int = 0
     failed: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -410,6 +595,9 @@ async def simulate(url: str, seeds: range, progress: Callable[[Account], None] |
             account.charges += len(run.gateway.books)
             account.taken += run.gateway.taken
             account.kills += run.fate.kills
+            account.pauses += run.fate.pauses
+            account.losses += run.fate.losses
+            account.refunds += sum(charge.refunds for charge in run.gateway.books.values())
             await _forget(databases[0])
             if progress is not None:
                 progress(account)
@@ -424,6 +612,7 @@ async def _forget(database: Database) -> None:
 
     async def unit(tx: Transaction) -> None:
         await tx.run("UPDATE subscriptions SET due_at = NULL WHERE due_at IS NOT NULL", {})
+        await tx.run("UPDATE payments SET check_at = NULL WHERE check_at IS NOT NULL", {})
 
     await database.write(unit)
 
@@ -458,7 +647,8 @@ def main() -> int:
         print(f"seed {seed}: {fault}")
     print(
         f"{account.runs} runs on {options.engine}: {account.charges} charges, {account.taken} minor units,"
-        f" {account.kills} kills, {len(account.failed)} failed, {time.monotonic() - started:.0f} s"
+        f" {account.kills} kills, {account.pauses} pauses, {account.losses} losses of the database,"
+        f" {account.refunds} refunds, {len(account.failed)} failed, {time.monotonic() - started:.0f} s"
     )
     return 1 if account.failed else 0
 

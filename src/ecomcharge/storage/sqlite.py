@@ -38,7 +38,8 @@ MOST_UNITS_PER_COMMIT = 256
 CACHE_KIBIBYTES = 65_536
 LOG_BYTES = 64 * 2**20  # of the write-ahead log, beyond which reads share no transactions, so that it can start anew
 # Each connection is used by one thread at a time, so SQLite need not take a lock of its own for every column it hands out.
-_OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
+_OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX
+_CREATION = threading.Lock()  # held while a database file is created, so that no thread opens it before it is closed again
 MAPPED_BYTES = 2**36  # of address space, not of memory: pages beyond the cache are read where the system keeps them
 
 # What SQLite says when the disk is full, gone, read-only or held by somebody else for too long.
@@ -192,10 +193,12 @@ class SqliteDatabase:
     engine = "sqlite"
 
     def __init__(self, path: str, *, serves: bool = True) -> None:
-        self.path = path
+        # SQLite keeps the log beside the file that a symbolic link points to; so every name has the same lock files.
+        self.path = path = os.path.realpath(path)
         self._serves = serves
         self.load = Load()
         try:
+            _create_if_missing(path)
             self._writer = _connect(path)
             self._reader = _Reader(path)
         except (apsw.Error, OSError) as error:
@@ -418,8 +421,19 @@ class SqliteDatabase:
         self._write_lock.close()
 
 
+def _create_if_missing(path: str) -> None:
+    """Create an empty database file with mode 0600, because it will hold personal data.
+
+    A file that exists is not opened. When a process closes any descriptor of a file, the kernel drops all POSIX locks
+    that the process holds on it, SQLite's as well; then another SQLite process takes itself for the only one and deletes
+    the log in use. https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+    """
+    with _CREATION, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 def _connect(path: str) -> apsw.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it will hold personal data
+    """Open an existing file. SQLite then holds its lock on it, and the log and the shared memory exist, until it is closed."""
     connection = apsw.Connection(path, flags=_OPEN)
     connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -427,6 +441,7 @@ def _connect(path: str) -> apsw.Connection:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES // 2}")
+    connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # a new database has no log before its first read
     connection.set_busy_timeout(0)
     return connection
 

@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
+from ecomcharge.errors import Unavailable
 from ecomcharge.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.migrate import migrate
 from support.commands import WorkerProcess, environment_of
-from support.load import Line, Load
+from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
 
 DEADLINE_SECONDS = 60
@@ -241,6 +243,71 @@ def test_lock_files_that_are_deleted_cost_no_customer(tmp_path: Path, master_key
     for ledger in (load.ledger, other_load.ledger):
         assert ledger.refused == []
         assert [email for email, id in ledger.acknowledged.items() if found.get(email) != id] == []
+
+
+# Files that are deleted or replaced
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    """By a copy of the same content, as a restored backup would be: another inode."""
+    copy = path.with_name("other-file")
+    shutil.copyfile(path, copy)
+    copy.replace(path)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("destroy", [delete, replace])
+def test_a_server_whose_files_are_destroyed_acknowledges_nothing_more(
+    tmp_path: Path, master_key: MasterKey, destroy: Callable[[Path], None], suffix: str
+) -> None:
+    shop = add_shop(f"sqlite:///{tmp_path}/live.db", master_key)
+    path = tmp_path / "live.db"
+    with (
+        ServerProcess(f"sqlite:///{path}", tmp_path, "--workers", "2", environment=ENVIRONMENT) as process,
+        Line(process.url, shop.shop_id, shop.secret_key) as line,
+    ):
+        acknowledged = {}
+        for number in range(20):
+            reply = line.create({"email": f"{number}@shop.test", "ip": "::1"})
+            assert reply.status == 201
+            acknowledged[f"{number}@shop.test"] = reply.json()["id"]
+        assert line.ask("GET", "/readyz").status == 200
+
+        destroy(Path(f"{path}{suffix}"))
+
+        refused = [line.create({"email": f"late-{number}@shop.test", "ip": "::1"}) for number in range(20)]
+        assert {reply.status for reply in refused} == {503}
+        assert all(is_plain_refusal(reply) for reply in refused)
+        assert line.ask("GET", "/readyz").status == 503
+        assert line.ask("GET", "/healthz").status == 200
+        lines = [line for line in process.log().splitlines() if "was deleted or replaced while it was in use" in line]
+        assert 1 <= len(lines) <= 2  # once in each process
+        assert json.loads(lines[0])["level"] == "error"
+        assert f"{path}{suffix} was" in json.loads(lines[0])["reason"]
+        assert process.stop() == 0
+    if suffix:  # on a normal stop SQLite writes what is in the log that it has open to the file
+        assert customers_in(path) == acknowledged
+
+
+def test_a_command_whose_file_is_replaced_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+
+    async def work(database: Database) -> None:
+        Path(f"{path}-wal").unlink()
+        with pytest.raises(Unavailable) as refused:
+            await database.write(do_nothing)
+        assert str(refused.value.__cause__) == (
+            f"{path}-wal was deleted or replaced while it was in use; stop every process that uses the database"
+            " (SIGTERM, so that SQLite can save what is in the log), then start them again"
+        )
+        with pytest.raises(Unavailable):
+            await migrate(database)
+
+    with_database(f"sqlite:///{path}", work)
 
 
 async def do_nothing(tx: Transaction) -> None:

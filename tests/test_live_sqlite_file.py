@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
-from ecomcharge.errors import Unavailable
+from ecomcharge.errors import Unavailable, Unusable
 from ecomcharge.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database
@@ -386,6 +386,50 @@ def test_a_symbolic_link_leads_to_the_same_files(tmp_path: Path, open_umask: Non
         assert [file.name for file in (tmp_path / "link").iterdir()] == ["x.db"]
 
     with_database(f"sqlite:///{tmp_path}/link/x.db", work)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_what_root_opens_stays_its_owner_s(tmp_path: Path) -> None:
+    with_database(f"sqlite:///{tmp_path}/x.db", lambda database: database.ping())
+    os.chown(tmp_path / "x.db", 65534, 65534)
+    for file in tmp_path.glob("x.db-*"):
+        file.unlink()
+
+    async def work(database: Database) -> None:
+        owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in tmp_path.glob("x.db*")}
+        assert owners == dict.fromkeys(("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer"), (65534, 65534))
+
+    with_database(f"sqlite:///{tmp_path}/x.db", work)
+
+
+def test_a_file_that_cannot_be_a_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("not a database, but long enough for a heading of one hundred bytes\n" * 10)
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "locks.db-queue").mkdir()
+    for name in ("text.db", "folder.db", "locks.db"):
+        with pytest.raises(Unusable, match=f"cannot open the SQLite database {tmp_path}/{name}: "):
+            asyncio.run(open_and_close(f"sqlite:///{tmp_path}/{name}"))
+
+
+def test_a_file_that_is_read_only_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system cannot be mounted here: {error}")
+    try:
+        with_database(f"sqlite:///{folder}/x.db", lambda database: database.ping())
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True, capture_output=True)
+        with pytest.raises(Unusable, match="the file or its file system is read-only"):
+            asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+async def open_and_close(url: str) -> None:
+    database = await open_database(url)
+    await database.close()
 
 
 def test_processes_that_create_one_file_at_the_same_moment_agree(tmp_path: Path) -> None:

@@ -217,11 +217,11 @@ class SqliteDatabase:
             self._writer = _connect(path)
             self._reader = _Reader(path)
             self._files = _OpenFiles(path)
+            self._write_lock = _WriteLock(path)
         except (apsw.Error, OSError) as error:
             raise Unusable(f"cannot open the SQLite database {path}: {error}") from error
         self._loop = asyncio.get_running_loop()  # kept, because to ask for it is a call to the system
         self._transaction = SqliteTransaction(self._writer)
-        self._write_lock = _WriteLock(path)
         self._clerk = _Clerk()
         self._waiting: list[tuple[Unit[Any], asyncio.Future[Any]]] = []
         self._committing: list[Outcome] = []
@@ -455,7 +455,11 @@ def _connect(path: str) -> apsw.Connection:
     """Open an existing file. SQLite then holds its lock on it, and the log and the shared memory exist, until it is closed."""
     connection = apsw.Connection(path, flags=_OPEN)
     connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
-    connection.execute("PRAGMA journal_mode = WAL")
+    if connection.readonly("main"):
+        raise Unusable(f"cannot open the SQLite database {path}: the file or its file system is read-only")
+    mode = connection.execute("PRAGMA journal_mode = WAL").get
+    if mode != "wal":
+        raise Unusable(f"cannot open the SQLite database {path}: no write-ahead log on this file system; use a local one")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
@@ -525,8 +529,8 @@ class _WriteLock:
     """
 
     def __init__(self, path: str) -> None:
-        self._queue = os.open(f"{path}-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._writer = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._queue = _open_lock_file(f"{path}-queue", path)
+        self._writer = _open_lock_file(f"{path}-writer", path)
 
     def take_now(self) -> bool:
         """Take the lock if nobody has it or waits for it."""
@@ -556,6 +560,15 @@ class _WriteLock:
     def close(self) -> None:
         os.close(self._queue)
         os.close(self._writer)
+
+
+def _open_lock_file(file: str, database_file: str) -> int:
+    """Its owner is the owner of the database file, also when root runs a command: as SQLite does with its files."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        owner = os.stat(database_file)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
 
 
 class _Clerk:

@@ -19,13 +19,14 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from support.backups import BackupFailed, Backups, PostgresBackups, SqliteBackups
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 
@@ -34,6 +35,8 @@ ANSWER_TIMEOUT_SECONDS = 20.0
 BREATH_SECONDS = 0.05
 PATIENCE_SECONDS = 60.0
 QUIET = 0.2  # the last part of the time, without faults
+BACKUP_SECONDS = 10.0  # between two frequent backups; a run that is short makes four
+THOROUGH_BACKUP_SECONDS = 60.0
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 FIELDS = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
 # What each kind of question may be answered. Faults may add 503 and 504, and a broken connection.
@@ -101,6 +104,7 @@ class Ledger:
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)  # 0: the connection broke
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     faults: Counter[str] = field(default_factory=Counter)
+    backups: Counter[str] = field(default_factory=Counter)  # intact ones, by the way they were made
     wrong: list[str] = field(default_factory=list)
 
     def count(self, kind: str, status: int, seconds: float) -> None:
@@ -126,6 +130,12 @@ def faults_of(ledger: Ledger, listed: Mapping[int, Sequence[Mapping[str, Any]]])
     found += [f"{email} was acknowledged and is lost" for email in ledger.answered if email not in there]
     found += [f"{email} was refused and is there" for email in ledger.refused if email in there]
     return found
+
+
+def faults_of_backup(name: str, acknowledged: Iterable[str], held: Iterable[str]) -> list[str]:
+    """The emails that were acknowledged before a backup began and are not in it: in one line, because they may be many."""
+    missing = sorted(set(acknowledged).difference(held))
+    return [f"{name} lacks {len(missing)} acknowledged customers, such as {missing[0]}"] if missing else []
 
 
 def _faults_of_customer(ledger: Ledger, shop: int, customer: Mapping[str, Any]) -> list[str]:
@@ -370,7 +380,9 @@ class Visitor:
 class Soak:
     """A server, its visitors and its troubles."""
 
-    def __init__(self, server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, seed: int) -> None:
+    def __init__(
+        self, server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, backups: Backups, seed: int
+    ) -> None:
         self.server = server
         self.shops = shops
         self.seed = seed
@@ -379,6 +391,8 @@ class Soak:
         self._random = random.Random(seed)
         self._samples: list[tuple[float, int]] = []  # MiB, descriptors
         self._stalled: list[asyncio.StreamWriter] = []
+        self._backups = backups
+        self._interruptions = 0  # of PostgreSQL: odd while it is stopped or its sessions are being ended
 
     def shop(self, id: int) -> Shop:
         return next(shop for shop in self.shops if shop.id == id)
@@ -388,14 +402,57 @@ class Soak:
         ends = time.monotonic() + seconds
         visitors = [Visitor(self, number) for number in range(CONNECTIONS)]
         visits = [asyncio.create_task(visitor.visit(lambda: time.monotonic() > ends)) for visitor in visitors]
+        frequent, thorough = self._backups.names
+        copying = [
+            asyncio.create_task(self._back_up(frequent, self._backups.frequent, min(BACKUP_SECONDS, seconds / 4), ends)),
+            asyncio.create_task(self._back_up(thorough, self._backups.thorough, min(THOROUGH_BACKUP_SECONDS, seconds / 4), ends)),
+        ]
         await self._trouble(ends - QUIET * seconds)
         while time.monotonic() < ends:
             self._samples.append(self._sample())
             await asyncio.sleep(0.5)
-        await asyncio.gather(*visits)
+        await asyncio.gather(*visits, *copying)
         for writer in self._stalled:
             writer.transport.abort()
-        return faults_of(self.ledger, await self._everything()) + await self._leaks()
+        listed = await self._everything()
+        found = await self._leaks()
+        await self.kill_server()  # what is only in memory, or in a log that nobody finds again, is lost now
+        if await self._everything() != listed:
+            self.ledger.wrong.append("after a last kill the server lists other customers than before it")
+        await self._make_backup(frequent, self._backups.frequent)
+        return faults_of(self.ledger, listed) + found
+
+    async def _back_up(self, name: str, make: Callable[[], list[str]], every_seconds: float, until: float) -> None:
+        while time.monotonic() + every_seconds < until:
+            await asyncio.sleep(every_seconds)
+            await self._make_backup(name, make)
+        if not self.ledger.backups[name]:
+            self.ledger.wrong.append(f"no {name} was made")
+
+    async def _make_backup(self, name: str, make: Callable[[], list[str]]) -> None:
+        """Make a backup and check that it holds what was acknowledged before. One that a fault cut off is made again."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            acknowledged, interruptions = list(self.ledger.answered), self._interruptions
+            try:
+                held = await asyncio.to_thread(make)
+            except BackupFailed as error:
+                cut_off = interruptions % 2 or interruptions != self._interruptions
+                if not cut_off or time.monotonic() > deadline:
+                    self.ledger.wrong.append(f"{name} failed: {error}")
+                    return
+                self.ledger.faults[f"{name} cut off"] += 1
+                await asyncio.sleep(BREATH_SECONDS)
+            else:
+                self.ledger.backups[name] += 1
+                self.ledger.wrong += faults_of_backup(name, acknowledged, held)
+                return
+
+    @contextlib.contextmanager
+    def _interruption(self) -> Iterator[None]:
+        self._interruptions += 1
+        yield
+        self._interruptions += 1
 
     async def _trouble(self, until: float) -> None:
         troubles = [self.kill_worker, self.kill_server, self.restart_server, self.stall, self.leave_halfway]
@@ -425,14 +482,15 @@ class Soak:
 
     async def stop_database(self) -> None:
         assert self._postgres is not None
-        await asyncio.to_thread(self._postgres.stop, signal.SIGQUIT)
-        await asyncio.sleep(self._random.uniform(0.1, 0.8))
-        await asyncio.to_thread(self._postgres.start)
+        with self._interruption():
+            await asyncio.to_thread(self._postgres.stop, signal.SIGQUIT)
+            await asyncio.sleep(self._random.uniform(0.1, 0.8))
+            await asyncio.to_thread(self._postgres.start)
 
     async def end_sessions(self) -> None:
         assert self._postgres is not None
         sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename IS NOT NULL"
-        with contextlib.suppress(Exception):
+        with self._interruption(), contextlib.suppress(Exception):
             await asyncio.to_thread(self._postgres.client, "psql", "postgres", "-c", sql)
 
     async def hold_write_lock(self) -> None:
@@ -509,6 +567,7 @@ class Soak:
             f"seed {self.seed}: {sum(ledger.statuses.values()):,} requests, {len(ledger.answered):,} creates acknowledged,"
             f" {len(ledger.refused):,} refused, {len(ledger.unknown):,} of unknown outcome without a key",
             "faults: " + ", ".join(f"{count} x {name}" for name, count in sorted(ledger.faults.items())),
+            "intact backups: " + ", ".join(f"{count} x {name}" for name, count in sorted(ledger.backups.items())),
         ]
         for kind, seconds in sorted(ledger.seconds.items()):
             statuses = {status or "broken": count for (each, status), count in sorted(ledger.statuses.items()) if each == kind}
@@ -534,7 +593,13 @@ def soak(
     server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, seconds: float, seed: int
 ) -> tuple[list[str], str]:
     """What does not balance, and the account."""
-    run = Soak(server, shops, postgres, seed)
+    folder = server.log_file.parent
+    backups: Backups = (
+        PostgresBackups(postgres, server.database.rpartition("/")[2], folder)
+        if postgres
+        else SqliteBackups(Path(server.database.removeprefix("sqlite:///")), folder)
+    )
+    run = Soak(server, shops, postgres, backups, seed)
     return asyncio.run(run.run(seconds)), run.account()
 
 

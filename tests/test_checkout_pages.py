@@ -739,7 +739,12 @@ def test_intervals_follow_the_grammar(language: str, count: int, unit: str, ever
         ("en", 123456, "EUR", "€1,234.56"),
         ("en", 999, "BYN", "BYN 9.99"),
         ("en", 999, "JPY", "¥999"),
-        ("en", 12345, "IQD", "IQD 12.345"),  # three digits in ISO 4217, whatever the locale makes of it
+        ("en", 12345, "IQD", "IQD 12,345"),  # the platform's digits, whatever ISO 4217 and the locale have
+        ("en", 50000, "IDR", "IDR 50,000"),
+        ("en", 12345, "MOP", "MOP 1,234.5"),
+        ("en", 12345, "UGX", "UGX 123.45"),
+        ("en", 12345, "KWD", "KWD 12.345"),
+        ("ru", 50000, "CLF", "50 000 CLF"),
         ("de", 123456, "EUR", "1.234,56 €"),
         ("ru", 123456, "RUB", "1 234,56 ₽"),
         ("zh", 10**12 - 1, "CNY", "¥9,999,999,999.99"),
@@ -748,6 +753,18 @@ def test_intervals_follow_the_grammar(language: str, count: int, unit: str, ever
 )
 def test_money_is_written_as_the_language_does(language: str, amount: int, currency: str, expected: str) -> None:
     assert re.sub(r"\s", " ", texts.in_language(language).money(amount, currency)) == expected
+
+
+def test_page_and_result_show_an_amount_without_decimals_where_the_currency_has_none(server: Shop) -> None:
+    price = {"amount": 50000, "interval": 1, "interval_unit": "month"}
+    subscription = subscribe(server, plan={"title": "T", "currency": "IDR", "plan": price})
+    assert subscription["plan"]["description"] == "Subscription. Main period: IDR 50000 each 1 month."
+    assert subscription["plan"]["plan"]["amount"] == 50000
+    page = unescape(web.get(subscription["redirect_url"]).text).replace("\u00a0", " ")
+    assert "Pay IDR 50,000<" in page
+    assert "IDR 50,000 every month" in page
+    assert post_card(subscription["redirect_url"]).status_code == 303
+    assert "IDR 50,000" in unescape(web.get(subscription["redirect_url"]).text).replace("\u00a0", " ")
 
 
 def test_countries_have_names_and_stand_in_order() -> None:

@@ -1,4 +1,4 @@
-"""Money: ISO 4217 currencies and amounts in minor units, which are integers always."""
+"""Money: ISO 4217 currencies, and amounts in minor units, which are always integers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from babel.numbers import get_currency_symbol
 
 AMOUNT_MAXIMUM: Final = 10**12 - 1  # minor units; sums of a lifetime of charges still fit 64 bits
 
-# Digits after the point where they are not two (ISO 4217, table A.1).
-_WITHOUT: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
-_WITH_THREE: Final = "BHD IQD JOD KWD LYD OMR TND"
-_WITH_FOUR: Final = "CLF UYW"
+# Digits after the point where they are not two, as the platform's own SDK has them [W]. ISO 4217 differs in some.
+_WITHOUT: Final = "BIF CLF CLP CVE DJF GNF IDR IQD IRR ISK JPY KMF KPW KRW LAK LBP MMK PYG RWF UYI VND VUV XAF XOF XPF"
+_WITH_ONE: Final = "MOP"
+_WITH_THREE: Final = "BHD JOD KWD LYD OMR TND"
 _DIGITS: Final = {
     currency: digits
-    for digits, currencies in ((0, _WITHOUT), (3, _WITH_THREE), (4, _WITH_FOUR))
+    for digits, currencies in ((0, _WITHOUT), (1, _WITH_ONE), (3, _WITH_THREE))
     for currency in currencies.split()
 }
 _MONEY_UNDER_X: Final = frozenset({"XAF", "XCD", "XCG", "XOF", "XPF"})  # the other codes under X are metals, funds and tests

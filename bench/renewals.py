@@ -32,11 +32,15 @@ PROMISED_RATE = 0.1  # of durable creates
 PROMISED_GROWTH = 1.5  # of the 99th percentile of reads
 DUE = 1_600_000_000_000
 
-CLONE = """
-INSERT INTO subscriptions SELECT shop_id, :id, 0, sequence, state, plan_id, customer_id, tracking_id, device_id, created_at,
-    anchored_at, period, renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason,
-    cancelled_at, gateway, card, additional_data, options, last_transaction, return_url, notification_url, checkout_token,
-    :due, 0
+COLUMNS = """
+    sequence, state, plan_id, customer_id, tracking_id, device_id, created_at, anchored_at, period, renew_at, active_to,
+    paid_billing_cycles, number_failed_payment_attempts, cancel_reason, cancelled_at, gateway, card, additional_data, options,
+    last_transaction, return_url, notification_url, checkout_token
+"""
+
+CLONE = f"""
+INSERT INTO subscriptions (shop_id, id, version, due_at, leased_until, {COLUMNS})
+SELECT shop_id, :id, 0, :due, 0, {COLUMNS}
 FROM subscriptions WHERE shop_id = :shop_id AND id = :of
 """
 

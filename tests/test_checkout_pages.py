@@ -652,6 +652,35 @@ def test_page_tells_what_renews_when(master_key: MasterKey, tmp_path: Path) -> N
         }
 
 
+@pytest.mark.parametrize(
+    ("zone", "now", "unit", "renewals", "shown"),
+    [
+        ("Europe/Minsk", "2027-03-01T00:30+03:00", "month", ["2027-03-31T21:30", "2027-04-30T21:30"], "April 1, 2027"),
+        ("America/New_York", "2028-02-29T20:30-05:00", "month", ["2028-03-30T00:30", "2028-04-30T00:30"], "March 29, 2028"),
+        ("Europe/Minsk", "2027-03-01T00:30+03:00", "year", ["2028-02-29T21:30", "2029-02-28T21:30"], "March 1, 2028"),
+    ],
+)
+def test_page_and_api_agree_on_the_date_in_the_servers_time_zone(
+    zone: str, now: str, unit: str, renewals: list[str], shown: str, master_key: MasterKey, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/clock.db"
+    with ServerProcess(url, tmp_path, "--sandbox", "--time-zone", zone, environment=ENVIRONMENT) as process:
+        credentials = add_shop(url, master_key)
+        shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
+        with shop.client() as client:
+            client.post("/sandbox/clock/freeze", json={})
+            assert client.post("/sandbox/clock/set", json={"to": now}).status_code == 200
+            subscription = subscribe(shop, plan={"plan": {"amount": 999, "interval": 1, "interval_unit": unit}})
+            assert _rows(subscription)["Next payment"] == shown
+            assert post_card(subscription["redirect_url"]).status_code == 303
+            paid = read(shop, subscription)
+            assert paid["renew_at"] == paid["active_to"] == f"{renewals[0]}:00.000Z"
+            assert _rows(subscription)["Next payment"] == shown  # the result page
+            assert client.post("/sandbox/clock/set", json={"to": paid["renew_at"]}).status_code == 200
+            renewed = read(shop, subscription)
+            assert (renewed["paid_billing_cycles"], renewed["renew_at"]) == (2, f"{renewals[1]}:00.000Z")
+
+
 def _rows(subscription: dict[str, Any]) -> dict[str, str]:
     page = web.get(subscription["redirect_url"]).text
     return {unescape(name): unescape(value) for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)}

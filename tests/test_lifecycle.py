@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from ecomcharge.subscriptions import lifecycle
 from ecomcharge.subscriptions.lifecycle import Standing, Step, Terms, Trial
-from ecomcharge.subscriptions.schedule import HOUR, Interval
+from ecomcharge.subscriptions.schedule import HOUR, Interval, iso
 
 DAY = 24 * HOUR
 NOON = 20_000 * DAY + 12 * HOUR
@@ -38,7 +39,8 @@ def active(**chosen: object) -> Standing:
 
 def test_the_first_success_makes_it_active_for_one_interval() -> None:
     step = lifecycle.succeeded(begun(), terms(), NOON)
-    assert step == Step(Standing("active", NOON, 1, NOON + DAY, NOON + DAY, 1, 0, due_at=NOON + DAY), "created.subscription")
+    paid = Standing("active", NOON, 1, NOON + DAY, NOON + DAY, 1, 0, due_at=NOON + DAY)
+    assert step == Step(replace(paid, billing_cycle_anchor=NOON, anchor_period=0), "created.subscription")
 
 
 def test_a_trial_is_charged_its_own_amount_and_ends_where_renewal_begins() -> None:
@@ -63,6 +65,112 @@ def test_renewals_stay_anchored_however_late_the_charge_ran() -> None:
     step = lifecycle.succeeded(active(), terms(), NOON + DAY + 5 * HOUR)
     assert step.standing.renew_at == NOON + 2 * DAY
     assert step.skipped == 0
+
+
+def at(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def renewed(standing: Standing, plan: Terms, times: int) -> list[str]:
+    """When each of the next periods begins, every charge being made when it is due."""
+    found = []
+    for _ in range(times):
+        assert standing.active_to is not None
+        standing = lifecycle.succeeded(replace(standing, state="processing"), plan, standing.active_to).standing
+        assert standing.renew_at == standing.active_to == lifecycle.start_of(standing.period, standing, plan)
+        found.append(iso(standing.active_to or 0)[:16])
+    return found
+
+
+def of_previous_release(standing: Standing) -> Standing:
+    """As the previous release writes it."""
+    return replace(standing, billing_cycle_anchor=None, anchor_period=None, anchor_day=None)
+
+
+MONTHLY = Interval(1, "month")
+MINSK, NEW_YORK = ZoneInfo("Europe/Minsk"), ZoneInfo("America/New_York")
+
+
+def test_a_month_is_one_of_the_servers_time_zone() -> None:
+    plan = terms(interval=MONTHLY, zone=MINSK)
+    paid = lifecycle.succeeded(begun(), plan, at("2027-03-01T00:30+03:00")).standing
+    assert iso(paid.renew_at or 0)[:16] == "2027-03-31T21:30"
+    assert renewed(paid, plan, 2) == ["2027-04-30T21:30", "2027-05-31T21:30"]
+
+
+def test_a_trial_in_months_keeps_the_day_of_the_first_date() -> None:
+    for interval, later in (
+        (MONTHLY, ["2027-03-31T10:00", "2027-04-30T10:00", "2027-05-31T10:00"]),
+        (Interval(3, "month"), ["2027-05-31T10:00", "2027-08-31T10:00", "2027-11-30T10:00"]),
+        (Interval(1, "year"), ["2028-02-29T10:00", "2029-02-28T10:00", "2030-02-28T10:00"]),
+        (Interval(1, "week"), ["2027-03-07T10:00", "2027-03-14T10:00", "2027-03-21T10:00"]),
+    ):
+        plan = terms(interval=interval, trial=Trial(0, MONTHLY, False))
+        in_trial = lifecycle.succeeded(begun(), plan, at("2027-01-31T10:00Z")).standing
+        assert in_trial.renew_at == in_trial.anchored_at == at("2027-02-28T10:00Z")
+        assert renewed(in_trial, plan, 3) == later
+
+
+def test_a_subscription_of_the_previous_release_keeps_its_next_date_and_goes_on_from_it() -> None:
+    old = Standing("active", at("2027-03-01T00:30+03:00"), 1, at("2027-03-28T21:30Z"), at("2027-03-28T21:30Z"), 1)
+    plan = terms(interval=MONTHLY, zone=MINSK)
+    assert renewed(old, plan, 3) == ["2027-04-28T21:30", "2027-05-28T21:30", "2027-06-28T21:30"]  # the 29th in Minsk
+
+
+def test_a_subscription_of_the_previous_release_keeps_its_anchor_where_both_count_alike() -> None:
+    old = Standing("active", at("2027-01-31T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
+    for zone in (ZoneInfo("UTC"), MINSK):
+        assert renewed(old, terms(interval=MONTHLY, zone=zone), 2) == ["2027-03-31T10:00", "2027-04-30T10:00"]
+    in_trial = Standing("trial", at("2027-02-28T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
+    plan = terms(interval=MONTHLY, trial=Trial(0, MONTHLY, False), zone=MINSK)
+    assert renewed(in_trial, plan, 2) == ["2027-03-28T10:00", "2027-04-28T10:00"]
+
+
+def test_another_time_zone_keeps_the_next_date_and_the_end_of_the_month() -> None:
+    plan = terms(interval=MONTHLY)
+    paid = lifecycle.succeeded(begun(), plan, at("2026-12-31T12:00Z")).standing
+    renewed_thrice = paid
+    for _ in range(3):
+        renewed_thrice = lifecycle.succeeded(renewed_thrice, plan, renewed_thrice.active_to or 0).standing
+    assert renewed_thrice.renew_at == at("2027-04-30T12:00Z")  # 08:00 in New York, where counting from 31 December says 07:00
+    moved = replace(plan, zone=NEW_YORK)
+    assert renewed(renewed_thrice, moved, 3) == ["2027-05-31T12:00", "2027-06-30T12:00", "2027-07-31T12:00"]
+    back = lifecycle.succeeded(renewed_thrice, moved, at("2027-04-30T12:00Z")).standing
+    assert (back.anchor_period, back.anchor_day, back.anchored_at) == (4, 31, at("2026-12-31T12:00Z"))
+    assert renewed(back, plan, 2) == ["2027-06-30T12:00", "2027-07-31T12:00"]
+
+
+def test_a_renewal_by_the_previous_release_in_between_keeps_its_date() -> None:
+    plan = terms(interval=MONTHLY, zone=MINSK)
+    paid = lifecycle.succeeded(begun(), plan, at("2027-03-01T00:30+03:00")).standing
+    by_previous = replace(paid, period=2, renew_at=at("2027-04-28T21:30Z"), active_to=at("2027-04-28T21:30Z"))
+    assert renewed(by_previous, plan, 2) == ["2027-05-28T21:30", "2027-06-28T21:30"]
+
+
+@given(
+    first=st.integers(0, 40 * 365 * DAY),
+    interval=st.sampled_from([Interval(1, "hour"), DAILY, Interval(2, "week"), MONTHLY, Interval(1, "year")]),
+    trial_interval=st.none() | st.sampled_from([Interval(5, "hour"), Interval(3, "day"), MONTHLY, Interval(1, "year")]),
+    zones=st.lists(st.sampled_from([ZoneInfo("UTC"), MINSK, NEW_YORK, ZoneInfo("Australia/Lord_Howe")]), min_size=1, max_size=6),
+    forgets=st.booleans(),
+)
+def test_a_date_that_was_promised_is_kept_in_every_time_zone(
+    first: int, interval: Interval, trial_interval: Interval | None, zones: list[ZoneInfo], forgets: bool
+) -> None:
+    plan = terms(interval=interval, trial=Trial(0, trial_interval, False) if trial_interval else None)
+    standing = lifecycle.succeeded(begun(), plan, first).standing
+    for zone in zones:
+        if forgets:
+            standing = of_previous_release(standing)
+        moved, promised = replace(plan, zone=zone), standing.active_to
+        assert promised is not None
+        step = lifecycle.succeeded(standing, moved, promised)
+        assert step.skipped == 0
+        assert promised < (step.standing.renew_at or 0)
+        assert step.standing.anchored_at == standing.anchored_at
+        kept = replace(step.standing, period=standing.period)
+        assert lifecycle.start_of(standing.period, kept, moved) == promised
+        standing = step.standing
 
 
 def test_periods_that_went_by_are_skipped_and_told() -> None:
@@ -205,11 +313,13 @@ TERMS = st.builds(
     Terms,
     amount=st.just(999),
     interval=st.sampled_from([Interval(1, "hour"), DAILY, Interval(2, "month"), Interval(1, "year")]),
-    trial=st.one_of(st.none(), st.builds(Trial, st.integers(0, 99), st.just(DAILY), st.booleans())),
+    trial=st.one_of(
+        st.none(), st.builds(Trial, st.integers(0, 99), st.sampled_from([DAILY, Interval(1, "month")]), st.booleans())
+    ),
     cycles=st.one_of(st.none(), st.integers(1, 5)),
     attempts=st.integers(1, 4),
     by_day=st.booleans(),
-    zone=st.sampled_from([ZoneInfo("UTC"), ZoneInfo("Europe/Warsaw")]),
+    zone=st.sampled_from([ZoneInfo("UTC"), ZoneInfo("Europe/Warsaw"), ZoneInfo("America/New_York")]),
 )
 
 

@@ -91,16 +91,39 @@ def story(sandbox_process: ServerProcess, master_key: MasterKey) -> Iterator[Sto
     told.http.close()
 
 
-def test_renewals_keep_the_end_of_the_month(story: Story) -> None:
-    story.at("2026-01-31T10:00:00Z")
+def test_renewals_keep_the_end_of_the_month_and_the_local_time(story: Story) -> None:
+    story.at("2026-01-31T10:00:00Z")  # 11:00 in Warsaw
     id = story.subscribe()
     assert story.now(id)["renew_at"] == "2026-02-28T10:00:00.000Z"
-    story.advance("28d")
-    assert (story.events(id)[-1], story.now(id)["renew_at"]) == (("2026-02-28T10:00", "renewed"), "2026-03-31T10:00:00.000Z")
-    story.advance("31d")
-    assert (story.events(id)[-1], story.now(id)["renew_at"]) == (("2026-03-31T10:00", "renewed"), "2026-04-30T10:00:00.000Z")
+    assert story.advance("28d") == "2026-02-28T10:00:00.000Z"
+    assert (story.events(id)[-1], story.now(id)["renew_at"]) == (("2026-02-28T10:00", "renewed"), "2026-03-31T09:00:00.000Z")
+    assert story.advance("31d") == "2026-03-31T09:00:00.000Z"  # summer time began on the 29th
+    assert (story.events(id)[-1], story.now(id)["renew_at"]) == (("2026-03-31T09:00", "renewed"), "2026-04-30T09:00:00.000Z")
     story.advance("3y")
-    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 39, 0), "2029-04-30T10:00:00.000Z")
+    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 39, 0), "2029-04-30T09:00:00.000Z")
+
+
+def test_a_trial_of_a_month_keeps_the_end_of_the_month(story: Story) -> None:
+    story.at("2027-01-31T12:00:00Z")
+    id = story.subscribe(trial={"amount": 0, "interval": 1, "interval_unit": "month"})
+    assert (story.state(id), story.now(id)["renew_at"]) == (("trial", 1, 0), "2027-02-28T12:00:00.000Z")
+    story.advance("1mo")
+    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 2, 0), "2027-03-31T11:00:00.000Z")
+    story.advance("31d")
+    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 3, 0), "2027-04-30T11:00:00.000Z")
+
+
+def test_a_day_is_as_long_as_the_clocks_make_it(story: Story) -> None:
+    story.at("2026-10-24T00:30:00Z")  # 02:30 in Warsaw; on the 25th clocks go from 03:00 back to 02:00
+    daily, hourly = story.subscribe(price={**MONTHLY, "interval_unit": "day"}), story.subscribe(price={**HOURLY, "interval": 24})
+    assert story.now(daily)["renew_at"] == story.now(hourly)["renew_at"] == "2026-10-25T00:30:00.000Z"  # the first 02:30
+    assert story.advance("1d") == "2026-10-25T00:30:00.000Z"
+    assert story.now(daily)["renew_at"] == "2026-10-26T01:30:00.000Z"
+    assert story.now(hourly)["renew_at"] == "2026-10-26T00:30:00.000Z"
+    assert story.advance("24h") == "2026-10-26T00:30:00.000Z"
+    assert (story.state(daily), story.state(hourly)) == (("active", 2, 0), ("active", 3, 0))
+    story.advance("1h")
+    assert (story.state(daily), story.now(daily)["renew_at"]) == (("active", 3, 0), "2026-10-27T01:30:00.000Z")
 
 
 def test_a_trial_becomes_paid(story: Story) -> None:

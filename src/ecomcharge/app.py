@@ -135,7 +135,7 @@ class App:
             *SubscriptionRoutes(engine.billing, master_key, mints).routes(),
             *EventRoutes(self.database, self.clock).routes(),
             *CheckoutPages(engine.billing, master_key, mints, payments).routes(),
-            *(ClockRoutes(sandbox_clock, engine.worker.advance).routes() if sandbox_clock else ()),
+            *(ClockRoutes(sandbox_clock, engine.worker.advance, settings.zone()).routes() if sandbox_clock else ()),
             *OperationRoutes(self.database, self.journal, self.metrics).routes(),
             *OpenApiRoutes().routes(),
             *DocsRoutes().routes(),

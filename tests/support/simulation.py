@@ -57,7 +57,7 @@ LATEST_BOOKING: Final = 20 * HOUR  # after which the gateway shows a charge whos
 CHALLENGE_LIVES: Final = 30 * HOUR  # in which the gateway takes an answer to 3-D Secure, some hours longer than we wait
 MOST_STEPS: Final = 60
 SETTLING_STEPS: Final = 2_000
-ZONES: Final = ("UTC", "Europe/Minsk", "Europe/Warsaw", "America/New_York", "Asia/Kolkata")
+ZONES: Final = ("UTC", "Europe/Minsk", "Europe/Warsaw", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")
 LEASES: Final = (120_000, 120_000, 30_000, 5_000)  # milliseconds
 TAKEN: Final = (base.SUCCESSFUL, REFUNDED, REFUND_FAILED, VOIDED)  # payments whose charge succeeded at the gateway
 
@@ -344,7 +344,7 @@ class Run:
         trial = None
         if chance.random() < 0.4:
             trial = TrialPrice(
-                chance.choice([0, 0, 199]), chance.randint(1, 3), chance.choice(["hour", "day"]), chance.random() < 0.5
+                chance.choice([0, 0, 199]), chance.randint(1, 3), chance.choice(["hour", "day", "month"]), chance.random() < 0.5
             )
         infinite = chance.random() < 0.7
         plan = PlanFields(

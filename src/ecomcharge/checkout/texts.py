@@ -997,13 +997,13 @@ class Shown:
 
 
 def order_of(subscription: Subscription, now: int, zone: ZoneInfo) -> Shown:
-    """``zone`` is the time zone in which days are told."""
+    """``zone`` is the time zone in which periods are counted and dates are written."""
     said = in_language(subscription.language)
     plan, standing = subscription.plan, subscription.standing
     first = plan.trial or plan.plan
     cycles = None if plan.infinite else plan.billing_cycles
     renews = standing.state not in lifecycle.OVER and (cycles is None or max(1, standing.paid_billing_cycles) < cycles)
-    until = standing.active_to or schedule.nth(now, first.every, 1)
+    until = standing.active_to or schedule.nth(now, first.every, 1, zone)
     next_at = standing.renew_at or until
     if plan.prevent_payments_at_night:
         next_at = schedule.by_day_from(next_at, zone)

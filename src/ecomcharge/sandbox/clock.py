@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -17,8 +18,9 @@ from ecomcharge.subscriptions.schedule import HOUR, Interval, iso, nth
 FURTHEST: Final = 4_398_046_511_103 - 24 * HOUR  # ids tell time until 2109
 LONGEST_STEP: Final = 10 * 366 * 24 * HOUR
 _STEP: Final = re.compile(r"([0-9]{1,6}) ?(s|m|min|h|d|w|mo|y)\Z")
-_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_MONTHS: Final = {"mo": 1, "y": 12}
+_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600}
+_CALENDAR: Final = {"d": "day", "w": "week", "mo": "month", "y": "year"}
+_MOST_DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 366}
 
 FIND = "SELECT frozen_at, ahead FROM sandbox_clock WHERE name = :name"
 
@@ -80,13 +82,16 @@ class SandboxClock:
         self.setting = setting
 
 
-def step_of(text: str, now: int) -> int:
-    """Milliseconds that ``31d``, ``12h``, ``90 min``, ``2w``, ``1mo`` or ``1y`` are from ``now`` on. Raises ``BadParameter``."""
+def step_of(text: str, now: int, zone: ZoneInfo) -> int:
+    """Milliseconds that ``31d``, ``12h``, ``90 min``, ``2w``, ``1mo`` or ``1y`` are from ``now`` on.
+
+    Days and longer units are counted in ``zone``, as the periods of plans are. Raises ``BadParameter``.
+    """
     match = _STEP.match(text.strip().lower())
     if match is None:
         raise BadParameter("Step must be a number and a unit: s, m, h, d, w, mo or y, such as 31d")
     count, unit = int(match[1]), match[2]
-    step = count * _SECONDS[unit] * 1000 if unit in _SECONDS else _months(now, count * _MONTHS[unit])
+    step = count * _SECONDS[unit] * 1000 if unit in _SECONDS else _calendar_step(count, unit, now, zone)
     if step > LONGEST_STEP or now + step > FURTHEST:
         raise BadParameter("Step is too long (at most ten years, and not beyond 2109)")
     return step
@@ -106,10 +111,10 @@ def moment_of(text: str) -> int:
     return milliseconds
 
 
-def _months(now: int, months: int) -> int:
-    if months > 10 * 12:
+def _calendar_step(count: int, unit: str, now: int, zone: ZoneInfo) -> int:
+    if count * _MOST_DAYS[unit] > 10 * 12 * 31:  # far too long, and perhaps beyond the last year of the calendar
         return LONGEST_STEP + 1
-    return nth(now, Interval(1, "month"), months) - now
+    return nth(now, Interval(count, _CALENDAR[unit]), 1, zone) - now
 
 
 def shown(clock: SandboxClock) -> dict[str, object]:

@@ -71,7 +71,7 @@ def advance(step: str, /, settings: SettingsOfServe = Settings(), *, json: AsJso
 
     async def work(engine: Engine, clock: SandboxClock) -> None:
         now = clock.now()
-        await engine.worker.advance(clock, now + step_of(step, now))
+        await engine.worker.advance(clock, now + step_of(step, now, settings.zone()))
 
     _run(settings, work, json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -27,9 +28,10 @@ Advance = Callable[[SandboxClock, int], Awaitable[None]]
 class ClockRoutes:
     """``advance`` moves the clock and does what is due on the way."""
 
-    def __init__(self, clock: SandboxClock, advance: Advance) -> None:
+    def __init__(self, clock: SandboxClock, advance: Advance, zone: ZoneInfo) -> None:
         self._clock = clock
         self._advance = advance
+        self._zone = zone
         self._one_at_a_time = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -59,7 +61,7 @@ class ClockRoutes:
         body = body_of(await request.json(), _BODY)
         async with self._one_at_a_time:
             now = self._clock.now()
-            await self._advance(self._clock, now + step_of(str(body.step or ""), now))
+            await self._advance(self._clock, now + step_of(str(body.step or ""), now, self._zone))
         return await self.show(request)
 
     async def set(self, request: Request) -> Response:

@@ -70,7 +70,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a subscription stands. ``period`` is the next one to be paid: 0 the first charge, and then counted on."""
+    """Where a subscription stands. ``period`` is the next one to be paid: 0 the first charge, and then counted on.
+
+    Periods are counted from ``billing_cycle_anchor``, the start of ``anchor_period``; ``anchor_day`` is the day of the
+    month where the anchor itself is the end of a shorter month. ``anchored_at``, the start of the first period at the
+    plan's own price, is what the previous release counts from; it stays as it is.
+    """
 
     state: str
     anchored_at: int | None = None
@@ -82,6 +87,9 @@ class Standing:
     cancel_reason: str | None = None
     cancelled_at: int | None = None
     due_at: int | None = None
+    billing_cycle_anchor: int | None = None
+    anchor_period: int | None = None
+    anchor_day: int | None = None
 
 
 class Step(NamedTuple):
@@ -166,9 +174,9 @@ def forgotten(standing: Standing, terms: Terms, now: int) -> Step:
 def succeeded(standing: Standing, terms: Terms, now: int) -> Step:
     """The charge took the money. Renewals stay anchored, however late it ran [C]; missed periods are not charged [D]."""
     if standing.period == 0:
-        anchor = schedule.nth(now, terms.trial.interval, 1) if terms.trial else now
-        paid = replace(standing, anchored_at=anchor, number_failed_payment_attempts=0)
+        paid = replace(_anchored(standing, terms, now), number_failed_payment_attempts=0)
         return Step(_paid_until(paid, terms, 1, TRIAL if terms.trial else ACTIVE), CREATED_EVENT)
+    standing = _with_kept_date(standing, terms)
     following = _first_period_after(standing, terms, now)
     paid = replace(standing, number_failed_payment_attempts=0)
     return Step(_paid_until(paid, terms, following, ACTIVE), RENEWED_EVENT, following - standing.period - 1)
@@ -215,15 +223,44 @@ def canceled(standing: Standing, reason: str | None, now: int) -> Step:
 
 
 def start_of(period: int, standing: Standing, terms: Terms) -> int:
-    """When a period begins. The first after a trial begins where the trial ends, at the anchor."""
+    """When a period begins, counted from the anchor. The first one after a trial begins where the trial ends."""
+    anchor, anchor_period, day = _anchor_of(standing, terms)
+    if terms.trial and anchor_period == 0 < period:
+        return schedule.nth(anchor, terms.interval, period - 1, terms.zone, after=terms.trial.interval)
+    return schedule.nth(anchor, terms.interval, period - anchor_period, terms.zone, day=day)
+
+
+def _anchored(standing: Standing, terms: Terms, now: int) -> Standing:
+    """Anchored at the first charge."""
+    anchored = replace(standing, billing_cycle_anchor=now, anchor_period=0, anchor_day=None)
+    return replace(anchored, anchored_at=start_of(1, anchored, terms) if terms.trial else now)
+
+
+def _anchor_of(standing: Standing, terms: Terms) -> tuple[int, int, int | None]:
+    """Anchor, its period and its day of the month. A row of the previous release has ``anchored_at`` only."""
+    if standing.billing_cycle_anchor is not None:
+        assert standing.anchor_period is not None
+        return standing.billing_cycle_anchor, standing.anchor_period, standing.anchor_day
     assert standing.anchored_at is not None
-    return schedule.nth(standing.anchored_at, terms.interval, period - (1 if terms.trial else 0))
+    return standing.anchored_at, 1 if terms.trial else 0, None
+
+
+def _with_kept_date(standing: Standing, terms: Terms) -> Standing:
+    """Anchored so that the present period begins when it was promised to.
+
+    The stored anchor leads elsewhere when the previous release counted in UTC, or when the operator changed the time
+    zone. Then the promised date is the new anchor.
+    """
+    assert standing.active_to is not None
+    anchor, anchor_period, day = _anchor_of(standing, terms)
+    if start_of(standing.period, standing, terms) != standing.active_to:
+        day = schedule.day_of_month_ends(anchor, day, standing.active_to, terms.zone)
+        anchor, anchor_period = standing.active_to, standing.period
+    return replace(standing, billing_cycle_anchor=anchor, anchor_period=anchor_period, anchor_day=day)
 
 
 def _first_period_after(standing: Standing, terms: Terms, now: int) -> int:
-    assert standing.anchored_at is not None
-    before = 1 if terms.trial else 0
-    return schedule.first_after(standing.anchored_at, terms.interval, standing.period + 1 - before, now) + before
+    return schedule.first_after(lambda period: start_of(period, standing, terms), standing.period + 1, now)
 
 
 def _paid_until(standing: Standing, terms: Terms, period: int, state: str) -> Standing:

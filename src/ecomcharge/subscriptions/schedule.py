@@ -1,12 +1,15 @@
 """The calendar of subscriptions: when periods begin and when a failed charge is tried again. Pure.
 
-Moments are UTC milliseconds. Months and years are counted in the calendar from the first date, so that a month's
-end stays one: 31 January, 28 February, 31 March [D]. Hours, days and weeks are so many seconds.
+Moments are UTC milliseconds. Days, weeks, months and years are added to the local date and time of a time zone, and the
+sum is converted to UTC once: 31 January, 28 February, 31 March, at the same time of day [D]. A local time that daylight
+saving leaves out moves forward by what is left out; of one that occurs twice the first is taken [D]. Hours are absolute.
 """
 
 from __future__ import annotations
 
 import calendar
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,9 +17,9 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 HOUR: Final = 60 * 60 * 1000
-_FIXED: Final = {"hour": HOUR, "day": 24 * HOUR, "week": 7 * 24 * HOUR}
+_DAYS: Final = {"day": 1, "week": 7}
 _MONTHS: Final = {"month": 1, "year": 12}
-UNITS: Final = (*_FIXED, *_MONTHS)
+UNITS: Final = ("hour", *_DAYS, *_MONTHS)
 LONGEST: Final = {"hour": 87_600, "day": 3_650, "week": 520, "month": 120, "year": 10}  # ten years of each [D]
 
 RETRY_HOUR: Final = 3  # [P]
@@ -32,24 +35,45 @@ class Interval:
     unit: str
 
 
-def nth(anchor: int, interval: Interval, n: int) -> int:
-    """The moment ``n`` intervals after ``anchor``."""
-    fixed = _FIXED.get(interval.unit)
-    if fixed is not None:
-        return anchor + n * interval.count * fixed
-    return _months_later(anchor, n * interval.count * _MONTHS[interval.unit])
+def nth(anchor: int, interval: Interval, n: int, zone: ZoneInfo, *, after: Interval | None = None, day: int | None = None) -> int:
+    """The moment ``n`` intervals after ``anchor``, counted in ``zone``.
+
+    ``after`` is another interval that passes before them, such as a trial. Months of both are added up before the day
+    is limited to the length of the month. ``day`` replaces the anchor's day of the month: 31 for an anchor on
+    28 February that stands for the end of the month.
+    """
+    if after is not None:
+        if after.unit in _MONTHS and interval.unit in _MONTHS:
+            months = after.count * _MONTHS[after.unit] + n * interval.count * _MONTHS[interval.unit]
+            return nth(anchor, Interval(months, "month"), 1, zone, day=day)
+        if "hour" in (after.unit, interval.unit):
+            return nth(nth(anchor, after, 1, zone, day=day), interval, n, zone)
+        return _moment(_later(_later(_local(anchor, zone), after, 1, day), interval, n, None), zone)
+    if n == 0:  # also where the anchor is the second of two equal local times
+        return anchor
+    if interval.unit == "hour":
+        return anchor + n * interval.count * HOUR
+    return _moment(_later(_local(anchor, zone), interval, n, day), zone)
 
 
-def first_after(anchor: int, interval: Interval, n: int, now: int) -> int:
-    """The least number, ``n`` or greater, whose moment lies after ``now``."""
-    fixed = _FIXED.get(interval.unit)
-    if fixed is not None:
-        return max(n, (now - anchor) // (interval.count * fixed) + 1)
-    passed = _datetime(now).year * 12 + _datetime(now).month - _datetime(anchor).year * 12 - _datetime(anchor).month
-    n = max(n, passed // (interval.count * _MONTHS[interval.unit]))
-    while nth(anchor, interval, n) <= now:
-        n += 1
-    return n
+def first_after(start_of: Callable[[int], int], n: int, now: int) -> int:
+    """The least number, ``n`` or greater, whose ``start_of`` is later than ``now``. ``start_of`` must never decrease."""
+    if start_of(n) > now:
+        return n
+    ahead = 1
+    while start_of(n + ahead) <= now:
+        ahead *= 2
+    return bisect_right(range(n + ahead), now, lo=n + ahead // 2, key=start_of)
+
+
+def day_of_month_ends(anchor: int, day: int | None, moment: int, zone: ZoneInfo) -> int | None:
+    """The day of the month to count from when ``moment`` becomes the anchor: 31 after 31 January and 28 February.
+
+    ``None`` where ``moment`` is not a month's end that is shorter than the day of ``anchor`` (or ``day``, as in ``nth``).
+    """
+    local = _local(moment, zone)
+    wanted = day or _local(anchor, zone).day
+    return wanted if wanted > local.day == calendar.monthrange(local.year, local.month)[1] else None
 
 
 def following_day(now: int, zone: ZoneInfo, *, by_day: bool) -> int:
@@ -86,11 +110,27 @@ def _moment_of(local: datetime, hour: int) -> int:
     return _milliseconds(wanted)
 
 
-def _months_later(anchor: int, months: int) -> int:
-    start = _datetime(anchor)
-    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-    day = min(start.day, calendar.monthrange(year, month + 1)[1])
-    return _milliseconds(start.replace(year=year, month=month + 1, day=day))
+def _later(local: datetime, interval: Interval, n: int, day: int | None) -> datetime:
+    """A local time ``n`` intervals of days, weeks, months or years later."""
+    if interval.unit in _DAYS:
+        return local + timedelta(days=n * interval.count * _DAYS[interval.unit])
+    months = local.year * 12 + local.month - 1 + n * interval.count * _MONTHS[interval.unit]
+    year, month = divmod(months, 12)
+    return local.replace(year=year, month=month + 1, day=min(day or local.day, calendar.monthrange(year, month + 1)[1]))
+
+
+def _local(moment: int, zone: ZoneInfo) -> datetime:
+    """The date and time that clocks in ``zone`` show, without a time zone."""
+    return _datetime(moment).astimezone(zone).replace(tzinfo=None)
+
+
+def _moment(local: datetime, zone: ZoneInfo) -> int:
+    """The moment at which clocks in ``zone`` show ``local``.
+
+    With ``fold=0`` Python takes the first of two equal local times, and counts one that is left out with the UTC offset
+    that was valid before (PEP 495), which moves it forward by what is left out.
+    """
+    return _milliseconds(local.replace(tzinfo=zone, fold=0))
 
 
 def _datetime(moment: int) -> datetime:

@@ -18,6 +18,7 @@ _OWN: Final = (
 _STANDING: Final = (
     *("state", "anchored_at", "period", "renew_at", "active_to", "paid_billing_cycles"),
     *("number_failed_payment_attempts", "cancel_reason", "cancelled_at", "due_at"),
+    *("billing_cycle_anchor", "anchor_period", "anchor_day"),
 )
 _OF_PLAN: Final = ", ".join(f"plans.{column}" for column in plans.COLUMNS.split(", "))
 SELECT: Final = f"""
@@ -29,12 +30,13 @@ INSERT = """
 INSERT INTO subscriptions (
     shop_id, id, version, sequence, state, plan_id, customer_id, tracking_id, device_id, created_at, anchored_at, period,
     renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason, cancelled_at, gateway, card,
-    additional_data, options, last_transaction, return_url, notification_url, checkout_token, due_at, leased_until
+    additional_data, options, last_transaction, return_url, notification_url, checkout_token, due_at, leased_until,
+    billing_cycle_anchor, anchor_period, anchor_day
 ) VALUES (
     :shop_id, :id, :version, :sequence, :state, :plan_id, :customer_id, :tracking_id, :device_id, :created_at, :anchored_at,
     :period, :renew_at, :active_to, :paid_billing_cycles, :number_failed_payment_attempts, :cancel_reason, :cancelled_at,
     :gateway, :card, :additional_data, :options, :last_transaction, :return_url, :notification_url, :checkout_token, :due_at,
-    :leased_until
+    :leased_until, :billing_cycle_anchor, :anchor_period, :anchor_day
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 
@@ -45,7 +47,8 @@ UPDATE subscriptions SET
     period = :period, renew_at = :renew_at, active_to = :active_to, paid_billing_cycles = :paid_billing_cycles,
     number_failed_payment_attempts = :number_failed_payment_attempts, cancel_reason = :cancel_reason,
     cancelled_at = :cancelled_at, card = :card, last_transaction = :last_transaction, checkout_token = :checkout_token,
-    due_at = :due_at, leased_until = COALESCE(:leased_until, leased_until)
+    due_at = :due_at, leased_until = COALESCE(:leased_until, leased_until), billing_cycle_anchor = :billing_cycle_anchor,
+    anchor_period = :anchor_period, anchor_day = :anchor_day
 WHERE shop_id = :shop_id AND id = :id AND version = :version
 """
 

@@ -126,6 +126,34 @@ def test_a_day_is_as_long_as_the_clocks_make_it(story: Story) -> None:
     assert (story.state(daily), story.now(daily)["renew_at"]) == (("active", 3, 0), "2026-10-27T01:30:00.000Z")
 
 
+def test_a_row_of_the_previous_release_keeps_its_next_date(story: Story) -> None:
+    story.at("2027-03-01T00:30:00+01:00")
+    id = story.subscribe()
+    assert story.now(id)["renew_at"] == "2027-03-31T22:30:00.000Z"
+
+    async def as_previous_release(database: Database) -> None:
+        """That release counted a month in UTC, and knows none of the new columns."""
+        sql = """
+        UPDATE subscriptions SET renew_at = :then, active_to = :then, due_at = :then,
+            billing_cycle_anchor = NULL, anchor_period = NULL, anchor_day = NULL
+        WHERE shop_id = :shop_id AND id = :id
+        """
+
+        async def unit(tx: Any) -> None:
+            await tx.run(sql, {"then": 1_806_276_600_000, "shop_id": story.shop.shop_id, "id": id})
+
+        await database.write(unit)
+
+    with_database(story.shop.process.database, as_previous_release)
+    assert story.now(id)["renew_at"] == "2027-03-28T23:30:00.000Z"
+    story.advance("28d")
+    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 1, 0), "2027-03-28T23:30:00.000Z")
+    story.advance("1h")
+    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 2, 0), "2027-04-28T23:30:00.000Z")
+    story.advance("1mo")
+    assert (story.state(id), story.now(id)["renew_at"]) == (("active", 3, 0), "2027-05-28T23:30:00.000Z")
+
+
 def test_a_trial_becomes_paid(story: Story) -> None:
     story.at("2026-05-01T10:00:00Z")
     id = story.subscribe(trial={"amount": 0, "interval": 7, "interval_unit": "day"})

@@ -55,7 +55,8 @@ class Settings:
     public_url
         Where browsers find this server, for the addresses of its pages. Without it ``http://host:port``.
     time_zone
-        IANA name of the time zone in which charges are repeated at 03:00 or kept between 08:00 and 20:00.
+        IANA name of the time zone in which the days, weeks, months and years of plans are counted, charges are repeated at
+        03:00 or kept between 08:00 and 20:00, and pages write dates. Changing it keeps every date that was promised.
     worker
         Run a worker beside the server, which charges what is due and sends webhooks. Where machines are many, a few
         ``ecomcharge worker`` do as well.

@@ -15,7 +15,7 @@ import pytest
 
 from ecomcharge.clock import SystemClock
 from ecomcharge.keys import MasterKey, load_master_key, make_master_key
-from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.actions import create_shop, set_gateway
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
@@ -84,10 +84,17 @@ def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def add_shop(url: str, master_key: MasterKey, **chosen: Any) -> Credentials:
-    return with_database(
-        url, lambda database: create_shop(database, master_key, SystemClock().now(), **{"name": "Test", **chosen})
-    )
+def add_shop(url: str, master_key: MasterKey, *, gateway: str | None = "sandbox", **chosen: Any) -> Credentials:
+    """A new shop. ``gateway`` ``None``: nobody chose one for it."""
+
+    async def work(database: Database) -> Credentials:
+        now = SystemClock().now()
+        made = await create_shop(database, master_key, now, **{"name": "Test", **chosen})
+        if gateway is not None:
+            await set_gateway(database, master_key, now, shop_id=made.shop_id, gateway=gateway)
+        return made
+
+    return with_database(url, work)
 
 
 @dataclass(frozen=True)

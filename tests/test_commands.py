@@ -17,7 +17,7 @@ from ecomcharge.clock import SystemClock
 from ecomcharge.ids import WEBHOOK_PREFIX, IdMint
 from ecomcharge.keys import MasterKey, make_master_key
 from ecomcharge.shops.model import GATEWAY_KEY_PURPOSE
-from ecomcharge.shops.store import gateway_account
+from ecomcharge.shops.store import find_account
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
 from ecomcharge.webhooks.model import PENDING, Webhook
@@ -82,15 +82,16 @@ def test_a_gateway_is_set_with_a_secret_key_from_the_environment_alone(
 
     done = command("shops", "gateway", shop, *account, **secret)
     assert (done.returncode, "gateway-secret" in done.stdout + done.stderr) == (0, False)
-    kept = with_database(database_url, lambda database: gateway_account(database, int(shop)))
+    kept = with_database(database_url, lambda database: find_account(database, int(shop), "1"))
     assert kept is not None
-    assert kept[:2] == ("https://gateway.example", "361")
-    assert master_key.unseal(int(shop), kept[2], GATEWAY_KEY_PURPOSE) == "gateway-secret"
+    assert kept.sealed_key is not None
+    assert (kept.url, kept.user) == ("https://gateway.example", "361")
+    assert master_key.unseal(int(shop), kept.sealed_key, GATEWAY_KEY_PURPOSE) == "gateway-secret"
     assert "begateway https://gateway.example as 361" in command("shops", "show", shop).stdout
 
     assert command("shops", "gateway", shop, "sandbox").returncode == 0
     assert "begateway" not in command("shops", "show", shop).stdout.partition("public key")[0]
-    assert with_database(database_url, lambda database: gateway_account(database, int(shop))) == kept  # for what began there
+    assert with_database(database_url, lambda database: find_account(database, int(shop), "1")) == kept  # for what began there
 
 
 # Webhooks

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,7 +110,7 @@ def test_a_key_of_ones_own_must_fit_http_basic(database_url: str, master_key: Ma
 
 
 @pytest.mark.parametrize("chosen", [{"shop_id": 0}, {"shop_id": 2**53}, {"name": " "}, {"name": "a" * 256}, {"name": "a\nb"}])
-def test_a_shop_that_cannot_be_is_refused(database_url: str, master_key: MasterKey, chosen: dict[str, object]) -> None:
+def test_a_shop_that_cannot_be_is_refused(database_url: str, master_key: MasterKey, chosen: dict[str, Any]) -> None:
     with pytest.raises(Unusable):
         add_shop(database_url, master_key, **chosen)
 

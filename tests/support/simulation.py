@@ -33,7 +33,7 @@ from ecomcharge.customers.model import CustomerFields
 from ecomcharge.errors import Unavailable
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
-from ecomcharge.gateways.directory import Gateways
+from ecomcharge.gateways.directory import Assignment, Gateways
 from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import LIVE, REFUND_FAILED, REFUNDED, REFUNDING, VOIDED
@@ -276,10 +276,10 @@ class OneGateway(Gateways):
     def __init__(self, gateway: Gateway) -> None:
         self.sandbox = gateway  # type: ignore[assignment]
 
-    async def name_for(self, tx: Transaction, shop_id: int, *, test: bool) -> str:
-        return "sandbox"
+    async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
+        return Assignment("sandbox", None)
 
-    async def named(self, name: str, shop_id: int) -> Any:
+    async def named(self, name: str, shop_id: int, account: str | None) -> Any:
         return self.sandbox
 
 

@@ -23,6 +23,7 @@ DECLINE_MESSAGE: Final = "Payment was declined"  # [C]
 ERROR_MESSAGE: Final = "Gateway error"  # [D], as are the rest
 TIMEOUT_MESSAGE: Final = "Gateway did not answer in time"
 NO_TOKEN_MESSAGE: Final = "Gateway gave no token to charge the card again"  # noqa: S105 - a sentence
+NO_ACCOUNT_MESSAGE: Final = "Gateway account is not set up"
 EXPIRED_MESSAGE: Final = "Payment was not completed in time"
 NOT_SENT_MESSAGE: Final = "Payment was not sent"
 REFUND_REASON: Final = "The subscription was over when the payment completed"

@@ -55,6 +55,7 @@ class Payment(msgspec.Struct, frozen=True):
     settled_at: int | None = None
     check_at: int | None = None
     check_attempts: int = 0
+    gateway_account: str | None = None  # None: the shop's first one; the sandbox has none
 
 
 def shown(payment: Payment) -> dict[str, Any]:

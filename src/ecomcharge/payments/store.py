@@ -11,16 +11,16 @@ from ecomcharge.storage.database import Database, Row, Transaction
 
 COLUMNS: Final = (
     "id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message, redirect_url, settled_at,"
-    " check_at, check_attempts"
+    " check_at, check_attempts, gateway_account"
 )
 
 INSERT = """
 INSERT INTO payments (
     shop_id, id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message,
-    redirect_url, settled_at, check_at, check_attempts
+    redirect_url, settled_at, check_at, check_attempts, gateway_account
 ) VALUES (
     :shop_id, :id, :subscription_id, :period, :attempt, :amount, :currency, :gateway, :status, :created_at, :uid, :message,
-    :redirect_url, :settled_at, :check_at, :check_attempts
+    :redirect_url, :settled_at, :check_at, :check_attempts, :gateway_account
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id, subscription_id
 """
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from ecomcharge.errors import RecordNotFound, Unusable
 from ecomcharge.keys import MasterKey, make_secret_key, own_key_fault
 from ecomcharge.shops import store
 from ecomcharge.shops.model import (
+    FIRST_ACCOUNT,
     GATEWAY_KEY_PURPOSE,
     GATEWAYS,
+    LOOPBACK,
     OVERLAP_MAXIMUM_SECONDS,
+    AccountInUse,
+    AccountUse,
     Credentials,
-    Gateway,
+    GatewayAccount,
+    GatewayChoice,
     Shop,
     checked_name,
     checked_shop_id,
     random_shop_id,
 )
 from ecomcharge.storage.database import Database, Transaction
-
-LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
 async def create_shop(
@@ -86,9 +89,22 @@ async def check_master_key(database: Database, master_key: MasterKey) -> None:
         master_key.unseal(*sealed)
 
 
+@dataclass(frozen=True, slots=True)
+class ShopDetails:
+    shop: Shop
+    choice: GatewayChoice
+    accounts: list[AccountInUse]  # without those that are forgotten
+
+    @property
+    def current(self) -> GatewayAccount | None:
+        """The account at which new subscriptions are charged; ``None`` with the sandbox."""
+        return next((one.account for one in self.accounts if one.is_current), None)
+
+
 async def set_gateway(
     database: Database,
     master_key: MasterKey,
+    now: int,
     *,
     shop_id: int,
     gateway: str,
@@ -96,13 +112,17 @@ async def set_gateway(
     user: str | None = None,
     secret_key: str | None = None,
 ) -> None:
-    """Which gateway charges the cards of a shop's plans that are no tests. Raises ``Unusable`` for what cannot be used."""
+    """Choose the gateway that charges a shop's new subscriptions, except those of plans that are tests.
+
+    The same address and user is the same account with a new key. What was charged at another account stays there.
+    Raises ``Unusable`` for what cannot be used, ``RecordNotFound``.
+    """
     checked_shop_id(shop_id)
     if gateway not in GATEWAYS:
         raise Unusable(f"gateway must be one of {', '.join(GATEWAYS)}")
 
     async def to_sandbox(tx: Transaction) -> None:
-        if not await store.serve_by_sandbox(tx, shop_id):
+        if not await store.choose_sandbox(tx, shop_id, now):
             raise RecordNotFound(f"no shop {shop_id}")
 
     if gateway == "sandbox":
@@ -112,26 +132,77 @@ async def set_gateway(
         raise Unusable("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
     if not _is_gateway_address(url):
         raise Unusable("--url must be https:// with a host, such as https://gateway.example.com; http:// only on this machine")
-    account = (url, user, master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE))
+    wanted = GatewayAccount("", gateway, url, user, master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE), now)
 
     async def to_account(tx: Transaction) -> None:
-        if not await store.set_gateway(tx, shop_id, gateway, *account):
+        if await store.find_shop(tx, shop_id) is None:
             raise RecordNotFound(f"no shop {shop_id}")
+        await store.choose_account(tx, shop_id, await _account_with_key(tx, shop_id, wanted), now)
 
     await database.write(to_account)
 
 
-async def shop_and_gateway(database: Database, shop_id: int) -> tuple[Shop, Gateway]:
+async def _account_with_key(tx: Transaction, shop_id: int, wanted: GatewayAccount) -> GatewayAccount:
+    """The shop's account at this address and of this user, made if there is none, with the new key."""
+    known = await store.accounts(tx, shop_id)
+    for account in known:  # one that the previous release set up has no row yet
+        await store.insert_account(tx, shop_id, account)
+    same = next((one for one in known if one.is_same(wanted.gateway, wanted.url, wanted.user)), None)
+    if same is not None:
+        assert wanted.sealed_key is not None
+        await store.set_account_key(tx, shop_id, same.id, wanted.sealed_key)
+        return replace(same, sealed_key=wanted.sealed_key)
+    made = replace(wanted, id=str(max((int(one.id) for one in known), default=0) + 1))
+    if not await store.insert_account(tx, shop_id, made):
+        raise Unusable(f"the accounts of shop {shop_id} were changed at the same time; run the command again")
+    return made
+
+
+async def shop_details(database: Database, shop_id: int) -> ShopDetails:
     """Raises ``RecordNotFound``."""
     checked_shop_id(shop_id)
 
-    async def unit(tx: Transaction) -> tuple[Shop, Gateway]:
+    async def unit(tx: Transaction) -> ShopDetails:
         shop = await store.find_shop(tx, shop_id)
         if shop is None:
             raise RecordNotFound(f"no shop {shop_id}")
-        return shop, await store.gateway_shown(tx, shop_id)
+        choice = await store.gateway_choice(tx, shop_id)
+        return ShopDetails(shop, choice, await _accounts_in_use(tx, shop_id, choice))
 
     return await database.write(unit)
+
+
+async def forget_account(database: Database, *, shop_id: int, account_id: str) -> None:
+    """Delete the key of an account. Raises ``Unusable`` while something needs it, ``RecordNotFound``."""
+    checked_shop_id(shop_id)
+
+    async def unit(tx: Transaction) -> None:
+        if await store.find_shop(tx, shop_id) is None:
+            raise RecordNotFound(f"no shop {shop_id}")
+        accounts = await _accounts_in_use(tx, shop_id, await store.gateway_choice(tx, shop_id))
+        found = next((one for one in accounts if one.account.id == account_id), None)
+        if found is None:
+            raise RecordNotFound(
+                f"shop {shop_id} has no account {account_id}; `ecomcharge shops show {shop_id}` lists its accounts"
+            )
+        if found.is_current:
+            raise Unusable(f"{found} charges the new subscriptions of shop {shop_id}: choose another gateway first")
+        if found.use.is_needed:
+            raise Unusable(f"{found} is still needed: {found.use}")
+        await store.insert_account(tx, shop_id, found.account)  # one that the previous release set up has no row yet
+        await store.forget_account(tx, shop_id, account_id)
+
+    await database.write(unit)
+
+
+async def _accounts_in_use(tx: Transaction, shop_id: int, choice: GatewayChoice) -> list[AccountInUse]:
+    uses = await store.uses_of_accounts(tx, shop_id)
+    current = None if choice.gateway == "sandbox" else choice.account or FIRST_ACCOUNT
+    return [
+        AccountInUse(account, uses.get(account.id, AccountUse()), account.id == current)
+        for account in await store.accounts(tx, shop_id)
+        if account.sealed_key is not None
+    ]
 
 
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:

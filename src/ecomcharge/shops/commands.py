@@ -10,7 +10,8 @@ import cyclopts
 from ecomcharge.clock import SystemClock
 from ecomcharge.keys import master_key_of
 from ecomcharge.shops import actions, store
-from ecomcharge.shops.model import Credentials, Gateway, Shop
+from ecomcharge.shops.actions import ShopDetails
+from ecomcharge.shops.model import AccountInUse, Credentials
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions.schedule import iso
 from ecomcharge.terminal import AsJson, moment, print_facts, print_json, print_table
@@ -19,6 +20,7 @@ from ecomcharge.webhooks.model import pem_of
 from ecomcharge.where import Where, with_database
 
 GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - its name
+NOT_CHOSEN: Final = "outside sandbox mode only plans with `test` are charged"
 
 shops = cyclopts.App(name="shops")
 
@@ -80,42 +82,68 @@ def show_shop(shop: int, where: Where = Where(), *, json: AsJson = False) -> Non
     """
     master_key = master_key_of(where.settings())
 
-    async def work(database: Database) -> tuple[Shop, Gateway, str]:
+    async def work(database: Database) -> tuple[ShopDetails, str]:
         await actions.check_master_key(database, master_key)
-        found, gateway = await actions.shop_and_gateway(database, shop)
-        return found, gateway, (await signing_key_of(database, master_key, shop)).public_text()
+        details = await actions.shop_details(database, shop)
+        return details, (await signing_key_of(database, master_key, shop)).public_text()
 
-    found, gateway, public_key = with_database(where, work)
+    details, public_key = with_database(where, work)
+    found, current = details.shop, details.current
     if json:
-        told = {
-            "shop_id": found.shop_id,
-            "name": found.name,
-            "created_at": iso(found.created_at),
-            "closed_at": None if found.closed_at is None else iso(found.closed_at),
-            "gateway": gateway.name,
-            "gateway_url": gateway.url,
-            "gateway_user": gateway.user,
-            "public_key": public_key,
-            "public_key_pem": pem_of(public_key),
-        }
-        print_json(told)
+        print_json(
+            {
+                "shop_id": found.shop_id,
+                "name": found.name,
+                "created_at": iso(found.created_at),
+                "closed_at": None if found.closed_at is None else iso(found.closed_at),
+                "gateway": details.choice.gateway,
+                "gateway_url": current and current.url,
+                "gateway_user": current and current.user,
+                "gateway_chosen": details.choice.was_made,
+                "gateway_accounts": [_account_json(one) for one in details.accounts],
+                "public_key": public_key,
+                "public_key_pem": pem_of(public_key),
+            }
+        )
         return
     facts = {
         "shop": f"{found.shop_id}  {found.name}",
         "created": moment(found.created_at),
         "closed": moment(found.closed_at),
-        "gateway": " ".join(filter(None, (gateway.name, gateway.url, gateway.user and f"as {gateway.user}"))),
+        "gateway": _gateway_text(details),
+        **{f"account {one.account.id}": f"{one.account.url} as {one.account.user}, {one.use}" for one in details.accounts},
         "public key": public_key,
     }
     print_facts(facts)
     print(f"\n{pem_of(public_key)}", end="")
 
 
+def _gateway_text(details: ShopDetails) -> str:
+    if details.current is not None:
+        account = details.current
+        return f"{account.gateway} {account.url} as {account.user}, account {account.id}"
+    return details.choice.gateway if details.choice.was_made else f"not chosen: {NOT_CHOSEN}"
+
+
+def _account_json(one: AccountInUse) -> dict[str, object]:
+    return {
+        "id": one.account.id,
+        "gateway": one.account.gateway,
+        "url": one.account.url,
+        "user": one.account.user,
+        "current": one.is_current,
+        "subscriptions": one.use.subscriptions,
+        "unsettled_payments": one.use.unsettled_payments,
+    }
+
+
 @shops.command(name="gateway")
 def set_gateway(shop: int, gateway: str, where: Where = Where(), *, url: str | None = None, user: str | None = None) -> None:
-    """Choose the gateway that charges the cards of a shop's plans, but for those of plans with ``test``.
+    """Choose the gateway that charges a shop's new subscriptions, except those of plans with ``test``.
 
-    The gateway's secret key is taken from the environment: ECOMCHARGE_GATEWAY_SECRET_KEY.
+    The same address and user is the same account, with a new key. Another account is kept for the subscriptions and
+    payments that began there, until ``shops forget-account``. The gateway's secret key is taken from the environment:
+    ECOMCHARGE_GATEWAY_SECRET_KEY.
 
     Parameters
     ----------
@@ -130,13 +158,47 @@ def set_gateway(shop: int, gateway: str, where: Where = Where(), *, url: str | N
     """
     master_key = master_key_of(where.settings())
 
-    async def work(database: Database) -> None:
+    async def work(database: Database) -> ShopDetails:
         await actions.check_master_key(database, master_key)
-        secret_key = os.environ.get(GATEWAY_SECRET_KEY)
-        await actions.set_gateway(database, master_key, shop_id=shop, gateway=gateway, url=url, user=user, secret_key=secret_key)
+        await actions.set_gateway(
+            database,
+            master_key,
+            SystemClock().now(),
+            shop_id=shop,
+            gateway=gateway,
+            url=url,
+            user=user,
+            secret_key=os.environ.get(GATEWAY_SECRET_KEY),
+        )
+        return await actions.shop_details(database, shop)
+
+    details = with_database(where, work)
+    account = f", account {details.current.id}" if details.current is not None else ""
+    print(f"shop {shop} charges with {gateway}{account}; every server and worker knows within five seconds")
+    for one in details.accounts:
+        if one.use.is_needed and not one.is_current:
+            print(f"{one} is kept: {one.use}")
+        elif not one.is_current:
+            print(f"{one} is not needed any more: `ecomcharge shops forget-account {shop} {one.account.id}` deletes its key")
+
+
+@shops.command(name="forget-account")
+def forget_account(shop: int, account: str, where: Where = Where()) -> None:
+    """Delete the key of a gateway account which no subscription and no payment needs any more.
+
+    Parameters
+    ----------
+    shop
+        Its id.
+    account
+        The account's id, as ``shops show`` lists it.
+    """
+
+    async def work(database: Database) -> None:
+        await actions.forget_account(database, shop_id=shop, account_id=account)
 
     with_database(where, work)
-    print(f"shop {shop} charges with {gateway}; every server and worker knows within five seconds")
+    print(f"account {account} of shop {shop} is forgotten: its key is deleted")
 
 
 @shops.command(name="rotate-key")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from ecomcharge.errors import Unusable
 
@@ -12,6 +13,8 @@ SHOP_ID_MAXIMUM: Final = 2**53 - 1  # every JSON reader holds it exactly
 NAME_MAXIMUM: Final = 255
 GATEWAYS: Final = ("sandbox", "begateway")
 GATEWAY_KEY_PURPOSE: Final = "gateway"
+FIRST_ACCOUNT: Final = "1"  # also what rows without an account mean
+LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "::1"))
 OVERLAP_MAXIMUM_SECONDS: Final = 366 * 24 * 60 * 60
 
 
@@ -24,12 +27,63 @@ class Shop:
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
-    """Where the cards of a shop's plans are charged, but for those of plans that are tests."""
+class GatewayChoice:
+    """Where a shop's new subscriptions are charged, except those of plans that are tests."""
 
-    name: str
-    url: str | None
-    user: str | None
+    gateway: str
+    account: str | None  # at a gateway other than the sandbox
+    chosen_at: int | None  # UTC milliseconds
+
+    @property
+    def was_made(self) -> bool:
+        """``False`` for a shop that has the sandbox only because nobody chose a gateway for it."""
+        return self.gateway != "sandbox" or self.chosen_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAccount:
+    """An account that a shop has at a gateway, or had: without ``sealed_key`` it is forgotten."""
+
+    id: str
+    gateway: str
+    url: str
+    user: str
+    sealed_key: str | None = field(repr=False)
+    created_at: int  # UTC milliseconds
+
+    def is_same(self, gateway: str, url: str, user: str) -> bool:
+        """Whether these name this account; its key may be another one by now."""
+        return (self.gateway, _address(self.url), self.user) == (gateway, _address(url), user)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUse:
+    """What needs an account: subscriptions that are not over, and payments whose outcome is not known."""
+
+    subscriptions: int = 0
+    unsettled_payments: int = 0
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.subscriptions or self.unsettled_payments)
+
+    def __str__(self) -> str:
+        """Such as ``12 subscriptions renew there, 1 payment is not settled``."""
+        one, several = ("subscription renews", "payment is"), ("subscriptions renew", "payments are")
+        renewing = f"{self.subscriptions} {(one if self.subscriptions == 1 else several)[0]} there"
+        return f"{renewing}, {self.unsettled_payments} {(one if self.unsettled_payments == 1 else several)[1]} not settled"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountInUse:
+    """``is_current``: new subscriptions of the shop are charged at this account."""
+
+    account: GatewayAccount
+    use: AccountUse
+    is_current: bool
+
+    def __str__(self) -> str:
+        return f"account {self.account.id} ({self.account.url}, as {self.account.user})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +103,12 @@ class Credentials:
 
     shop_id: int
     secret_key: str
+
+
+def _address(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
 
 
 def random_shop_id() -> int:

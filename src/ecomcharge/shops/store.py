@@ -1,10 +1,10 @@
-"""Rows of shops and shop_keys."""
+"""Rows of shops, shop_keys and gateway_accounts, and what needs an account."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecomcharge.shops.model import Gateway, Shop, ShopKey
+from ecomcharge.shops.model import FIRST_ACCOUNT, AccountUse, GatewayAccount, GatewayChoice, Shop, ShopKey
 from ecomcharge.storage.database import Database, Transaction
 
 INSERT_SHOP = """
@@ -30,15 +30,59 @@ FROM shop_keys JOIN shops ON shops.shop_id = shop_keys.shop_id
 WHERE shop_keys.shop_id = :shop_id AND shops.closed_at IS NULL
 """
 
-GATEWAY = "SELECT gateway, gateway_url, gateway_user, sealed_gateway_key FROM shops WHERE shop_id = :shop_id"
+GATEWAY_CHOICE = "SELECT gateway, gateway_account, gateway_chosen_at FROM shops WHERE shop_id = :shop_id"
 
-SET_GATEWAY = """
-UPDATE shops SET gateway = :gateway, gateway_url = :url, gateway_user = :user, sealed_gateway_key = :sealed_key
+# The three columns after gateway_account are the account's own, for the previous release.
+CHOOSE_ACCOUNT = """
+UPDATE shops SET
+    gateway = :gateway, gateway_account = :id, gateway_url = :url, gateway_user = :user, sealed_gateway_key = :sealed_key,
+    gateway_chosen_at = :now
 WHERE shop_id = :shop_id
 """
 
-# The account at another gateway is kept: subscriptions that began there go on there.
-SERVE_BY_SANDBOX = "UPDATE shops SET gateway = 'sandbox' WHERE shop_id = :shop_id"
+# The account stays in its columns: subscriptions that were made with it are charged there.
+CHOOSE_SANDBOX = "UPDATE shops SET gateway = 'sandbox', gateway_chosen_at = :now WHERE shop_id = :shop_id"
+
+ACCOUNTS = """
+SELECT id, gateway, url, gateway_user, sealed_key, created_at FROM gateway_accounts WHERE shop_id = :shop_id
+"""
+
+FIND_ACCOUNT = f"{ACCOUNTS} AND id = :id"
+
+# An account that the previous release set up on this schema.
+ACCOUNT_OF_PREVIOUS_RELEASE = """
+SELECT '1', 'begateway', gateway_url, gateway_user, sealed_gateway_key, created_at FROM shops
+WHERE shop_id = :shop_id AND gateway_account IS NULL AND sealed_gateway_key IS NOT NULL
+"""
+
+INSERT_ACCOUNT = """
+INSERT INTO gateway_accounts (shop_id, id, gateway, url, gateway_user, sealed_key, created_at)
+VALUES (:shop_id, :id, :gateway, :url, :user, :sealed_key, :created_at)
+ON CONFLICT DO NOTHING RETURNING shop_id, id
+"""
+
+SET_ACCOUNT_KEY = "UPDATE gateway_accounts SET sealed_key = :sealed_key WHERE shop_id = :shop_id AND id = :id"
+
+FORGET_ACCOUNT = "UPDATE gateway_accounts SET sealed_key = NULL WHERE shop_id = :shop_id AND id = :id"
+
+FORGET_ACCOUNT_OF_PREVIOUS_RELEASE = """
+UPDATE shops SET gateway_url = NULL, gateway_user = NULL, sealed_gateway_key = NULL
+WHERE shop_id = :shop_id AND COALESCE(gateway_account, '1') = :id
+"""
+
+SUBSCRIPTIONS_BY_ACCOUNT = """
+SELECT COALESCE(gateway_account, '1'), COUNT(*) FROM subscriptions
+WHERE shop_id = :shop_id AND gateway <> 'sandbox' AND state NOT IN ('failed', 'error', 'expired', 'canceled')
+GROUP BY COALESCE(gateway_account, '1')
+"""
+
+UNSETTLED_PAYMENTS_BY_ACCOUNT = """
+SELECT COALESCE(gateway_account, '1'), COUNT(*) FROM payments
+WHERE shop_id = :shop_id AND gateway <> 'sandbox' AND (
+    status IN ('pending', 'unknown', 'incomplete')
+)
+GROUP BY COALESCE(gateway_account, '1')
+"""
 
 ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
 
@@ -92,30 +136,65 @@ async def forget_expired_keys(tx: Transaction, shop_id: int, now: int) -> None:
     await tx.run(FORGET_EXPIRED_KEYS, {"shop_id": shop_id, "now": now})
 
 
-async def gateway_of(tx: Transaction, shop_id: int) -> str:
-    row = await tx.find(GATEWAY, {"shop_id": shop_id})
+async def gateway_choice(reader: Database | Transaction, shop_id: int) -> GatewayChoice:
+    row = await reader.find(GATEWAY_CHOICE, {"shop_id": shop_id})
     assert row is not None
-    return str(row[0])
+    return GatewayChoice(*row)
 
 
-async def gateway_shown(tx: Transaction, shop_id: int) -> Gateway:
-    row = await tx.find(GATEWAY, {"shop_id": shop_id})
-    assert row is not None
-    return Gateway(row[0], row[1], row[2])
-
-
-async def gateway_account(database: Database, shop_id: int) -> tuple[str, str, str] | None:
-    """URL, user and sealed key of the shop's account at its gateway, or ``None`` where it has none."""
-    row = await database.find(GATEWAY, {"shop_id": shop_id})
-    return (row[1], row[2], row[3]) if row is not None and row[3] is not None else None
-
-
-async def serve_by_sandbox(tx: Transaction, shop_id: int) -> bool:
+async def choose_sandbox(tx: Transaction, shop_id: int, now: int) -> bool:
     """``False`` if there is no such shop."""
-    return await tx.run(SERVE_BY_SANDBOX, {"shop_id": shop_id}) > 0
+    return await tx.run(CHOOSE_SANDBOX, {"shop_id": shop_id, "now": now}) > 0
 
 
-async def set_gateway(tx: Transaction, shop_id: int, gateway: str, url: str, user: str, sealed_key: str) -> bool:
-    """``False`` if there is no such shop."""
-    params = {"shop_id": shop_id, "gateway": gateway, "url": url, "user": user, "sealed_key": sealed_key}
-    return await tx.run(SET_GATEWAY, params) > 0
+async def choose_account(tx: Transaction, shop_id: int, account: GatewayAccount, now: int) -> None:
+    """Charge the shop's new subscriptions at this account."""
+    await tx.run(CHOOSE_ACCOUNT, {**_account_params(shop_id, account), "now": now})
+
+
+async def accounts(reader: Database | Transaction, shop_id: int) -> list[GatewayAccount]:
+    """Every account that the shop has or had, in order of creation."""
+    params = {"shop_id": shop_id}
+    rows = [*await reader.rows(ACCOUNTS, params), *await reader.rows(ACCOUNT_OF_PREVIOUS_RELEASE, params)]
+    return sorted((GatewayAccount(*row) for row in rows), key=lambda account: int(account.id))
+
+
+async def find_account(database: Database, shop_id: int, account_id: str) -> GatewayAccount | None:
+    row = await database.find(FIND_ACCOUNT, {"shop_id": shop_id, "id": account_id})
+    if row is None and account_id == FIRST_ACCOUNT:
+        row = await database.find(ACCOUNT_OF_PREVIOUS_RELEASE, {"shop_id": shop_id})
+    return GatewayAccount(*row) if row is not None else None
+
+
+async def insert_account(tx: Transaction, shop_id: int, account: GatewayAccount) -> bool:
+    """``False`` if the id is taken."""
+    return await tx.insert(INSERT_ACCOUNT, {**_account_params(shop_id, account), "created_at": account.created_at})
+
+
+async def set_account_key(tx: Transaction, shop_id: int, account_id: str, sealed_key: str) -> None:
+    await tx.run(SET_ACCOUNT_KEY, {"shop_id": shop_id, "id": account_id, "sealed_key": sealed_key})
+
+
+async def forget_account(tx: Transaction, shop_id: int, account_id: str) -> None:
+    """Delete its key; its row stays, so that its id is not used again."""
+    for sql in (FORGET_ACCOUNT, FORGET_ACCOUNT_OF_PREVIOUS_RELEASE):
+        await tx.run(sql, {"shop_id": shop_id, "id": account_id})
+
+
+async def uses_of_accounts(reader: Database | Transaction, shop_id: int) -> dict[str, AccountUse]:
+    """By account; one that nothing needs is not among them."""
+    params = {"shop_id": shop_id}
+    subscriptions = {row[0]: row[1] for row in await reader.rows(SUBSCRIPTIONS_BY_ACCOUNT, params)}
+    payments = {row[0]: row[1] for row in await reader.rows(UNSETTLED_PAYMENTS_BY_ACCOUNT, params)}
+    return {id_: AccountUse(subscriptions.get(id_, 0), payments.get(id_, 0)) for id_ in {*subscriptions, *payments}}
+
+
+def _account_params(shop_id: int, account: GatewayAccount) -> dict[str, object]:
+    return {
+        "shop_id": shop_id,
+        "id": account.id,
+        "gateway": account.gateway,
+        "url": account.url,
+        "user": account.user,
+        "sealed_key": account.sealed_key,
+    }

@@ -110,9 +110,9 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
     """The subscription as it will be written, and its first payment where it brings a card."""
     plan = await _plan(tx, mints, shop_id, wanted.plan, now)
     customer_id = await _customer_id(tx, mints, shop_id, wanted.customer, now)
-    gateway = await billing.gateways.name_for(tx, shop_id, test=plan.test)
+    assigned = await billing.gateways.assign(tx, shop_id, test=plan.test)
     if isinstance(wanted.card, str):
-        await _check_token(tx, shop_id, wanted.card, gateway)
+        await _check_token(tx, shop_id, wanted.card, assigned.gateway)
     waits = wanted.card is None
     terms, card = billing.terms_of_plan(plan), EMPTY_OBJECT
     standing = lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(wanted.card, str))
@@ -129,7 +129,7 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
         tracking_id=wanted.tracking_id,
         device_id=wanted.device_id,
         created_at=now,
-        gateway=gateway,
+        gateway=assigned.gateway,
         card=card,
         additional_data=wanted.additional_data,
         options=wanted.options,
@@ -137,6 +137,7 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
         return_url=wanted.return_url,
         notification_url=wanted.notification_url,
         checkout_token=secrets.token_hex(32) if waits else None,
+        gateway_account=assigned.account,
     )
     if standing.state != lifecycle.PROCESSING:
         return _Created(subscription)

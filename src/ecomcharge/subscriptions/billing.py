@@ -23,7 +23,7 @@ import structlog
 
 from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.customers import store as customers
-from ecomcharge.errors import EcomchargeError, Unusable
+from ecomcharge.errors import EcomchargeError
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Gateway, Order, Result
 from ecomcharge.gateways.begateway import TIMEOUT_SECONDS
@@ -209,6 +209,7 @@ class Billing:
             gateway=subscription.gateway,
             status=PENDING,
             created_at=now,
+            gateway_account=subscription.gateway_account,
         )
         charging = lifecycle.charging(standing, terms, now + LOOK_AGAIN_MILLISECONDS)
         return Begun(msgspec.structs.replace(subscription, standing=charging), payment, self.lease())
@@ -246,11 +247,7 @@ class Billing:
         lease does: who takes over finds what there is to find.
         """
         subscription, payment = begun.subscription, begun.payment
-        try:
-            gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
-        except Unusable as error:
-            log.error("gateway cannot be used", shop=subscription.shop_id, payment=payment.id, reason=error.message)
-            return await self.settle(subscription, payment, Result(base.ERROR, base.ERROR_MESSAGE))
+        gateway = await self.gateways.named(payment.gateway, subscription.shop_id, payment.gateway_account)
         order = await self._order(subscription, payment, gateway, recurring=recurring)
         seconds = await self._seconds_to_charge(subscription, begun.leased_until)
         if seconds is None:
@@ -276,7 +273,7 @@ class Billing:
 
     async def look_up(self, shop_id: int, payment: Payment) -> Result | None:
         """What the gateway knows of a payment; ``None`` if it never had it."""
-        gateway = await self.gateways.named(payment.gateway, shop_id)
+        gateway = await self.gateways.named(payment.gateway, shop_id, payment.gateway_account)
         return await gateway.look_up(shop_id, payment.id, self.clock.now(), amount=payment.amount, currency=payment.currency)
 
     async def settle(self, subscription: Subscription, payment: Payment, result: Result) -> Subscription:
@@ -408,7 +405,7 @@ class Billing:
 
     async def refund(self, subscription: Subscription, payment: Payment) -> Subscription:
         """Give back a payment that is ``refunding``; the subscription as it stands then."""
-        gateway = await self.gateways.named(payment.gateway, subscription.shop_id)
+        gateway = await self.gateways.named(payment.gateway, subscription.shop_id, payment.gateway_account)
         result = await gateway.refund(
             subscription.shop_id,
             payment.id,

@@ -102,6 +102,7 @@ class Subscription(msgspec.Struct, frozen=True):
     return_url: str | None
     notification_url: str | None
     checkout_token: str | None
+    gateway_account: str | None = None  # None: the shop's first one; the sandbox has none
 
     @property
     def card_token(self) -> str | None:

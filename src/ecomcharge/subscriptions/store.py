@@ -14,6 +14,7 @@ from ecomcharge.subscriptions.model import Subscription
 _OWN: Final = (
     *("shop_id", "id", "version", "sequence", "customer_id", "tracking_id", "device_id", "created_at", "gateway", "card"),
     *("additional_data", "options", "last_transaction", "return_url", "notification_url", "checkout_token"),
+    "gateway_account",
 )
 _STANDING: Final = (
     *("state", "anchored_at", "period", "renew_at", "active_to", "paid_billing_cycles"),
@@ -31,12 +32,12 @@ INSERT INTO subscriptions (
     shop_id, id, version, sequence, state, plan_id, customer_id, tracking_id, device_id, created_at, anchored_at, period,
     renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason, cancelled_at, gateway, card,
     additional_data, options, last_transaction, return_url, notification_url, checkout_token, due_at, leased_until,
-    billing_cycle_anchor, anchor_period, anchor_day
+    billing_cycle_anchor, anchor_period, anchor_day, gateway_account
 ) VALUES (
     :shop_id, :id, :version, :sequence, :state, :plan_id, :customer_id, :tracking_id, :device_id, :created_at, :anchored_at,
     :period, :renew_at, :active_to, :paid_billing_cycles, :number_failed_payment_attempts, :cancel_reason, :cancelled_at,
     :gateway, :card, :additional_data, :options, :last_transaction, :return_url, :notification_url, :checkout_token, :due_at,
-    :leased_until, :billing_cycle_anchor, :anchor_period, :anchor_day
+    :leased_until, :billing_cycle_anchor, :anchor_period, :anchor_day, :gateway_account
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 

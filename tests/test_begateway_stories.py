@@ -7,8 +7,11 @@ gateway is found in the database, the log or an error.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +24,13 @@ import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
 from ecomcharge.errors import Unusable
-from ecomcharge.keys import MasterKey
+from ecomcharge.keys import MasterKey, load_master_key
 from ecomcharge.payments.store import COLUMNS
 from ecomcharge.shops.actions import set_gateway
 from ecomcharge.storage.database import Database, Row, Transaction
 from support import begateway as stand_in
 from support.begateway import Account, GatewayServer, nobody_listens
+from support.commands import ecomcharge
 from support.process import ServerProcess
 
 NUMBER = "4200000000000000"
@@ -54,6 +58,7 @@ class Story:
     account: Account
     server: ServerProcess
     errors: list[str] = field(default_factory=list)
+    other_accounts: list[Account] = field(default_factory=list)  # to which the shop moved later
 
     def subscribe(self, number: str | None = NUMBER, expect: int = 201, **changes: Any) -> dict[str, Any]:
         body: dict[str, Any] = {"plan": PLAN, "customer": {"email": "john@example.com", "ip": "127.0.0.1"}, **changes}
@@ -62,6 +67,14 @@ class Story:
         response = self.http.post("/subscriptions", json=body)
         assert response.status_code == expect, response.text
         return dict(response.json())
+
+    def choose(self, account: Account | None, url: str = "") -> None:
+        """Charge new subscriptions at this account, or in the sandbox."""
+        known = {"gateway": "sandbox"} if account is None else at_stand_in(account, url)
+        if account is not None and account is not self.account and account not in self.other_accounts:
+            self.other_accounts.append(account)
+        master_key = load_master_key(ENVIRONMENT["ECOMCHARGE_MASTER_KEY"], None, database_file=None)
+        with_database(self.server.database, lambda database: set_gateway(database, master_key, 0, shop_id=self.shop_id, **known))
 
     def read(self, subscription: dict[str, Any]) -> dict[str, Any]:
         return dict(self.http.get(f"/subscriptions/{subscription['id']}").json())
@@ -88,6 +101,9 @@ class Story:
             return list(await database.rows(sql, {"shop_id": self.shop_id}))
 
         return [dict(zip(names, row, strict=True)) for row in with_database(self.server.database, read)]
+
+    def payments_of(self, subscription: dict[str, Any]) -> list[dict[str, Any]]:
+        return [payment for payment in self.payments() if payment["subscription_id"] == subscription["id"]]
 
     def statuses(self) -> list[tuple[int, str]]:
         return [(payment["period"], payment["status"]) for payment in self.payments()]
@@ -122,20 +138,15 @@ def test_an_address_that_no_gateway_can_have_is_refused(url: str, database_url: 
         with_database(database_url, set_up)
 
 
+def at_stand_in(account: Account, url: str) -> dict[str, str]:
+    return {"gateway": "begateway", "url": url, "user": account.user, "secret_key": account.secret_key}
+
+
 def with_gateway(process: ServerProcess, master_key: MasterKey, account: Account, url: str) -> tuple[int, str]:
     credentials = add_shop(process.database, master_key)
 
     async def set_up(database: Database) -> None:
-        await set_gateway(
-            database,
-            master_key,
-            0,
-            shop_id=credentials.shop_id,
-            gateway="begateway",
-            url=url,
-            user=account.user,
-            secret_key=account.secret_key,
-        )
+        await set_gateway(database, master_key, 0, shop_id=credentials.shop_id, **at_stand_in(account, url))
 
     with_database(process.database, set_up)
     return credentials.shop_id, credentials.secret_key
@@ -166,8 +177,10 @@ def assert_the_books_agree(story: Story) -> None:
         for payment in story.payments()
         if payment["status"] == "successful" and payment["gateway"] == "begateway" and payment["amount"]
     ]
-    refunded = {order for order, _ in story.account.refunded}
-    assert sorted(each for each in story.account.taken if each[0] not in refunded) == sorted(ours)
+    accounts = (story.account, *story.other_accounts)
+    refunded = {order for account in accounts for order, _ in account.refunded}
+    taken = [charge for account in accounts for charge in account.taken if charge[0] not in refunded]
+    assert sorted(taken) == sorted(ours)
     assert refunded == {payment["id"] for payment in story.payments() if payment["status"] == "refunded"}
     periods = [
         (payment["subscription_id"], payment["period"]) for payment in story.payments() if payment["status"] == "successful"
@@ -176,7 +189,8 @@ def assert_the_books_agree(story: Story) -> None:
 
 
 def assert_no_secret_is_kept(story: Story) -> None:
-    secrets = (NUMBER, f'"{CODE}"', "verification_value", story.account.secret_key)
+    keys = [account.secret_key for account in (story.account, *story.other_accounts)]
+    secrets = (NUMBER, f'"{CODE}"', "verification_value", *keys)
     kept = "".join(story.errors) + story.server.log() + texts_of(story.server.database)
     assert not [secret for secret in secrets if secret in kept]
     if story.server.database.startswith("sqlite:///"):
@@ -567,6 +581,94 @@ def test_a_gateway_that_refuses_connections_is_an_error_and_renewals_wait_for_it
     story.advance("2h")
     assert story.read(subscription)["state"] == "active"
     assert story.statuses() == [(0, "successful"), (0, "error"), (1, "error"), (1, "successful")]
+
+
+# Another account of the same shop
+
+
+def test_a_charge_without_outcome_is_looked_up_at_the_account_that_took_it(story: Story, gateway_server: GatewayServer) -> None:
+    story.account.fail(stand_in.SILENT_AFTER)
+    subscription = story.subscribe()
+    assert subscription["state"] == "getting_status"
+    moved_to = gateway_server.account()
+    story.choose(moved_to, gateway_server.url)
+    time.sleep(5)  # a changed setting is felt within five seconds
+    story.advance("20min")
+    assert story.read(subscription)["state"] == "active"
+    assert story.statuses() == [(0, "successful")]
+    assert len(story.account.taken) == 1
+    assert moved_to.seen == []
+
+
+def test_each_subscription_renews_at_the_account_that_it_was_made_with(story: Story, gateway_server: GatewayServer) -> None:
+    first = story.subscribe()
+    moved_to = gateway_server.account()
+    story.choose(moved_to, gateway_server.url)
+    second = story.subscribe()
+    story.choose(None)
+    third = story.subscribe()
+    time.sleep(5)  # a changed setting is felt within five seconds
+    story.advance(A_PERIOD)
+    read = [story.read(subscription) for subscription in (first, second, third)]
+    assert [(one["state"], one["paid_billing_cycles"]) for one in read] == [("active", 2)] * 3
+    assert (len(story.account.taken), len(moved_to.taken)) == (2, 2)
+    made = [{(one["gateway"], one["gateway_account"]) for one in story.payments_of(made)} for made in (first, second, third)]
+    assert made == [{("begateway", "1")}, {("begateway", "2")}, {("sandbox", None)}]
+
+
+def test_another_secret_key_is_the_same_account_and_is_used_for_what_it_charged_before(
+    story: Story, gateway_server: GatewayServer
+) -> None:
+    subscription = story.subscribe()
+    story.account.secret_key = f"gw-secret-{uuid.uuid4().hex}"
+    story.choose(story.account, f"{gateway_server.url}/")
+    time.sleep(5)  # a changed setting is felt within five seconds
+    story.advance(A_PERIOD)
+    assert story.read(subscription)["paid_billing_cycles"] == 2
+    assert {payment["gateway_account"] for payment in story.payments()} == {"1"}
+
+
+def test_the_commands_say_what_needs_an_account_and_forget_none_that_is_needed(
+    story: Story, gateway_server: GatewayServer
+) -> None:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return ecomcharge(story.server.database, "shops", *arguments, environment={**ENVIRONMENT, **environment})
+
+    def accounts() -> list[tuple[Any, ...]]:
+        shown = json.loads(run("show", shop, "--json").stdout)["gateway_accounts"]
+        return [(one["id"], one["user"], one["current"], one["subscriptions"], one["unsettled_payments"]) for one in shown]
+
+    shop, first, second = str(story.shop_id), story.account, gateway_server.account()
+    story.other_accounts.append(second)
+    renewing = story.subscribe()
+    first.fail(stand_in.SILENT_AFTER)
+    waiting = story.subscribe()
+    assert accounts() == [("1", first.user, True, 2, 1)]
+    assert "charges the new subscriptions" in run("forget-account", shop, "1").stderr
+
+    done = run(
+        *("gateway", shop, "begateway", "--url", gateway_server.url, "--user", second.user),
+        ECOMCHARGE_GATEWAY_SECRET_KEY=second.secret_key,
+    )
+    kept = f"account 1 ({gateway_server.url}, as {first.user})"
+    needed = "2 subscriptions renew there, 1 payment is not settled"
+    assert f"{kept} is kept: {needed}\n" in done.stdout
+    assert accounts() == [("1", first.user, False, 2, 1), ("2", second.user, True, 0, 0)]
+    assert needed in run("show", shop).stdout
+    refused = run("forget-account", shop, "1")
+    assert (refused.returncode, refused.stderr) == (1, f"ecomcharge: {kept} is still needed: {needed}\n")
+
+    story.advance("5min")
+    for subscription in (renewing, waiting):
+        assert story.read(subscription)["state"] == "active"
+        story.http.delete(f"/subscriptions/{subscription['id']}")
+    assert accounts()[0] == ("1", first.user, False, 0, 0)
+    assert run("forget-account", shop, "1").returncode == 0
+    assert accounts() == [("2", second.user, True, 0, 0)]
+    assert "has no account 1" in run("forget-account", shop, "1").stderr
+    third = gateway_server.account()  # the id is not used again
+    story.choose(third, gateway_server.url)
+    assert [account[0] for account in accounts()] == ["2", "3"]
 
 
 def test_a_refused_number_is_repeated_nowhere(story: Story) -> None:

@@ -26,10 +26,19 @@ from typing import Any, Final
 
 import structlog
 
-from ecomcharge.errors import BodyTooLarge, BodyTooSlow, EcomchargeError, MalformedBody, MethodNotAllowed, RouteNotFound
+from ecomcharge.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    EcomchargeError,
+    MalformedBody,
+    MethodNotAllowed,
+    RouteNotFound,
+    Unavailable,
+    Unusable,
+)
 from ecomcharge.observability import Journal, Note
 from ecomcharge.web.auth import Authenticator, RequestRate
-from ecomcharge.web.wire import INTERNAL_ERROR, Headers, Request, Response, Stream, error_response, json_response
+from ecomcharge.web.wire import Headers, Request, Response, Stream, error_response, internal_error_response
 
 log = structlog.get_logger()
 
@@ -108,10 +117,13 @@ class Server:
         self._request_ids = map(f"req_{secrets.token_hex(6)}{{:08x}}".format, itertools.count())
 
     async def respond(self, request: Request) -> Response | Stream:
-        """The answer to a request. Never raises: what goes wrong becomes an answer."""
-        given = request.header("x-request-id")
-        request.request_id = given if given and _REQUEST_ID.match(given) else next(self._request_ids)
+        """The answer to a request. Whatever a handler raises becomes an answer and, where it is our fault, a log line.
+
+        Raises nothing but ``CancelledError``, and that only when the task of the request itself is canceled.
+        """
         try:
+            given = request.header("x-request-id")
+            request.request_id = given if given and _REQUEST_ID.match(given) else next(self._request_ids)
             route, request.argument = self._router.find(request.method, request.path)
             request.route = route.path
             if route.needs_shop:
@@ -120,14 +132,31 @@ class Server:
             if self._before is not None:
                 await self._before()
             response = await route.handler(request)
-        except EcomchargeError as error:
-            response = error_response(error)
-        except Exception:
-            with contextlib.suppress(OSError, ValueError):  # the log may be what failed
-                log.exception("request failed", request_id=request.request_id, route=request.route)
-            response = json_response(500, INTERNAL_ERROR)
-            response.code = "internal_error"
+        except asyncio.CancelledError as error:
+            if _is_being_canceled():
+                with contextlib.suppress(OSError, ValueError):
+                    log.warning("request canceled", request_id=request.request_id, route=request.route)
+                raise
+            response = self._error_answer(request, error)  # something that it waited for was canceled
+        except Exception as error:
+            response = self._error_answer(request, error)
         response.headers.append(("x-request-id", request.request_id))
+        return response
+
+    def _error_answer(self, request: Request, error: BaseException) -> Response:
+        """The answer to what was raised. Never raises; the log has the cause of every 500."""
+        if not request.request_id:
+            request.request_id = next(self._request_ids)
+        try:
+            response = error_response(error) if isinstance(error, EcomchargeError) else internal_error_response()
+        except Exception as fault:  # the error cannot be shown
+            error, response = fault, internal_error_response()
+        if response.status == 500:
+            with contextlib.suppress(OSError, ValueError):  # the log may be what failed
+                if isinstance(error, Unusable):  # an operator can act on its sentence; a traceback adds nothing
+                    log.error("request failed", request_id=request.request_id, route=request.route, reason=error.message)
+                else:
+                    log.error("request failed", request_id=request.request_id, route=request.route, exc_info=error)
         return response
 
     def answered(self, request: Request, response: Response | Stream, seconds: float) -> None:
@@ -136,6 +165,12 @@ class Server:
         route = request.route or "-"
         note = Note(time.time(), request.request_id, method, route, response.status, response.code, request.shop_id, seconds)
         self._journal.note(note)
+
+
+def _is_being_canceled() -> bool:
+    """Whether somebody asked to cancel the current task, rather than something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +201,29 @@ class RsgiDoor:
             return
         request = RsgiRequest(scope, protocol, self._limits, self._patience)
         response = await self._server.respond(request)
-        if isinstance(response, Response) and len(response.body) <= LARGE_BODY_BYTES:
+        try:
+            if isinstance(response, Response) and len(response.body) <= LARGE_BODY_BYTES:
+                protocol.response_bytes(response.status, response.headers, response.body)
+            elif request.method == "HEAD":
+                protocol.response_empty(response.status, response.headers)
+            else:
+                response = await self._send_large(protocol, request, response, scope.client)
+        finally:
+            self._server.answered(request, response, time.perf_counter() - started)
+
+    async def _send_large(self, protocol: Any, request: Request, response: Response | Stream, client: str) -> Response | Stream:
+        """Send through a pipe; where none can be made, a body as it is and 503 instead of a stream. What was answered."""
+        try:
+            pipe = _Pipe(self._pipes, self._limits.stall_timeout_seconds)
+        except OSError as error:
+            log.error("no pipe for a long answer", request_id=request.request_id, reason=error.strerror)
+            if isinstance(response, Stream):
+                response = error_response(Unavailable())
+                response.headers.append(("x-request-id", request.request_id))
             protocol.response_bytes(response.status, response.headers, response.body)
-        elif request.method == "HEAD":
-            protocol.response_empty(response.status, response.headers)
-        else:
-            await _send_through_pipe(protocol, response, self._pipes, self._limits.stall_timeout_seconds, scope.client)
-        self._server.answered(request, response, time.perf_counter() - started)
+            return response
+        await _send_through_pipe(protocol, request, response, pipe, client)
+        return response
 
 
 class RsgiRequest(Request):
@@ -274,19 +325,16 @@ async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
     return bytes(body)
 
 
-async def _send_through_pipe(
-    protocol: Any, stream: Response | Stream, folder: str, stall_timeout_seconds: float, client: str
-) -> None:
+async def _send_through_pipe(protocol: Any, request: Request, stream: Response | Stream, pipe: _Pipe, client: str) -> None:
     """Send a stream, or a large body, no faster than the client takes it.
 
     granian queues what a handler sends without bound, so a slow client would make memory grow. It reads files
     as the client takes them, though, and a named pipe is a file: what the client does not take stays in the pipe,
-    and a full pipe makes us wait. A client that takes nothing for ``stall_timeout_seconds`` is cut off; its body
+    and a full pipe makes us wait. A client that takes nothing for the pipe's timeout is cut off; its body
     ends before the closing bracket, so it cannot be mistaken for a whole one.
     """
-    pipe = _Pipe(folder, stall_timeout_seconds)
-    protocol.response_file(stream.status, stream.headers, pipe.path)
     try:
+        protocol.response_file(stream.status, stream.headers, pipe.path)
         async for chunk in _chunks_of(stream):
             await pipe.write(chunk)
             await asyncio.sleep(0)
@@ -296,13 +344,20 @@ async def _send_through_pipe(
     except TimeoutError:
         stream.code = "client_went_away"
         _hang_up(client)
-    except EcomchargeError as error:
-        stream.code = error.code
-    except Exception:
-        log.exception("stream failed")
-        stream.code = "internal_error"
+    except Exception as error:
+        stream.code = _code_of_broken_answer(request, error)
     finally:
         pipe.close()
+
+
+def _code_of_broken_answer(request: Request, error: Exception) -> str:
+    """The code of an error after the answer began: its status is sent, so that only the log can say what went wrong."""
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(error, EcomchargeError):
+            log.error("answer broke off", request_id=request.request_id, route=request.route, reason=error.message)
+        else:
+            log.error("answer broke off", request_id=request.request_id, route=request.route, exc_info=error)
+    return error.code if isinstance(error, EcomchargeError) else "internal_error"
 
 
 async def _chunks_of(response: Response | Stream) -> AsyncIterator[bytes]:
@@ -343,9 +398,15 @@ class _Pipe:
     def __init__(self, folder: str, timeout_seconds: float) -> None:
         self.path = f"{folder}/{next(self._numbers)}"
         self._timeout_seconds = timeout_seconds
+        self._reading: int | None = None
         os.mkfifo(self.path, 0o600)
-        self._reading: int | None = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._writing = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._reading = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._writing = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._close_reading()
+            os.unlink(self.path)
+            raise
 
     async def write(self, data: bytes) -> None:
         """Raises ``BrokenPipeError`` when the reader left and ``TimeoutError`` when it does not read."""
@@ -401,18 +462,27 @@ class AsgiDoor:
         started = time.perf_counter()
         request = AsgiRequest(scope, receive, self._limits)
         response = await self._server.respond(request)
-        raw: list[tuple[bytes, bytes]] = _raw(response.headers)
-        if isinstance(response, Response):
-            raw.append((b"content-length", str(len(response.body)).encode()))
-            await send({"type": "http.response.start", "status": response.status, "headers": raw})
-            await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.body})
-        else:
-            await send({"type": "http.response.start", "status": response.status, "headers": raw})
-            if request.method != "HEAD":
-                async for chunk in response.chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        self._server.answered(request, response, time.perf_counter() - started)
+        try:
+            await _send(send, request, response)
+        except Exception as error:
+            response.code = _code_of_broken_answer(request, error)
+            raise  # so that the server closes the connection before the body's end
+        finally:
+            self._server.answered(request, response, time.perf_counter() - started)
+
+
+async def _send(send: Send, request: Request, response: Response | Stream) -> None:
+    raw: list[tuple[bytes, bytes]] = _raw(response.headers)
+    if isinstance(response, Response):
+        raw.append((b"content-length", str(len(response.body)).encode()))
+        await send({"type": "http.response.start", "status": response.status, "headers": raw})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.body})
+    else:
+        await send({"type": "http.response.start", "status": response.status, "headers": raw})
+        if request.method != "HEAD":
+            async for chunk in response.chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 class AsgiRequest(Request):

@@ -19,6 +19,7 @@ Headers = list[tuple[str, str]]
 
 MAXIMUM_PARAMETERS: Final = 64
 
+# Every error has its row; a test goes through all of them. One without is answered as a fault of ours.
 STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.BadParameter: 400,
     errors.MalformedBody: 400,
@@ -34,6 +35,7 @@ STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.NotAnObject: 422,
     errors.IdempotencyKeyReused: 422,
     errors.TooManyRequests: 429,
+    errors.Unusable: 500,  # not 503, which says that nothing was written: a charge may already have been recorded
     errors.Unavailable: 503,
     errors.OutcomeUnknown: 504,
 }
@@ -149,7 +151,15 @@ def answer_response(answer: Answer) -> Response:
 
 
 def error_response(error: EcomchargeError) -> Response:
-    """Every error is an object with ``message`` and, where fields are at fault, ``errors`` [S][W]."""
+    """Every error is an object with ``message`` and, where fields are at fault, ``errors`` [S][W].
+
+    What a 500 says is general: the sentence of such an error is the operator's and may name settings.
+    """
+    status = _status_of(error)
+    if status is None:
+        return internal_error_response()
+    if status == 500:
+        return internal_error_response(error.code)
     body: dict[str, object] = {"message": error.message}
     headers: Headers = [JSON, NO_STORE]
     match error:
@@ -167,11 +177,16 @@ def error_response(error: EcomchargeError) -> Response:
             headers += _rate_limit_headers(error)
         case BodyTooLarge() | errors.BodyTooSlow():
             headers.append(("connection", "close"))
-    return Response(_status_of(error), msgspec.json.encode(body), headers, error.code)
+    return Response(status, msgspec.json.encode(body), headers, error.code)
 
 
-def _status_of(error: EcomchargeError) -> int:
-    return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+def internal_error_response(code: str = "internal_error") -> Response:
+    """500 with a general sentence; ``code`` is for the log."""
+    return Response(500, INTERNAL_ERROR, [JSON, NO_STORE], code)
+
+
+def _status_of(error: EcomchargeError) -> int | None:
+    return next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), None)
 
 
 def _rate_limit_headers(error: errors.TooManyRequests) -> Sequence[tuple[str, str]]:

@@ -84,6 +84,7 @@ ERRORS: Final[tuple[EcomchargeError, ...]] = (
     errors.IdempotencyKeyReused(),
     errors.TooManyRequests("shop", 100, 1, 1),
     errors.OutcomeUnknown(),
+    errors.Unusable(),
     errors.Unavailable(),
 )
 INTERNAL: Final = "internal_error"
@@ -108,7 +109,7 @@ ANSWERS: Final[Mapping[str, Response]] = {
     OVER: error_response(errors.Invalid(subscriptions.OVER_ALREADY, {BASE: [subscriptions.OVER_ALREADY]}, errors_first=True)),
 }
 
-_ANYWHERE: Final = (errors.MethodNotAllowed.code, INTERNAL)
+_ANYWHERE: Final = (errors.MethodNotAllowed.code, INTERNAL, errors.Unusable.code)
 FOR_BROWSERS: Final = (errors.BadParameter.code, errors.Unavailable.code, *_ANYWHERE)
 FOR_BUYERS: Final = (errors.TooManyRequests.code, *FOR_BROWSERS)
 FOR_SHOPS: Final = (errors.Unauthorized.code, errors.TooManyRequests.code, errors.Unavailable.code, *_ANYWHERE)

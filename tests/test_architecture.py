@@ -26,7 +26,7 @@ FLOORS = [
     {"shops.actions", "customers.actions", "plans.actions", "webhooks.actions"},
     {"subscriptions.billing", "webhooks.delivery"},
     {"subscriptions.actions", "worker"},
-    {"customers.checking"},
+    {"customers.checking", "web.ignored_keys"},
     {"customers.transfer"},
     {"web.wire"},
     {"web.auth"},

@@ -9,8 +9,10 @@ import msgspec
 from ecomcharge.errors import RecordNotFound
 from ecomcharge.idempotency import Answer, Attempt, answer_once
 from ecomcharge.ids import IdMint
-from ecomcharge.plans import store
+from ecomcharge.plans import model, store
 from ecomcharge.plans.model import Plan, PlanFields
+from ecomcharge.shops import store as shops
+from ecomcharge.shops.model import SANDBOX
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import IdTaken, write_under_free_ids
 
@@ -30,10 +32,14 @@ async def create_plan(
     fields: PlanFields,
     attempt: Attempt | None,
     encode: Encode,
+    *,
+    misplaced_test: bool = False,
 ) -> Answer:
     """Create a plan, once per attempt, and say what to answer.
 
-    Raises ``IdempotencyKeyReused`` or ``StillRunning`` from the attempt's key.
+    ``misplaced_test`` tells that the body has a true ``test`` in the wrong place.
+    Raises ``Invalid`` for such a body if cards of the plan would be charged at a real gateway,
+    ``IdempotencyKeyReused`` or ``StillRunning`` from the attempt's key.
     """
 
     async def unit(tx: Transaction) -> Answer:
@@ -43,6 +49,8 @@ async def create_plan(
             earlier = await answer_once(tx, shop_id, attempt, answer, now)
             if earlier is not None:
                 return earlier
+        if misplaced_test and not plan.test and await shops.gateway_of(tx, shop_id) != SANDBOX:
+            raise model.misplaced_test("test")
         if not await store.insert(tx, shop_id, plan):
             raise IdTaken
         return answer

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from ecomcharge import fields, money
+from ecomcharge.errors import Invalid
 from ecomcharge.fields import Faults, Field
 from ecomcharge.subscriptions import schedule
 from ecomcharge.subscriptions.lifecycle import Terms, Trial
@@ -179,6 +180,15 @@ def _visible_fields(given_plan: dict[str, Any], faults: Faults) -> tuple[str, ..
         faults.add("visible_fields", fields.INVALID)
         return ()
     return tuple(given)
+
+
+def misplaced_test(place: str) -> Invalid:
+    """For a body whose ``test`` is true and stands where it is ignored, though a real gateway would charge [D]."""
+    text = f"must be sent as {place}; where it stands it is ignored, and real cards would be charged"
+    texts: dict[str, Any] = {"test": [text]}
+    for name in reversed(place.split(".")[:-1]):
+        texts = {name: texts}
+    return Invalid(fields.message_of(texts), texts, errors_first=True)
 
 
 def terms_of(plan: Plan, zone: ZoneInfo) -> Terms:

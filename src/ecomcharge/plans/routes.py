@@ -14,6 +14,8 @@ from ecomcharge.ids import PLAN_ID, PLAN_PREFIX, IdMint
 from ecomcharge.plans import actions, model, store
 from ecomcharge.plans.model import Plan
 from ecomcharge.storage.database import Database
+from ecomcharge.web import ignored_keys
+from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import Request, Response, Stream, answer_response, json_response
@@ -27,6 +29,7 @@ class PlanRoutes:
         self._clock = clock
         self._base_url = base_url
         self._mint = mint
+        self._ignored_keys = IgnoredKeysLog()
 
     def routes(self) -> list[Route]:
         return [
@@ -37,8 +40,12 @@ class PlanRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await request.json()
+        given = body_of(body, model.BODY)
+        misplaced = ignored_keys.misplaced_in(body, ignored_keys.PLAN)
+        self._ignored_keys.note(request.shop_id, misplaced)
+        request.answer_headers = misplaced.headers
         faults = Faults()
-        fields = model.checked(body_of(body, model.BODY), faults)
+        fields = model.checked(given, faults)
         faults.raise_if_any(model.ORDER, errors_first=True)
         assert fields is not None
         attempt = attempt_of(request.idempotency_key(), "POST /plans", body)
@@ -46,9 +53,17 @@ class PlanRoutes:
         def encode(plan: Plan) -> bytes:
             return _encode(model.shown(plan, request.shop_id, self._base_url))
 
-        return answer_response(
-            await actions.create_plan(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt, encode)
+        answer = await actions.create_plan(
+            self._database,
+            self._mint,
+            self._clock.now(),
+            request.shop_id,
+            fields,
+            attempt,
+            encode,
+            misplaced_test=misplaced.asks_for_test,
         )
+        return answer_response(answer)
 
     async def read(self, request: Request) -> Response:
         if not PLAN_ID.match(request.argument):

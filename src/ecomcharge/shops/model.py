@@ -11,7 +11,8 @@ from ecomcharge.errors import Unusable
 
 SHOP_ID_MAXIMUM: Final = 2**53 - 1  # every JSON reader holds it exactly
 NAME_MAXIMUM: Final = 255
-GATEWAYS: Final = ("sandbox", "begateway")
+SANDBOX: Final = "sandbox"  # the gateway that moves no money
+GATEWAYS: Final = (SANDBOX, "begateway")
 GATEWAY_KEY_PURPOSE: Final = "gateway"
 FIRST_ACCOUNT: Final = "1"  # also what rows without an account mean
 LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "::1"))

@@ -21,6 +21,7 @@ from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, S
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import UNSUCCESSFUL, Payment
 from ecomcharge.plans import actions as plan_actions
+from ecomcharge.plans import model as plan_model
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
@@ -68,6 +69,7 @@ async def create_subscription(
             earlier = await answer_once(tx, shop_id, attempt, answer, now, billing.real_clock.now(), running_until)
             if earlier is not None:
                 return _Created(created.subscription, earlier=earlier)
+        _refuse_misplaced_test(created.subscription, wanted)
         await _write(tx, billing, created, wanted)
         return created
 
@@ -159,6 +161,12 @@ async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: W
         raise IdTaken
     if created.begun is not None and not await payments.insert(tx, shop_id, created.begun.payment):
         raise IdTaken
+
+
+def _refuse_misplaced_test(subscription: Subscription, wanted: Wanted) -> None:
+    """Raises ``Invalid`` where somebody asked for a test in the wrong place and a real gateway would charge."""
+    if wanted.misplaced_test and subscription.gateway != sandbox.NAME:
+        raise plan_model.misplaced_test("plan.test")
 
 
 async def _plan(tx: Transaction, mints: Mints, shop_id: int, wanted: str | PlanFields, now: int) -> Plan:

@@ -74,6 +74,7 @@ class Wanted(msgspec.Struct, frozen=True):
     notification_url: str | None
     additional_data: str  # a JSON object
     options: str  # a JSON object: what is only passed on
+    misplaced_test: bool = False  # the body has a true ``test`` where it is ignored
 
     @property
     def language(self) -> str | None:

@@ -16,6 +16,8 @@ from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.store import Filter
+from ecomcharge.web import ignored_keys
+from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing, storable
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import Request, Response, Stream, answer_response, json_response
@@ -29,6 +31,7 @@ class SubscriptionRoutes:
         self._billing = billing
         self._master_key = master_key
         self._mints = mints
+        self._ignored_keys = IgnoredKeysLog()
         self._base_url = billing.teller.base_url
         self._listing: Listing[Subscription]
         self._listing = Listing("subscription", "subscriptions", SUBSCRIPTION_ID, SUBSCRIPTION_PREFIX, self._encode_all)
@@ -44,7 +47,11 @@ class SubscriptionRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await request.json()
-        wanted = model.checked(body_of(body, model.BODY))
+        given = body_of(body, model.BODY)
+        misplaced = ignored_keys.misplaced_in(body, ignored_keys.SUBSCRIPTION)
+        self._ignored_keys.note(request.shop_id, misplaced)
+        request.answer_headers = misplaced.headers
+        wanted = msgspec.structs.replace(model.checked(given), misplaced_test=misplaced.asks_for_test)
         attempt = attempt_of(request.idempotency_key(), "POST /subscriptions", body, self._master_key.fingerprint)
         return answer_response(
             await actions.create_subscription(self._billing, self._mints, request.shop_id, wanted, attempt, self._encoded)

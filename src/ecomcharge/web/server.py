@@ -140,6 +140,8 @@ class Server:
             response = self._error_answer(request, error)  # something that it waited for was canceled
         except Exception as error:
             response = self._error_answer(request, error)
+        if request.answer_headers:
+            response.headers.extend(request.answer_headers)
         response.headers.append(("x-request-id", request.request_id))
         return response
 

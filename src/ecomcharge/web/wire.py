@@ -49,7 +49,7 @@ NO_STORE: Final = ("cache-control", "no-store")
 class Request:
     """A request on its way through the program. A door makes it; the server fills in the second half."""
 
-    __slots__ = ("argument", "header", "method", "path", "query_string", "request_id", "route", "shop_id")
+    __slots__ = ("answer_headers", "argument", "header", "method", "path", "query_string", "request_id", "route", "shop_id")
 
     def __init__(self, method: str, path: str, query_string: str, header: Callable[[str], str | None]) -> None:
         self.method = method
@@ -60,6 +60,7 @@ class Request:
         self.route = ""
         self.argument = ""
         self.shop_id = 0
+        self.answer_headers: Sequence[tuple[str, str]] = ()  # for whatever answer it comes to, an error too
 
     def has(self, name: str) -> bool:
         """Whether a header is there, readable or not."""

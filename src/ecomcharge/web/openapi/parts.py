@@ -93,6 +93,8 @@ INLINE_PLAN: Final = "invalid_inline_plan"
 UNKNOWN_PLAN: Final = "unknown_plan"
 UNKNOWN_CUSTOMER: Final = "unknown_customer"
 UNKNOWN_TOKEN: Final = "unknown_card_token"  # noqa: S105 - the name of an error
+MISPLACED_TEST: Final = "misplaced_test"
+MISPLACED_TEST_OF_PLAN: Final = "misplaced_test_of_plan"
 NO_REASON: Final = "cancel_reason_missing"
 OVER: Final = "subscription_is_over"
 
@@ -105,6 +107,8 @@ ANSWERS: Final[Mapping[str, Response]] = {
     UNKNOWN_PLAN: error_response(subscriptions.refused("plan", subscriptions.NO_SUCH.format(noun="plan"))),
     UNKNOWN_CUSTOMER: error_response(subscriptions.refused("customer", subscriptions.NO_SUCH.format(noun="customer"))),
     UNKNOWN_TOKEN: error_response(subscriptions.refused("card", subscriptions.NO_SUCH_TOKEN)),
+    MISPLACED_TEST: error_response(plans.misplaced_test("plan.test")),
+    MISPLACED_TEST_OF_PLAN: error_response(plans.misplaced_test("test")),
     NO_REASON: error_response(_invalid(_NO_REASON)),
     OVER: error_response(errors.Invalid(subscriptions.OVER_ALREADY, {BASE: [subscriptions.OVER_ALREADY]}, errors_first=True)),
 }
@@ -191,6 +195,14 @@ HEADERS: Final[Mapping[str, Json]] = {
     "Idempotent-Replayed": {
         "description": "Sent when this is the answer of an earlier attempt with the same key.",
         "schema": {"const": "true"},
+    },
+    "X-Ignored-Keys": {
+        "description": (
+            "Known keys that stand in the wrong place of the body and are ignored, in dotted form. "
+            "Sent where there are any, with errors as well."
+        ),
+        "schema": {"type": "string", "maxLength": 1000},
+        "example": "test, billing_cycles, plan.interval",
     },
     "Link": {
         "description": (

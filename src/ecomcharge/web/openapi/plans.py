@@ -42,13 +42,13 @@ def _create() -> Json:
             "201": parts.answer(
                 "The plan.",
                 parts.json_of("Plan", examples.PLAN),
-                headers=("Location", "Idempotent-Replayed"),
+                headers=("Location", "Idempotent-Replayed", "X-Ignored-Keys"),
                 links={
                     "read": {"operationId": "readPlan", "parameters": {"plan_id": "$response.body#/id"}},
                     "pay": {"operationId": "payPlan", "parameters": {"plan_id": "$response.body#/id"}},
                 },
             ),
-            **parts.failures(*parts.OF_CREATE, parts.INVALID_PLAN, *parts.FOR_SHOPS),
+            **parts.failures(*parts.OF_CREATE, parts.INVALID_PLAN, parts.MISPLACED_TEST_OF_PLAN, *parts.FOR_SHOPS),
         },
     }
 

@@ -13,7 +13,7 @@ from ecomcharge.web.openapi import customers, examples, parts, plans
 from ecomcharge.web.openapi.parts import AROUND, BLANK, EMPTY, NULL, Json, ref
 
 ID: Final = {"type": "string", "pattern": parts.SUBSCRIPTION_ID, "examples": [parts.SUBSCRIPTION_ID_EXAMPLE]}
-_UNKNOWN: Final = (parts.INLINE_PLAN, parts.UNKNOWN_PLAN, parts.UNKNOWN_CUSTOMER, parts.UNKNOWN_TOKEN)
+_UNKNOWN: Final = (parts.INLINE_PLAN, parts.UNKNOWN_PLAN, parts.UNKNOWN_CUSTOMER, parts.UNKNOWN_TOKEN, parts.MISPLACED_TEST)
 _FILTERED_BY: Final = {
     "state": "Only subscriptions in this state.",
     "customer": "Only subscriptions of the customer with this id.",
@@ -75,7 +75,7 @@ def _create() -> Json:
                         },
                     }
                 },
-                headers=("Location", "Idempotent-Replayed"),
+                headers=("Location", "Idempotent-Replayed", "X-Ignored-Keys"),
                 links={
                     "read": _link("readSubscription"),
                     "cancel": _link("cancelSubscription"),
@@ -164,7 +164,7 @@ def _new_subscription() -> Json:
     anything = {"description": "Passed on to the gateway, and never an error."}
     return {
         "type": "object",
-        "description": "Blank and null mean absent. Unknown and misplaced keys are ignored.",
+        "description": "Blank and null mean absent. Unknown keys are ignored, misplaced ones too: `X-Ignored-Keys` names them.",
         "required": ["plan"],
         "properties": {
             "customer": {

@@ -201,6 +201,28 @@ def test_a_decline_that_succeeds_the_next_day_goes_on_at_its_anchor(story: Story
     assert (story.state(id), story.now(id)["renew_at"]) == (("active", 2, 0), "2026-07-01T10:00:00.000Z")
 
 
+def test_a_header_tells_the_next_attempt_while_renew_at_is_the_missed_date(story: Story) -> None:
+    story.at("2026-06-10T09:30:00Z")
+    daily = {"amount": 500, "interval": 1, "interval_unit": "day"}
+    declined = story.subscribe(sandbox.RENEWALS_FAIL, price=daily)
+    erring = story.subscribe(sandbox.RENEWALS_ERR, price=daily)
+    active = story.subscribe(price=daily)
+
+    def told(id: str) -> tuple[str, str, str | None]:
+        answer = story.http.get(f"/subscriptions/{id}")
+        return answer.json()["state"], answer.json()["renew_at"], answer.headers.get("x-next-attempt-at")
+
+    story.advance("1d")
+    assert told(declined) == ("failed_attempt", "2026-06-11T09:30:00.000Z", "2026-06-12T01:00:00.000Z")  # 03:00 in Warsaw
+    assert told(erring) == ("rescuing", "2026-06-11T09:30:00.000Z", "2026-06-11T10:00:00.000Z")
+    assert told(active) == ("active", "2026-06-12T09:30:00.000Z", None)
+    story.advance("30min")
+    assert told(erring) == ("rescuing", "2026-06-11T09:30:00.000Z", "2026-06-11T11:00:00.000Z")
+    canceled = story.http.post(f"/subscriptions/{declined}/cancel", json={"cancel_reason": "enough"})
+    assert (canceled.json()["state"], canceled.headers.get("x-next-attempt-at")) == ("canceled", None)
+    assert told(declined)[2] is None
+
+
 def test_an_error_is_tried_at_the_next_full_hour_and_rescued(story: Story) -> None:
     story.at("2026-05-01T10:20:00Z")
     id = story.subscribe(sandbox.RENEWAL_ERRS_ONCE)

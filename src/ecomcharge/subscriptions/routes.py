@@ -11,10 +11,11 @@ from ecomcharge.fields import body_of
 from ecomcharge.idempotency import attempt_of
 from ecomcharge.ids import SUBSCRIPTION_ID, SUBSCRIPTION_PREFIX
 from ecomcharge.keys import MasterKey
-from ecomcharge.subscriptions import actions, model, store
+from ecomcharge.subscriptions import actions, lifecycle, model, store
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.model import Subscription
+from ecomcharge.subscriptions.schedule import iso
 from ecomcharge.subscriptions.store import Filter
 from ecomcharge.web import ignored_keys
 from ecomcharge.web.ignored_keys import IgnoredKeysLog
@@ -23,6 +24,7 @@ from ecomcharge.web.server import Route
 from ecomcharge.web.wire import Request, Response, Stream, answer_response, json_response
 
 _encode = msgspec.json.Encoder().encode
+NEXT_ATTEMPT_HEADER = "x-next-attempt-at"
 FILTERS = ("state", "customer", "plan", "tracking_id")
 
 
@@ -59,7 +61,7 @@ class SubscriptionRoutes:
 
     async def read(self, request: Request) -> Response:
         subscription = await actions.read_subscription(self._billing, request.shop_id, _id(request))
-        return json_response(200, self._encoded(subscription))
+        return json_response(200, self._encoded(subscription), *_next_attempt(subscription))
 
     async def cancel(self, request: Request) -> Response:
         reason = model.checked_reason(body_of(await request.json(), model.CANCEL_BODY))
@@ -83,6 +85,14 @@ class SubscriptionRoutes:
 
     def _encode_all(self, subscriptions: Sequence[Subscription]) -> bytes:
         return _encode([model.shown(each, self._base_url) for each in subscriptions])
+
+
+def _next_attempt(subscription: Subscription) -> list[tuple[str, str]]:
+    """When a failed charge is tried again: the object has no key for it, and ``renew_at`` is the date that was missed."""
+    standing = subscription.standing
+    if standing.state not in lifecycle.TRIED_AGAIN or standing.due_at is None:
+        return []
+    return [(NEXT_ATTEMPT_HEADER, iso(standing.due_at))]
 
 
 def _id(request: Request) -> str:

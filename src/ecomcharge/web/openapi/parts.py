@@ -196,6 +196,11 @@ HEADERS: Final[Mapping[str, Json]] = {
         "description": "Sent when this is the answer of an earlier attempt with the same key.",
         "schema": {"const": "true"},
     },
+    "X-Next-Attempt-At": {
+        "description": "When a failed charge is tried again. Sent in the states `failed_attempt` and `rescuing`.",
+        "schema": {"type": "string", "format": "date-time"},
+        "example": "2026-12-24T03:00:00.000Z",
+    },
     "X-Ignored-Keys": {
         "description": (
             "Known keys that stand in the wrong place of the body and are ignored, in dotted form. "

@@ -123,7 +123,9 @@ def _read() -> Json:
         "summary": "Read a subscription",
         "parameters": _of_one(),
         "responses": {
-            "200": parts.answer("The subscription.", parts.json_of("Subscription", examples.ACTIVE)),
+            "200": parts.answer(
+                "The subscription.", parts.json_of("Subscription", examples.ACTIVE), headers=("X-Next-Attempt-At",)
+            ),
             **parts.failures(*parts.OF_AN_ID, *parts.FOR_SHOPS),
         },
     }
@@ -287,7 +289,12 @@ def _subscription() -> Json:
         "tracking_id": parts.shown_text(model.TRACKING_ID.description, nullable=True),
         "device_id": parts.shown_text(model.DEVICE_ID.description, nullable=True),
         "created_at": parts.moment("When it was created."),
-        "renew_at": parts.moment("When the next charge is due, and of a finite plan's last cycle when it ends.", nullable=True),
+        "renew_at": parts.moment(
+            "When the next period begins and its charge is due. In `failed_attempt` and `rescuing` the past date since which "
+            "the period is unpaid; `X-Next-Attempt-At` says when the charge is tried again. Of a finite plan's last cycle "
+            "when it ends.",
+            nullable=True,
+        ),
         "active_to": parts.moment("Until when it is paid.", nullable=True),
         "card": {"description": "`{}` until it is known.", "anyOf": [ref("schemas", "Card"), nothing]},
         "customer": {"description": "`{}` until there is one.", "anyOf": [customer, nothing]},

@@ -38,6 +38,7 @@ FLOORS = [
     {"web.openapi.customers", "web.openapi.plans", "web.openapi.events"},
     {"web.openapi.subscriptions", "web.openapi.checkout", "web.openapi.sandbox", "web.openapi.server"},
     {"web.openapi.routes"},
+    {"supervisor"},
     {"app", "client", "where", "terminal"},
     {"customers.commands", "shops.commands", "webhooks.commands", "sandbox.commands", "serving"},
     {"cli"},

@@ -28,7 +28,6 @@ import structlog
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server as Granian
 
 from ecomcharge import idempotency, observability
 from ecomcharge.checkout.pages import CheckoutPages
@@ -52,6 +51,7 @@ from ecomcharge.storage.migrate import migrate
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.routes import SubscriptionRoutes
+from ecomcharge.supervisor import Supervisor
 from ecomcharge.web.auth import Authenticator, PerAddress, RequestRate, trusted_networks
 from ecomcharge.web.html import DocsRoutes
 from ecomcharge.web.openapi import OpenApiRoutes
@@ -68,6 +68,7 @@ HOUSEKEEPING_SECONDS = 60.0
 FORGOTTEN_PER_COMMIT = 500
 RETRY_SECONDS: Final = 1.0
 SANDBOX_SHOP_ID: Final = 1
+STARTED_FILE: Final = "started"  # in the metrics directory, once a server process was ready
 WORKER_STOP_SECONDS: Final = 40.0
 NICENESS: Final = 10  # where cores are short, requests go before charges
 SWITCH_INTERVAL_SECONDS: Final = 0.001  # how long granian's thread and the committing one wait for the interpreter at most
@@ -213,6 +214,7 @@ def load_worker(settings: Settings, metrics_directory: str) -> _Worker:
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     app = App(settings, metrics_directory=metrics_directory)
     _start_patiently(app)
+    Path(metrics_directory, STARTED_FILE).touch()
     _spare_the_collector()
     return _Worker(app)
 
@@ -259,11 +261,14 @@ def die_with_parent() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was accepted. To be prepared first."""
+    """Serve until SIGTERM or SIGINT, then finish what was accepted. To be prepared first.
+
+    Raises ``Unusable`` when no server process can start.
+    """
     multiprocessing.set_start_method("spawn", force=True)
     beside = WorkerBeside(settings) if settings.worker else contextlib.nullcontext()
     with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory, beside:
-        Granian(
+        supervisor = Supervisor(
             "ecomcharge",
             address=listening_address(settings),
             port=settings.port,
@@ -272,7 +277,6 @@ def serve(settings: Settings) -> None:
             http=HTTPModes.http1,
             websockets=False,
             workers=settings.workers,
-            respawn_failed_workers=True,
             backpressure=settings.max_concurrent_requests,
             workers_kill_timeout=settings.shutdown_timeout_seconds,
             http1_settings=HTTP1Settings(
@@ -284,7 +288,11 @@ def serve(settings: Settings) -> None:
             ssl_protocol_min=SSLProtocols.tls12,
             log_dictconfig=observability.granian_logging(settings.log_format),
             log_level=LogLevels.warning,
-        ).serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
+            has_started=Path(directory, STARTED_FILE).exists,
+        )
+        supervisor.serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
+    if supervisor.could_not_start:
+        raise Unusable("no server process could start; the lines above say why")
 
 
 class WorkerBeside:
@@ -312,7 +320,12 @@ class WorkerBeside:
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            self._process = subprocess.Popen([sys.executable, "-m", "ecomcharge.app"], stdin=subprocess.PIPE)
+            try:
+                self._process = subprocess.Popen([sys.executable, "-m", "ecomcharge.app"], stdin=subprocess.PIPE)
+            except OSError as error:  # no memory or no process left for it: later, perhaps
+                log.error("the worker cannot be started", reason=error.strerror)
+                self._stopping.wait(RETRY_SECONDS)
+                continue
             assert self._process.stdin is not None
             with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
                 pipe.write(self._settings)

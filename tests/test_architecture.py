@@ -19,6 +19,7 @@ FLOORS = [
     {"plans.model", "payments.model", "events.model", "sandbox.clock"},
     {"subscriptions.model"},
     {"webhooks.model"},
+    {"backlog", "metrics_endpoint"},
     {"shops.store", "customers.store", "customers.files", "plans.store", "payments.store", "webhooks.store", "webhooks.sending"},
     {"events.store", "subscriptions.store"},
     {"gateways.sandbox", "gateways.begateway"},

@@ -18,8 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from ecomcharge import idempotency, observability
+from ecomcharge import backlog, idempotency, observability
 from ecomcharge.checkout.pages import CheckoutPages
 from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.customers.routes import CustomerRoutes
@@ -38,6 +38,7 @@ from ecomcharge.events import store as events
 from ecomcharge.events.routes import EventRoutes
 from ecomcharge.gateways.directory import Gateways
 from ecomcharge.keys import MasterKey, master_key_of
+from ecomcharge.metrics_endpoint import metrics_endpoint
 from ecomcharge.plans.routes import PlanRoutes
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.routes import ClockRoutes
@@ -91,7 +92,10 @@ class Engine:
         await self.gateways.close()
 
 
-def engine_of(settings: Settings, database: Database, master_key: MasterKey, clock: Clock) -> Engine:
+def engine_of(
+    settings: Settings, database: Database, master_key: MasterKey, clock: Clock, metrics: observability.Metrics | None = None
+) -> Engine:
+    """``metrics`` counts the outcomes of charges."""
     base_url = settings.base_url()
     gateways = Gateways(database, master_key, base_url, settings.gateway_timeout_seconds)
     lease = settings.lease_seconds * 1000
@@ -99,6 +103,8 @@ def engine_of(settings: Settings, database: Database, master_key: MasterKey, clo
         *(database, gateways, Teller(base_url), clock, settings.zone(), lease),
         gateway_timeout_seconds=settings.gateway_timeout_seconds,
     )
+    if metrics is not None:
+        billing = replace(billing, on_outcome=metrics.count_charge)
     allow_private = settings.webhooks_to_private_addresses or settings.sandbox
     delivery = Delivery(database, master_key, clock, lease, allow_private=allow_private)
     return Engine(database, clock, gateways, billing, delivery, Worker(database, billing, delivery, clock))
@@ -128,7 +134,7 @@ class App:
         authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()
-        engine = self.engine = engine_of(settings, self.database, master_key, self.clock)
+        engine = self.engine = engine_of(settings, self.database, master_key, self.clock, self.metrics)
         mints = Mints()
         routes = [
             *CustomerRoutes(self.database, self.clock, mints.customer).routes(),
@@ -146,6 +152,7 @@ class App:
         self._beside = [
             asyncio.create_task(self._every(HOUSEKEEPING_SECONDS, self._forget_what_is_old)),
             asyncio.create_task(self._every(observability.SNAPSHOT_SECONDS, self._write_metrics)),
+            asyncio.create_task(self._every(backlog.REFRESH_SECONDS, self._read_backlog)),
         ]
 
     async def stop(self) -> None:
@@ -188,9 +195,20 @@ class App:
                 while await forget_some_old(self.database, shop.shop_id, now, FORGOTTEN_PER_COMMIT) == FORGOTTEN_PER_COMMIT:
                     await asyncio.sleep(0.1)  # a breath between commits
 
+    async def _read_backlog(self) -> None:
+        """Only where no other process of the server does: it is kept for all."""
+        if self.metrics.backlog_age_seconds() >= backlog.STALE_SECONDS:
+            await read_and_keep_backlog(self.database, self.clock, self.metrics)
+
     async def _write_metrics(self) -> None:
         self.journal.flush()
         self.metrics.write(self.database.load)
+
+
+async def read_and_keep_backlog(database: Database, clock: Clock, metrics: observability.Metrics) -> None:
+    if isinstance(clock, SandboxClock):
+        await clock.refresh()
+    metrics.keep_backlog(await backlog.read_backlog(database, clock.now()))
 
 
 class _Worker(RsgiDoor):
@@ -266,8 +284,10 @@ def serve(settings: Settings) -> None:
     Raises ``Unusable`` when no server process can start.
     """
     multiprocessing.set_start_method("spawn", force=True)
-    beside = WorkerBeside(settings) if settings.worker else contextlib.nullcontext()
-    with tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-") as directory, beside:
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-"))
+        if settings.worker:
+            stack.enter_context(WorkerBeside(settings, directory))
         supervisor = Supervisor(
             "ecomcharge",
             address=listening_address(settings),
@@ -295,14 +315,21 @@ def serve(settings: Settings) -> None:
         raise Unusable("no server process could start; the lines above say why")
 
 
+class _BesideServer(msgspec.Struct):
+    """What a billing worker beside a server is started with."""
+
+    settings: Settings
+    metrics_directory: str
+
+
 class WorkerBeside:
     """A billing worker as a process beside the server's, so that charging never makes a request wait. Started again if it ends.
 
-    It reads its settings from standard input: they hold the master key.
+    It reads its settings from standard input: they hold the master key. Its metrics are the server's.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = msgspec.json.encode(settings)
+    def __init__(self, settings: Settings, metrics_directory: str) -> None:
+        self._settings = msgspec.json.encode(_BesideServer(replace(settings, metrics_port=0), metrics_directory))
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._watch, name="billing-worker", daemon=True)
@@ -337,30 +364,71 @@ class WorkerBeside:
                 self._stopping.wait(RETRY_SECONDS)
 
 
-async def work(settings: Settings, stopped: asyncio.Event) -> None:
-    """Charge and deliver what is due until it is stopped. Raises ``Unusable`` when settings or database cannot be used."""
+async def work(settings: Settings, stopped: asyncio.Event, metrics_directory: str | None = None) -> None:
+    """Charge and deliver what is due until it is stopped. Raises ``Unusable`` when settings or database cannot be used.
+
+    Metrics are written for the server in ``metrics_directory``, or served on ``metrics_port`` if there is one.
+    """
     master_key = master_key_of(settings)
     database = await open_database(settings.database, postgres_connections=settings.postgres_connections, serves=False)
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
-        engine = engine_of(settings, database, master_key, clock)
+        metrics = observability.Metrics(metrics_directory)
+        engine = engine_of(settings, database, master_key, clock, metrics)
         _spare_the_collector()  # a full collection took 30 ms, and offers nobody the processor
         try:
-            await engine.worker.run(stopped)
+            async with contextlib.AsyncExitStack() as stack:
+                if settings.metrics_port:
+                    exposition = functools.partial(metrics.exposition, database.load)
+                    await stack.enter_async_context(metrics_endpoint(settings.metrics_host, settings.metrics_port, exposition))
+                if settings.metrics_port or metrics_directory is not None:
+                    await stack.enter_async_context(_measured(database, clock, metrics))
+                await engine.worker.run(stopped)
         finally:
             await engine.close()
     finally:
         await database.close()
 
 
+@contextlib.asynccontextmanager
+async def _measured(database: Database, clock: Clock, metrics: observability.Metrics) -> AsyncIterator[None]:
+    """Until the end of the ``with``, keep a billing worker's metrics up to date."""
+
+    async def read_now_and_then() -> None:
+        while True:
+            try:
+                await read_and_keep_backlog(database, clock, metrics)
+            except (EcomchargeError, OSError) as error:
+                log.warning("the backlog cannot be read", reason=str(error))
+            except Exception:  # whatever it was, the next round tries again
+                log.exception("the backlog cannot be read")
+            await asyncio.sleep(backlog.REFRESH_SECONDS)
+
+    async def write_now_and_then() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                metrics.write()
+            await asyncio.sleep(observability.SNAPSHOT_SECONDS)
+
+    tasks = [asyncio.create_task(read_now_and_then()), asyncio.create_task(write_now_and_then())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            metrics.write()
+
+
 def _work_beside() -> None:
     die_with_parent()
     os.nice(NICENESS)
-    settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
-    observability.configure_logging(settings.log_format)
+    given = msgspec.json.decode(sys.stdin.buffer.read(), type=_BesideServer)
+    observability.configure_logging(given.settings.log_format)
     while True:
         try:
-            run_until_signalled(functools.partial(work, settings))
+            run_until_signalled(functools.partial(work, given.settings, metrics_directory=given.metrics_directory))
             return
         except Unusable as error:  # the settings were good when the server was prepared
             log.warning("the worker waits for the database", reason=str(error))

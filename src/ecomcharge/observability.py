@@ -25,7 +25,7 @@ import msgspec
 import prometheus_client
 import structlog
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ecomcharge.storage.database import Load
@@ -33,6 +33,7 @@ from ecomcharge.storage.database import Load
 FLUSH_SECONDS: Final = 0.1
 FLUSH_NOTES: Final = 256
 SNAPSHOT_SECONDS: Final = 0.5
+BACKLOG_KEPT_SECONDS: Final = 60.0  # an older backlog is not exposed: the database could not be read since
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 LogFormat = Literal["auto", "json", "console"]
@@ -171,6 +172,25 @@ def _level(status: int) -> str:
     return "error" if status >= 500 else "info"
 
 
+class Unsettled(msgspec.Struct, frozen=True):
+    """Payments of one status that are not settled, and the age of the oldest."""
+
+    count: int
+    age_seconds: float
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What waits in the database, as ``backlog`` reads it. ``payments`` by status."""
+
+    renewals_due: int
+    renewals_lag_seconds: float
+    payments: dict[str, Unsettled]
+    webhooks_pending: int
+    webhooks_lag_seconds: float
+    webhooks_oldest_seconds: float
+    webhooks_failed: int
+
+
 class Metrics:
     """Counts for Prometheus, of all workers of a server.
 
@@ -178,10 +198,14 @@ class Metrics:
     what the files say. (The library's own multi-process mode keeps every number in a mapped file and costs a
     request six times as much.) What other workers did shows at most ``SNAPSHOT_SECONDS`` late. Files outlive their
     workers, so no count goes down. Without a directory the numbers are this process's alone.
+    The backlog is the database's, the same for all: one process reads it now and then and writes it to a file for the others.
     """
 
     def __init__(self, directory: str | None) -> None:
         self._file = Path(directory, f"{os.getpid()}-{time.time_ns()}.json") if directory else None
+        self._backlog_file = Path(directory, "backlog") if directory else None
+        self._backlog: Backlog | None = None
+        self._backlog_read_at = 0.0  # seconds since 1970
         self._counts = Counts({}, {})
         self._requests: dict[tuple[str, str, int], list[float]] = {}
 
@@ -195,22 +219,48 @@ class Metrics:
             histogram[bisect_left(BUCKETS, note.seconds)] += 1
             histogram[-1] += note.seconds
 
-    def write(self, load: Load) -> None:
-        """Let the other workers know the numbers so far."""
-        self._counts.work.update(asdict(load))
+    def count_charge(self, outcome: str, first: bool) -> None:
+        """A payment's status was written: of a subscription's first charge, or of a renewal."""
+        labels = f"{outcome} {'first' if first else 'renewal'}"
+        self._counts.charges[labels] = self._counts.charges.get(labels, 0) + 1
+
+    def write(self, load: Load | None = None) -> None:
+        """Let the other workers know the numbers so far. Without ``load`` this process's database work is not counted."""
+        if load is not None:
+            self._counts.work.update(asdict(load))
         if self._file is not None:
-            draft = self._file.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode(self._counts))
-            draft.replace(self._file)
+            _write_whole(self._file, msgspec.json.encode(self._counts))
+
+    def keep_backlog(self, backlog: Backlog) -> None:
+        """For all processes of the server, until the next one."""
+        self._backlog, self._backlog_read_at = backlog, time.time()
+        if self._backlog_file is not None:
+            _write_whole(self._backlog_file, msgspec.json.encode(backlog))
+
+    def backlog_age_seconds(self) -> float:
+        """How long ago any process of the server read the backlog; infinite if none did."""
+        read_at = self._backlog_read_at
+        if self._backlog_file is not None:
+            with contextlib.suppress(OSError):
+                read_at = self._backlog_file.stat().st_mtime
+        return time.time() - read_at
+
+    def _latest_backlog(self) -> Backlog | None:
+        if self.backlog_age_seconds() > BACKLOG_KEPT_SECONDS:
+            return None
+        if self._backlog_file is not None:
+            with contextlib.suppress(OSError):
+                return msgspec.json.decode(self._backlog_file.read_bytes(), type=Backlog)
+        return self._backlog
 
     def exposition(self, load: Load) -> bytes:
         """The numbers of all workers in Prometheus' text format; of this one alone where files cannot be used."""
         registry = CollectorRegistry()
         try:
             self.write(load)
-            registry.register(_Scrape(self._every_worker()))
+            registry.register(_Scrape(self._every_worker(), self._latest_backlog()))
         except OSError:
-            registry.register(_Scrape([self._counts]))
+            registry.register(_Scrape([self._counts], self._latest_backlog()))
         return prometheus_client.generate_latest(registry)
 
     def _every_worker(self) -> list[Counts]:
@@ -223,16 +273,26 @@ class Counts(msgspec.Struct):
     """What one worker counted.
 
     ``requests`` maps ``route method status`` to the number of requests in each bucket, the last one without an
-    upper bound, and the sum of their seconds; ``work`` is the database's ``Load``.
+    upper bound, and the sum of their seconds; ``work`` is the database's ``Load``; ``charges`` maps
+    ``outcome kind`` to the number of charges.
     """
 
     requests: dict[str, list[float]]
     work: dict[str, int]
+    charges: dict[str, int] = {}
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """Readers see the old content or the new one."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}.new")
+    draft.write_bytes(content)
+    draft.replace(file)
 
 
 class _Scrape(Collector):
-    def __init__(self, workers: Sequence[Counts]) -> None:
+    def __init__(self, workers: Sequence[Counts], backlog: Backlog | None) -> None:
         self._workers = workers
+        self._backlog = backlog
 
     def collect(self) -> Iterator[Metric]:
         requests = HistogramMetricFamily(
@@ -254,6 +314,40 @@ class _Scrape(Collector):
         for kind in sorted({kind for worker in self._workers for kind in worker.work}):
             work.add_metric([kind], sum(worker.work.get(kind, 0) for worker in self._workers))
         yield work
+        charges = CounterMetricFamily(
+            "ecomcharge_charges",
+            "Outcomes of charges as they were recorded; one that was unknown or incomplete counts again with its last outcome",
+            labels=["outcome", "kind"],
+        )
+        for labels in sorted({labels for worker in self._workers for labels in worker.charges}):
+            charges.add_metric(labels.split(" "), sum(worker.charges.get(labels, 0) for worker in self._workers))
+        yield charges
+        if self._backlog is not None:
+            yield from _gauges(self._backlog)
+
+
+def _gauges(backlog: Backlog) -> Iterator[Metric]:
+    yield GaugeMetricFamily("ecomcharge_renewals_due", "Subscriptions with something due; at most 10000", backlog.renewals_due)
+    yield GaugeMetricFamily(
+        "ecomcharge_renewals_lag_seconds", "Since when the longest waiting subscription is due", backlog.renewals_lag_seconds
+    )
+    count = GaugeMetricFamily(
+        "ecomcharge_payments_unsettled", "Payments without a final outcome; at most 10000", labels=["status"]
+    )
+    age = GaugeMetricFamily("ecomcharge_payments_unsettled_age_seconds", "Age of the oldest of them", labels=["status"])
+    for status, payments in backlog.payments.items():
+        count.add_metric([status], payments.count)
+        age.add_metric([status], payments.age_seconds)
+    yield count
+    yield age
+    yield GaugeMetricFamily("ecomcharge_webhooks_pending", "Webhooks to be delivered; at most 10000", backlog.webhooks_pending)
+    yield GaugeMetricFamily(
+        "ecomcharge_webhooks_lag_seconds", "Since when the longest waiting webhook could be sent", backlog.webhooks_lag_seconds
+    )
+    yield GaugeMetricFamily(
+        "ecomcharge_webhooks_oldest_seconds", "Age of the oldest webhook that could be sent now", backlog.webhooks_oldest_seconds
+    )
+    yield GaugeMetricFamily("ecomcharge_webhooks_failed", "Webhooks that were given up; at most 10000", backlog.webhooks_failed)
 
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST

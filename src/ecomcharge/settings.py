@@ -32,6 +32,7 @@ RANGES = {
     "postgres_connections": (1, 10_000),
     "shutdown_timeout_seconds": (1, 86_400),
     "lease_seconds": (1, 86_400),
+    "metrics_port": (0, 65_535),
 }
 
 
@@ -102,6 +103,10 @@ class Settings:
         Most connections of one worker to PostgreSQL.
     shutdown_timeout_seconds
         How long requests in progress may take to finish after SIGTERM.
+    metrics_host
+        Address on which ``ecomcharge worker`` answers ``/metrics`` and ``/healthz``.
+    metrics_port
+        Port on which ``ecomcharge worker`` answers them; 0: on none. ``ecomcharge serve`` answers them on its own port.
     log_format
         ``json`` (one object per line), ``console`` (for people), or ``auto``: console on a terminal.
     """
@@ -133,6 +138,8 @@ class Settings:
     checkouts_per_minute: int = 30
     postgres_connections: int = 8
     shutdown_timeout_seconds: int = 30
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
     log_format: Literal["auto", "json", "console"] = "auto"
 
     def check(self) -> None:

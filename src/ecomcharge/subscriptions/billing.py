@@ -72,11 +72,16 @@ class Begun:
     leased_until: int
 
 
+def _ignore_outcome(outcome: str, first: bool) -> None:
+    """For those who count nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Billing:
     """Charges subscriptions and writes down what became of it.
 
     ``zone`` is the time zone of retries and nights. ``real_clock`` is the one that leases run by, also in a sandbox.
+    ``on_outcome`` is called with each payment's status once it is committed, and whether it is of a first charge.
     """
 
     database: Database
@@ -88,6 +93,7 @@ class Billing:
     real_clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
     gateway_timeout_seconds: float = TIMEOUT_SECONDS
     time_limit: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
+    on_outcome: Callable[[str, bool], None] = _ignore_outcome
 
     def terms(self, subscription: Subscription) -> Terms:
         return self.terms_of_plan(subscription.plan)
@@ -301,6 +307,7 @@ class Billing:
                 subscription = await self._again(subscription)
                 payment = await self._reread(subscription.shop_id, payment)
                 continue
+            self.on_outcome(payment.status, payment.period == 0)
             if step.skipped:
                 log.warning(
                     "periods went by uncharged", shop=subscription.shop_id, subscription=subscription.id, periods=step.skipped

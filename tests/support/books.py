@@ -1,0 +1,139 @@
+"""Subscriptions of a sandbox without a server: the real billing, stores and sandbox gateway in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+
+from ecomcharge.app import Engine, engine_of
+from ecomcharge.customers.model import CustomerFields
+from ecomcharge.gateways import sandbox
+from ecomcharge.gateways.base import CardDetails
+from ecomcharge.keys import MasterKey
+from ecomcharge.observability import Metrics
+from ecomcharge.plans.model import PlanFields, Price, TrialPrice
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.settings import Settings
+from ecomcharge.shops.actions import create_shop
+from ecomcharge.storage import open_database
+from ecomcharge.storage.database import Database, Params, Row, Transaction
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.subscriptions import actions
+from ecomcharge.subscriptions.actions import Mints
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Wanted, shown
+
+T = TypeVar("T")
+
+NUMBER_OF: Final = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
+BEGIN: Final = 1_777_629_600_000  # 2026-05-01T10:00:00Z
+HOUR: Final = 3_600_000
+DAY: Final = 24 * HOUR
+CLOSED_PORT_URL: Final = "http://127.0.0.1:9/hook"  # refuses every connection
+
+
+@dataclass
+class Books:
+    """One shop on a sandbox whose clock stands still at ``BEGIN``."""
+
+    database: Database
+    engine: Engine
+    clock: SandboxClock
+    metrics: Metrics
+    shop_id: int
+    mints: Mints = field(default_factory=Mints)
+
+    async def subscribe(
+        self,
+        behaviour: str | None = sandbox.SUCCESSFUL,
+        *,
+        amount: int = 500,
+        unit: str = "day",
+        currency: str = "EUR",
+        cycles: int | None = None,
+        trial: TrialPrice | None = None,
+        attempts: int = 3,
+        notification_url: str | None = None,
+    ) -> str:
+        """Its id. Without a behaviour it has no card yet."""
+        plan = PlanFields(
+            title="Books",
+            currency=currency,
+            plan=Price(amount, 1, unit),
+            trial=trial,
+            language="en",
+            infinite=cycles is None,
+            billing_cycles=cycles,
+            number_payment_attempts=attempts,
+            prevent_payments_at_night=False,
+            test=True,
+            visible_fields=(),
+        )
+        card = None if behaviour is None else CardDetails(NUMBER_OF[behaviour], "739", "Jane", 12, 2199)
+        wanted = Wanted(
+            plan=plan,
+            customer=CustomerFields(email="jane@shop.test") if card else None,
+            card=card,
+            tracking_id=None,
+            device_id=None,
+            return_url=None,
+            notification_url=notification_url,
+            additional_data=EMPTY_OBJECT,
+            options=EMPTY_OBJECT,
+        )
+        answer = await actions.create_subscription(
+            self.engine.billing,
+            self.mints,
+            self.shop_id,
+            wanted,
+            None,
+            lambda each: msgspec.json.encode(shown(each, "http://127.0.0.1")),
+        )
+        return str(msgspec.json.decode(answer.body)["id"])
+
+    async def cancel(self, subscription_id: str) -> None:
+        await actions.cancel_subscription(self.engine.billing, self.shop_id, subscription_id, "enough")
+
+    async def advance(self, milliseconds: int) -> None:
+        await self.engine.worker.advance(self.clock, self.clock.now() + milliseconds)
+
+    async def pass_time(self, milliseconds: int) -> None:
+        """Nothing that becomes due is done."""
+        await self.clock.move_to(self.clock.now() + milliseconds)
+
+    async def rows(self, sql: str, **params: object) -> list[Row]:
+        return list(await self.database.rows(sql, {"shop_id": self.shop_id, **params}))
+
+    async def run(self, sql: str, **params: object) -> int:
+        values: Params = {"shop_id": self.shop_id, **params}
+
+        async def unit(tx: Transaction) -> int:
+            return await tx.run(sql, values)
+
+        return await self.database.write(unit)
+
+
+def with_books(url: str, master_key: MasterKey, work: Callable[[Books], Awaitable[T]]) -> T:
+    """Run ``work`` on a migrated database with a new shop."""
+
+    async def run() -> T:
+        database = await open_database(url)
+        try:
+            await migrate(database)
+            clock = SandboxClock(database)
+            await clock.freeze()
+            await clock.move_to(BEGIN)
+            credentials = await create_shop(database, master_key, BEGIN, name="Books")
+            metrics = Metrics(None)
+            engine = engine_of(Settings(database=url, sandbox=True), database, master_key, clock, metrics)
+            try:
+                return await work(Books(database, engine, clock, metrics, credentials.shop_id))
+            finally:
+                await engine.close()
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

@@ -7,6 +7,7 @@ import base64
 import datetime
 import hmac
 import ipaddress
+import itertools
 import json
 import random
 import signal
@@ -41,7 +42,9 @@ from ecomcharge.ids import WEBHOOK_PREFIX, IdMint
 from ecomcharge.keys import MasterKey
 from ecomcharge.shops import actions as shops
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.webhooks import delivery, sending, store
+from ecomcharge.webhooks.actions import Teller
 from ecomcharge.webhooks.delivery import Delivery, origin_of
 from ecomcharge.webhooks.model import PENDING, RETRIES, Webhook, is_public, retry_delay
 from ecomcharge.webhooks.sending import Sender
@@ -326,6 +329,40 @@ def test_a_page_that_nobody_paid_on_is_told_as_the_checkout_object(
 
 
 # Order and fairness
+
+
+@pytest.mark.parametrize("moved_back", [0, 365 * DAY * 1000])
+def test_ids_of_one_objects_events_rise_with_its_sequence_whichever_process_mints_them(
+    sandbox: ServerProcess, master_key: MasterKey, moved_back: int
+) -> None:
+    """Two processes write in the same millisecond, the second with low random bits; or after the clock was set back."""
+    shop = shop_on(sandbox, master_key)
+    created = subscribe(shop, "http://127.0.0.1:9/")
+    high, low = Teller(sandbox.url), Teller(sandbox.url)
+    for mint in (high.event_ids, high.webhook_ids):
+        mint._random = itertools.repeat((1 << 32) - 1)
+    for mint in (low.event_ids, low.webhook_ids):
+        mint._random = itertools.repeat(0)
+    now = SystemClock().now() + 60_000
+
+    async def work(database: Database) -> None:
+        found = await subscriptions.find(database, shop.shop_id, created["id"])
+        assert found is not None
+        for sequence, (teller, moment) in enumerate([(high, now), (low, now - moved_back), (low, now), (high, now)], 2):
+            changed = msgspec.structs.replace(found, sequence=sequence)
+
+            async def unit(tx: Transaction, teller: Teller = teller, changed: Any = changed, moment: int = moment) -> None:
+                await teller.tell(tx, changed, "renewed.subscription", moment)
+
+            await database.write(unit)
+
+    with_database(sandbox.database, work)
+    with shop.client() as http:
+        told = http.get(f"/events?object={created['id']}").json()
+    assert [event["sequence"] for event in told] == [5, 4, 3, 2, 1]
+    assert [webhook["id"].removeprefix("whk_") for webhook in webhooks_of(shop)] == [
+        event["id"].removeprefix("evt_") for event in told
+    ]
 
 
 def test_later_webhooks_of_a_subscription_wait_for_an_earlier_one_that_failed(shop: Shop, receiver: Receiver) -> None:

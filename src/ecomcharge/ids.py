@@ -58,6 +58,18 @@ class IdMint:
         self._last = number
         return f"{self._prefix}{number:016x}"
 
+    def mint_after(self, previous: str, now: int) -> str:
+        """A new id that sorts after ``previous``, an id of the same kind that any process minted.
+
+        It is an id of the moment ``now`` unless ``previous`` is later, because the clock of its process was ahead or the
+        sandbox clock was set back. Later ids of this generator do not follow it into the future.
+        """
+        id = self.mint(now)
+        if id > previous:
+            return id
+        number = number_of(previous) + 1 + next(self._random) % LONGEST_STEP
+        return f"{self._prefix}{number:016x}"
+
     def reserve(self, now: int, count: int) -> ReservedIds:
         """``count`` ids that another process may use: all are later than those that this mint gave before, and earlier than
         those that it will give.
@@ -85,7 +97,12 @@ class ReservedIds:
 
 def moment_of(id: str) -> int:
     """When an id was minted, in UTC milliseconds (for one that was not pushed on by its predecessor)."""
-    return int(id[-16:], 16) >> RANDOM_BITS
+    return number_of(id) >> RANDOM_BITS
+
+
+def number_of(id: str) -> int:
+    """The 64 bits of an id."""
+    return int(id[-16:], 16)
 
 
 def first_id_at(prefix: str, moment: int) -> str:

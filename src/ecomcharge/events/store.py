@@ -19,6 +19,8 @@ VALUES (:shop_id, :id, :type, :object_id, :sequence, :created_at, :data)
 ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 
+ID_OF = "SELECT id FROM events WHERE shop_id = :shop_id AND object_id = :object_id AND sequence = :sequence"
+
 BEFORE = """
 SELECT id, type, object_id, sequence, created_at, data FROM events
 WHERE shop_id = :shop_id AND id < :before AND id >= :oldest {matching}
@@ -52,6 +54,12 @@ async def insert(tx: Transaction, shop_id: int, event: Event) -> bool:
         "data": bytes(event.data).decode(),
     }
     return await tx.insert(INSERT, row)
+
+
+async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) -> str | None:
+    """The id of an object's event with this sequence number, or ``None`` if it is not kept any more."""
+    row = await tx.find(ID_OF, {"shop_id": shop_id, "object_id": object_id, "sequence": sequence})
+    return str(row[0]) if row is not None else None
 
 
 async def newest(

@@ -33,11 +33,17 @@ class Teller:
     webhook_ids: IdMint = field(default_factory=lambda: IdMint(WEBHOOK_PREFIX))
 
     async def tell(self, tx: Transaction, subscription: Subscription, event: str, now: int) -> None:
-        """To be called with the subscription as it is now, in the transaction that made it so. Its sequence is the event's."""
+        """To be called with the subscription as it is now, in the transaction that made it so. Its sequence is the event's.
+
+        The id of the event sorts after the id of the subscription's event before it, whichever process and clock that was
+        minted by. The webhook has the digits of the event's id, so that lists of webhooks have the same order.
+        """
         object_ = msgspec.json.encode(shown(subscription, self.base_url, event))
         row = Event("", event, subscription.id, subscription.sequence, now, msgspec.Raw(object_))
+        previous = await self._previous_event_id(tx, subscription)
         for _ in range(TRIES):
-            if await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=self.event_ids.mint(now))):
+            event_id = self.event_ids.mint_after(previous, now)
+            if await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=event_id)):
                 break
         else:
             raise RuntimeError(f"event {subscription.sequence} of {subscription.id} is there already")
@@ -51,7 +57,7 @@ class Teller:
             body = msgspec.json.encode(checkout_object(subscription, customer))
         webhook = Webhook(
             shop_id=subscription.shop_id,
-            id="",
+            id=WEBHOOK_PREFIX + event_id.removeprefix(EVENT_PREFIX),
             subscription_id=subscription.id,
             sequence=subscription.sequence,
             event=event,
@@ -63,9 +69,16 @@ class Teller:
             due_at=now,
         )
         for _ in range(TRIES):
-            if await store.insert(tx, msgspec.structs.replace(webhook, id=self.webhook_ids.mint(now))):
+            if await store.insert(tx, webhook):
                 return
+            webhook = msgspec.structs.replace(webhook, id=self.webhook_ids.mint_after(webhook.id, now))
         raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
+
+    async def _previous_event_id(self, tx: Transaction, subscription: Subscription) -> str:
+        """Of the subscription's event before this one; empty, which every id sorts after, if there is none."""
+        if subscription.sequence <= 1:
+            return ""
+        return await events.id_of(tx, subscription.shop_id, subscription.id, subscription.sequence - 1) or ""
 
 
 async def newest(database: Database, shop_id: int | None, limit: int, state: str | None = None) -> list[Webhook]:

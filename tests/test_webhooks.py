@@ -40,9 +40,11 @@ from conftest import ENVIRONMENT, Shop, add_shop, with_database
 from ecomcharge.clock import SystemClock
 from ecomcharge.ids import WEBHOOK_PREFIX, IdMint
 from ecomcharge.keys import MasterKey
+from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops import actions as shops
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import store as subscriptions
+from ecomcharge.subscriptions.schedule import iso
 from ecomcharge.webhooks import delivery, sending, store
 from ecomcharge.webhooks.actions import Teller
 from ecomcharge.webhooks.delivery import Delivery, origin_of
@@ -326,6 +328,33 @@ def test_a_page_that_nobody_paid_on_is_told_as_the_checkout_object(
     assert expected.items() <= told.items()
     assert told["message"] == "Token is expired."
     assert parse_checkout_webhook(received.body.decode()).token == subscription["token"]
+
+
+def test_the_next_attempt_counts_from_the_time_of_a_clock_that_was_set_during_the_attempt(
+    database_url: str, receiver: Receiver, master_key: MasterKey
+) -> None:
+    shop = add_shop(database_url, master_key)
+    put_in_outbox(database_url, shop.shop_id, [receiver.url])
+    moved_to = SystemClock().now() - DAY * 1000
+
+    def set_clock_and_fail(_: Received) -> int:
+        done = ecomcharge(database_url, "clock", "set", iso(moved_to), environment={**ENVIRONMENT, "ECOMCHARGE_SANDBOX": "true"})
+        assert done.returncode == 0, done.stderr
+        return 500
+
+    async def deliver(database: Database) -> None:
+        clock = SandboxClock(database)
+        sender = Delivery(database, master_key, clock, allow_private=True)
+        assert await sender.round(await clock.read()) == 1
+        await sender.wait()
+        await sender.close()
+
+    receiver.answer = set_clock_and_fail
+    with_database(database_url, deliver)
+    [webhook] = kept_webhooks(database_url, shop.shop_id)
+    assert (webhook.attempts, webhook.last_status) == (1, 500)
+    assert webhook.due_at is not None
+    assert 16_000 <= webhook.due_at - moved_to < 600_000
 
 
 # Order and fairness

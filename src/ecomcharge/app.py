@@ -113,8 +113,15 @@ def engine_of(
 class App:
     """One worker: a database, the server in front of it, and the housekeeping beside it."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None, metrics_directory: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        metrics_directory: str | None = None,
+        housekeeping_seconds: float = HOUSEKEEPING_SECONDS,
+    ) -> None:
         self.settings = settings
+        self._housekeeping_seconds = housekeeping_seconds
         self._given_clock = clock
         self.clock: Clock
         self.database: Database
@@ -150,7 +157,7 @@ class App:
         rate = RequestRate(settings.requests_per_second / max(1, settings.workers))
         self.server = Server(routes, authenticator, rate, self.journal, sandbox_clock.refresh if sandbox_clock else None)
         self._beside = [
-            asyncio.create_task(self._every(HOUSEKEEPING_SECONDS, self._forget_what_is_old)),
+            asyncio.create_task(self._every(self._housekeeping_seconds, self._forget_what_is_old)),
             asyncio.create_task(self._every(observability.SNAPSHOT_SECONDS, self._write_metrics)),
             asyncio.create_task(self._every(backlog.REFRESH_SECONDS, self._read_backlog)),
         ]
@@ -191,9 +198,11 @@ class App:
         """Idempotency keys are kept for a day, events and webhooks for thirty; what is older goes, a little at a time."""
         for shop in await shops.all_shops(self.database):
             for forget_some_old in (idempotency.forget_some_old, events.forget_some_old, webhooks.forget_some_old):
-                now = self.clock.now()
-                while await forget_some_old(self.database, shop.shop_id, now, FORGOTTEN_PER_COMMIT) == FORGOTTEN_PER_COMMIT:
-                    await asyncio.sleep(0.1)  # a breath between commits
+                forgotten = FORGOTTEN_PER_COMMIT
+                while forgotten == FORGOTTEN_PER_COMMIT:
+                    now = await self.clock.read()  # before each transaction: another process may set a sandbox clock back
+                    forgotten = await forget_some_old(self.database, shop.shop_id, now, FORGOTTEN_PER_COMMIT)
+                    await asyncio.sleep(0.1 if forgotten else 0)  # lets others commit
 
     async def _read_backlog(self) -> None:
         """Only where no other process of the server does: it is kept for all."""

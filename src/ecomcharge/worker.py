@@ -46,8 +46,7 @@ class Worker:
         """Until it is stopped; then what is under way comes to its end."""
         while not stopped.is_set():
             try:
-                await self._refresh()
-                begun = await self.round(self.clock.now())
+                begun = await self.round(await self.clock.read())
             except EcomchargeError as error:
                 log.warning("worker waits", reason=error.code)
                 begun = 0
@@ -72,7 +71,7 @@ class Worker:
     async def do_everything_due(self) -> None:
         """Until nothing is due at the clock's present moment and no charge is under way, whoever does it."""
         while True:
-            now = self.clock.now()
+            now = await self.clock.read()
             begun = await self.round(now)
             if self._under_way or not self.delivery.is_idle:
                 await self._finish()
@@ -173,10 +172,6 @@ class Worker:
         while self._under_way:
             await asyncio.wait(self._under_way)
         await self.delivery.wait()
-
-    async def _refresh(self) -> None:
-        if isinstance(self.clock, SandboxClock):
-            await self.clock.refresh()
 
 
 async def _wait(stopped: asyncio.Event, seconds: float) -> None:

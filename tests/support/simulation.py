@@ -73,6 +73,9 @@ class MovedClock:
     def now(self) -> int:
         return self.moment
 
+    async def read(self) -> int:
+        return self.moment
+
 
 @dataclass(eq=False)
 class Work:

@@ -43,19 +43,36 @@ class Setting(msgspec.Struct, frozen=True):
 
 @dataclass
 class SandboxClock:
-    """Every process has one, and asks the database how it is set before it is asked for the time."""
+    """Every process has one. Its setting is in the database, and is read from there before the time is.
+
+    The server does so before each request, which may then call ``now``; everybody else calls ``read``.
+    """
 
     database: Database
-    setting: Setting = Setting()  # noqa: RUF009 - frozen
+    _setting: Setting | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """As it was last read. There is no default: a clock that was set back would take new records for old ones."""
+        if self._setting is None:
+            raise RuntimeError("the sandbox clock was used before its setting was read from the database")
+        return self._setting
 
     def now(self) -> int:
-        if self.setting.frozen_at is not None:
-            return self.setting.frozen_at
-        return SystemClock().now() + self.setting.ahead
+        return self._time_at(self.setting)
+
+    async def read(self) -> int:
+        await self.refresh()
+        return self.now()
 
     async def refresh(self) -> None:
         row = await self.database.find(FIND, _NAME)
-        self.setting = Setting(*row) if row is not None else Setting()
+        self._setting = Setting(*row) if row is not None else Setting()
+
+    def _time_at(self, setting: Setting) -> int:
+        if setting.frozen_at is not None:
+            return setting.frozen_at
+        return SystemClock().now() + setting.ahead
 
     async def freeze(self) -> None:
         await self._set(Setting(frozen_at=self.now()))
@@ -79,7 +96,7 @@ class SandboxClock:
                 await tx.run(UPDATE, row)
 
         await self.database.write(unit)
-        self.setting = setting
+        self._setting = setting
 
 
 def step_of(text: str, now: int, zone: ZoneInfo) -> int:

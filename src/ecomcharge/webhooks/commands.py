@@ -120,9 +120,7 @@ def redeliver_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *
     """
 
     async def work(database: Database) -> None:
-        clock = SandboxClock(database)
-        await clock.refresh()
-        now = min(clock.now(), SystemClock().now())  # due by the clock of the worker, whichever that is
+        now = min(await SandboxClock(database).read(), SystemClock().now())  # due by the clock of the worker, whichever that is
         await actions.redeliver(database, shop_id, webhook_id, now)
 
     with_database(where, work)

@@ -174,7 +174,8 @@ class Delivery:
             keys = await _patiently(lambda: self._keys_of(webhook.shop_id))
             headers = headers_of(webhook, keys.secret_key, keys.signing_key, int(time.time()))
             status, fault = await self._sender.post(webhook.url, headers, webhook.body.encode())
-            noted = self._after(webhook, status, fault)
+            now = await _patiently(self._clock.read)
+            noted = self._after(webhook, status, fault, now)
 
             async def unit(tx: Transaction) -> bool:
                 return await store.note_attempt(tx, noted)
@@ -183,8 +184,7 @@ class Delivery:
         except Exception:  # whatever it was, the lease runs out and another round tries again
             log.exception("webhook could not be handled", shop=webhook.shop_id, webhook=webhook.id)
 
-    def _after(self, webhook: Webhook, status: int | None, fault: str | None) -> Webhook:
-        now = self._clock.now()
+    def _after(self, webhook: Webhook, status: int | None, fault: str | None, now: int) -> Webhook:
         attempts = webhook.attempts + 1
         done = msgspec.structs.replace(webhook, attempts=attempts, last_status=status, last_error=fault)
         if status == SUCCESS:

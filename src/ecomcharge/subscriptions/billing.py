@@ -290,7 +290,7 @@ class Billing:
         if result.status == base.INCOMPLETE and payment.period > 0:  # nobody is there to pass 3-D Secure at a renewal
             result = replace(result, status=base.FAILED, message=result.message or base.DECLINE_MESSAGE, redirect_url=None)
         while payment.status in LIVE or (payment.status in UNSUCCESSFUL and result.status == base.SUCCESSFUL):
-            now = self.clock.now()
+            now = await self.clock.read()
             before = subscription, payment
 
             async def unit(
@@ -422,7 +422,7 @@ class Billing:
             currency=payment.currency,
             attempt=payment.check_attempts + 1,
         )
-        now = self.clock.now()
+        now = await self.clock.read()
         log.warning("refund", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id, status=result.status)
         if result.status == base.SUCCESSFUL:
             done = msgspec.structs.replace(payment, status=payments_model.REFUNDED, check_at=None)

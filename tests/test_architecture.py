@@ -17,7 +17,7 @@ FLOORS = [
     {"storage.migrate", "storage.records"},
     {"keys", "idempotency", "observability", "shops.model", "customers.model", "gateways.base", "subscriptions.lifecycle"},
     {"plans.model", "payments.model", "events.model", "sandbox.clock"},
-    {"subscriptions.model"},
+    {"subscriptions.model", "sandbox.moves"},
     {"webhooks.model"},
     {"backlog", "metrics_endpoint"},
     {"shops.store", "customers.store", "customers.files", "plans.store", "payments.store", "webhooks.store", "webhooks.sending"},

@@ -202,6 +202,7 @@ def charged(
         await set_gateway(
             database,
             master_key,
+            0,
             shop_id=credentials.shop_id,
             gateway="begateway",
             url=gateway_server.url,

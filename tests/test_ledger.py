@@ -34,6 +34,7 @@ from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
 from ecomcharge.webhooks.actions import Teller
+from support.books import set_frozen_clock
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.simulation import MovedClock
@@ -159,7 +160,7 @@ def test_3_d_secure_is_not_passed_after_its_day_though_no_worker_came(
             async def a_day_later(database: Database) -> None:
                 clock = SandboxClock(database)
                 await clock.refresh()
-                await clock.move_to(clock.now() + 24 * 60 * 60 * 1000)
+                await set_frozen_clock(clock, clock.now() + 24 * 60 * 60 * 1000)
 
             with_database(url, a_day_later)
             httpx.post(created["redirect_url"], data={"form_token": token, "answer": "accept"})
@@ -211,14 +212,7 @@ def test_a_renewal_that_is_late_does_not_come_at_night(http: httpx.Client, shop:
 
 def jump(url: str, moment: int) -> None:
     """Set the frozen clock, and leave what is due to the workers."""
-
-    async def work(database: Database) -> None:
-        async def unit(tx: Transaction) -> None:
-            await tx.run("UPDATE sandbox_clock SET frozen_at = :moment WHERE name = 'clock'", {"moment": moment})
-
-        await database.write(unit)
-
-    with_database(url, work)
+    with_database(url, lambda database: set_frozen_clock(SandboxClock(database), moment))
 
 
 def due_at(url: str, id: str) -> int | None:

@@ -324,7 +324,7 @@ def test_schemathesis_finds_nothing_at_the_clock(
         credentials = add_shop(process.database, master_key)
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
         phases = ("--phases", "examples,coverage,fuzzing")  # nothing there leads from one to another
-        schemathesis_finds_nothing(shop, tmp_path, 5, "--include-path-regex", f"^{CLOCK}", *phases)
+        schemathesis_finds_nothing(shop, tmp_path, 6, "--include-path-regex", f"^{CLOCK}", *phases)
 
 
 def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *options: str) -> None:

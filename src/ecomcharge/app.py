@@ -41,6 +41,7 @@ from ecomcharge.keys import MasterKey, master_key_of
 from ecomcharge.metrics_endpoint import metrics_endpoint
 from ecomcharge.plans.routes import PlanRoutes
 from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.sandbox.routes import ClockRoutes
 from ecomcharge.settings import Settings
 from ecomcharge.shops import store as shops
@@ -130,6 +131,7 @@ class App:
         self.metrics = observability.Metrics(metrics_directory)
         self.journal = observability.Journal(settings.log_format, self.metrics)
         self._beside: list[asyncio.Task[None]] = []
+        self.clock_moves: ClockMoves | None = None
 
     async def start(self) -> None:
         """Open the database and be ready for requests. Raises ``Unusable``."""
@@ -142,6 +144,7 @@ class App:
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()
         engine = self.engine = engine_of(settings, self.database, master_key, self.clock, self.metrics)
+        self.clock_moves = ClockMoves(sandbox_clock, engine.worker.advance) if sandbox_clock else None
         mints = Mints()
         routes = [
             *CustomerRoutes(self.database, self.clock, mints.customer).routes(),
@@ -149,7 +152,7 @@ class App:
             *SubscriptionRoutes(engine.billing, master_key, mints).routes(),
             *EventRoutes(self.database, self.clock).routes(),
             *CheckoutPages(engine.billing, master_key, mints, payments).routes(),
-            *(ClockRoutes(sandbox_clock, engine.worker.advance, settings.zone()).routes() if sandbox_clock else ()),
+            *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
             *OperationRoutes(self.database, self.journal, self.metrics).routes(),
             *OpenApiRoutes().routes(),
             *DocsRoutes().routes(),
@@ -169,6 +172,8 @@ class App:
         try:
             with contextlib.suppress(OSError):
                 await self._write_metrics()
+            if self.clock_moves is not None:
+                await self.clock_moves.close()
             await self.engine.close()
         finally:
             await self.database.close()

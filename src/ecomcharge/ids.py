@@ -23,6 +23,7 @@ PLAN_PREFIX = "pln_"
 SUBSCRIPTION_PREFIX = "sbs_"
 EVENT_PREFIX = "evt_"
 WEBHOOK_PREFIX = "whk_"
+CLOCK_MOVE_PREFIX = "mov_"
 
 
 def _id_of(prefix: str) -> re.Pattern[str]:
@@ -34,6 +35,7 @@ PLAN_ID = _id_of(PLAN_PREFIX)
 SUBSCRIPTION_ID = _id_of(SUBSCRIPTION_PREFIX)
 EVENT_ID = _id_of(EVENT_PREFIX)
 WEBHOOK_ID = _id_of(WEBHOOK_PREFIX)
+CLOCK_MOVE_ID = _id_of(CLOCK_MOVE_PREFIX)
 PAYMENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 

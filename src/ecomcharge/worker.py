@@ -16,7 +16,7 @@ import structlog
 from ecomcharge.clock import Clock
 from ecomcharge.errors import EcomchargeError
 from ecomcharge.payments import store as payments
-from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.sandbox.moves import ClockMove
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.billing import CHECK_AGAIN_MILLISECONDS, LOOK_AGAIN_MILLISECONDS, Billing
@@ -80,17 +80,15 @@ class Worker:
                     return
                 await asyncio.sleep(BREATH_SECONDS)
 
-    async def advance(self, clock: SandboxClock, target: int) -> None:
-        """Move the sandbox's clock to ``target``; everything due on the way happens on the way, in order."""
+    async def advance(self, move: ClockMove) -> None:
+        """Move the sandbox clock to the target of ``move``; everything due on the way happens on the way, in order."""
         while True:
             await self.do_everything_due()
             moment = await self._next_due()
-            if moment is None or moment > target:
+            if moment is None or moment > move.target:
                 break
-            if moment > clock.now():
-                await clock.move_to(moment)
-        if target > clock.now():
-            await clock.move_to(target)
+            await move.move_to(moment)
+        await move.move_to(move.target)
         await self.do_everything_due()
 
     async def _begin_charges(self, now: int) -> int:

@@ -17,6 +17,7 @@ from ecomcharge.keys import MasterKey
 from ecomcharge.observability import Metrics
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice
 from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.settings import Settings
 from ecomcharge.shops.actions import create_shop
 from ecomcharge.storage import open_database
@@ -98,11 +99,11 @@ class Books:
         await actions.cancel_subscription(self.engine.billing, self.shop_id, subscription_id, "enough")
 
     async def advance(self, milliseconds: int) -> None:
-        await self.engine.worker.advance(self.clock, self.clock.now() + milliseconds)
+        await ClockMoves(self.clock, self.engine.worker.advance).run(lambda now: now + milliseconds)
 
     async def pass_time(self, milliseconds: int) -> None:
         """Nothing that becomes due is done."""
-        await self.clock.move_to(self.clock.now() + milliseconds)
+        await set_frozen_clock(self.clock, self.clock.now() + milliseconds)
 
     async def rows(self, sql: str, **params: object) -> list[Row]:
         return list(await self.database.rows(sql, {"shop_id": self.shop_id, **params}))
@@ -116,6 +117,16 @@ class Books:
         return await self.database.write(unit)
 
 
+async def set_frozen_clock(clock: SandboxClock, moment: int) -> None:
+    """Set a clock that stands still, and do nothing that becomes due."""
+
+    async def unit(tx: Transaction) -> None:
+        await tx.run("UPDATE sandbox_clock SET frozen_at = :moment WHERE name = 'clock'", {"moment": moment})
+
+    await clock.database.write(unit)
+    await clock.refresh()
+
+
 def with_books(url: str, master_key: MasterKey, work: Callable[[Books], Awaitable[T]]) -> T:
     """Run ``work`` on a migrated database with a new shop."""
 
@@ -125,7 +136,7 @@ def with_books(url: str, master_key: MasterKey, work: Callable[[Books], Awaitabl
             await migrate(database)
             clock = SandboxClock(database)
             await clock.freeze()
-            await clock.move_to(BEGIN)
+            await set_frozen_clock(clock, BEGIN)
             credentials = await create_shop(database, master_key, BEGIN, name="Books")
             metrics = Metrics(None)
             engine = engine_of(Settings(database=url, sandbox=True), database, master_key, clock, metrics)

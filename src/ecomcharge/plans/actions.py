@@ -49,7 +49,7 @@ async def create_plan(
             earlier = await answer_once(tx, shop_id, attempt, answer, now)
             if earlier is not None:
                 return earlier
-        if misplaced_test and not plan.test and await shops.gateway_of(tx, shop_id) != SANDBOX:
+        if misplaced_test and not plan.test and (await shops.gateway_choice(tx, shop_id)).gateway != SANDBOX:
             raise model.misplaced_test("test")
         if not await store.insert(tx, shop_id, plan):
             raise IdTaken

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -29,9 +31,15 @@ INSERT INTO sandbox_clock (name, frozen_at, ahead) VALUES (:name, :frozen_at, :a
 ON CONFLICT DO NOTHING RETURNING name
 """
 
-UPDATE = "UPDATE sandbox_clock SET frozen_at = :frozen_at, ahead = :ahead WHERE name = :name"
+# Not while it is being moved, and only from the setting that was read.
+CHANGE = """
+UPDATE sandbox_clock SET frozen_at = :frozen_at, ahead = :ahead, move_id = NULL
+WHERE name = :name AND leased_until <= :real_now
+AND COALESCE(frozen_at, -1) = :frozen_before AND ahead = :ahead_before
+"""
 
-_NAME: Final = {"name": "clock"}
+POLL_SECONDS: Final = 0.05
+NAME: Final = {"name": "clock"}
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -66,8 +74,18 @@ class SandboxClock:
         return self.now()
 
     async def refresh(self) -> None:
-        row = await self.database.find(FIND, _NAME)
+        row = await self.database.find(FIND, NAME)
         self._setting = Setting(*row) if row is not None else Setting()
+
+    def use(self, setting: Setting) -> None:
+        """What was just written to the database."""
+        self._setting = setting
+
+    def setting_at(self, moment: int) -> Setting:
+        """The setting that shows ``moment`` now; frozen or running, as it is."""
+        if self.setting.frozen_at is not None:
+            return Setting(frozen_at=moment)
+        return Setting(ahead=moment - SystemClock().now())
 
     def _time_at(self, setting: Setting) -> int:
         if setting.frozen_at is not None:
@@ -75,28 +93,38 @@ class SandboxClock:
         return SystemClock().now() + setting.ahead
 
     async def freeze(self) -> None:
-        await self._set(Setting(frozen_at=self.now()))
+        await self._change(lambda: Setting(frozen_at=self.now()))
 
     async def resume(self) -> None:
         """Back to the real time."""
-        await self._set(Setting())
+        await self._change(Setting)
 
-    async def move_to(self, moment: int) -> None:
-        """Standing still or running, as before, from that moment on."""
-        if self.setting.frozen_at is not None:
-            await self._set(Setting(frozen_at=moment))
-        else:
-            await self._set(Setting(ahead=moment - SystemClock().now()))
+    async def _change(self, wanted: Callable[[], Setting]) -> None:
+        """Waits until nobody moves the clock."""
+        while True:
+            await self.refresh()
+            setting = wanted()
+            if await self._try(setting):
+                self._setting = setting
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _set(self, setting: Setting) -> None:
-        row = {**_NAME, **msgspec.structs.asdict(setting)}
+    async def _try(self, setting: Setting) -> bool:
+        before = self.setting
+        params = {
+            **NAME,
+            "frozen_at": setting.frozen_at,
+            "ahead": setting.ahead,
+            "frozen_before": -1 if before.frozen_at is None else before.frozen_at,
+            "ahead_before": before.ahead,
+            "real_now": SystemClock().now(),
+        }
 
-        async def unit(tx: Transaction) -> None:
-            if not await tx.insert(INSERT, row):
-                await tx.run(UPDATE, row)
+        async def unit(tx: Transaction) -> bool:
+            await tx.insert(INSERT, {**NAME, "frozen_at": None, "ahead": 0})
+            return await tx.run(CHANGE, params) > 0
 
-        await self.database.write(unit)
-        self._setting = setting
+        return await self.database.write(unit)
 
 
 def step_of(text: str, now: int, zone: ZoneInfo) -> int:

@@ -10,10 +10,11 @@ import cyclopts
 from cyclopts import Parameter
 
 from ecomcharge import observability
-from ecomcharge.app import Engine, engine_of
+from ecomcharge.app import engine_of
 from ecomcharge.errors import Unusable
 from ecomcharge.keys import master_key_of
 from ecomcharge.sandbox.clock import SandboxClock, moment_of, shown, step_of
+from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.settings import Settings
 from ecomcharge.shops.actions import check_master_key
 from ecomcharge.storage import open_database
@@ -33,7 +34,7 @@ SettingsOfServe = Annotated[Settings, Parameter(name="*")]
 def show(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
     """Show what time it is."""
 
-    async def nothing(engine: Engine, clock: SandboxClock) -> None:
+    async def nothing(clock: SandboxClock, moves: ClockMoves) -> None:
         pass
 
     _run(settings, nothing, json)
@@ -43,7 +44,7 @@ def show(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> Non
 def freeze(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
     """Let time stand still."""
 
-    async def work(engine: Engine, clock: SandboxClock) -> None:
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
         await clock.freeze()
 
     _run(settings, work, json)
@@ -53,7 +54,7 @@ def freeze(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> N
 def resume(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
     """Go back to the real time."""
 
-    async def work(engine: Engine, clock: SandboxClock) -> None:
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
         await clock.resume()
 
     _run(settings, work, json)
@@ -69,9 +70,8 @@ def advance(step: str, /, settings: SettingsOfServe = Settings(), *, json: AsJso
         How far: a number and a unit (s, m, h, d, w, mo, y), such as 31d.
     """
 
-    async def work(engine: Engine, clock: SandboxClock) -> None:
-        now = clock.now()
-        await engine.worker.advance(clock, now + step_of(step, now, settings.zone()))
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
+        await moves.run(lambda now: now + step_of(step, now, settings.zone()))
 
     _run(settings, work, json)
 
@@ -86,17 +86,14 @@ def set_(to: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = F
         A moment such as 2026-12-24T08:00:00Z; UTC unless it says otherwise.
     """
 
-    async def work(engine: Engine, clock: SandboxClock) -> None:
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
         target = moment_of(to)
-        if target > clock.now():
-            await engine.worker.advance(clock, target)
-        else:
-            await clock.move_to(target)
+        await moves.run(lambda now: target)
 
     _run(settings, work, json)
 
 
-def _run(settings: Settings, work: Callable[[Engine, SandboxClock], Awaitable[None]], json: bool) -> None:
+def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitable[None]], json: bool) -> None:
     """Do it in sandbox mode only, and print what time it is then."""
     settings.check()
     if not settings.sandbox:
@@ -113,7 +110,7 @@ def _run(settings: Settings, work: Callable[[Engine, SandboxClock], Awaitable[No
             await clock.refresh()
             engine = engine_of(settings, database, master_key, clock)
             try:
-                await work(engine, clock)
+                await work(clock, ClockMoves(clock, engine.worker.advance))
             finally:
                 await engine.close()
             return clock

@@ -1,16 +1,16 @@
-"""``/sandbox/clock``: show, freeze, advance, set and resume the clock. There in sandbox mode only."""
+"""``/sandbox/clock``: show, freeze, advance, set and resume the clock, and the progress of moves. In sandbox mode only."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from ecomcharge.errors import BadParameter
 from ecomcharge.fields import body_of
-from ecomcharge.sandbox.clock import SandboxClock, moment_of, shown, step_of
+from ecomcharge.sandbox.clock import moment_of, shown, step_of
+from ecomcharge.sandbox.moves import ClockMoves, Target, move_to_json
 from ecomcharge.web.server import Route
 from ecomcharge.web.wire import Request, Response, json_response
 
@@ -21,18 +21,14 @@ class ClockBody(msgspec.Struct):
 
 
 _BODY: Final = msgspec.json.Decoder(ClockBody)
-
-Advance = Callable[[SandboxClock, int], Awaitable[None]]
+_WAIT: Final = {"true": True, "false": False}
 
 
 class ClockRoutes:
-    """``advance`` moves the clock and does what is due on the way."""
-
-    def __init__(self, clock: SandboxClock, advance: Advance, zone: ZoneInfo) -> None:
-        self._clock = clock
-        self._advance = advance
+    def __init__(self, moves: ClockMoves, zone: ZoneInfo) -> None:
+        self._moves = moves
         self._zone = zone
-        self._one_at_a_time = asyncio.Lock()
+        self._clock = moves.clock
 
     def routes(self) -> list[Route]:
         return [
@@ -41,36 +37,49 @@ class ClockRoutes:
             Route("POST", "/sandbox/clock/advance", self.advance),
             Route("POST", "/sandbox/clock/set", self.set),
             Route("POST", "/sandbox/clock/resume", self.resume),
+            Route("GET", "/sandbox/clock/moves/{}", self.show_move),
         ]
 
     async def show(self, request: Request) -> Response:
         return json_response(200, msgspec.json.encode(shown(self._clock)))
 
     async def freeze(self, request: Request) -> Response:
-        async with self._one_at_a_time:
-            await self._clock.freeze()
+        await self._clock.freeze()
         return await self.show(request)
 
     async def resume(self, request: Request) -> Response:
-        async with self._one_at_a_time:
-            await self._clock.resume()
+        await self._clock.resume()
         return await self.show(request)
 
     async def advance(self, request: Request) -> Response:
-        """Answers when everything that was due on the way has happened."""
-        body = body_of(await request.json(), _BODY)
-        async with self._one_at_a_time:
-            now = self._clock.now()
-            await self._advance(self._clock, now + step_of(str(body.step or ""), now, self._zone))
-        return await self.show(request)
+        """Answers when everything that was due on the way has happened; with ``wait=false`` at once."""
+        step = str(body_of(await request.json(), _BODY).step or "")
+        return await self._move(request, lambda now: now + step_of(step, now, self._zone))
 
     async def set(self, request: Request) -> Response:
         """Forwards as ``advance`` does; backwards nothing happens but that the clock is set."""
-        body = body_of(await request.json(), _BODY)
-        moment = moment_of(str(body.to or ""))
-        async with self._one_at_a_time:
-            if moment > self._clock.now():
-                await self._advance(self._clock, moment)
-            else:
-                await self._clock.move_to(moment)
-        return await self.show(request)
+        moment = moment_of(str(body_of(await request.json(), _BODY).to or ""))
+        return await self._move(request, lambda now: moment)
+
+    async def show_move(self, request: Request) -> Response:
+        return await self._move_response(200, request.argument)
+
+    async def _move(self, request: Request, target: Target) -> Response:
+        wait = _wait(request)
+        target(self._clock.now())  # raises for a step that makes no sense
+        if wait:
+            await self._moves.run(target)
+            return await self.show(request)
+        id = await self._moves.start(target)
+        return await self._move_response(202, id, ("location", f"/sandbox/clock/moves/{id}"))
+
+    async def _move_response(self, status: int, id: str, *headers: tuple[str, str]) -> Response:
+        move = await self._moves.find(id)
+        return json_response(status, msgspec.json.encode(move_to_json(move, self._moves.real_clock.now())), *headers)
+
+
+def _wait(request: Request) -> bool:
+    value = request.query().get("wait", "true")
+    if value not in _WAIT:
+        raise BadParameter("Wait must be true or false")
+    return _WAIT[value]

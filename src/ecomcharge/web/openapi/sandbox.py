@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ecomcharge import errors
+from ecomcharge import errors, ids
 from ecomcharge.web.openapi import parts
 from ecomcharge.web.openapi.parts import AROUND, Json
 
 _ONLY: Final = "In sandbox mode only (`--sandbox`); elsewhere there is no such route, 404. It moves time for the whole server."
 _SHOWN: Final = {"now": "2026-12-24T08:00:00.000Z", "frozen": True}
+_MOVE_ID: Final = parts.pattern_of_id(ids.CLOCK_MOVE_ID)
+_MOVE: Final = {
+    "id": "mov_7aee5afb954c7efb",
+    "from": "2026-11-24T08:00:00.000Z",
+    "to": "2026-12-24T08:00:00.000Z",
+    "now": "2026-12-01T10:30:00.000Z",
+    "done": False,
+    "error": None,
+}
+_ONE_AT_A_TIME: Final = (
+    "Moves wait for one another, also when they reach different servers of one database. A move that fails on the way is "
+    "answered with 504, and the message says how far the clock came."
+)
 
 _TIME: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?"
 _YEAR: Final = "(?:197[1-9]|19[89][0-9]|20[0-9]{2}|210[0-8])"
@@ -41,7 +54,7 @@ def paths() -> Json:
             "post": _operation(
                 "advanceClock",
                 "Move it forwards",
-                "Everything that becomes due on the way happens on the way, in order, before the answer.",
+                f"Everything that becomes due on the way happens on the way, in order, before the answer. {_ONE_AT_A_TIME}",
                 parts.json_body("ClockStep", step),
             )
         },
@@ -49,10 +62,11 @@ def paths() -> Json:
             "post": _operation(
                 "setClock",
                 "Set it to a moment",
-                "Forwards as `advance` does. Backwards nothing happens but that it is set.",
+                f"Forwards as `advance` does. Backwards nothing happens but that it is set. {_ONE_AT_A_TIME}",
                 parts.json_body("ClockMoment", to),
             )
         },
+        "/sandbox/clock/moves/{move_id}": {"get": _move_operation()},
     }
 
 
@@ -62,6 +76,18 @@ def schemas() -> Json:
             "The clock.",
             {"now": parts.moment("What it shows."), "frozen": {"type": "boolean", "description": "Whether it stands still."}},
             example=_SHOWN,
+        ),
+        "ClockMove": parts.shown_object(
+            "A move of the clock. The last hundred are kept.",
+            {
+                "id": {"type": "string", "pattern": _MOVE_ID, "description": "Its id."},
+                "from": parts.moment("Where the clock stood. `null` while the move waits for another one.", nullable=True),
+                "to": parts.moment("Where it is moved to. `null` while the move waits.", nullable=True),
+                "now": parts.moment("How far this move has come. `null` while the move waits.", nullable=True),
+                "done": {"type": "boolean", "description": "Whether the move has ended."},
+                "error": parts.shown_text("Why it ended before it was complete.", nullable=True),
+            },
+            example=_MOVE,
         ),
         "ClockStep": {
             "type": "object",
@@ -114,4 +140,27 @@ def _operation(operation_id: str, summary: str, description: str = "", body: Jso
     }
     if body:
         described["requestBody"] = body
+        described["parameters"].insert(
+            0, parts.query("wait", "`false`: answer at once, with the move; it goes on meanwhile.", {"enum": ["true", "false"]})
+        )
+        described["responses"]["202"] = parts.answer(
+            "With `wait=false`: the move has begun.", parts.json_of("ClockMove", _MOVE), headers=("Location",)
+        )
     return described
+
+
+def _move_operation() -> Json:
+    return {
+        "operationId": "showClockMove",
+        "tags": ["sandbox"],
+        "summary": "Show how far a move of the clock has come",
+        "description": f"A move whose process was killed is `done`, with an `error`, ten seconds later. {_ONLY}",
+        "parameters": [
+            parts.path_parameter("move_id", {"type": "string", "pattern": _MOVE_ID}),
+            parts.request_id_header(),
+        ],
+        "responses": {
+            "200": parts.answer("The move.", parts.json_of("ClockMove", _MOVE)),
+            **parts.failures(*parts.OF_AN_ID, *parts.FOR_SHOPS),
+        },
+    }

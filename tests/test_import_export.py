@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import io
 import json
 import os
@@ -25,7 +26,7 @@ from conftest import ENVIRONMENT, Shop, add_shop, with_database
 from ecomcharge.clock import SystemClock
 from ecomcharge.customers import checking, store, transfer
 from ecomcharge.customers.checking import Refusal
-from ecomcharge.customers.files import LINE_MAXIMUM_BYTES, Format, open_customers
+from ecomcharge.customers.files import COLUMNS, LINE_MAXIMUM_BYTES, CsvFile, Format, UnreadableLine, open_customers
 from ecomcharge.customers.model import Customer
 from ecomcharge.customers.transfer import Account, DuplicateCustomer, Import, OnDuplicate
 from ecomcharge.errors import Unusable
@@ -35,6 +36,8 @@ from ecomcharge.storage.database import Database
 
 SHOP = 7
 OTHER_SHOP = 8
+DATA = Path(__file__).parent / "data" / "imports"
+NOT_CSV = "Line is not valid CSV"
 
 
 def line(email: str, **fields: object) -> bytes:
@@ -256,6 +259,131 @@ def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
         imported(url, b"a,b\n1,2\n", format="csv")
     with pytest.raises(Unusable, match="each column once"):
         imported(url, b"email,ip,ip\n", format="csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "refused_line"),
+    [
+        ("one-inch-mark.csv", 5_000, None),
+        ("two-inch-marks.csv", 5_000, None),
+        ("smallest.csv", 3, None),
+        ("open-quote.csv", 3, 2),
+        ("quoted-unescaped.csv", 3, 2),
+    ],
+)
+def test_a_stray_quote_costs_at_most_its_own_row(url: str, name: str, read: int, refused_line: int | None) -> None:
+    refusals: list[Refusal] = []
+    expected = [] if refused_line is None else [Refusal(refused_line, NOT_CSV)]
+    account = imported(url, (DATA / name).read_bytes(), format="csv", refusals=refusals)
+    assert account == Account(read=read, added=read - len(expected), refused=len(expected))
+    assert refusals == expected
+    assert imported(url, (DATA / name).read_bytes(), format="csv").added == 0
+
+
+def test_a_quote_inside_an_unquoted_cell_is_text(url: str) -> None:
+    imported(url, (DATA / "two-inch-marks.csv").read_bytes(), format="csv")
+    imported(url, b'email,ip,address\na@shop.test,::1,Apt "B" 5"\n', format="csv")
+    with_quotes = [customer.address for customer in stored(url) if '"' in (customer.address or "")]
+    assert with_quotes == ['Unit 5" West', 'Unit 7" East', 'Apt "B" 5"']
+
+
+HEADING = b"email,ip,address\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused", "added"),
+    [
+        pytest.param(b'a@shop.test,::1,"5 West\nb@shop.test,::1,x\nc@shop.test,::1,7"\n', [2], "bc", id="closed by an inch mark"),
+        pytest.param(b'a@shop.test,::1,"5 West\nc@shop.test,::1,7"\n', [2], "c", id="closed on the next line"),
+        pytest.param(b'a@shop.test,"::1,5\nb@shop.test,::1,x\nc@shop.test,7",::1\n', [2, 4], "b", id="in another column"),
+        pytest.param(b'"a@shop.test,::1,5\nb@shop.test,::1,x\nc",::1,x\n', [2, 4], "b", id="opened in the first column"),
+        pytest.param(b'a@shop.test,::1,"5\nb@shop.test,::1,"6\nc@shop.test,::1,"7\n', [2, 3, 4], "", id="on each line"),
+        pytest.param(b'a@shop.test,::1,"5\n"b@shop.test","::1","x"\n', [2], "b", id="before a row of quoted cells"),
+        pytest.param(b'a@shop.test,::1,"5\n\nb@shop.test,::1,""\n', [2], "b", id="before a blank line and an empty cell"),
+        pytest.param(b'a@shop.test,::1,5","x\n' * 3 + b"b@shop.test,::1,x\n", [2, 3, 4], "b", id="closed and opened again"),
+        pytest.param(b'a@shop.test,::1,"5\r\nb@shop.test,::1,x\r\n', [2], "b", id="with carriage returns"),
+        pytest.param(b'"', [2], "", id="nothing else"),
+    ],
+)
+def test_a_row_with_an_open_quote_is_refused_alone(url: str, rows: bytes, refused: list[int], added: str) -> None:
+    refusals: list[Refusal] = []
+    account = imported(url, HEADING + rows, format="csv", refusals=refusals)
+    assert [refusal.line for refusal in refusals] == refused
+    assert account == Account(read=len(refused) + len(added), added=len(added), refused=len(refused))
+    assert [customer.email for customer in stored(url)] == [f"{name}@shop.test" for name in added]
+
+
+def test_an_open_quote_far_from_the_next_one_costs_its_row_alone(url: str) -> None:
+    row = b"%s@shop.test,::1,%s\n"
+    good = [row % (b"c%d" % number, b"x" * 40) for number in range(3_000)]
+    refusals: list[Refusal] = []
+    content = HEADING + row % (b"a", b'"5 West') + b"".join(good) + row % (b"z", b'7"')
+    assert imported(url, content, format="csv", refusals=refusals) == Account(read=3_002, added=3_001, refused=1)
+    assert refusals == [Refusal(2, NOT_CSV)]
+
+
+def test_reading_a_file_full_of_open_quotes_takes_time_in_proportion_to_its_length() -> None:
+    """Each of these lines leaves a quote open, however the line before it was read."""
+    content = HEADING + b'5","x\n' * 100_000
+    started = time.process_time()
+    assert sum(1 for _ in open_customers(io.BytesIO(content), "csv").records()) == 100_000
+    assert time.process_time() - started < 30  # seconds; about one, and hours if every line were searched to the limit
+
+
+def rows_of(content: bytes) -> list[list[str] | None]:
+    """The cells of each row of a CSV file whose columns are all known; ``None`` where the row cannot be read."""
+    file = CsvFile(io.BytesIO(content))
+    rows: list[list[str] | None] = []
+    for _, record in file.records():
+        try:
+            body = file.read(record)
+        except UnreadableLine:
+            rows.append(None)
+        else:
+            rows.append([getattr(body, name) or "" for name in COLUMNS])
+    return rows
+
+
+NOT_ALONE: Any = {"exclude_categories": ["Cs"], "exclude_characters": "\r"}  # the csv module does not quote every "\r"
+CSV_TEXT = st.lists(
+    st.one_of(st.sampled_from(['"', ",", "\n", "\r\n", " ", ";", "="]), st.characters(**NOT_ALONE)), max_size=12
+).map("".join)
+
+
+@given(
+    rows=st.lists(st.lists(CSV_TEXT, min_size=len(COLUMNS), max_size=len(COLUMNS)).filter(any), max_size=6),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_a_well_formed_file_has_the_cells_that_the_csv_module_reads(rows: list[list[str]], quoting: int, end: str) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=quoting, lineterminator=end).writerows([COLUMNS, *rows])  # type: ignore[arg-type]
+    assert list(csv.reader(io.StringIO(text.getvalue(), newline=""), strict=True))[1:] == rows
+    assert rows_of(text.getvalue().encode()) == rows
+
+
+STRAY = st.sampled_from(['5"', '"5', '5" W', '"5" W', '""5', '"', '5""', '"5,6', '5","6', '"""', '"5""'])
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 2), STRAY)), max_size=12), quoted=st.booleans())
+def test_every_good_row_is_in_and_the_others_are_refused_by_number(rows: list[tuple[int, str] | None], quoted: bool) -> None:
+    file_lines = []
+    for number, stray in enumerate(rows, 2):
+        cells = [f"c{number}@shop.test", "::1", "5 West"]
+        if stray is not None:
+            cells[stray[0]] = stray[1]
+        elif quoted:
+            cells = [f'"{cell}"' for cell in cells]
+        file_lines.append(",".join(cells) + "\n")
+    file = CsvFile(io.BytesIO(HEADING + "".join(file_lines).encode()))
+    records = list(file.records())
+    checked = checking.check(SHOP, records, file.read, IdMint(CUSTOMER_PREFIX).reserve(0, len(records)))
+    assert b"".join(record for _, record in records) == "".join(file_lines).encode()  # no byte is passed over
+    in_or_named = sorted([each.line for each in checked.candidates] + [each.line for each in checked.refused])
+    assert in_or_named == [number for number, _ in records]
+    good = {number for number, stray in enumerate(rows, 2) if stray is None}
+    assert good <= {each.line for each in checked.candidates}
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=40)

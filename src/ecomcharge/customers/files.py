@@ -1,6 +1,7 @@
-"""Customers in files: JSON lines, and CSV with a header (RFC 4180). Reading holds one line, writing one customer.
+"""Customers in files: JSON lines, and CSV with a header (RFC 4180).
 
-Blank lines are passed over. Both formats are UTF-8, with or without a byte order mark.
+Reading keeps at most twice ``LINE_MAXIMUM_BYTES`` in memory, writing one customer. Blank lines are passed over. Both
+formats are UTF-8, with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import csv
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Final, Literal
 
 import msgspec
 
 from ecomcharge.customers.model import FIELD_NAMES, REQUIRED_NAMES, Customer, IdentifiedBody
 from ecomcharge.errors import EcomchargeError, Unusable
-from ecomcharge.fields import body_of
+from ecomcharge.fields import accept_email, accept_ip, body_of
+from ecomcharge.ids import CUSTOMER_ID
 
 Format = Literal["jsonl", "csv"]
 
@@ -31,6 +36,16 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PIECE_BYTES: Final = len(_BYTE_ORDER_MARK) + LINE_MAXIMUM_BYTES + len(b"\r\n")  # what is longer is overlong
 _DECODER: Final = msgspec.json.Decoder(IdentifiedBody)
 
+_QUOTE: Final = ord('"')  # a number is found in bytes ten times as fast as a text of one byte
+
+# A row of one line whose quotes all open and close cells. Says no to some others, which the csv module then decides.
+_is_whole_row: Final = re.compile(
+    rb'(?:"[^"]*+",)*+'  # nearly all of a row whose cells are all quoted
+    rb'(?:[^"]*+(?<![^,])"[^"]*+(?:""[^"]*+)*+"(?=[,\r\n]))*+[^"]*+'
+).fullmatch
+
+# What tells a customer's row from a line of text.
+_IDENTIFYING: Final[Mapping[str, Callable[[str], object]]] = {"id": CUSTOMER_ID.match, "email": accept_email, "ip": accept_ip}
 
 Read = Callable[[bytes], IdentifiedBody]
 
@@ -108,6 +123,7 @@ class CsvFile(CustomerFile):
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
+        self._names: list[str] = []
         _, self.heading = next(self.records(), (0, b""))
         try:
             names = [name.strip().lower() for name in _cells(self.heading)]
@@ -125,11 +141,79 @@ class CsvFile(CustomerFile):
         return functools.partial(read_csv, self._names)
 
     def records(self) -> Iterator[tuple[int, bytes]]:
-        """As a rule a line is a record; while quotes are open, the next one belongs to it."""
-        for number, record in super().records():
-            while record.count(b'"') % 2 and len(record) <= LINE_MAXIMUM_BYTES and (more := next(self._lines, b"")):
-                record += more
-            yield number, record
+        """A row is a line, or several where a quoted cell holds line breaks.
+
+        A line whose quotes cannot be read is a record of its own, which ``read`` refuses; the next line begins a new row.
+        """
+        for line in self._lines:
+            if _QUOTE in line and not _is_whole_row(line):
+                yield from self._records_from(line)
+            elif not line.isspace():
+                yield self._line, line
+
+    def _records_from(self, line: bytes) -> Iterator[tuple[int, bytes]]:
+        """The records that begin on this line and on those that were read ahead to find where its row ends."""
+        ahead = deque([(self._line, line)])
+        while ahead:
+            number, line = ahead.popleft()
+            if _QUOTE in line and not _is_whole_row(line):
+                continued = self._continuation(line, ahead)
+                line = b"".join([line, *(ahead.popleft()[1] for _ in range(continued))])
+            if not line.isspace():
+                yield number, line
+
+    def _continuation(self, line: bytes, ahead: deque[tuple[int, bytes]]) -> int:
+        """How many of the lines ``ahead`` belong to this one's row. Reads as many of them as it needs.
+
+        None where the row is no valid CSV, does not end within ``LINE_MAXIMUM_BYTES``, or would hold another row.
+        """
+        row = [line]
+        try:
+            cells = next(csv.reader(self._decoded(row, ahead), strict=True), [])
+        except csv.Error:
+            return 0
+        return 0 if self._holds_another_row(row, cells) else len(row) - 1
+
+    def _decoded(self, row: list[bytes], ahead: deque[tuple[int, bytes]]) -> Iterator[str]:
+        """The line in ``row``, then the lines behind it, which are added to ``row``, for as long as they can belong to it."""
+        yield row[0].decode(errors="replace")
+        length, closing = len(row[0]), 0
+        for nth in itertools.count():
+            if nth == len(ahead):
+                if (following := next(self._lines, None)) is None:
+                    return
+                ahead.append((self._line, following))
+            _, following = ahead[nth]
+            length += len(following)
+            # Outside of pairs a quote ends a cell. Rows with more ends than columns would make the search quadratic.
+            closing += _QUOTE in following.replace(b'""', b"")
+            if length > LINE_MAXIMUM_BYTES + len(b"\n") or (self._names and closing > len(self._names)):
+                return
+            row.append(following)
+            yield following.decode(errors="replace")
+
+    def _holds_another_row(self, row: Sequence[bytes], cells: Sequence[str]) -> bool:
+        """Whether a line inside a quoted cell is a customer's row: then the quote that opened the cell was a stray one."""
+        cell_of_break = [place for place, cell in enumerate(cells) for _ in range(cell.count("\n"))]
+        for nth, (line, place) in enumerate(zip(row[1:], cell_of_break, strict=True), 1):
+            is_inside = nth < len(cell_of_break) and cell_of_break[nth] == place
+            # On the line that ends the cell, the columns behind it are right anyway.
+            columns = self._names if is_inside or len(cells) != len(self._names) else self._names[:place]
+            if self._is_a_row(line, columns):
+                return True
+        return False
+
+    def _is_a_row(self, line: bytes, columns: Sequence[str]) -> bool:
+        """Whether it has as many cells as the header, and under one of the ``columns`` a valid id, email or ip."""
+        try:
+            cells = _cells(line)
+        except UnreadableLine:
+            return False
+        return len(cells) == len(self._names) and any(map(_identifies, columns, cells))
+
+
+def _identifies(name: str, cell: str) -> bool:
+    return name in _IDENTIFYING and bool(_IDENTIFYING[name](cell.strip()))
 
 
 def read_csv(names: Sequence[str], record: bytes) -> IdentifiedBody:

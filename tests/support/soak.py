@@ -442,7 +442,8 @@ class Soak:
                     self.ledger.wrong.append(f"{name} failed: {error}")
                     return
                 self.ledger.faults[f"{name} cut off"] += 1
-                await asyncio.sleep(BREATH_SECONDS)
+                while self._interruptions % 2:
+                    await asyncio.sleep(BREATH_SECONDS)
             else:
                 self.ledger.backups[name] += 1
                 self.ledger.wrong += faults_of_backup(name, acknowledged, held)

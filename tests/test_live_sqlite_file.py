@@ -20,7 +20,7 @@ from conftest import ENVIRONMENT, add_shop, with_database
 from ecomcharge.errors import Unavailable, Unusable
 from ecomcharge.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import open_database
+from ecomcharge.storage import open_database, sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
 from support.commands import WorkerProcess, environment_of
@@ -28,6 +28,7 @@ from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
 
 DEADLINE_SECONDS = 60
+FILES = ("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer", "x.db-open")
 IMPORTED = [f"imported-{number}@shop.test" for number in range(300)]
 
 BACKUP = """
@@ -230,7 +231,7 @@ def test_lock_files_that_are_deleted_cost_no_customer(tmp_path: Path, master_key
         ServerProcess(live.url, tmp_path, environment=ENVIRONMENT) as first,
         Load([first.url], shop.shop_id, shop.secret_key, connections=2) as load,
     ):
-        for suffix in ("-queue", "-writer"):
+        for suffix in ("-queue", "-writer", "-open"):
             Path(f"{live.path}{suffix}").unlink()
         with (
             ServerProcess(live.url, tmp_path, environment=ENVIRONMENT) as second,
@@ -310,6 +311,42 @@ def test_a_command_whose_file_is_replaced_says_what_to_do(tmp_path: Path) -> Non
     with_database(f"sqlite:///{path}", work)
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("destroy", [delete, replace])
+def test_a_process_that_would_open_other_files_than_a_running_one_is_refused(
+    tmp_path: Path, destroy: Callable[[Path], None], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it wrote would be destroyed when the running one ends."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MILLISECONDS", 500)
+    path = tmp_path / "x.db"
+
+    async def work(database: Database) -> None:
+        await database.write(do_nothing)
+        destroy(Path(f"{path}{suffix}"))
+        for _ in range(2):
+            with pytest.raises(Unusable, match=f"cannot open the SQLite database {path}: {path}{suffix} was deleted or replaced"):
+                await open_and_close(f"sqlite:///{path}")
+        assert suffix or destroy is replace or not path.exists()
+
+    with_database(f"sqlite:///{path}", work)
+    asyncio.run(open_and_close(f"sqlite:///{path}"))  # nobody has it open any more
+
+
+def test_a_database_that_is_opened_while_others_close_it_is_opened(tmp_path: Path) -> None:
+    """Each time the last one closes it, SQLite deletes the log that the others may have seen."""
+    code = (
+        "import asyncio, sys\n"
+        "from ecomcharge.storage import open_database\n"
+        "async def work():\n"
+        "    for _ in range(100): await (await open_database(sys.argv[1])).close()\n"
+        "asyncio.run(work())"
+    )
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/x.db"]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    errors = [process.communicate(timeout=DEADLINE_SECONDS)[1].decode() for process in started]
+    assert errors == [""] * 3
+
+
 async def do_nothing(tx: Transaction) -> None:
     pass
 
@@ -370,7 +407,7 @@ def open_umask() -> object:
 def test_only_the_owner_reads_the_files(tmp_path: Path, open_umask: None) -> None:
     async def work(database: Database) -> None:
         await database.write(do_nothing)
-        assert modes_of(tmp_path / "x.db") == dict.fromkeys(("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer"), 0o600)
+        assert modes_of(tmp_path / "x.db") == dict.fromkeys(FILES, 0o600)
 
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
@@ -381,7 +418,7 @@ def test_a_symbolic_link_leads_to_the_same_files(tmp_path: Path, open_umask: Non
 
     async def work(database: Database) -> None:
         await database.ping()
-        assert set(modes_of(tmp_path / "x.db")) == {"x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer"}
+        assert set(modes_of(tmp_path / "x.db")) == set(FILES)
         assert set(modes_of(tmp_path / "x.db").values()) == {0o600}
         assert [file.name for file in (tmp_path / "link").iterdir()] == ["x.db"]
 
@@ -397,7 +434,7 @@ def test_what_root_opens_stays_its_owner_s(tmp_path: Path) -> None:
 
     async def work(database: Database) -> None:
         owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in tmp_path.glob("x.db*")}
-        assert owners == dict.fromkeys(("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer"), (65534, 65534))
+        assert owners == dict.fromkeys(FILES, (65534, 65534))
 
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
@@ -421,9 +458,15 @@ def test_a_file_that_is_read_only_is_refused_in_a_sentence(tmp_path: Path) -> No
     try:
         with_database(f"sqlite:///{folder}/x.db", lambda database: database.ping())
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True, capture_output=True)
+        with pytest.raises(Unusable, match=f"cannot open the SQLite database {folder}/x.db: .*Read-only file system"):
+            asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True, capture_output=True)
+        subprocess.run(["mount", "--bind", str(folder / "x.db"), str(folder / "x.db")], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder / "x.db")], check=True, capture_output=True)
         with pytest.raises(Unusable, match="the file or its file system is read-only"):
             asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
     finally:
+        subprocess.run(["umount", "--lazy", str(folder / "x.db")], check=False, capture_output=True)
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 

@@ -21,7 +21,9 @@ import functools
 import operator
 import os
 import queue
+import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -213,12 +215,14 @@ class SqliteDatabase:
         self._serves = serves
         self.load = Load()
         try:
-            _create_if_missing(path)
-            self._writer = _connect(path)
-            self._reader = _Reader(path)
-            self._files = _OpenFiles(path)
-            self._write_lock = _WriteLock(path)
-        except (apsw.Error, OSError) as error:
+            self._users = _Users(path)
+            try:
+                self._open(path)
+                self._write_lock = _WriteLock(path)
+            except BaseException:
+                self._users.close()
+                raise
+        except (apsw.Error, OSError, FilesReplaced) as error:
             raise Unusable(f"cannot open the SQLite database {path}: {error}") from error
         self._loop = asyncio.get_running_loop()  # kept, because to ask for it is a call to the system
         self._transaction = SqliteTransaction(self._writer)
@@ -229,6 +233,39 @@ class SqliteDatabase:
         self._patience: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def _open(self, path: str) -> None:
+        """Open both connections. Raises ``FilesReplaced`` when the processes that have the database open use other files.
+
+        While the last of them closes it SQLite deletes the log, so files may differ for a moment.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT_MILLISECONDS / 1000
+        while True:
+            try:
+                self._open_once(path)
+                return
+            except (FilesReplaced, BlockingIOError):
+                self._users.leave()
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - so that two that wait for each other do not stay in step
+
+    def _open_once(self, path: str) -> None:
+        alone = self._users.enter()
+        if not alone:
+            self._users.check()  # before a file that was deleted is created again
+        _create_if_missing(path)
+        self._writer = _connect(path)
+        self._reader = _Reader(path)
+        if alone:
+            self._users.record()
+        try:
+            self._users.check()
+        except FilesReplaced:
+            self._reader.close()
+            self._writer.close()
+            raise
+        self._files = _OpenFiles(path)
 
     async def find(self, sql: str, params: Params) -> Row | None:
         self.load.finds += 1
@@ -438,6 +475,7 @@ class SqliteDatabase:
         self._reader.close()
         self._writer.close()
         self._write_lock.close()
+        self._users.close()
 
 
 def _create_if_missing(path: str) -> None:
@@ -477,7 +515,7 @@ class _OpenFiles:
     """
 
     def __init__(self, path: str) -> None:
-        self._identities = [(file, _identity(file)) for file in (path, f"{path}-wal", f"{path}-shm")]
+        self._identities = [(file, _identity(file)) for file in _files_of(path)]
         self._logged = False
 
     def check(self) -> None:
@@ -492,6 +530,56 @@ class _OpenFiles:
         if not self._logged and structlog.is_configured():  # a command prints the error instead
             self._logged = True
             log.error("writes are refused", reason=str(FilesReplaced(file)))
+
+
+class _Users:
+    """The processes of this program that have the database open.
+
+    Each holds the lock of ``-open`` in shared mode, and that file names the files that they opened. A process that would
+    open others, because these were deleted or replaced, would write what the end of the first processes destroys.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = _open_lock_file(f"{path}-open", path)
+
+    def enter(self) -> bool:
+        """Take the lock; returns True when no other process has it.
+
+        Raises ``BlockingIOError`` while the first of them opens the database.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        return True
+
+    def record(self) -> None:
+        """Write which files are open, then let others in."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, "\n".join(self._now()).encode(), 0)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def check(self) -> None:
+        """Raises ``FilesReplaced`` when a file is not the one that the processes have open."""
+        recorded = os.pread(self._descriptor, 1024, 0).decode().split("\n")
+        for number, (file, now) in enumerate(zip(_files_of(self._path), self._now(), strict=True)):
+            if recorded[number : number + 1] != [now]:
+                raise FilesReplaced(file)
+
+    def _now(self) -> list[str]:
+        return [str(_identity(file)) for file in _files_of(self._path)]
+
+    def leave(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _files_of(path: str) -> tuple[str, str, str]:
+    return path, f"{path}-wal", f"{path}-shm"
 
 
 def _identity(file: str) -> tuple[int, int] | None:
@@ -566,8 +654,9 @@ def _open_lock_file(file: str, database_file: str) -> int:
     """Its owner is the owner of the database file, also when root runs a command: as SQLite does with its files."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if os.geteuid() == 0:
-        owner = os.stat(database_file)
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        with contextlib.suppress(FileNotFoundError):  # a database that is about to be created
+            owner = os.stat(database_file)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return descriptor
 
 

@@ -144,6 +144,8 @@ class Ecomcharge(System):
             [*command, "--database", self.database], env=self.environment(), capture_output=True, text=True, check=True
         )
         shop = json.loads(made.stdout)
+        choose = [sys.executable, "-m", "ecomcharge.cli", "shops", "gateway", str(shop["shop_id"]), "sandbox"]
+        subprocess.run([*choose, "--database", self.database], env=self.environment(), stdout=subprocess.DEVNULL, check=True)
         return str(shop["shop_id"]), basic(str(shop["shop_id"]), shop["secret_key"])
 
     def import_customers(self, shop_id: str, count: int) -> None:

@@ -45,7 +45,7 @@ from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.sandbox.routes import ClockRoutes
 from ecomcharge.settings import Settings
 from ecomcharge.shops import store as shops
-from ecomcharge.shops.actions import check_master_key, create_shop
+from ecomcharge.shops.actions import check_master_key, check_no_real_gateway, create_shop
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
@@ -98,7 +98,7 @@ def engine_of(
 ) -> Engine:
     """``metrics`` counts the outcomes of charges."""
     base_url = settings.base_url()
-    gateways = Gateways(database, master_key, base_url, settings.gateway_timeout_seconds)
+    gateways = Gateways(database, master_key, base_url, settings.gateway_timeout_seconds, sandbox_mode=settings.sandbox)
     lease = settings.lease_seconds * 1000
     billing = Billing(
         *(database, gateways, Teller(base_url), clock, settings.zone(), lease),
@@ -492,7 +492,10 @@ async def prepare(settings: Settings, now: int) -> Credentials | None:
 async def prepare_database(
     settings: Settings, then: Callable[[Database, MasterKey], Awaitable[Credentials | None]] | None = None
 ) -> Credentials | None:
-    """Migrate it, and see that the master key is the one of this database. Raises ``Unusable``."""
+    """Migrate it, and see that the master key is the one of this database, and that a sandbox has no real gateway.
+
+    Raises ``Unusable``.
+    """
     settings.check()
     master_key = master_key_of(settings)
     database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
@@ -500,6 +503,8 @@ async def prepare_database(
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)
         await check_master_key(database, master_key)
+        if settings.sandbox:
+            await check_no_real_gateway(database)
         return await then(database, master_key) if then is not None else None
     finally:
         await database.close()

@@ -52,7 +52,8 @@ class Settings:
         Server processes. One per core that may be used; they share the port and the database.
     sandbox
         Sandbox mode: make a first shop where there is none and print its credentials, offer a clock that can be moved,
-        and send webhooks to private addresses too. Not for production.
+        and send webhooks to private addresses too. It does not start where an open shop has a real gateway. Not for
+        production.
     public_url
         Where browsers find this server, for the addresses of its pages. Without it ``http://host:port``.
     time_zone

@@ -91,6 +91,8 @@ class CheckoutPages:
         found = await plans.owner_of(self._billing.database, plan_id) if PLAN_ID.match(plan_id) else None
         if found is None or (shop_id is not None and shop_id != str(found[0])):
             raise RecordNotFound
+        if not await self._billing.gateways.has_gateway_for(found[0], test=found[1].test):
+            return self._unavailable(found[1].language)
         if request.method == "HEAD":  # somebody looks whether the link is good; nobody subscribes
             return Response(200, b"", [NO_STORE])
         self._limit.count(request)
@@ -117,6 +119,8 @@ class CheckoutPages:
         token = subscription.checkout_token or ""
         if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
             return self._back_to(token)
+        if not await self._is_chargeable(subscription):
+            return self._result(subscription, "unavailable", 409)
         form = await _form(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
             return await self._form(subscription, 403, form, {}, "form_is_old")
@@ -139,7 +143,14 @@ class CheckoutPages:
         challenge = await self._challenge_of(subscription)
         if challenge is not None:
             return self._to_challenge(challenge)
+        if not await self._is_chargeable(subscription):
+            return self._result(subscription, "unavailable", 409)
         return await self._form(subscription, 200, {}, {}, None)
+
+    async def _is_chargeable(self, subscription: Subscription) -> bool:
+        """Whether its charge would be sent; a charge that is refused would end the subscription."""
+        name, shop_id, account = subscription.gateway, subscription.shop_id, subscription.gateway_account
+        return await self._billing.gateways.charges(name, shop_id, account, test=subscription.plan.test)
 
     def _waits_for_buyer(self, subscription: Subscription) -> bool:
         """Not any more when its day is over, though nobody may have written that down yet."""
@@ -167,11 +178,11 @@ class CheckoutPages:
             test=_is_test(subscription),
         )
 
-    def _result(self, subscription: Subscription, outcome: str | None = None) -> Response:
+    def _result(self, subscription: Subscription, outcome: str | None = None, status: int = 200) -> Response:
         return self._rendered(
             "result.html",
             subscription.language,
-            200,
+            status,
             outcome=outcome or _outcome(subscription),
             order=self._order(subscription),
             return_url=_return_url(subscription),
@@ -301,6 +312,12 @@ class CheckoutPages:
         language = texts.preferred(request.header("accept-language") or "")
         return self._rendered(
             "result.html", language, 404, outcome="unknown", order=None, return_url=None, return_seconds=None, test=False
+        )
+
+    def _unavailable(self, language: str) -> Response:
+        """To whoever follows the pay link of a shop that has no gateway for it."""
+        return self._rendered(
+            "result.html", language, 409, outcome="unavailable", order=None, return_url=None, return_seconds=None, test=False
         )
 
     def _rendered(self, template: str, language: str, status: int, *, form_action: str = "'self'", **context: Any) -> Response:

@@ -1,4 +1,8 @@
-"""Which gateway charges what: tests of a plan always the sandbox, everything else what the shop's operator chose."""
+"""Which gateway charges what: tests of a plan always the sandbox, everything else what the shop's operator chose.
+
+Sandbox and real money do not mix: a server in sandbox mode charges no gateway on another machine, and outside sandbox mode
+the sandbox gateway charges for a shop only after its operator chose it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,15 @@ from typing import Final
 
 import structlog
 
-from ecomcharge.errors import Unusable
+from ecomcharge.errors import Invalid, Unusable
+from ecomcharge.fields import BASE
 from ecomcharge.gateways import base, begateway, sandbox
 from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
 from ecomcharge.gateways.begateway import BegatewayGateway
 from ecomcharge.gateways.sandbox import SandboxGateway
 from ecomcharge.keys import MasterKey
 from ecomcharge.shops import store
-from ecomcharge.shops.model import FIRST_ACCOUNT, GATEWAY_KEY_PURPOSE
+from ecomcharge.shops.model import FIRST_ACCOUNT, GATEWAY_KEY_PURPOSE, is_loopback
 from ecomcharge.storage.database import Database, Transaction
 
 log = structlog.get_logger()
@@ -54,6 +59,24 @@ class RefusingGateway:
         return Result(base.UNKNOWN, self.message)
 
 
+@dataclass(slots=True)
+class SandboxForTests:
+    """The sandbox of a shop for which no gateway was chosen: it charges tests and refuses everything else."""
+
+    inner: SandboxGateway
+    warned: set[tuple[int, str]]
+    name: str = sandbox.NAME
+
+    async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
+        if order.test:
+            return await self.inner.charge(order, card, now)
+        _warn_once(self.warned, order.shop_id, base.NOT_CHOSEN_MESSAGE)
+        return Result(base.ERROR, base.NOT_CHOSEN_MESSAGE)
+
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
+        return await self.inner.look_up(shop_id, order_id, now, amount=amount, currency=currency)
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     gateway: Gateway
@@ -61,51 +84,77 @@ class _Kept:
 
 
 class Gateways:
+    """The gateways of all shops. ``sandbox_mode``: whether this process runs with ``--sandbox``."""
+
     def __init__(
         self,
         database: Database,
         master_key: MasterKey,
         base_url: str,
         timeout_seconds: float = begateway.TIMEOUT_SECONDS,
+        *,
+        sandbox_mode: bool,
     ) -> None:
         self._database = database
         self._master_key = master_key
+        self._sandbox_mode = sandbox_mode
         self.sandbox = SandboxGateway(database, master_key, base_url)
         self._timeout_seconds = timeout_seconds
         self._client = begateway.shared_client(timeout_seconds)
         self._kept: dict[tuple[int, str], _Kept] = {}
         self._warned: set[tuple[int, str]] = set()
+        self._tests_only = SandboxForTests(self.sandbox, self._warned)
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
-        """The gateway and the account of a new subscription."""
+        """The gateway and the account of a new subscription. Raises ``Invalid`` where the shop has no gateway for it."""
         if test:
             return Assignment(sandbox.NAME, None)
         choice = await store.gateway_choice(tx, shop_id)
         if choice.gateway != sandbox.NAME:
             return Assignment(choice.gateway, choice.account)
+        if not (self._sandbox_mode or choice.was_made):
+            raise Invalid(base.NOT_CHOSEN_MESSAGE, {BASE: [base.NOT_CHOSEN_MESSAGE]}, errors_first=True)
         return Assignment(sandbox.NAME, None)
+
+    async def has_gateway_for(self, shop_id: int, *, test: bool) -> bool:
+        """Whether a new subscription of the shop would be assigned a gateway."""
+        return test or self._sandbox_mode or (await store.gateway_choice(self._database, shop_id)).was_made
+
+    async def charges(self, name: str, shop_id: int, account: str | None, *, test: bool) -> bool:
+        """Whether a charge there would be sent at all: ``False`` where this process refuses it."""
+        gateway = await self.named(name, shop_id, account)
+        return not isinstance(gateway, RefusingGateway) and (test or not isinstance(gateway, SandboxForTests))
 
     async def named(self, name: str, shop_id: int, account: str | None) -> Gateway:
         """The shop's account at a gateway, or what refuses to charge it. ``account`` ``None`` is the shop's first one."""
-        if name == sandbox.NAME:
+        key = (shop_id, sandbox.NAME if name == sandbox.NAME else account or FIRST_ACCOUNT)
+        if self._sandbox_mode and name == sandbox.NAME:
             return self.sandbox
-        key = (shop_id, account or FIRST_ACCOUNT)
         kept = self._kept.get(key)
         if kept is None or time.monotonic() >= kept.good_until:
             asked_at = time.monotonic()
-            gateway = await self._at_account(name, *key)
+            gateway = await (self._sandbox_of(shop_id) if name == sandbox.NAME else self._at_account(name, *key))
             if len(self._kept) >= KEPT_MAXIMUM:
                 self._kept.clear()
             kept = self._kept[key] = _Kept(gateway, asked_at + KEPT_SECONDS)
         return kept.gateway
 
+    async def _sandbox_of(self, shop_id: int) -> Gateway:
+        choice = await store.gateway_choice(self._database, shop_id)
+        if choice.was_made:
+            self._warned.discard((shop_id, base.NOT_CHOSEN_MESSAGE))
+            return self.sandbox
+        return self._tests_only
+
     async def _at_account(self, name: str, shop_id: int, account_id: str) -> Gateway:
         account = await store.find_account(self._database, shop_id, account_id)
         if account is None or account.sealed_key is None:
             return self._refusing(name, shop_id, base.NO_ACCOUNT_MESSAGE)
+        if self._sandbox_mode and not is_loopback(account.url):
+            return self._refusing(name, shop_id, base.SANDBOX_MODE_MESSAGE)
         try:
             secret_key = self._master_key.unseal(shop_id, account.sealed_key, GATEWAY_KEY_PURPOSE)
         except Unusable as error:

@@ -16,7 +16,7 @@ from ecomcharge.keys import master_key_of
 from ecomcharge.sandbox.clock import SandboxClock, moment_of, shown, step_of
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.settings import Settings
-from ecomcharge.shops.actions import check_master_key
+from ecomcharge.shops.actions import check_master_key, check_no_real_gateway
 from ecomcharge.storage import open_database
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.terminal import AsJson, moment, print_json
@@ -106,6 +106,7 @@ def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitabl
         try:
             await migrate(database)
             await check_master_key(database, master_key)
+            await check_no_real_gateway(database)
             clock = SandboxClock(database)
             await clock.refresh()
             engine = engine_of(settings, database, master_key, clock)

@@ -22,6 +22,7 @@ from ecomcharge.shops.model import (
     Shop,
     checked_name,
     checked_shop_id,
+    is_loopback,
     random_shop_id,
 )
 from ecomcharge.storage.database import Database, Transaction
@@ -203,6 +204,17 @@ async def _accounts_in_use(tx: Transaction, shop_id: int, choice: GatewayChoice)
         for account in await store.accounts(tx, shop_id)
         if account.sealed_key is not None
     ]
+
+
+async def check_no_real_gateway(database: Database) -> None:
+    """For a process in sandbox mode. Raises ``Unusable`` when an open shop has an account on another machine."""
+    for shop_id, account_id, url in await store.accounts_of_open_shops(database):
+        if not is_loopback(url):
+            raise Unusable(
+                f"shop {shop_id} has a real gateway (account {account_id}, {url}), which a sandbox must not charge:"
+                " leave out --sandbox, use another --database, or close the shop with"
+                f" `ecomcharge shops close {shop_id}`"
+            )
 
 
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 import cyclopts
@@ -55,7 +56,9 @@ def create_shop(
             database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
         )
 
-    _print_credentials(with_database(where, work), json)
+    credentials = with_database(where, work)
+    _print_credentials(credentials, json)
+    _print_what_is_missing(credentials.shop_id)
 
 
 @shops.command(name="list")
@@ -243,6 +246,16 @@ def close_shop(shop: int, where: Where = Where()) -> None:
 
     with_database(where, work)
     print(f"shop {shop} is closed; every server knows within five seconds")
+
+
+def _print_what_is_missing(shop_id: int) -> None:
+    """On standard error, so that a script reads the credentials alone."""
+    print(
+        f"No gateway is chosen for this shop yet; {NOT_CHOSEN}. Choose one:\n"
+        f"  ecomcharge shops gateway {shop_id} begateway --url https://... --user ...   (its key in {GATEWAY_SECRET_KEY})\n"
+        f"  ecomcharge shops gateway {shop_id} sandbox   (moves no money)",
+        file=sys.stderr,
+    )
 
 
 def _print_credentials(credentials: Credentials, json: bool) -> None:

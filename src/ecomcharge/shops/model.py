@@ -106,6 +106,11 @@ class Credentials:
     secret_key: str
 
 
+def is_loopback(url: str) -> bool:
+    """Whether the address is on this machine: a stand-in for tests, and no real gateway."""
+    return urlsplit(url).hostname in LOOPBACK
+
+
 def _address(url: str) -> tuple[str, str | None, int | None, str]:
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)

@@ -84,6 +84,16 @@ WHERE shop_id = :shop_id AND gateway <> 'sandbox' AND (
 GROUP BY COALESCE(gateway_account, '1')
 """
 
+ACCOUNTS_OF_OPEN_SHOPS = """
+SELECT shops.shop_id, gateway_accounts.id, gateway_accounts.url
+FROM gateway_accounts JOIN shops ON shops.shop_id = gateway_accounts.shop_id
+WHERE shops.closed_at IS NULL AND gateway_accounts.sealed_key IS NOT NULL
+UNION
+SELECT shop_id, '1', gateway_url FROM shops
+WHERE closed_at IS NULL AND gateway_account IS NULL AND sealed_gateway_key IS NOT NULL
+ORDER BY 1, 2
+"""
+
 ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
 
 # A key that an earlier rotation already ends sooner keeps its sooner end.
@@ -187,6 +197,11 @@ async def uses_of_accounts(reader: Database | Transaction, shop_id: int) -> dict
     subscriptions = {row[0]: row[1] for row in await reader.rows(SUBSCRIPTIONS_BY_ACCOUNT, params)}
     payments = {row[0]: row[1] for row in await reader.rows(UNSETTLED_PAYMENTS_BY_ACCOUNT, params)}
     return {id_: AccountUse(subscriptions.get(id_, 0), payments.get(id_, 0)) for id_ in {*subscriptions, *payments}}
+
+
+async def accounts_of_open_shops(database: Database) -> list[tuple[int, str, str]]:
+    """Shop, account and address of every account that may still be charged."""
+    return [(row[0], row[1], row[2]) for row in await database.rows(ACCOUNTS_OF_OPEN_SHOPS, {})]
 
 
 def _account_params(shop_id: int, account: GatewayAccount) -> dict[str, object]:

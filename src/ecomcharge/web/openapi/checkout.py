@@ -18,6 +18,7 @@ from ecomcharge.web.openapi.parts import AROUND, Json, ref
 _HTML: Final[Json] = {"text/html": {"schema": {"type": "string"}}}
 _ASKED: Final = tuple(field for field in customers.FIELDS if field not in (customers.IP, customers.EXTERNAL_ID))
 _FORM_TOKEN: Final = {"type": "string", "description": "As it stands in the page."}
+_UNAVAILABLE: Final = "No gateway is configured that may charge it. Nothing was charged."
 _TWICE: Final = (("get", ""), ("post", "ByPost"))
 
 
@@ -66,6 +67,7 @@ def _link(operation_id: str, summary: str, place: list[Json]) -> Json:
         ],
         "responses": {
             "302": parts.answer("To the hosted page. The body is empty.", {}, headers=("Location",)),
+            "409": parts.answer("Conflict: No gateway is configured for the shop. A page says so.", dict(_HTML)),
             **parts.failures(*parts.OF_AN_ID, *parts.OF_A_WRITE, *parts.FOR_BUYERS),
         },
     }
@@ -76,7 +78,7 @@ def _page() -> Json:
         "checkoutPage",
         "The hosted page",
         [_token()],
-        {200: "The form, or how it went.", 404: "No subscription has this token."},
+        {200: "The form, or how it went.", 404: "No subscription has this token.", 409: _UNAVAILABLE},
         "To the 3-D Secure step that is under way.",
     )
 
@@ -85,6 +87,7 @@ def _pay() -> Json:
     pages = {
         403: "The form again: its token was missing or old. Nothing was charged.",
         404: "No subscription has this token.",
+        409: _UNAVAILABLE,
         422: "The form again, and what is wrong with it. Nothing was charged.",
     }
     described = _browsers(

@@ -50,7 +50,8 @@ def _create() -> Json:
         "description": (
             "With a card it is charged at once; a card that asks for 3-D Secure, and a subscription without a card, answer "
             "`redirecting` with the `redirect_url` for the buyer's browser. Plan and customer are told by id, or in full and "
-            f"then created with it. A declined card is no error: the state is `failed`. {parts.IDEMPOTENT}"
+            "then created with it. A declined card is no error: the state is `failed`. Outside sandbox mode a shop without a "
+            f"chosen gateway takes plans with `test` only: 422. {parts.IDEMPOTENT}"
         ),
         "parameters": parts.creation_headers(),
         "requestBody": parts.json_body(

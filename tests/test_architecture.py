@@ -22,7 +22,7 @@ FLOORS = [
     {"backlog", "metrics_endpoint"},
     {"shops.store", "customers.store", "customers.files", "plans.store", "payments.store", "webhooks.store", "webhooks.sending"},
     {"events.store", "subscriptions.store"},
-    {"gateways.sandbox", "gateways.begateway"},
+    {"gateways.sandbox", "gateways.begateway", "subscriptions.parking"},
     {"gateways.directory"},
     {"shops.actions", "customers.actions", "plans.actions", "webhooks.actions"},
     {"subscriptions.billing", "webhooks.delivery"},

@@ -411,7 +411,7 @@ async def billing_of(
     database: Database, master_key: MasterKey, clock: MovedClock, real_clock: MovedClock, stopping: StoppingDatabase | None = None
 ) -> Billing:
     used: Any = stopping if stopping is not None else database
-    gateways = Gateways(database, master_key, "https://pay.example")
+    gateways = Gateways(database, master_key, "https://pay.example", sandbox_mode=True)
     gateway = Gateway(database, master_key, "https://pay.example")
     gateway.stop = stopping.stop if stopping is not None else _nothing
     gateways.sandbox = gateway

@@ -687,6 +687,7 @@ REFUSALS = {
     "serve --host 192.0.2.1": "192.0.2.1",
     "shops rotate-key 77": "77",
     "shops close 77": "77",
+    "shops open 77": "77",
     "shops create --name Test --shop-id 0": "shop id",
     "shops create --name Test --secret-key short": "8 characters",
 }

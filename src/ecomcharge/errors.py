@@ -30,6 +30,10 @@ class Unauthorized(EcomchargeError):
     message = "Unauthorized"
 
 
+class ShopClosed(Unauthorized):
+    """The shop was closed while the request, or the billing worker, was about to begin something. Nothing was written."""
+
+
 class RecordNotFound(EcomchargeError):
     """Nothing of this shop's has that id. Another shop's record answers the same."""
 

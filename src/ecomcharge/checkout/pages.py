@@ -18,7 +18,7 @@ from ecomcharge.checkout.rendering import Asset, Renderer
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import FIELDS as CUSTOMER_FIELDS
 from ecomcharge.customers.model import CustomerBody, checked_if_given
-from ecomcharge.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound
+from ecomcharge.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound, ShopClosed
 from ecomcharge.fields import BLANK, INVALID, Faults, read_integer
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
@@ -27,6 +27,7 @@ from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
 from ecomcharge.plans import store as plans
+from ecomcharge.shops import store as shops
 from ecomcharge.subscriptions import actions, lifecycle, model, store
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
@@ -91,6 +92,8 @@ class CheckoutPages:
         found = await plans.owner_of(self._billing.database, plan_id) if PLAN_ID.match(plan_id) else None
         if found is None or (shop_id is not None and shop_id != str(found[0])):
             raise RecordNotFound
+        if not await self._is_open(found[0]):
+            return self._shop_closed(found[1].language)
         if not await self._billing.gateways.has_gateway_for(found[0], test=found[1].test):
             return self._unavailable(found[1].language)
         if request.method == "HEAD":  # somebody looks whether the link is good; nobody subscribes
@@ -100,7 +103,10 @@ class CheckoutPages:
         return_url = model.RETURN_URL.read(request.query().get("return_url"), faults)
         if faults.told():
             raise BadParameter("Return url is invalid")
-        subscription = await actions.subscribe_by_link(self._billing, self._mints, found[0], found[1], return_url)
+        try:
+            subscription = await actions.subscribe_by_link(self._billing, self._mints, found[0], found[1], return_url)
+        except ShopClosed:
+            return self._shop_closed(found[1].language)
         return _redirect(302, model.checkout_url(subscription.checkout_token or "", self._base_url))
 
     # The payment page
@@ -109,6 +115,8 @@ class CheckoutPages:
         subscription = await self._subscription(request)
         if subscription is None:
             return self._not_found(request)
+        if not await self._is_open(subscription.shop_id):
+            return self._shop_closed(subscription.language)
         return await self._shown(subscription)
 
     async def pay(self, request: Request) -> Response:
@@ -116,6 +124,8 @@ class CheckoutPages:
         subscription = await self._subscription(request)
         if subscription is None:
             return self._not_found(request)
+        if not await self._is_open(subscription.shop_id):
+            return self._shop_closed(subscription.language)
         token = subscription.checkout_token or ""
         if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
             return self._back_to(token)
@@ -131,7 +141,10 @@ class CheckoutPages:
         if faults.told() or card is None:
             return await self._form(subscription, 422, form, faults.told((*missing, *CARD_NAMES)), None)
         self._limit.count(request)
-        paid = await actions.pay(self._billing, self._mints, token, card, customer)
+        try:
+            paid = await actions.pay(self._billing, self._mints, token, card, customer)
+        except ShopClosed:
+            return self._shop_closed(subscription.language)
         sent_on = paid is not None and paid.standing.state == lifecycle.REDIRECTING  # and not canceled meanwhile
         challenge = await self._challenge_of(paid) if paid is not None and sent_on else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
@@ -233,6 +246,8 @@ class CheckoutPages:
         if payment.gateway != sandbox.NAME:
             return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=None))
         subscription = await actions.read_subscription(self._billing, shop_id, payment.subscription_id)
+        if not await self._is_open(shop_id):  # the sandbox's step is a page of ours, and takes no money for a closed shop
+            return self._shop_closed(subscription.language)
         if payment.status != base.INCOMPLETE or not self._waits_for_buyer(subscription):
             return await self._after_challenge(subscription)
         return self._rendered(
@@ -251,6 +266,8 @@ class CheckoutPages:
         if found is None:
             return self._not_found(request)
         shop_id, payment = found
+        if not await self._is_open(shop_id):
+            return await self.challenge(request)
         form = await _form(request)
         is_ours = hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(payment.id).encode())
         if not is_ours or form.get("answer") not in ANSWERS:
@@ -259,6 +276,8 @@ class CheckoutPages:
         return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=accepted))
 
     async def _after_challenge(self, subscription: Subscription) -> Response:
+        if not await self._is_open(subscription.shop_id):
+            return self._shop_closed(subscription.language)
         if self._waits_for_buyer(subscription):  # the gateway does not know yet; asked again at each refresh
             return self._result(subscription, "waiting")
         if subscription.checkout_token is not None:
@@ -307,6 +326,14 @@ class CheckoutPages:
         if payment.gateway == sandbox.NAME or payment.redirect_url is None:
             return _redirect(303, f"{self._root}/process/{payment.id}")
         return _redirect(303, payment.redirect_url)
+
+    async def _is_open(self, shop_id: int) -> bool:
+        return await shops.is_open(self._billing.database, shop_id)
+
+    def _shop_closed(self, language: str) -> Response:
+        return self._rendered(
+            "result.html", language, 410, outcome="closed", order=None, return_url=None, return_seconds=None, test=False
+        )
 
     def _not_found(self, request: Request) -> Response:
         language = texts.preferred(request.header("accept-language") or "")

@@ -76,6 +76,11 @@ class SandboxForTests:
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
         return await self.inner.look_up(shop_id, order_id, now, amount=amount, currency=currency)
 
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        return await self.inner.refund(shop_id, order_id, uid, now, amount=amount, currency=currency, attempt=attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:

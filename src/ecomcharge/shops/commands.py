@@ -14,6 +14,7 @@ from ecomcharge.shops import actions, store
 from ecomcharge.shops.actions import ShopDetails
 from ecomcharge.shops.model import AccountInUse, Credentials
 from ecomcharge.storage.database import Database
+from ecomcharge.subscriptions import parking
 from ecomcharge.subscriptions.schedule import iso
 from ecomcharge.terminal import AsJson, moment, print_facts, print_json, print_table
 from ecomcharge.webhooks.actions import signing_key_of
@@ -239,13 +240,30 @@ def rotate_key(
 
 @shops.command(name="close")
 def close_shop(shop: int, where: Where = Where()) -> None:
-    """Close a shop: nobody gets in with its keys any more. Its data stays."""
+    """Close a shop: its keys are refused, nothing is charged, its payment pages are closed. Its data stays.
+
+    Charges that are under way are followed to their outcome, and webhooks that were written are still sent.
+    """
 
     async def work(database: Database) -> None:
         await actions.close_shop(database, SystemClock().now(), shop_id=shop)
 
     with_database(where, work)
     print(f"shop {shop} is closed; every server knows within five seconds")
+
+
+@shops.command(name="open")
+def open_shop(shop: int, where: Where = Where()) -> None:
+    """Open a closed shop again: its keys work, and what fell due meanwhile is due now.
+
+    Each overdue renewal is charged once, for the present period; periods that went by are not charged.
+    """
+
+    async def work(database: Database) -> int:
+        return await parking.open_shop(database, shop_id=shop)
+
+    due = with_database(where, work)
+    print(f"shop {shop} is open; subscriptions whose due date came back: {due}; every server knows within five seconds")
 
 
 def _print_what_is_missing(shop_id: int) -> None:

@@ -18,6 +18,13 @@ ALL_SHOPS = "SELECT shop_id, name, created_at, closed_at FROM shops ORDER BY cre
 
 CLOSE_SHOP = "UPDATE shops SET closed_at = :now WHERE shop_id = :shop_id AND closed_at IS NULL"
 
+OPEN_SHOP = "UPDATE shops SET closed_at = NULL WHERE shop_id = :shop_id AND closed_at IS NOT NULL"
+
+IS_OPEN = "SELECT 1 FROM shops WHERE shop_id = :shop_id AND closed_at IS NULL"
+
+# SQLite has one writer at a time; PostgreSQL must keep the shop from being closed or opened before this transaction commits.
+LOCK_OPEN_SHOP = {"sqlite": IS_OPEN, "postgresql": f"{IS_OPEN} FOR SHARE"}
+
 INSERT_KEY = """
 INSERT INTO shop_keys (shop_id, key_hash, sealed_key, created_at)
 VALUES (:shop_id, :key_hash, :sealed_key, :created_at)
@@ -120,6 +127,20 @@ async def all_shops(database: Database) -> list[Shop]:
 
 async def close_shop(tx: Transaction, shop_id: int, now: int) -> bool:
     return await tx.run(CLOSE_SHOP, {"shop_id": shop_id, "now": now}) > 0
+
+
+async def open_shop(tx: Transaction, shop_id: int) -> bool:
+    """``False`` if it was open."""
+    return await tx.run(OPEN_SHOP, {"shop_id": shop_id}) > 0
+
+
+async def is_open(database: Database, shop_id: int) -> bool:
+    return await database.find(IS_OPEN, {"shop_id": shop_id}) is not None
+
+
+async def lock_open_shop(tx: Transaction, shop_id: int, engine: str) -> bool:
+    """Whether the shop is open, and then it stays so until the transaction ends."""
+    return bool(await tx.rows(LOCK_OPEN_SHOP[engine], {"shop_id": shop_id}))
 
 
 async def insert_key(tx: Transaction, shop_id: int, key_hash: str, sealed_key: str, now: int) -> bool:

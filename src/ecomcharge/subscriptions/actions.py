@@ -148,8 +148,9 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
 
 
 async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: Wanted) -> None:
-    """Customer, plan, subscription and payment, in one transaction. Raises ``IdTaken``."""
+    """Customer, plan, subscription and payment, in one transaction. Raises ``IdTaken``, or ``ShopClosed``."""
     subscription, shop_id = created.subscription, created.subscription.shop_id
+    await billing.require_open_shop(tx, shop_id)
     if isinstance(wanted.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
         raise IdTaken
     if isinstance(wanted.customer, CustomerFields):

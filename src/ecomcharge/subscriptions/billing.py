@@ -23,7 +23,7 @@ import structlog
 
 from ecomcharge.clock import Clock, SystemClock
 from ecomcharge.customers import store as customers
-from ecomcharge.errors import EcomchargeError
+from ecomcharge.errors import EcomchargeError, ShopClosed
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Gateway, Order, Result
 from ecomcharge.gateways.begateway import TIMEOUT_SECONDS
@@ -33,8 +33,9 @@ from ecomcharge.payments import model as payments_model
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import ABSENT, LIVE, PENDING, RECHECK_AFTER, REFUNDING, UNSUCCESSFUL, Payment
 from ecomcharge.plans.model import Plan, description_of, terms_of
+from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions import lifecycle, store
+from ecomcharge.subscriptions import lifecycle, parking, store
 from ecomcharge.subscriptions.lifecycle import Standing, Step, Terms
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.webhooks.actions import Teller
@@ -120,6 +121,8 @@ class Billing:
             return
         standing = subscription.standing
         try:
+            if await self._is_parked(subscription):
+                return
             if standing.state in lifecycle.UNDER_WAY or standing.state == lifecycle.CANCELED:
                 await self._follow_up(subscription, now)
             elif standing.state == lifecycle.REDIRECTING:
@@ -130,6 +133,19 @@ class Billing:
                 await self._renew(subscription, now)
         except Changed:
             return
+        except ShopClosed:  # since it was looked at
+            await parking.park(self.database, shop_id, subscription_id, subscription.version)
+
+    async def _is_parked(self, subscription: Subscription) -> bool:
+        """Put the due date aside if the shop is closed. A charge under way is still followed to its outcome."""
+        if await shops.is_open(self.database, subscription.shop_id) or await self._live_payment(subscription) is not None:
+            return False
+        return await parking.park(self.database, subscription.shop_id, subscription.id, subscription.version)
+
+    async def require_open_shop(self, tx: Transaction, shop_id: int) -> None:
+        """Raises ``ShopClosed``. Nothing that leads to a charge begins in a closed shop, and none closes before this commits."""
+        if not await shops.lock_open_shop(tx, shop_id, self.database.engine):
+            raise ShopClosed
 
     async def _renew(self, subscription: Subscription, now: int) -> None:
         standing = subscription.standing
@@ -223,8 +239,9 @@ class Billing:
     async def write_begun(self, tx: Transaction, begun: Begun) -> Begun:
         """Write a charge that begins; the same as it is in the database then.
 
-        Raises ``Changed`` when somebody changed the subscription, or began this charge, since it was read.
+        Raises ``Changed`` when somebody changed the subscription, or began this charge, since it was read, and ``ShopClosed``.
         """
+        await self.require_open_shop(tx, begun.subscription.shop_id)
         if not await store.update(tx, begun.subscription, begun.leased_until):
             raise Changed
         if not await payments.insert(tx, begun.subscription.shop_id, begun.payment):

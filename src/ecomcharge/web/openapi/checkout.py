@@ -19,6 +19,7 @@ _HTML: Final[Json] = {"text/html": {"schema": {"type": "string"}}}
 _ASKED: Final = tuple(field for field in customers.FIELDS if field not in (customers.IP, customers.EXTERNAL_ID))
 _FORM_TOKEN: Final = {"type": "string", "description": "As it stands in the page."}
 _UNAVAILABLE: Final = "No gateway is configured that may charge it. Nothing was charged."
+_CLOSED: Final = "The shop is closed. A page in the buyer's language says so, and nothing is charged."
 _TWICE: Final = (("get", ""), ("post", "ByPost"))
 
 
@@ -68,6 +69,7 @@ def _link(operation_id: str, summary: str, place: list[Json]) -> Json:
         "responses": {
             "302": parts.answer("To the hosted page. The body is empty.", {}, headers=("Location",)),
             "409": parts.answer("Conflict: No gateway is configured for the shop. A page says so.", dict(_HTML)),
+            "410": parts.answer(f"{HTTPStatus.GONE.phrase}: {_CLOSED}", dict(_HTML)),
             **parts.failures(*parts.OF_AN_ID, *parts.OF_A_WRITE, *parts.FOR_BUYERS),
         },
     }
@@ -133,7 +135,7 @@ def _file() -> Json:
 
 def _browsers(operation_id: str, summary: str, place: list[Json], pages: Mapping[int, str], redirect: str) -> Json:
     responses = parts.failures(errors.RouteNotFound.code, errors.OutcomeUnknown.code, *parts.FOR_BROWSERS)
-    for status, description in pages.items():
+    for status, description in {**pages, 410: _CLOSED}.items():
         page = parts.answer(f"{HTTPStatus(status).phrase}: {description}", dict(_HTML))
         page["content"] |= responses.get(str(status), {}).get("content", {})
         responses[str(status)] = page

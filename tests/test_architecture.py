@@ -39,9 +39,9 @@ FLOORS = [
     {"web.openapi.customers", "web.openapi.plans", "web.openapi.events"},
     {"web.openapi.subscriptions", "web.openapi.checkout", "web.openapi.sandbox", "web.openapi.server"},
     {"web.openapi.routes"},
-    {"supervisor"},
+    {"supervisor", "audit"},
     {"app", "client", "where", "terminal"},
-    {"customers.commands", "shops.commands", "webhooks.commands", "sandbox.commands", "serving"},
+    {"customers.commands", "shops.commands", "webhooks.commands", "sandbox.commands", "serving", "audit_command"},
     {"cli"},
 ]
 _ROOMS = {

@@ -18,6 +18,11 @@ WORKER_HELP: Final = """Charge and send what is due until SIGTERM: for machines 
 
 Takes the settings of ``serve``, and needs the same --database, master key, --public-url and --time-zone."""
 
+AUDIT_HELP: Final = """Compare payments, subscriptions, events, webhooks and the gateways' records, and say what disagrees.
+
+It only reads, and works beside running servers. Takes the settings of ``serve``. Exit code 0: all agrees; 1: something
+disagrees; 2: nothing disagrees, but not all could be checked."""
+
 cli = cyclopts.App(
     name="ecomcharge",
     help="A server for the eComCharge Customers API.",
@@ -26,6 +31,7 @@ master_key = cyclopts.App(name="master-key", help="The key under which shop keys
 # Each is loaded when it is asked for: a server and its pages would cost every other command half a second.
 cli.command("ecomcharge.serving:server", name="serve", help="Migrate the database and serve the API until SIGTERM.")
 cli.command("ecomcharge.serving:worker", name="worker", help=WORKER_HELP)
+cli.command("ecomcharge.audit_command:audit", name="audit", help=AUDIT_HELP)
 cli.command("ecomcharge.customers.commands:customers", name="customers", help="Customers in bulk.")
 cli.command("ecomcharge.shops.commands:shops", name="shops", help="Shops, their keys and their gateways.")
 cli.command("ecomcharge.webhooks.commands:webhooks", name="webhooks", help="Webhooks: what merchants were told.")

@@ -12,6 +12,10 @@ from importlib import resources
 
 from ecomcharge.storage.database import Database, Migration
 
+_TABLES = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'",
+    "postgresql": "SELECT 1 WHERE to_regclass('schema_migrations') IS NOT NULL",
+}
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql\Z")
 
 
@@ -28,3 +32,10 @@ def migrations_for(engine: str) -> list[Migration]:
 async def migrate(database: Database) -> list[Migration]:
     """Bring the database to this program's schema; what was applied, in order."""
     return await database.migrate(migrations_for(database.engine))
+
+
+async def pending_migrations(database: Database) -> list[Migration]:
+    """What ``migrate`` would apply. It only reads."""
+    there = await database.rows(_TABLES[database.engine], {})
+    known = {row[0] for row in await database.rows("SELECT version FROM schema_migrations", {})} if there else set()
+    return [migration for migration in migrations_for(database.engine) if migration.version not in known]

@@ -26,6 +26,11 @@ from typing import Any
 
 import psutil
 
+from ecomcharge.audit import audit
+from ecomcharge.clock import SystemClock
+from ecomcharge.gateways.directory import Gateways
+from ecomcharge.keys import MasterKey
+from ecomcharge.storage import open_database
 from support.backups import BackupFailed, Backups, PostgresBackups, SqliteBackups
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -56,7 +61,10 @@ EXPECTED = {
     "unknown method": {405},
     "head": {200},
     "open": {200},
+    "subscribe": {201},
 }
+CARDS = ("4200000000000000", "4200000000000000", "4005550000000019", "4012000000001097", "4111110000000021")
+HOURLY = {"title": "Soak", "currency": "EUR", "plan": {"amount": 5, "interval": 1, "interval_unit": "hour"}, "test": True}
 PASSING = {503, 504}
 
 
@@ -236,6 +244,7 @@ class Visitor:
             (2, self.wrong_key),
             (3, self.odd_routes),
             (2, self.open_routes),
+            (4, self.subscribe),
         ]
         while not until():
             doing = self._random.choices([each for _, each in doings], [weight for weight, _ in doings])[0]
@@ -275,6 +284,16 @@ class Visitor:
             self._acknowledge(wish, answer)
         else:
             self._ledger.refused.add(wish.email)
+
+    async def subscribe(self, shop: Shop) -> None:
+        """A card is charged: it takes the money, is refused, asks for 3-D Secure, or takes it and does not answer."""
+        if not self._mine:
+            return
+        email = self._random.choice(self._mine)
+        owner = next(each for each in self._soak.shops if each.id == self._ledger.wishes[email].shop)
+        card = {"number": self._random.choice(CARDS), "exp_month": 12, "exp_year": 2099}
+        body = {"plan": HOURLY, "customer": {"id": json.loads(self._ledger.answered[email])["id"]}, "card": card}
+        await self._ask("subscribe", owner, "POST", "/subscriptions", json.dumps(body).encode())
 
     async def keyed_create(self, shop: Shop) -> None:
         """The same attempt until it is answered: done exactly once, however many of its answers were lost."""
@@ -601,7 +620,21 @@ def soak(
         else SqliteBackups(Path(server.database.removeprefix("sqlite:///")), folder)
     )
     run = Soak(server, shops, postgres, backups, seed)
-    return asyncio.run(run.run(seconds)), run.account()
+    found = asyncio.run(run.run(seconds))
+    return [*found, *asyncio.run(_audited(server.database))], run.account()
+
+
+async def _audited(url: str) -> list[str]:
+    """What the audit of all shops says, while the server runs."""
+    database = await open_database(url)
+    try:
+        gateways = Gateways(database, MasterKey(bytes(32)), "http://127.0.0.1", sandbox_mode=True)
+        try:
+            return [f"audit: {found.kind}: {found.message}" for found in await audit(database, gateways, SystemClock())]
+        finally:
+            await gateways.close()
+    finally:
+        await database.close()
 
 
 def main() -> None:

@@ -18,9 +18,11 @@ from ecomcharge.gateways.base import Card, CardDetails, Order, Result
 from ecomcharge.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import run_alone
+from ecomcharge.subscriptions.schedule import HOUR
 
 NAME: Final = "sandbox"
 SLOW_SECONDS: Final = 3.0
+CHALLENGE_CLOSES: Final = 25 * HOUR  # the bank's page, some time after we stop waiting for the buyer [D]
 
 SUCCESSFUL: Final = "successful"
 CHALLENGE: Final = "challenge"  # 3-D Secure first
@@ -92,7 +94,7 @@ ON CONFLICT DO NOTHING RETURNING shop_id, id, token
 """
 
 FIND_CHARGE = """
-SELECT charge.status, charge.message, cards.card FROM sandbox_charges AS charge
+SELECT charge.status, charge.message, cards.card, charge.created_at FROM sandbox_charges AS charge
 JOIN cards ON cards.shop_id = charge.shop_id AND cards.token = charge.token
 WHERE charge.shop_id = :shop_id AND charge.id = :id
 """
@@ -145,7 +147,9 @@ class SandboxGateway:
         row = await self._database.find(FIND_CHARGE, {"shop_id": shop_id, "id": order_id})
         if row is None:
             return None
-        status, message, card = row
+        status, message, card, created_at = row
+        if status == base.INCOMPLETE and now >= created_at + CHALLENGE_CLOSES:
+            return Result(base.FAILED, base.EXPIRED_MESSAGE, order_id)
         return self._result(order_id, status, message, msgspec.json.decode(card, type=Card))
 
     async def refund(

@@ -55,7 +55,7 @@ WHERE shop_id = :shop_id AND id = :id AND status = :earlier_status
 """
 
 CHECK_LATER = """
-UPDATE payments SET check_at = :check_at, check_attempts = check_attempts + 1
+UPDATE payments SET check_at = :check_at, check_attempts = :check_attempts
 WHERE shop_id = :shop_id AND id = :id AND status = :status
 """
 
@@ -122,9 +122,16 @@ async def settle(tx: Transaction, shop_id: int, payment: Payment, earlier_status
     return await tx.run(SETTLE, outcome) > 0
 
 
-async def check_later(tx: Transaction, shop_id: int, payment: Payment, check_at: int | None) -> None:
-    """Look at the payment again at ``check_at`` (UTC milliseconds), or never, unless its status has changed meanwhile."""
-    await tx.run(CHECK_LATER, {"shop_id": shop_id, "id": payment.id, "status": payment.status, "check_at": check_at})
+async def check_later(tx: Transaction, shop_id: int, payment: Payment) -> None:
+    """Write when to look at the payment again, and how often that came to nothing, unless its status has changed meanwhile."""
+    params = {
+        "shop_id": shop_id,
+        "id": payment.id,
+        "status": payment.status,
+        "check_at": payment.check_at,
+        "check_attempts": payment.check_attempts,
+    }
+    await tx.run(CHECK_LATER, params)
 
 
 async def claim_checks(tx: Transaction, now: int, again_at: int, limit: int) -> list[tuple[int, str]]:

@@ -417,7 +417,7 @@ class Billing:
         again_at = now + SELDOM_MILLISECONDS if is_open and payment.check_attempts < CHECKS else None
         if is_open and again_at is None:
             log.error("outcome never learnt", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
-        await self._check_later(subscription.shop_id, payment, again_at)
+        await self._check_later(subscription.shop_id, payment, again_at, attempts=payment.check_attempts + 1)
 
     async def _refund_at_once(self, subscription: Subscription, payment: Payment) -> Subscription:
         """Never raises for what goes wrong: the billing worker does it again."""
@@ -440,42 +440,36 @@ class Billing:
             attempt=payment.check_attempts + 1,
         )
         now = await self.clock.read()
-        log.warning("refund", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id, status=result.status)
+        about = {"shop": subscription.shop_id, "subscription": subscription.id, "payment": payment.id}
+        log.warning("refund of a payment that came too late", status=result.status, **about)
         if result.status == base.SUCCESSFUL:
-            done = msgspec.structs.replace(payment, status=payments_model.REFUNDED, check_at=None)
-            return await self._write_refund(subscription, payment, done, lifecycle.REFUNDED_EVENT, now)
+            return await self._write_refund(subscription, payment, payments_model.REFUNDED, lifecycle.REFUNDED_EVENT, now)
         if result.status == base.UNKNOWN:
             age = now - (payment.settled_at or now)
             again_at = now + min(SELDOM_MILLISECONDS, max(CHECK_AGAIN_MILLISECONDS, age))
             await self._check_later(subscription.shop_id, payment, again_at)
             return subscription
-        refused = msgspec.structs.replace(payment, check_attempts=payment.check_attempts + 1, check_at=now + SELDOM_MILLISECONDS)
-        if refused.check_attempts < REFUND_ATTEMPTS:
-            return await self._write_refund(subscription, payment, refused, None, now)
-        log.error(
-            *("refund failed: give the money back by hand",),
-            shop=subscription.shop_id,
-            subscription=subscription.id,
-            payment=payment.id,
-            reason=result.message,
-        )
-        failed = msgspec.structs.replace(refused, status=payments_model.REFUND_FAILED, check_at=None)
-        return await self._write_refund(subscription, payment, failed, lifecycle.REFUND_FAILED_EVENT, now)
+        attempts = payment.check_attempts + 1
+        if attempts < REFUND_ATTEMPTS:
+            await self._check_later(subscription.shop_id, payment, now + SELDOM_MILLISECONDS, attempts=attempts)
+            return subscription
+        log.error("refund failed: give the money back by hand", reason=result.message, **about)
+        return await self._write_refund(subscription, payment, payments_model.REFUND_FAILED, lifecycle.REFUND_FAILED_EVENT, now)
 
     async def _write_refund(
-        self, subscription: Subscription, payment: Payment, changed_payment: Payment, event: str | None, now: int
+        self, subscription: Subscription, payment: Payment, status: str, event: str, now: int
     ) -> Subscription:
-        """Write what became of a refund, once, and tell the merchant of an end."""
+        """Write how a refund ended, once, and tell the merchant."""
+        ended = msgspec.structs.replace(payment, status=status, settled_at=now, check_at=None)
         while True:
-            changed = _after(subscription, Step(subscription.standing, event), changed_payment)
+            changed = _after(subscription, Step(subscription.standing, event), ended)
 
             async def unit(tx: Transaction, changed: Subscription = changed) -> None:
                 if not await store.update(tx, changed, None):
                     raise Changed
-                if not await payments.settle(tx, changed.shop_id, changed_payment, payment.status):
+                if not await payments.settle(tx, changed.shop_id, ended, payment.status):
                     raise _SettledBefore
-                if event is not None:
-                    await self.teller.tell(tx, changed, event, now)
+                await self.teller.tell(tx, changed, event, now)
 
             try:
                 await self.database.write(unit)
@@ -485,9 +479,13 @@ class Billing:
             except _SettledBefore:
                 return await self._again(subscription)
 
-    async def _check_later(self, shop_id: int, payment: Payment, check_at: int | None) -> None:
+    async def _check_later(self, shop_id: int, payment: Payment, check_at: int | None, attempts: int | None = None) -> None:
+        """``attempts`` is how often the check came to nothing, where that has risen."""
+        counted = payment.check_attempts if attempts is None else attempts
+        later = msgspec.structs.replace(payment, check_at=check_at, check_attempts=counted)
+
         async def unit(tx: Transaction) -> None:
-            await payments.check_later(tx, shop_id, payment, check_at)
+            await payments.check_later(tx, shop_id, later)
 
         await self.database.write(unit)
 

@@ -185,7 +185,7 @@ def test_whatever_looks_at_a_live_file_nothing_acknowledged_is_lost(tmp_path: Pa
     lost: dict[str, str] = {}
     with ServerProcess(live.url, tmp_path, "--workers", str(workers), environment=ENVIRONMENT) as process:
         for name, way in WAYS.items():
-            with Load([process.url], shop.shop_id, shop.secret_key, connections=2) as load:
+            with Load([process.url], shop.shop_id, shop.secret_key, connections=2, most_seconds=600) as load:
                 wait_for_more(load, 20)
                 way(live)
                 wait_for_more(load, 50)
@@ -212,7 +212,7 @@ def test_another_server_beside_may_come_and_go(tmp_path: Path, master_key: Maste
     live = LiveFile(tmp_path, shop)
     (tmp_path / "other").mkdir()
     with ServerProcess(live.url, tmp_path, environment=ENVIRONMENT) as process:
-        with Load([process.url], shop.shop_id, shop.secret_key, connections=2) as load:
+        with Load([process.url], shop.shop_id, shop.secret_key, connections=2, most_seconds=600) as load:
             with ServerProcess(live.url, tmp_path / "other", environment=ENVIRONMENT) as other:
                 live.sql("SELECT count(*) FROM customers")
                 assert other.stop() == 0
@@ -229,13 +229,13 @@ def test_lock_files_that_are_deleted_cost_no_customer(tmp_path: Path, master_key
     live = LiveFile(tmp_path, shop)
     with (
         ServerProcess(live.url, tmp_path, environment=ENVIRONMENT) as first,
-        Load([first.url], shop.shop_id, shop.secret_key, connections=2) as load,
+        Load([first.url], shop.shop_id, shop.secret_key, connections=2, most_seconds=600) as load,
     ):
         for suffix in ("-queue", "-writer", "-open"):
             Path(f"{live.path}{suffix}").unlink()
         with (
             ServerProcess(live.url, tmp_path, environment=ENVIRONMENT) as second,
-            Load([second.url], shop.shop_id, shop.secret_key, connections=2) as other_load,
+            Load([second.url], shop.shop_id, shop.secret_key, connections=2, most_seconds=600) as other_load,
         ):
             wait_for_more(other_load, 50)
             second.kill()

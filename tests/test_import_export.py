@@ -402,6 +402,28 @@ def test_what_is_exported_imports_as_the_same(new_database_url: Any, master_key:
         assert stored(url, OTHER_SHOP) == stored(url)
 
 
+def test_customers_with_ids_may_share_an_external_id_and_others_may_not(url: str) -> None:
+    one, two, three = (f"cst_{number:016x}" for number in (1, 2, 3))
+    content = line("a@shop.test", id=one, external_id="x") + line("b@shop.test", id=two, external_id="x")
+    assert imported(url, content) == Account(read=2, added=2)
+    assert imported(url, content) == Account(read=2, already=2)
+    more = line("c@shop.test", external_id="x") + line("d@shop.test", id=three, external_id="x")
+    assert imported(url, more, on_duplicate="update") == Account(read=2, added=1, updated=1)
+    assert [(customer.id, customer.email) for customer in stored(url)] == [
+        (one, "c@shop.test"),
+        (two, "b@shop.test"),
+        (three, "d@shop.test"),
+    ]
+
+
+def test_a_skipped_customer_does_not_stand_for_the_external_id_that_it_would_have_had(url: str) -> None:
+    known = {"id": "cst_0000000000000001"}
+    imported(url, line("a@shop.test", **known))
+    both = line("b@shop.test", external_id="x", **known) + line("c@shop.test", external_id="x")
+    assert imported(url, both) == Account(read=2, added=1, duplicates=1)
+    assert {(customer.email, customer.external_id) for customer in stored(url)} == {("a@shop.test", None), ("c@shop.test", "x")}
+
+
 def test_by_command_from_a_file_and_from_standard_input(url: str, tmp_path: Path) -> None:
     file = tmp_path / "customers.jsonl"
     file.write_bytes(lines(30) + b"{}\n")

@@ -65,8 +65,8 @@ def import_customers(
         ``jsonl`` (an object on each line) or ``csv`` (a header, then a customer on each line). Told by the file's
         name unless given; jsonl where that does not tell.
     on_duplicate
-        What to do with a customer whose id, or else whose external_id, the shop has: ``skip`` the line, ``update``
-        the customer, or ``fail``.
+        What to do with a customer whose id the shop has, or who comes without an id and whose external_id the shop
+        has: ``skip`` the line, ``update`` all fields of the customer, or ``fail``.
     dry_run
         Check everything and change nothing.
     report

@@ -223,25 +223,27 @@ class Import:
         await self._deal_with(tx, duplicates, account)
 
     async def _told_apart(self, tx: Transaction, wanted: Sequence[Candidate]) -> tuple[list[Candidate], list[Duplicate]]:
-        """Those who are new as far as external ids tell, and the others. Who comes with an id that we have is that one."""
-        if all(candidate.external_id is None for candidate in wanted):
+        """Those to insert, and those without an id whose external id another customer has.
+
+        A candidate with an id is that customer and no other, for several customers of a store may share an external id.
+        """
+        external_ids = {each.external_id: None for each in wanted if each.minted and each.external_id is not None}
+        if not external_ids:
             return list(wanted), []
-        known = await self._known_by_external_id(tx, wanted)
+        known = await store.ids_by_external_id(tx, self.shop_id, list(external_ids))
         fresh, duplicates = [], []
         for candidate in wanted:
-            id, external_id = candidate.id, candidate.external_id
-            stored_id = id if external_id is None else known.setdefault(external_id, id)
-            if stored_id == id:
-                fresh.append(candidate)
-            elif not candidate.minted and await store.has(tx, self.shop_id, id):
-                duplicates.append(Duplicate(candidate, id))
-            else:
-                duplicates.append(Duplicate(candidate, stored_id))
+            external_id = candidate.external_id
+            if candidate.minted and external_id in known:
+                duplicates.append(Duplicate(candidate, known[external_id]))
+                continue
+            fresh.append(candidate)
+            if external_id in external_ids and await self._will_be_written(tx, candidate):
+                known.setdefault(external_id, candidate.id)
         return fresh, duplicates
 
-    async def _known_by_external_id(self, tx: Transaction, wanted: Sequence[Candidate]) -> dict[str, str]:
-        asked = {candidate.external_id: None for candidate in wanted if candidate.external_id is not None}
-        return await store.ids_by_external_id(tx, self.shop_id, list(asked))
+    async def _will_be_written(self, tx: Transaction, candidate: Candidate) -> bool:
+        return candidate.minted or self.on_duplicate == "update" or not await store.has(tx, self.shop_id, candidate.id)
 
     async def _insert_under_another_id(self, tx: Transaction, customer: Customer) -> None:
         """Another process minted the same id in the same millisecond."""

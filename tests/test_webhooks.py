@@ -48,10 +48,10 @@ from ecomcharge.subscriptions.schedule import iso
 from ecomcharge.webhooks import delivery, sending, store
 from ecomcharge.webhooks.actions import Teller
 from ecomcharge.webhooks.delivery import Delivery, origin_of
-from ecomcharge.webhooks.model import PENDING, RETRIES, Webhook, is_public, retry_delay
-from ecomcharge.webhooks.sending import Sender
+from ecomcharge.webhooks.model import GIVEN_UP, PENDING, RETRIES, Webhook, is_public, retry_delay, skip_attempts
+from ecomcharge.webhooks.sending import Sender, Unreachable
 from support.commands import WorkerProcess, ecomcharge
-from support.postgres import PostgresServer
+from support.postgres import PostgresServer, free_port
 from support.process import ServerProcess
 from support.receiver import CLOSE, ENDLESS, HANG, SLOW, Received, Receiver
 
@@ -313,6 +313,70 @@ def test_after_25_retries_it_is_given_up_the_next_one_goes_and_a_command_sends_i
     assert receiver.bodies[-1] == receiver.bodies[0]
     assert webhooks_of(merchant, "--state", "failed") == []
     clock("resume")
+
+
+def test_a_receiver_that_refuses_connections_is_tried_once_while_the_clock_is_moved(
+    sandbox: ServerProcess, master_key: MasterKey
+) -> None:
+    """Attempts that were not made are counted apart, the retry schedule goes on, and the next move tries again."""
+    merchant = shop_on(sandbox, master_key)
+
+    def clock(act: str, **body: str) -> str:
+        moved = httpx.post(
+            f"{sandbox.url}/sandbox/clock/{act}", json=body, auth=(str(merchant.shop_id), merchant.secret_key), timeout=60
+        )
+        assert moved.status_code == 200, moved.text
+        return str(moved.json()["now"])
+
+    clock("freeze")
+    subscribe(merchant, f"http://127.0.0.1:{free_port()}/")
+    now = clock("advance", step="1y")
+    webhooks = list(reversed(webhooks_of(merchant)))
+    assert len(webhooks) == 13
+    assert [webhook["attempts"] for webhook in webhooks] == [1] + [0] * 12
+    over = [webhook for webhook in webhooks if webhook["state"] == "failed"]
+    assert len(over) >= 11
+    for webhook in over:
+        assert (webhook["attempts"] + webhook["attempts_skipped"], webhook["next_attempt_at"]) == (1 + RETRIES, None)
+        assert webhook["last_status"] is None
+        skipped = f"(attempts not made while the sandbox clock was moved: {webhook['attempts_skipped']})"
+        assert webhook["last_error"] == f"ConnectError: All connection attempts failed {skipped}"
+    waiting = [webhook for webhook in webhooks if webhook["state"] == "pending"]
+    assert waiting
+    assert waiting[0]["next_attempt_at"] > now
+    assert "not made while the sandbox clock was moved" in shown_webhook(merchant, waiting[0]["id"])
+
+    clock("advance", step="5d")
+    [again] = [webhook for webhook in webhooks_of(merchant) if webhook["id"] == waiting[0]["id"]]
+    assert again["attempts"] == waiting[0]["attempts"] + 1
+    clock("resume")
+
+
+def shown_webhook(shop: Shop, webhook_id: str) -> str:
+    done = ecomcharge(
+        shop.process.database, "webhooks", "show", webhook_id, "--shop-id", str(shop.shop_id), environment=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@given(
+    attempts=st.integers(0, RETRIES), skipped=st.integers(0, RETRIES), length=st.integers(0, 40 * DAY * 1000), seed=st.integers()
+)
+def test_skipped_attempts_end_where_the_schedule_does_or_past_the_move(
+    attempts: int, skipped: int, length: int, seed: int
+) -> None:
+    webhook = Webhook(1, "whk_1", "sbs_1", 1, "created.subscription", "http://a/", "{}", PENDING, attempts, 0, 1000)
+    webhook = msgspec.structs.replace(webhook, attempts_skipped=min(skipped, RETRIES - attempts))
+    changed, last = skip_attempts(webhook, 1000, 1000 + length, "ConnectError", random.Random(seed))
+    scheduled = changed.attempts + changed.attempts_skipped
+    assert (changed.attempts, 1000 <= last <= 1000 + length) == (attempts, True)
+    assert webhook.attempts_skipped < changed.attempts_skipped
+    if changed.due_at is None:
+        assert (changed.state, scheduled) == (GIVEN_UP, 1 + RETRIES)
+    else:
+        assert (changed.state, scheduled <= RETRIES) == (PENDING, True)
+        assert last <= 1000 + length < changed.due_at
 
 
 def test_a_page_that_nobody_paid_on_is_told_as_the_checkout_object(
@@ -658,6 +722,18 @@ def test_a_url_that_is_none_is_a_fault_and_no_accident(url: str) -> None:
     [(status, fault)] = post(url)
     assert status is None
     assert fault
+
+
+def test_no_connection_and_no_answer_in_time_count_as_unreachable_and_a_broken_connection_does_not(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "TIMEOUT_SECONDS", 1.0)
+    [(_, refused)], [(_, unknown)] = post(f"http://127.0.0.1:{free_port()}/"), post("http://nobody.invalid/")
+    receiver.answer = HANG
+    [(_, hung)] = post(receiver.url)
+    receiver.answer = CLOSE
+    [(_, closed)] = post(receiver.url)
+    assert [isinstance(fault, Unreachable) for fault in (refused, unknown, hung, closed)] == [True, True, True, False]
 
 
 def test_dead_names_hold_up_nobody(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

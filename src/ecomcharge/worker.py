@@ -68,8 +68,8 @@ class Worker:
         """Begin what is due; how much."""
         return await self._begin_charges(now) + await self._begin_checks(now) + await self._begin_deliveries(now)
 
-    async def do_everything_due(self) -> None:
-        """Until nothing is due at the clock's present moment and no charge is under way, whoever does it."""
+    async def do_everything_due(self) -> int:
+        """Until nothing is due at the clock's present moment and no charge is under way, whoever does it; that moment."""
         while True:
             now = await self.clock.read()
             begun = await self.round(now)
@@ -77,19 +77,20 @@ class Worker:
                 await self._finish()
             elif not begun:
                 if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
-                    return
+                    return now
                 await asyncio.sleep(BREATH_SECONDS)
 
     async def advance(self, move: ClockMove) -> None:
         """Move the sandbox clock to the target of ``move``; everything due on the way happens on the way, in order."""
-        while True:
+        with self.delivery.skipping_unreachable_receivers(move.target):
+            while True:
+                now = await self.do_everything_due()
+                moment = await self._next_due(now)
+                if moment is None or moment > move.target:
+                    break
+                await move.move_to(moment)
+            await move.move_to(move.target)
             await self.do_everything_due()
-            moment = await self._next_due()
-            if moment is None or moment > move.target:
-                break
-            await move.move_to(moment)
-        await move.move_to(move.target)
-        await self.do_everything_due()
 
     async def _begin_charges(self, now: int) -> int:
         if not self._has_room() or not await subscriptions.is_due(self.database, now):
@@ -151,18 +152,20 @@ class Worker:
         return await self.delivery.round(now)
 
     async def _is_due(self, now: int) -> bool:
-        moment = await self._next_due()
+        if await webhooks.is_next_and_due(self.database, now):
+            return True
+        moment = await self._next_due(now)
         return moment is not None and moment <= now
 
     async def _is_charged_elsewhere(self, now: int) -> bool:
         """By another process, or for a request: while it is, what is due next is to look again in a minute."""
         return await subscriptions.is_held(self.database, now + LOOK_AGAIN_MILLISECONDS, self.billing.real_clock.now())
 
-    async def _next_due(self) -> int | None:
+    async def _next_due(self, now: int) -> int | None:
         moments = [
             await subscriptions.next_due(self.database),
             await payments.next_check(self.database),
-            await webhooks.next_due(self.database),
+            await webhooks.next_due(self.database, now),
         ]
         return min((moment for moment in moments if moment is not None), default=None)
 

@@ -103,6 +103,8 @@ def show_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, sho
         "created": moment(webhook.created_at),
         "delivered": moment(webhook.delivered_at),
     }
+    if webhook.attempts_skipped:
+        facts["attempts"] += f", and {webhook.attempts_skipped} not made while the sandbox clock was moved"
     print_facts(facts)
     print(f"\n{webhook.body}")
 
@@ -137,6 +139,7 @@ def shown(webhook: Webhook) -> dict[str, Any]:
         "url": webhook.url,
         "state": webhook.state,
         "attempts": webhook.attempts,
+        "attempts_skipped": webhook.attempts_skipped,
         "last_status": webhook.last_status,
         "last_error": webhook.last_error,
         "next_attempt_at": _iso(webhook.due_at),

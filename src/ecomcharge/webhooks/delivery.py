@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -29,8 +30,9 @@ from ecomcharge.webhooks.model import (
     Webhook,
     headers_of,
     retry_delay,
+    skip_attempts,
 )
-from ecomcharge.webhooks.sending import Sender
+from ecomcharge.webhooks.sending import Sender, Unreachable
 
 log = structlog.get_logger()
 
@@ -89,6 +91,9 @@ class Delivery:
         self._under_way: set[asyncio.Task[None]] = set()
         self._shops: Counter[int] = Counter()
         self._receivers: Counter[str] = Counter()
+        self._moving_to: int | None = None  # where the sandbox clock is being moved to
+        self._unreachable: dict[str, str] = {}  # receivers, and why, during a move of the sandbox clock
+        self._queue_ends_at: dict[tuple[int, str], int] = {}  # of subscriptions, when their last skipped attempt was due
 
     async def round(self, now: int) -> int:
         """Begin to send what is due; how many. Does not wait for the receivers."""
@@ -147,6 +152,20 @@ class Delivery:
         task.add_done_callback(ended)
         return True
 
+    @contextlib.contextmanager
+    def skipping_unreachable_receivers(self, moving_to: int) -> Iterator[None]:
+        """While the sandbox clock is moved to ``moving_to``, do not try a receiver again that could not be reached once.
+
+        Each attempt would be a step of the move, and a year of them takes minutes.
+        """
+        self._moving_to = moving_to
+        try:
+            yield
+        finally:
+            self._moving_to = None
+            self._unreachable.clear()
+            self._queue_ends_at.clear()
+
     async def wait(self) -> None:
         """Until every attempt under way has come to its end."""
         while self._under_way:
@@ -170,10 +189,16 @@ class Delivery:
         await _patiently(lambda: self._database.write(unit))
 
     async def _deliver(self, webhook: Webhook) -> None:
+        origin = origin_of(webhook.url)
         try:
+            if origin in self._unreachable:
+                await self._skip(webhook, self._unreachable[origin])
+                return
             keys = await _patiently(lambda: self._keys_of(webhook.shop_id))
             headers = headers_of(webhook, keys.secret_key, keys.signing_key, int(time.time()))
             status, fault = await self._sender.post(webhook.url, headers, webhook.body.encode())
+            if isinstance(fault, Unreachable) and self._moving_to is not None:
+                self._unreachable[origin] = fault
             now = await _patiently(self._clock.read)
             noted = self._after(webhook, status, fault, now)
 
@@ -184,15 +209,37 @@ class Delivery:
         except Exception:  # whatever it was, the lease runs out and another round tries again
             log.exception("webhook could not be handled", shop=webhook.shop_id, webhook=webhook.id)
 
+    async def _skip(self, webhook: Webhook, fault: str) -> None:
+        """Skip the attempts that are due before the sandbox clock has arrived: all of them now, in one step.
+
+        The schedule of a subscription's next webhook begins where that of the one before it ended.
+        """
+        moving_to = self._moving_to
+        if moving_to is None:  # it has arrived meanwhile
+            await self._put_back([webhook])
+            return
+        queue = (webhook.shop_id, webhook.subscription_id)
+        since = max(await _patiently(self._clock.read), self._queue_ends_at.get(queue, 0))
+        noted, last = skip_attempts(webhook, since, moving_to, fault, self._chance)
+
+        async def unit(tx: Transaction) -> bool:
+            return await store.note_skipped_attempts(tx, noted, webhook.attempts_skipped)
+
+        if not await _patiently(lambda: self._database.write(unit)):
+            return
+        self._queue_ends_at[queue] = last
+        if noted.state == GIVEN_UP:
+            log.warning("webhook given up", shop=webhook.shop_id, webhook=webhook.id, attempts=webhook.attempts, status=None)
+
     def _after(self, webhook: Webhook, status: int | None, fault: str | None, now: int) -> Webhook:
         attempts = webhook.attempts + 1
-        done = msgspec.structs.replace(webhook, attempts=attempts, last_status=status, last_error=fault)
+        done = msgspec.structs.replace(webhook, attempts=attempts, last_status=status, last_error=fault and str(fault))
         if status == SUCCESS:
             return msgspec.structs.replace(done, state=DELIVERED, due_at=None, delivered_at=now)
-        if attempts > RETRIES:
+        if done.attempts_scheduled > RETRIES:
             log.warning("webhook given up", shop=webhook.shop_id, webhook=webhook.id, attempts=attempts, status=status)
             return msgspec.structs.replace(done, state=GIVEN_UP, due_at=None)
-        return msgspec.structs.replace(done, due_at=now + retry_delay(attempts, self._chance))
+        return msgspec.structs.replace(done, due_at=now + retry_delay(done.attempts_scheduled, self._chance))
 
     async def _keys_of(self, shop_id: int) -> _Keys:
         known = self._keys.get(shop_id)

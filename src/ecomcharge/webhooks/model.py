@@ -38,7 +38,10 @@ KEY_BITS: Final = 2048  # [P]
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """A message in the outbox. ``attempts`` were made so far; times are UTC milliseconds."""
+    """A message in the outbox. ``attempts`` were made so far; times are UTC milliseconds.
+
+    ``attempts_skipped`` of the retry schedule were due while the sandbox clock was moved, and were not made.
+    """
 
     shop_id: int
     id: str
@@ -54,11 +57,39 @@ class Webhook(msgspec.Struct, frozen=True):
     last_status: int | None = None
     last_error: str | None = None
     delivered_at: int | None = None
+    attempts_skipped: int = 0
+
+    @property
+    def attempts_scheduled(self) -> int:
+        """How far the retry schedule has come."""
+        return self.attempts + self.attempts_skipped
 
 
 def retry_delay(retry: int, chance: random.Random) -> int:
     """Milliseconds before the nth retry: n⁴ + 15 + rand(0…29)·(n + 1) seconds [P]."""
     return (retry**4 + 15 + chance.randint(0, 29) * (retry + 1)) * 1000
+
+
+def skip_attempts(webhook: Webhook, since: int, until: int, fault: str, chance: random.Random) -> tuple[Webhook, int]:
+    """The webhook without those attempts that fall due from ``since`` to ``until``, and when the last of them was due.
+
+    It is given up if they are the last of the schedule.
+    """
+    due_at: int | None = since
+    last, skipped = since, webhook.attempts_skipped
+    while due_at is not None and due_at <= until:
+        last = due_at
+        skipped += 1
+        scheduled = webhook.attempts + skipped
+        due_at = None if scheduled > RETRIES else due_at + retry_delay(scheduled, chance)
+    changed = msgspec.structs.replace(
+        webhook,
+        state=GIVEN_UP if due_at is None else PENDING,
+        due_at=due_at,
+        attempts_skipped=skipped,
+        last_error=f"{fault} (attempts not made while the sandbox clock was moved: {skipped})",
+    )
+    return changed, last
 
 
 def checkout_object(subscription: Subscription, customer: Customer | None) -> dict[str, Any]:

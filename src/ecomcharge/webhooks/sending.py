@@ -30,6 +30,10 @@ class Refused(Exception):
     """An address that webhooks do not go to."""
 
 
+class Unreachable(str):
+    """Why a receiver gave no answer: no connection could be opened, or the answer did not come in time."""
+
+
 class Sender:
     """Posts to receivers, at most ``at_once``. TLS is verified against the name; redirects and proxies are not followed.
 
@@ -46,7 +50,7 @@ class Sender:
         )
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int | None, str | None]:
-        """The receiver's status, or why there is none."""
+        """The receiver's status, or why there is none; ``Unreachable`` if it would not help to try again at once."""
         status = None
         try:
             target = httpx.URL(url)
@@ -61,8 +65,10 @@ class Sender:
                 status = response.status
                 await _take_the_rest(response)
         except TimeoutError:
-            return status, None if status else f"no answer within {TIMEOUT_SECONDS:.0f} seconds"
-        except (*_FAULTS, httpx.InvalidURL, OSError, UnicodeError, Refused) as error:
+            return status, None if status else Unreachable(f"no answer within {TIMEOUT_SECONDS:.0f} seconds")
+        except (httpcore.ConnectError, httpcore.ConnectTimeout, Refused) as error:
+            return status, None if status else Unreachable(_sentence(error))
+        except (*_FAULTS, httpx.InvalidURL, OSError, UnicodeError) as error:
             return status, None if status else _sentence(error)
         return status, None
 

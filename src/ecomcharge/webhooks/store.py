@@ -16,16 +16,16 @@ from ecomcharge.webhooks.model import Webhook
 
 COLUMNS: Final = (
     "shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at, last_status, last_error,"
-    " delivered_at"
+    " delivered_at, attempts_skipped"
 )
 
 INSERT = """
 INSERT INTO webhooks (
     shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at, leased_until,
-    last_status, last_error, delivered_at
+    last_status, last_error, delivered_at, attempts_skipped
 ) VALUES (
     :shop_id, :id, :subscription_id, :sequence, :event, :url, :body, :state, :attempts, :created_at, :due_at, 0,
-    :last_status, :last_error, :delivered_at
+    :last_status, :last_error, :delivered_at, :attempts_skipped
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 
@@ -59,22 +59,31 @@ UPDATE webhooks SET
 WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts - 1 AND due_at IS NOT NULL
 """
 
+NOTE_SKIPPED_ATTEMPTS = """
+UPDATE webhooks SET
+    state = :state, attempts_skipped = :attempts_skipped, due_at = :due_at, leased_until = 0, last_error = :last_error
+WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts AND attempts_skipped = :skipped_before AND due_at IS NOT NULL
+"""
+
 PUT_BACK = "UPDATE webhooks SET leased_until = 0 WHERE shop_id = :shop_id AND id = :id AND attempts = :attempts"
 
 REDELIVER = """
-UPDATE webhooks SET state = 'pending', due_at = :now, attempts = 0, leased_until = 0 WHERE shop_id = :shop_id AND id = :id
+UPDATE webhooks SET state = 'pending', due_at = :now, attempts = 0, attempts_skipped = 0, leased_until = 0
+WHERE shop_id = :shop_id AND id = :id
 """
 
 FIND = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id AND id = :id"
 
 NEWEST = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id {{matching}} ORDER BY id DESC LIMIT :limit"
 
-NEXT_DUE = """
-SELECT MIN(due_at) FROM webhooks AS waiting WHERE due_at IS NOT NULL AND NOT EXISTS (
+NEXT_DUE = "SELECT MIN(due_at) FROM webhooks WHERE due_at > :now"
+
+IS_NEXT_AND_DUE = """
+SELECT 1 FROM webhooks AS waiting WHERE due_at <= :now AND NOT EXISTS (
     SELECT 1 FROM webhooks AS earlier
     WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
     AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
-)
+) LIMIT 1
 """
 
 IS_DUE = "SELECT 1 FROM webhooks WHERE due_at <= :now LIMIT 1"
@@ -138,6 +147,13 @@ async def note_attempt(tx: Transaction, webhook: Webhook) -> bool:
     return await tx.run(NOTE_ATTEMPT, {name: getattr(webhook, name) for name in names}) > 0
 
 
+async def note_skipped_attempts(tx: Transaction, webhook: Webhook, skipped_before: int) -> bool:
+    """Attempts that were not made. ``False`` if somebody else made or skipped one meanwhile."""
+    names = ("shop_id", "id", "state", "attempts", "attempts_skipped", "due_at", "last_error")
+    params = {name: getattr(webhook, name) for name in names}
+    return await tx.run(NOTE_SKIPPED_ATTEMPTS, {**params, "skipped_before": skipped_before}) > 0
+
+
 async def put_back(tx: Transaction, webhook: Webhook) -> None:
     """Leave it to whoever has room for it."""
     await tx.run(PUT_BACK, {"shop_id": webhook.shop_id, "id": webhook.id, "attempts": webhook.attempts})
@@ -158,9 +174,15 @@ async def newest(database: Database, shop_id: int, limit: int, state: str | None
     return [_webhook(row) for row in await database.rows(NEWEST.format(matching=matching), params)]
 
 
-async def next_due(database: Database) -> int | None:
-    moment: int | None = (await database.rows(NEXT_DUE, {}))[0][0]
+async def next_due(database: Database, now: int) -> int | None:
+    """When the next attempt after ``now`` is due, if no earlier webhook of its subscription is then to be delivered."""
+    moment: int | None = (await database.rows(NEXT_DUE, {"now": now}))[0][0]
     return moment
+
+
+async def is_next_and_due(database: Database, now: int) -> bool:
+    """Whether a webhook is due that waits for no earlier one of its subscription, whether or not somebody is sending it."""
+    return bool(await database.rows(IS_NEXT_AND_DUE, {"now": now}))
 
 
 async def is_due(database: Database, now: int) -> bool:

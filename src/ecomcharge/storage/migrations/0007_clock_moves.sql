@@ -17,3 +17,7 @@ CREATE TABLE clock_moves (
     error        TEXT,
     PRIMARY KEY (id)
 ) /*sqlite: WITHOUT ROWID */;
+
+-- Attempts of the retry schedule that were due while the clock was moved and were not made, because the receiver could not
+-- be reached before. attempts counts those that were made.
+ALTER TABLE webhooks ADD COLUMN attempts_skipped BIGINT NOT NULL DEFAULT 0;

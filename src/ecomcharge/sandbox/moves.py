@@ -67,7 +67,8 @@ NOTE_PROGRESS = "UPDATE clock_moves SET now_at = :now WHERE id = :id"
 
 HOLDER = "SELECT move_id FROM sandbox_clock WHERE name = :name"
 
-RELEASE_CLOCK = "UPDATE sandbox_clock SET leased_until = 0 WHERE name = :name AND move_id = :id"
+# A renewal that is under way finds nothing to renew.
+RELEASE_CLOCK = "UPDATE sandbox_clock SET leased_until = 0, move_id = NULL WHERE name = :name AND move_id = :id"
 
 END_MOVE = "UPDATE clock_moves SET ended_at = :real_now, error = :error WHERE id = :id AND ended_at IS NULL"
 

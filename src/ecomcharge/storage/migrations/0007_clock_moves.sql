@@ -1,5 +1,5 @@
 -- One process moves the sandbox clock at a time: it holds the clock until leased_until, in real time, and renews that.
--- move_id names the move that holds it, or held it last. Both stay empty for a release that does not know them.
+-- move_id names the move that holds it. Both stay empty for a release that does not know them.
 
 ALTER TABLE sandbox_clock ADD COLUMN move_id TEXT;
 ALTER TABLE sandbox_clock ADD COLUMN leased_until BIGINT NOT NULL DEFAULT 0;

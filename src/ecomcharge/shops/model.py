@@ -70,9 +70,8 @@ class AccountUse:
 
     def __str__(self) -> str:
         """Such as ``12 subscriptions renew there, 1 payment is not settled``."""
-        one, several = ("subscription renews", "payment is"), ("subscriptions renew", "payments are")
-        renewing = f"{self.subscriptions} {(one if self.subscriptions == 1 else several)[0]} there"
-        return f"{renewing}, {self.unsettled_payments} {(one if self.unsettled_payments == 1 else several)[1]} not settled"
+        renewing = _counted(self.subscriptions, "subscription renews", "subscriptions renew")
+        return f"{renewing} there, {_counted(self.unsettled_payments, 'payment is', 'payments are')} not settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +108,10 @@ class Credentials:
 def is_loopback(url: str) -> bool:
     """Whether the address is on this machine: a stand-in for tests, and no real gateway."""
     return urlsplit(url).hostname in LOOPBACK
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _address(url: str) -> tuple[str, str | None, int | None, str]:

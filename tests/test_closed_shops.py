@@ -20,7 +20,7 @@ from ecomcharge.keys import MasterKey
 from ecomcharge.settings import Settings
 from ecomcharge.shops.actions import close_shop, set_gateway
 from ecomcharge.storage import open_database
-from ecomcharge.storage.database import Database, Row
+from ecomcharge.storage.database import Database, Row, Transaction
 from ecomcharge.subscriptions import actions, model, parking
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.actions import Mints
@@ -362,3 +362,41 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
         return int(row[0])
 
     with_database(database_url, race)
+
+
+def test_a_closing_waits_for_charges_that_begin(engine: str, database_url: str, master_key: MasterKey) -> None:
+    """PostgreSQL would otherwise let a charge commit after the closing, as it read that the shop is open before."""
+    if engine == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    shop_id = add_shop(database_url, master_key).shop_id
+    order: list[str] = []
+
+    async def race(database: Database) -> None:
+        billing = engine_of(Settings(database=database_url), database, master_key, SystemClock()).billing
+        other = await open_database(database_url)
+
+        async def begin(tx: Transaction) -> None:
+            await billing.require_open_shop(tx, shop_id)
+            await tx.rows("SELECT pg_sleep(2)", {})
+
+        async def charge() -> None:
+            await database.write(begin)
+            order.append("charge")
+
+        async def close() -> None:
+            sleeping = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(2)' AND state = 'active'"
+            async with asyncio.timeout(30):
+                while not await other.rows(sleeping, {}):
+                    await asyncio.sleep(0.05)
+            await close_shop(other, 1, shop_id=shop_id)
+            order.append("closing")
+
+        try:
+            await asyncio.gather(charge(), close())
+            with pytest.raises(ShopClosed):
+                await database.write(begin)
+        finally:
+            await other.close()
+
+    with_database(database_url, race)
+    assert order == ["charge", "closing"]

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,8 +29,9 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from ecomcharge.audit import audit
 from ecomcharge.customers.model import CustomerFields
-from ecomcharge.errors import Unavailable
+from ecomcharge.errors import ShopClosed, Unavailable
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
 from ecomcharge.gateways.directory import Assignment, Gateways
@@ -38,11 +39,12 @@ from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import LIVE, REFUND_FAILED, REFUNDED, REFUNDING, VOIDED
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice, terms_of
-from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.actions import close_shop, create_shop
+from ecomcharge.shops.model import FIRST_ACCOUNT
 from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.subscriptions import actions, lifecycle, store
+from ecomcharge.subscriptions import actions, lifecycle, parking, store
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import CHECK_AGAIN_MILLISECONDS, Billing
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
@@ -52,6 +54,7 @@ from ecomcharge.webhooks.actions import Teller
 T = TypeVar("T")
 
 DAY: Final = 24 * HOUR
+GATEWAY: Final = "begateway"
 BEGIN: Final = 1_767_225_600_000  # 2026-01-01
 LATEST_BOOKING: Final = 20 * HOUR  # after which the gateway shows a charge whose answer was lost, at the latest
 CHALLENGE_LIVES: Final = 30 * HOUR  # in which the gateway takes an answer to 3-D Secure, some hours longer than we wait
@@ -188,14 +191,18 @@ class Gateway:
 
     fate: Fate
     clock: MovedClock
-    name: str = "sandbox"
+    shop_is_closed: Callable[[], bool]
+    name: str = GATEWAY
     is_calm: bool = False
     books: dict[str, Charge] = field(default_factory=dict)
     asked_twice: list[str] = field(default_factory=list)
+    asked_when_closed: list[str] = field(default_factory=list)
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
         work = _work.get()
         assert work is not None
+        if self.shop_is_closed():
+            self.asked_when_closed.append(order.id)
         chance = self.fate.draw(f"charge {work.name}")
         await self.fate.step()
         if order.id in self.books:
@@ -275,15 +282,19 @@ def _told(charge: Charge) -> Result:
     return Result(charge.status, charge.status, charge.order.id, card, redirect_url)
 
 
-class OneGateway(Gateways):
-    def __init__(self, gateway: Gateway) -> None:
-        self.sandbox = gateway  # type: ignore[assignment]
+class Accounts(Gateways):
+    """A shop's accounts at the gateway, each with books of its own. Its new subscriptions go to the one that is chosen."""
+
+    def __init__(self, accounts: Mapping[str, Gateway]) -> None:
+        self.accounts = accounts
+        self.chosen = FIRST_ACCOUNT
+        self.sandbox = None  # type: ignore[assignment]
 
     async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
-        return Assignment("sandbox", None)
+        return Assignment(GATEWAY, self.chosen)
 
     async def named(self, name: str, shop_id: int, account: str | None) -> Any:
-        return self.sandbox
+        return self.accounts[account or FIRST_ACCOUNT]
 
 
 @dataclass
@@ -307,7 +318,9 @@ class Run:
             pause=self.chance.choice([0.0, 0.0, 0.05, 0.15]),
             loss=self.chance.choice([0.0, 0.0, 0.1, 0.3]),
         )
-        self.gateway = Gateway(self.fate, self.clock)
+        self.accounts = {account: Gateway(self.fate, self.clock, lambda: self.is_closed) for account in (FIRST_ACCOUNT, "2")}
+        self.gateways = Accounts(self.accounts)
+        self.is_closed = False
         zone = ZoneInfo(self.chance.choice(ZONES))
         lease = self.chance.choice(LEASES)
         self.workers = [self._billing(MortalDatabase(racer, self.fate), zone, lease) for racer in self.racers]
@@ -317,8 +330,7 @@ class Run:
 
     def _billing(self, database: Database, zone: ZoneInfo, lease: int) -> Billing:
         teller = Teller("https://pay.example")
-        gateways = OneGateway(self.gateway)
-        return Billing(*(database, gateways, teller, self.clock, zone, lease, self.real_clock), time_limit=self._limit_call)
+        return Billing(*(database, self.gateways, teller, self.clock, zone, lease, self.real_clock), time_limit=self._limit_call)
 
     @contextlib.asynccontextmanager
     async def _limit_call(self, seconds: float) -> AsyncIterator[None]:
@@ -336,6 +348,7 @@ class Run:
         unit = self.chance.choice(["hour", "day", "week", "month", "month", "year"])
         for number in range(self.chance.randint(1, 5)):
             await self._subscribe(number, unit)
+            self.gateways.chosen = self.chance.choice(list(self.accounts))
         for _ in range(MOST_STEPS):
             if not await self._step():
                 break
@@ -391,6 +404,7 @@ class Run:
         late = self.chance.choices([0, self.chance.randint(1, HOUR), self.chance.randint(1, 40 * DAY)], [80, 15, 5])[0]
         self.clock.moment = max(self.clock.moment, (moment or 0) + late)
         await self._buyers_and_merchants()
+        await self._operator()
         for work in list(self.under_way.values()):
             if self.chance.random() < 0.3:
                 await self._resume(work)
@@ -435,6 +449,8 @@ class Run:
             except Unavailable:  # the answer says that nothing was done, or the worker does it again
                 assert work.has_no_database
                 assert not (work.name.startswith("new") and work.is_charged), "503 after the card was charged"
+            except ShopClosed:  # between the request and its commit
+                assert not work.is_charged
 
         task = asyncio.create_task(live())
         self.under_way[task] = work
@@ -455,9 +471,9 @@ class Run:
 
     async def _buyers_and_merchants(self) -> None:
         """Some pass 3-D Secure, in time or not; some refuse, some never come back; some are canceled, or told twice."""
-        for order_id, charge in list(self.gateway.books.items()):
+        for order_id, charge, gateway in self.booked():
             if charge.status == base.INCOMPLETE and self.chance.random() < 0.5:
-                self.gateway.pass_challenge(order_id, accepted=self.chance.random() < 0.7)
+                gateway.pass_challenge(order_id, accepted=self.chance.random() < 0.7)
                 self.clock.moment += 1
                 payment = await payments.find(self.database, self.shop_id, order_id)
                 if payment is not None and self.chance.random() < 0.7:  # else the buyer's browser never came back
@@ -475,10 +491,30 @@ class Run:
                 if result is not None and result.status != base.UNKNOWN:
                     await asyncio.gather(*(self.watcher.settle(each, live, result) for _ in range(2)))
 
+    def booked(self) -> list[tuple[str, Charge, Gateway]]:
+        """Every charge that a gateway booked, of both accounts."""
+        return [(id, charge, gateway) for gateway in self.accounts.values() for id, charge in gateway.books.items()]
+
+    @property
+    def taken(self) -> int:
+        return sum(gateway.taken for gateway in self.accounts.values())
+
+    async def _operator(self) -> None:
+        """Chooses another account at the gateway, closes the shop, and opens it again."""
+        if self.chance.random() < 0.1:
+            self.gateways.chosen = self.chance.choice(list(self.accounts))
+        if self.is_closed and self.chance.random() < 0.4:
+            await parking.open_shop(self.database, shop_id=self.shop_id)
+            self.is_closed = False
+        elif not self.is_closed and self.chance.random() < 0.02:
+            await close_shop(self.database, self.real_clock.now(), shop_id=self.shop_id)
+            self.is_closed = True
+
     async def _settle(self) -> None:
         """Nobody is killed any more, and the gateway does what it is asked: what is under way comes to its end."""
         self.fate.calm_down()
-        self.gateway.is_calm = True
+        for gateway in self.accounts.values():
+            gateway.is_calm = True
         for work in list(self.under_way.values()):
             await self._resume(work)
         for _ in range(SETTLING_STEPS):
@@ -506,9 +542,12 @@ class Run:
         recorded = 0
         for each in await self._all():
             recorded += await self._check_one(each)
-        assert recorded == self.gateway.taken, f"recorded {recorded}, taken {self.gateway.taken}"
-        assert self.gateway.asked_twice == [], "a charge was sent twice"
-        assert all(charge.refunds <= 1 for charge in self.gateway.books.values()), "a charge was refunded twice"
+        assert recorded == self.taken, f"recorded {recorded}, taken {self.taken}"
+        assert not any(gateway.asked_twice for gateway in self.accounts.values()), "a charge was sent twice"
+        assert not any(gateway.asked_when_closed for gateway in self.accounts.values()), "a closed shop charged"
+        assert all(charge.refunds <= 1 for _, charge, _ in self.booked()), "a charge was refunded twice"
+        found = await audit(self.database, self.gateways, self.clock, shop_id=self.shop_id, recheck_seconds=0)
+        assert not found, f"the audit says: {found}"
 
     async def _check_one(self, each: Subscription) -> int:
         """What its payments sum up to, with those that the gateway refuses to refund."""
@@ -518,7 +557,7 @@ class Run:
         kept = [payment for payment in found if payment.status == REFUND_FAILED]
         booked: defaultdict[int, list[Charge]] = defaultdict(list)
         for payment in found:
-            charge = self.gateway.books.get(payment.id)
+            charge = self.accounts[each.gateway_account or FIRST_ACCOUNT].books.get(payment.id)
             was_taken = charge is not None and charge.status == base.SUCCESSFUL
             assert was_taken == (payment.status in TAKEN), f"{each.id}: {payment.status} is {charge} in the gateway's books"
             if charge is None or not was_taken:
@@ -531,7 +570,7 @@ class Run:
         for payment in done:
             expected = terms.trial.amount if terms.trial and payment.period == 0 else terms.amount
             assert payment.amount == expected == booked[payment.period][0].order.amount
-        if standing.state not in lifecycle.OVER:
+        if standing.state not in lifecycle.OVER and not self.is_closed:
             assert standing.due_at is not None, f"{each.id} is forgotten in state {standing.state}"
             assert standing.due_at <= self.clock.now() + 11 * 366 * DAY
         if standing.renew_at is not None:
@@ -595,12 +634,12 @@ async def simulate(url: str, seeds: range, progress: Callable[[Account], None] |
             except Exception as fault:  # not only what the account tells
                 account.failed.append((seed, f"{type(fault).__name__}: {fault}"))
             account.runs += 1
-            account.charges += len(run.gateway.books)
-            account.taken += run.gateway.taken
+            account.charges += len(run.booked())
+            account.taken += run.taken
             account.kills += run.fate.kills
             account.pauses += run.fate.pauses
             account.losses += run.fate.losses
-            account.refunds += sum(charge.refunds for charge in run.gateway.books.values())
+            account.refunds += sum(charge.refunds for _, charge, _ in run.booked())
             await _forget(databases[0])
             if progress is not None:
                 progress(account)

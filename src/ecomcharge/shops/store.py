@@ -86,7 +86,7 @@ GROUP BY COALESCE(gateway_account, '1')
 UNSETTLED_PAYMENTS_BY_ACCOUNT = """
 SELECT COALESCE(gateway_account, '1'), COUNT(*) FROM payments
 WHERE shop_id = :shop_id AND gateway <> 'sandbox' AND (
-    status IN ('pending', 'unknown', 'incomplete')
+    status IN ('pending', 'unknown', 'incomplete') OR check_at IS NOT NULL
 )
 GROUP BY COALESCE(gateway_account, '1')
 """

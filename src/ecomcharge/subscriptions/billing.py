@@ -283,12 +283,13 @@ class Billing:
         return await self.settle(subscription, payment, result)
 
     async def _seconds_to_charge(self, subscription: Subscription, leased_until: int) -> float | None:
-        """How long the gateway's call may take, or ``None`` where nothing may be sent: the claim is lost, or as good as over.
+        """How long the gateway's call may take, or ``None`` where nothing may be sent.
 
-        The clock is read last, with nothing between it and the call that could wait.
+        Nothing may be sent when the claim is lost, or as good as over, or when the shop was closed. The clock is read last, with
+        nothing between it and the call that could wait.
         """
-        current = await self._again(subscription)
-        if current.version != subscription.version:
+        version = await store.chargeable_version(self.database, subscription.shop_id, subscription.id)
+        if version != subscription.version:
             return None
         left = leased_until - self.real_clock.now()
         left -= min(MARGIN_MILLISECONDS, self.lease_milliseconds // 4)
@@ -347,8 +348,9 @@ class Billing:
             wanted = wanted and not await payments.has_rival(tx, subscription.shop_id, payment)
         if status == base.SUCCESSFUL and not wanted:
             status = REFUNDING if payment.amount else payments_model.VOIDED
-            over = subscription.standing.state in lifecycle.OVER
-            step = Step(lifecycle.at_rest(subscription.standing) if over else subscription.standing)
+            # After a late success another payment may still be under way, which somebody has to look for.
+            ends = subscription.standing.state in lifecycle.OVER and not is_late
+            step = Step(lifecycle.at_rest(subscription.standing) if ends else subscription.standing)
             check_at = now + CHECK_AGAIN_MILLISECONDS if status == REFUNDING else None
         else:
             step = self._step(subscription, payment, result, now)
@@ -361,6 +363,7 @@ class Billing:
             redirect_url=result.redirect_url,
             settled_at=None if status in LIVE else now,
             check_at=check_at,
+            check_attempts=0,
         )
         changed = _after(subscription, step, settled, result.card)
         if not await store.update(tx, changed, None if is_late else 0):

@@ -55,6 +55,11 @@ WHERE shop_id = :shop_id AND id = :id AND version = :version
 
 FIND = f"{SELECT} WHERE subscriptions.shop_id = :shop_id AND subscriptions.id = :id"
 
+CHARGEABLE_VERSION = """
+SELECT subscriptions.version FROM subscriptions JOIN shops ON shops.shop_id = subscriptions.shop_id
+WHERE subscriptions.shop_id = :shop_id AND subscriptions.id = :id AND shops.closed_at IS NULL
+"""
+
 BY_TOKEN = f"{SELECT} WHERE subscriptions.checkout_token = :token"
 
 AFTER = f"""{SELECT}
@@ -107,6 +112,12 @@ async def update(tx: Transaction, subscription: Subscription, leased_until: int 
 async def find(reader: Database | Transaction, shop_id: int, subscription_id: str) -> Subscription | None:
     row = await reader.find(FIND, {"shop_id": shop_id, "id": subscription_id})
     return _subscription(row) if row is not None else None
+
+
+async def chargeable_version(database: Database, shop_id: int, subscription_id: str) -> int | None:
+    """The version of a subscription, or ``None`` where its shop is closed."""
+    row = await database.find(CHARGEABLE_VERSION, {"shop_id": shop_id, "id": subscription_id})
+    return int(row[0]) if row is not None else None
 
 
 async def by_token(reader: Database | Transaction, token: str) -> Subscription | None:

@@ -376,6 +376,16 @@ async def work_again(database: Database) -> None:
 # How files are opened and created
 
 
+def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
+    async def work(database: Database) -> None:
+        writer = database._writer  # type: ignore[attr-defined]
+        assert writer.execute("PRAGMA journal_mode").get == "wal"
+        assert writer.execute("PRAGMA synchronous").get == 2  # FULL
+        assert writer.execute("PRAGMA fullfsync").get == 1
+
+    with_database(f"sqlite:///{tmp_path}/x.db", work)
+
+
 def test_a_database_that_is_opened_twice_in_one_process_keeps_its_log(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     live = LiveFile(tmp_path, Credentials(1, "unused"))

@@ -499,6 +499,7 @@ def _connect(path: str) -> apsw.Connection:
     if mode != "wal":
         raise Unusable(f"cannot open the SQLite database {path}: no write-ahead log on this file system; use a local one")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves data in the cache of the drive
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES // 2}")

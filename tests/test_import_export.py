@@ -12,27 +12,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
+from ecomcharge.client import AsyncClient
 from ecomcharge.clock import SystemClock
 from ecomcharge.customers import checking, store, transfer
 from ecomcharge.customers.checking import Refusal
 from ecomcharge.customers.files import COLUMNS, LINE_MAXIMUM_BYTES, CsvFile, Format, UnreadableLine, open_customers
-from ecomcharge.customers.model import Customer
-from ecomcharge.customers.transfer import Account, DuplicateCustomer, Import, OnDuplicate
+from ecomcharge.customers.model import FIELD_NAMES, Customer, CustomerBody, checked_if_given
+from ecomcharge.customers.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
 from ecomcharge.errors import Unusable
+from ecomcharge.fields import Faults
 from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
 from ecomcharge.keys import MasterKey
-from ecomcharge.storage.database import Database
+from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.model import Credentials
+from ecomcharge.storage.database import Database, Transaction
+from support.process import ServerProcess
+from test_checkout_pages import post_card, subscribe
 
 SHOP = 7
 OTHER_SHOP = 8
@@ -402,6 +409,44 @@ def test_what_is_exported_imports_as_the_same(new_database_url: Any, master_key:
         assert stored(url, OTHER_SHOP) == stored(url)
 
 
+def test_an_own_export_with_customers_of_subscriptions_comes_in_as_it_is(url: str, tmp_path: Path) -> None:
+    for name in ("own-export.csv", "own-export.jsonl"):
+        file = tmp_path / name
+        file.write_bytes((DATA / name).read_bytes())
+        shop_id = {"own-export.csv": SHOP, "own-export.jsonl": OTHER_SHOP}[name]
+        done = command(url, "import", str(file), "--shop-id", str(shop_id))
+        assert (done.returncode, done.stdout) == (0, b"2 read, 2 added\n"), done.stderr
+        assert exported(url, "csv", shop_id) == (DATA / "own-export.csv").read_bytes()
+        assert exported(url, "jsonl", shop_id) == (DATA / "own-export.jsonl").read_bytes()
+
+
+def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(url: str) -> None:
+    ids = [f"cst_{number:016x}" for number in range(7)]
+    given: list[dict[str, object]] = [
+        {},
+        {"country": "US", "state": "Colorado", "zip": "K1A 0B1"},
+        {"email": "nonsense", "ip": "10.0.0.256", "country": "XX"},
+        {"city": "x" * 256},
+        {"first_name": "a\u0000b", "phone": 1.5},
+        {"email": " ", "ip": "", "state": "\t"},
+    ]
+    content = b"".join(json.dumps({"id": id, **values}).encode() + b"\n" for id, values in zip(ids, given, strict=False))
+    refusals: list[Refusal] = []
+    account = imported(url, content + json.dumps({"first_name": "Ann"}).encode(), refusals=refusals)
+    assert account == Account(read=7, added=3, refused=4)
+    assert [(refusal.line, refusal.errors) for refusal in refusals] == [
+        (3, {"country": ["is invalid"], "email": ["is invalid"], "ip": ["address is invalid"]}),
+        (4, {"city": ["is too long (maximum is 255 characters)"]}),
+        (5, {"first_name": ["is invalid"], "phone": ["must be a string"]}),
+        (7, {"email": ["can't be blank"], "ip": ["address is invalid", "can't be blank"]}),
+    ]
+    assert [(customer.id, customer.state, customer.zip) for customer in stored(url)] == [
+        (ids[0], None, None),
+        (ids[1], "Colorado", "K1A 0B1"),
+        (ids[5], None, None),
+    ]
+
+
 def test_customers_with_ids_may_share_an_external_id_and_others_may_not(url: str) -> None:
     one, two, three = (f"cst_{number:016x}" for number in (1, 2, 3))
     content = line("a@shop.test", id=one, external_id="x") + line("b@shop.test", id=two, external_id="x")
@@ -422,6 +467,98 @@ def test_a_skipped_customer_does_not_stand_for_the_external_id_that_it_would_hav
     both = line("b@shop.test", external_id="x", **known) + line("c@shop.test", external_id="x")
     assert imported(url, both) == Account(read=2, added=1, duplicates=1)
     assert {(customer.email, customer.external_id) for customer in stored(url)} == {("a@shop.test", None), ("c@shop.test", "x")}
+
+
+ANY_TEXT = st.text(st.one_of(st.sampled_from("\"',=+-@;\t\r\n\x00\x85\xa0\u200b\u2028\ufeff"), st.characters()), max_size=12)
+BODY = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("first_name", "last_name", "address", "city", "phone"), ANY_TEXT),
+        "address": st.one_of(ANY_TEXT, ANY_TEXT.map(lambda text: (text + "\U0001f4b6") * 25)),
+        "country": st.sampled_from(["US", "us", "CA", "LV", "XX"]),
+        "zip": st.one_of(ANY_TEXT, st.just("92006")),
+        "state": st.one_of(ANY_TEXT, st.sampled_from(["CO", "co", "ON"])),
+        "email": st.one_of(st.emails(), st.sampled_from(["jörg@müller.example", "=1+1@shop.test", "nonsense"])),
+        "ip": st.one_of(st.ip_addresses().map(str), st.sampled_from(["::FFFF:1.2.3.4", "2001:DB8:0::1", "nonsense"])),
+        "external_id": st.one_of(ANY_TEXT, st.sampled_from(["a", "b"])),
+    },
+)
+
+
+def given_fields(body: dict[str, str]) -> dict[str, str]:
+    """What the API and the payment page store of it, without the fields that they refuse."""
+    faults = Faults()
+    checked_if_given(CustomerBody(**body), faults)
+    taken = {name: value for name, value in body.items() if not faults.about(name)}
+    customer = checked_if_given(CustomerBody(**taken), Faults())
+    return {name: value for name, value in msgspec.structs.asdict(customer).items() if value is not None}
+
+
+@st.composite
+def stores(draw: st.DrawFn) -> list[Customer]:
+    """Customers as they were sent, and with what a buyer added later."""
+    ids = draw(st.lists(st.integers(0, 2**64 - 1), max_size=6, unique=True))
+    blank = dict.fromkeys(FIELD_NAMES)
+    return [Customer(f"cst_{id:016x}", **(blank | given_fields(draw(BODY)) | given_fields(draw(BODY)))) for id in ids]
+
+
+@settings(max_examples=60, deadline=None)
+@given(customers=stores())
+def test_any_store_exports_the_same_after_it_was_imported(
+    server_process: ServerProcess, master_key: MasterKey, customers: list[Customer]
+) -> None:
+    async def work(database: Database) -> None:
+        now = SystemClock().now()
+        source, *targets = [await create_shop(database, master_key, now, name="Test") for _ in range(4)]
+
+        async def fill(tx: Transaction) -> None:
+            for customer in customers:
+                assert await store.insert(tx, source.shop_id, customer)
+
+        async def export(shop: Credentials, format: Format) -> bytes:
+            return b"".join([chunk async for chunk in transfer.export_customers(database, shop.shop_id, format)])
+
+        def plan(shop: Credentials) -> Import:
+            return Import(database, IdMint(CUSTOMER_PREFIX), now, shop.shop_id)
+
+        async def take(plan: Import, blocks: AsyncIterator[Block]) -> None:
+            refused: list[Refusal] = []
+            account = await plan.run(blocks, lambda _, refusals: refused.extend(refusals))
+            assert (account, refused) == (Account(read=len(customers), added=len(customers)), [])
+
+        await database.write(fill)
+        formats: tuple[Format, ...] = ("jsonl", "csv")
+        for format, shop in zip(formats, targets[:2], strict=True):
+            file = open_customers(io.BytesIO(await export(source, format)), format)
+            await take(plan(shop), transfer.blocks_of_file(database, shop.shop_id, file, plan(shop).mint, now))
+        async with AsyncClient(server_process.url, source.shop_id, source.secret_key) as client:
+            shop = targets[2]
+            await take(
+                plan(shop), transfer.blocks_of_customers(shop.shop_id, client.customers(page_size=2), plan(shop).mint, now)
+            )
+        for format in formats:
+            first = await export(source, format)
+            assert first.count(b"\n") == len(customers) + (format == "csv")
+            assert [await export(shop, format) for shop in targets] == [first] * 3
+
+    with_database(server_process.database, work)
+
+
+def test_what_a_buyer_added_on_the_payment_page_goes_to_another_server(server: Shop, url: str) -> None:
+    """The page asks for what is missing, and so for a state apart from its country."""
+    asked = {"customer_fields": {"visible": ["state", "zip"]}}
+    subscription = subscribe(server, customer={"first_name": "Ann", "country": "US"}, settings=asked)
+    subscribe(server, customer={"last_name": "Doe"})
+    assert post_card(subscription["redirect_url"], state="colorado", zip="K1A").status_code == 303
+    there = stored(server.process.database, server.shop_id)
+    assert [(each.country, each.state, each.zip, each.ip) for each in there] == [
+        ("US", "colorado", "K1A", None),
+        (None, None, None, None),
+    ]
+    arguments = ("import", "--from", server.url, "--from-shop-id", str(server.shop_id), "--shop-id", str(SHOP))
+    copied = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY=server.secret_key)
+    assert (copied.returncode, copied.stdout) == (0, b"2 read, 2 added\n"), copied.stderr
+    assert exported(url) == exported(server.process.database, shop_id=server.shop_id)
 
 
 def test_by_command_from_a_file_and_from_standard_input(url: str, tmp_path: Path) -> None:

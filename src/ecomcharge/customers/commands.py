@@ -51,9 +51,9 @@ def import_customers(
 ) -> None:
     """Import customers out of a file, or out of another server of this API.
 
-    Lines are checked as the API checks a request. An import that was stopped goes on where it was when it is run
-    again, and the same file adds nothing twice. Exit code: 0 when every line was taken, 3 when some were refused,
-    1 when it could not go on.
+    Lines are checked as the API checks a request; a line with an id of ours may lack any field. An import that was
+    stopped goes on where it was when it is run again, and the same file adds nothing twice. Exit code: 0 when every
+    line was taken, 3 when some were refused, 1 when it could not go on.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -110,6 +111,7 @@ EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer
 FIELDS: Final = (FIRST_NAME, LAST_NAME, ADDRESS, COUNTRY, CITY, ZIP, STATE, PHONE, EMAIL, IP, EXTERNAL_ID)
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
+_STORED_FIELDS: Final = tuple(dataclasses.replace(field, blank=()) for field in FIELDS)
 
 
 def checked(body: CustomerBody) -> CustomerFields:
@@ -173,17 +175,35 @@ class IdentifiedBody(CustomerBody):
 
 
 def checked_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
-    """The id, if there is one, and the fields. Raises ``Invalid`` with every fault of all of them."""
+    """The id, if there is one, and the fields. Raises ``Invalid`` with every fault of all of them.
+
+    A record with a valid id was in a store before, and is only held to what a store may hold.
+    """
     if body.id is None or body.id == "":
         return None, checked(body)
     if isinstance(body.id, str) and CUSTOMER_ID.match(body.id):
-        return body.id, checked(body)
+        return body.id, validate_stored(body)
     errors: dict[str, Sequence[str]] = {"id": [fields.INVALID]}
     try:
         checked(body)
     except Invalid as invalid:
         errors.update(invalid.errors)
     raise Invalid(fields.message_of(errors), errors)
+
+
+def validate_stored(body: CustomerBody) -> CustomerFields:
+    """The fields of a customer that was stored before. Raises ``Invalid`` with every fault of every field.
+
+    Each field that is given keeps its own rule. Nothing is required, and state and zip are taken as they are: a customer
+    may have come with a subscription, and the payment page adds fields one by one, whatever the country is.
+    """
+    values = msgspec.structs.astuple(body)[: len(FIELD_NAMES)]
+    if fields.are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
+        return given
+    faults = Faults()
+    customer = CustomerFields(*[field.read(value, faults) for field, value in zip(_STORED_FIELDS, values, strict=True)])
+    faults.raise_if_any(FIELD_NAMES)
+    return customer
 
 
 def _checked_zip(value: object, country: str | None, faults: Faults) -> str | None:

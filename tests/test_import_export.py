@@ -357,6 +357,7 @@ CSV_TEXT = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.lists(CSV_TEXT, min_size=len(COLUMNS), max_size=len(COLUMNS)).filter(any), max_size=6),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -502,7 +503,7 @@ def stores(draw: st.DrawFn) -> list[Customer]:
     return [Customer(f"cst_{id:016x}", **(blank | given_fields(draw(BODY)) | given_fields(draw(BODY)))) for id in ids]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(customers=stores())
 def test_any_store_exports_the_same_after_it_was_imported(
     server_process: ServerProcess, master_key: MasterKey, customers: list[Customer]

@@ -324,5 +324,7 @@ def test_only_the_last_moves_are_kept(database_url: str, monkeypatch: pytest.Mon
         rows = await database.rows("SELECT id FROM clock_moves ORDER BY id", {})
         assert len(rows) == 4
         assert rows[0][0] == ids[0]  # it has not ended
+        # Not even a renewal that was under way when the last move ended can hold the clock.
+        assert tuple((await database.rows("SELECT move_id, leased_until FROM sandbox_clock", {}))[0]) == (None, 0)
 
     with_database(database_url, work)

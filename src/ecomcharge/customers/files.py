@@ -36,9 +36,9 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PIECE_BYTES: Final = len(_BYTE_ORDER_MARK) + LINE_MAXIMUM_BYTES + len(b"\r\n")  # what is longer is overlong
 _DECODER: Final = msgspec.json.Decoder(IdentifiedBody)
 
-_QUOTE: Final = ord('"')  # a number is found in bytes ten times as fast as a text of one byte
+_QUOTE: Final = ord('"')  # an integer: `in` finds it in bytes about ten times as fast as b'"'
 
-# A row of one line whose quotes all open and close cells. Says no to some others, which the csv module then decides.
+# A row of one line whose quotes all open and close cells. Some whole rows do not match; the csv module decides those.
 _is_whole_row: Final = re.compile(
     rb'(?:"[^"]*+",)*+'  # nearly all of a row whose cells are all quoted
     rb'(?:[^"]*+(?<![^,])"[^"]*+(?:""[^"]*+)*+"(?=[,\r\n]))*+[^"]*+'

@@ -374,7 +374,7 @@ def test_a_charge_that_was_given_up_and_shows_later_is_refunded(story: Story) ->
 
 
 def test_a_renewal_that_was_given_up_and_shows_before_the_next_attempt_counts(story: Story) -> None:
-    subscription = story.subscribe()
+    subscription = story.subscribe(plan={**PLAN, "number_payment_attempts": 10})
     story.account.fail(stand_in.SILENT_AFTER)
     story.account.declines = True
     story.advance("43200min")  # it is charged, and looked up a minute later
@@ -382,10 +382,10 @@ def test_a_renewal_that_was_given_up_and_shows_before_the_next_attempt_counts(st
     transaction.status, transaction.order, order = "successful", "hidden", transaction.order
     story.advance("20min")
     assert story.read(subscription)["state"] == "rescuing"
-    story.advance("1h")  # declined: the next attempt is at 03:00 of the following day
+    story.advance("1h")  # declined: the next attempts are at 03:00 of the following days
     assert story.read(subscription)["state"] == "failed_attempt"
     transaction.order = order
-    story.advance("25h")
+    story.advance("24h")
     read = story.read(subscription)
     assert story.account.refunded == []
     assert (read["state"], read["paid_billing_cycles"]) == ("active", 2)

@@ -63,8 +63,9 @@ class Settings:
         Run a worker beside the server, which charges what is due and sends webhooks. Where machines are many, a few
         ``ecomcharge worker`` do as well.
     lease_seconds
-        How long what a worker began is left to it; if it was killed meanwhile, another looks after it then. Longer than
-        a gateway takes to answer; a shorter one is safe, and asks the gateway more often. Webhooks are left for 90 at least.
+        How long what a worker began is left to it; if it was killed meanwhile, another looks after it then. A call of the
+        gateway ends before that, so a value below the gateway's time-out and five more gives the gateway less time. That is
+        safe, and asks the gateway more often. Webhooks are left for 90 at least.
     webhooks_to_private_addresses
         Send webhooks to loopback, private and link-local addresses too; sandbox mode always does.
     master_key

@@ -17,6 +17,8 @@ _HAPPENED: Final = {
     lifecycle.RENEWED_EVENT: "A later charge took the money.",
     lifecycle.CANCELED_EVENT: "It was canceled, or the last cycle of a finite plan is over.",
     lifecycle.FAILED_EVENT: "The first charge was declined or in error, or the attempts of a later one are used up.",
+    lifecycle.REFUNDED_EVENT: "A payment succeeded that the subscription does not need any more, and the money went back.",
+    lifecycle.REFUND_FAILED_EVENT: "The gateway refuses that refund: the operator has to give the money back.",
     lifecycle.EXPIRED_EVENT: "The buyer did not come within a day. The body is the checkout object.",
 }
 assert _HAPPENED.keys() == examples.TOLD.keys()

@@ -16,7 +16,7 @@ from ecomcharge.fields import Faults
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card
 from ecomcharge.payments import model as payments
-from ecomcharge.payments.model import Payment
+from ecomcharge.payments.model import REFUND_FAILED, REFUNDED, Payment
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import Plan, PlanBody
 from ecomcharge.subscriptions import lifecycle, model, schedule
@@ -153,6 +153,13 @@ _RENEWED: Final = msgspec.structs.replace(_good, standing=_renewed)
 _CANCELED: Final = msgspec.structs.replace(_good, standing=_over)
 _FAILED: Final = msgspec.structs.replace(_bad, standing=_declined)
 
+
+def _too_late(status: str) -> Subscription:
+    """Canceled while its first charge was under way, which then succeeded."""
+    over = lifecycle.canceled(_started, model.CANCEL_REASON.example, NOW).standing
+    return msgspec.structs.replace(_paid(status, base.SUCCESS_MESSAGE), standing=lifecycle.at_rest(over))
+
+
 WAITING: Final = _shown(_WAITING)
 TRIAL: Final = _shown(_TRIAL)
 ACTIVE: Final = _shown(_RENEWED)
@@ -164,6 +171,8 @@ TOLD: Final[dict[str, Json]] = {
     lifecycle.RENEWED_EVENT: _shown(_RENEWED, lifecycle.RENEWED_EVENT),
     lifecycle.CANCELED_EVENT: _shown(_CANCELED, lifecycle.CANCELED_EVENT),
     lifecycle.FAILED_EVENT: _shown(_FAILED, lifecycle.FAILED_EVENT),
+    lifecycle.REFUNDED_EVENT: _shown(_too_late(REFUNDED), lifecycle.REFUNDED_EVENT),
+    lifecycle.REFUND_FAILED_EVENT: _shown(_too_late(REFUND_FAILED), lifecycle.REFUND_FAILED_EVENT),
     lifecycle.EXPIRED_EVENT: checkout_object(_WAITING, Customer(**CUSTOMER)),
 }
 

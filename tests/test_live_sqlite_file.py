@@ -23,7 +23,7 @@ from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import open_database, sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
-from support.commands import WorkerProcess, environment_of
+from support.commands import WorkerProcess, ecomcharge, environment_of
 from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
 
@@ -492,3 +492,27 @@ def test_processes_that_create_one_file_at_the_same_moment_agree(tmp_path: Path)
     outcomes = [(process.communicate(timeout=DEADLINE_SECONDS), process.returncode) for process in started]
     assert [code for _, code in outcomes] == [0, 0, 0], outcomes
     assert (tmp_path / "x.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-open"])
+def test_no_command_opens_a_file_of_the_database(tmp_path: Path, master_key: MasterKey, suffix: str) -> None:
+    """Closing it would drop SQLite's locks of the command's process; writing it would destroy the database."""
+    path = tmp_path / "x.db"
+    url = f"sqlite:///{path}"
+    shop = str(add_shop(url, master_key).shop_id)
+    content = path.read_bytes()
+    linked = tmp_path / "link.jsonl"
+    linked.symlink_to(f"{path}{suffix}")
+    customers = tmp_path / "customers.jsonl"
+    customers.write_text("{}\n")
+    for own in (f"{path}{suffix}", str(linked), f"{tmp_path}/../{tmp_path.name}/x.db{suffix}"):
+        for arguments in (
+            ("customers", "export", own, "--shop-id", shop),
+            ("customers", "import", own, "--shop-id", shop),
+            ("customers", "import", str(customers), "--report", own, "--shop-id", shop),
+            ("shops", "show", shop, "--master-key-file", own),
+        ):
+            done = ecomcharge(url, *arguments, environment={})
+            assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+            assert f"{own} belongs to the database {path}; give another file" in done.stderr
+    assert path.read_bytes() == content

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ecomcharge.errors import Unusable
 from ecomcharge.settings import Settings
-from ecomcharge.storage import make_folder_of, sqlite_path
+from ecomcharge.storage import make_folder_of, refuse_file_of_database, sqlite_path
 
 PREFIX: Final = "eck_"
 OWN_KEY_MINIMUM: Final = 8
@@ -135,6 +135,7 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
     if given:
         return MasterKey(_decoded(given, "ECOMCHARGE_MASTER_KEY"))
     if file:
+        refuse_file_of_database(file, database_file)
         try:
             return MasterKey(_decoded(Path(file).read_text("ascii"), file))
         except (OSError, UnicodeError) as error:

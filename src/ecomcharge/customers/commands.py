@@ -25,6 +25,7 @@ from ecomcharge.customers.transfer import Account, Block, DuplicateCustomer, Imp
 from ecomcharge.errors import Unusable
 from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
 from ecomcharge.shops import store as shops
+from ecomcharge.storage import refuse_file_of_database, sqlite_path
 from ecomcharge.storage.database import Database
 from ecomcharge.where import WhichDatabase, with_database
 
@@ -80,6 +81,8 @@ def import_customers(
     """
     if (file is None) == (from_ is None):
         raise Unusable("import wants a FILE (or - for standard input), or --from URL")
+    for path in (file, report):
+        _refuse_file_of_database(path, where)
 
     async def work(database: Database) -> Account:
         await _must_be_open(database, shop_id)
@@ -118,6 +121,8 @@ def export_customers(
         ``jsonl`` or ``csv``. Told by the file's name unless given.
     """
 
+    _refuse_file_of_database(file, where)
+
     async def work(database: Database) -> None:
         await _must_exist(database, shop_id)
         with _output(file) as output:
@@ -125,6 +130,12 @@ def export_customers(
                 output.write(chunk)
 
     with_database(where, work)
+
+
+def _refuse_file_of_database(path: str | None, where: WhichDatabase) -> None:
+    if path not in (None, STANDARD):
+        assert path is not None
+        refuse_file_of_database(path, sqlite_path(where.database))
 
 
 def format_of(file: str) -> Format:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from ecomcharge.errors import Unusable
@@ -17,6 +18,29 @@ def sqlite_path(url: str) -> str | None:
     if not url.startswith("sqlite:///") or path in ("", ":memory:") or path.endswith("/"):
         raise Unusable(f"{url} is not a usable SQLite URL; write sqlite:///relative/file.db or sqlite:////absolute/file.db")
     return os.path.abspath(path)
+
+
+_FILES_OF_DATABASE: Final = ("", "-wal", "-shm", "-journal", "-open", "-queue", "-writer")
+
+
+def refuse_file_of_database(path: str, database_path: str | None) -> None:
+    """Raise ``Unusable`` if a path that a command would open names a file of the SQLite database.
+
+    Whatever is done with it, closing it drops SQLite's locks of this process (POSIX locks belong to the process).
+    """
+    if database_path is None:
+        return
+    for suffix in _FILES_OF_DATABASE:
+        own = database_path + suffix
+        if os.path.realpath(path) == os.path.realpath(own) or (os.path.exists(own) and _is_same_file(path, own)):
+            raise Unusable(f"{path} belongs to the database {database_path}; give another file")
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # it is not there yet
+        return False
 
 
 def make_folder_of(path: str) -> None:

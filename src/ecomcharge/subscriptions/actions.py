@@ -27,7 +27,7 @@ from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
 from ecomcharge.storage.records import IdTaken, write_under_free_ids
 from ecomcharge.subscriptions import lifecycle, model, store
-from ecomcharge.subscriptions.billing import Begun, Billing, Changed, as_written
+from ecomcharge.subscriptions.billing import Billing, Changed, StartedCharge, as_written
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class Mints:
 @dataclass(frozen=True, slots=True)
 class _Created:
     subscription: Subscription
-    begun: Begun | None = None  # its first charge
+    begun: StartedCharge | None = None  # its first charge
     earlier: Answer | None = None
 
 
@@ -276,7 +276,7 @@ async def pay(
     """
     now = billing.clock.now()
 
-    async def unit(tx: Transaction) -> Begun | None:
+    async def unit(tx: Transaction) -> StartedCharge | None:
         subscription = await store.by_token(tx, token)
         if subscription is None or subscription.standing.state != lifecycle.REDIRECTING:
             return None

@@ -61,7 +61,7 @@ class _SettledBefore(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedCharge:
     """A charge that begins: the subscription and the payment, which are written in one transaction.
 
     ``leased_until`` (UTC milliseconds of the real clock) is when another process may take the charge for lost. Nothing is
@@ -154,7 +154,7 @@ class Billing:
             await self._stand(subscription, lifecycle.waiting(standing, charge_at))
             return
 
-        async def unit(tx: Transaction) -> Begun:
+        async def unit(tx: Transaction) -> StartedCharge:
             return await self.write_begun(tx, self.begin(subscription, now))
 
         begun = await self.database.write(unit)
@@ -218,7 +218,7 @@ class Billing:
 
     # A charge, step by step
 
-    def begin(self, subscription: Subscription, now: int) -> Begun:
+    def begin(self, subscription: Subscription, now: int) -> StartedCharge:
         """The next charge of a subscription, to be written with ``write_begun`` and then made with ``carry_out``."""
         terms, standing = self.terms(subscription), subscription.standing
         payment = Payment(
@@ -234,9 +234,9 @@ class Billing:
             gateway_account=subscription.gateway_account,
         )
         charging = lifecycle.charging(standing, terms, now + LOOK_AGAIN_MILLISECONDS)
-        return Begun(msgspec.structs.replace(subscription, standing=charging), payment, self.lease())
+        return StartedCharge(msgspec.structs.replace(subscription, standing=charging), payment, self.lease())
 
-    async def write_begun(self, tx: Transaction, begun: Begun) -> Begun:
+    async def write_begun(self, tx: Transaction, begun: StartedCharge) -> StartedCharge:
         """Write a charge that begins; the same as it is in the database then.
 
         Raises ``Changed`` when somebody changed the subscription, or began this charge, since it was read, and ``ShopClosed``.
@@ -248,7 +248,7 @@ class Billing:
             raise Changed
         return replace(begun, subscription=as_written(begun.subscription))
 
-    async def charge_at_once(self, begun: Begun, card: CardDetails | str) -> Subscription:
+    async def charge_at_once(self, begun: StartedCharge, card: CardDetails | str) -> Subscription:
         """Charge what a request wrote; the subscription as far as it is known then.
 
         Never raises for what goes wrong after the commit: the money may have moved, so the answer must not say that nothing
@@ -263,7 +263,7 @@ class Billing:
         except Exception:  # the database is gone
             return begun.subscription
 
-    async def carry_out(self, begun: Begun, card: CardDetails | str, *, recurring: bool) -> Subscription:
+    async def carry_out(self, begun: StartedCharge, card: CardDetails | str, *, recurring: bool) -> Subscription:
         """Charge what was begun and written down; the subscription as it stands then.
 
         Nothing is sent once the lease is over or the subscription was changed, and the call of the gateway ends before the

@@ -11,7 +11,7 @@ export ECOMCHARGE_SANDBOX ?= true
 # Much of a test is waiting for a process to start, or for a lease or a window to pass: so a few at once.
 TESTS_AT_ONCE ?= 3
 
-.PHONY: serve test soak simulate bench lint format install browser lock clean
+.PHONY: serve test soak simulate bench compare lint format install browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -35,6 +35,11 @@ simulate: $(VENV)/installed-for-work
 bench: $(VENV)/installed-for-bench
 	@command -v wrk >/dev/null || { apt-get -qq update && apt-get -qq install -y wrk; }
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python bench/run.py $(BENCH_ARGUMENTS)
+
+# This checkout against another commit, in one run: make compare COMMIT=HEAD~1
+compare: $(VENV)/installed-for-bench
+	@command -v wrk >/dev/null || { apt-get -qq update && apt-get -qq install -y wrk; }
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python bench/compare.py $(COMMIT) $(COMPARE_ARGUMENTS)
 
 lint: $(VENV)/installed-for-work
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from conftest import ENVIRONMENT
@@ -171,6 +172,30 @@ def test_a_server_whose_processes_cannot_start_ends_with_one_sentence(tmp_path: 
     assert "Traceback" not in ended.stderr
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2)
+
+
+def test_a_process_that_dies_again_and_again_leaves_one_file_of_numbers(tmp_path: Path) -> None:
+    database, environment = f"sqlite:///{tmp_path}/test.db", {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
+    with ServerProcess(database, tmp_path, "--worker", environment=environment) as process:
+        for times in range(1, 4):
+            assert eventually(lambda: process.answers() or not runs(process), 30)
+            assert httpx.get(f"{process.url}/nowhere", timeout=10).status_code == 404
+            assert eventually(lambda times=times: nowhere_counted(process) == times, 10)  # type: ignore[misc]
+            for child in psutil.Process(process.process.pid).children():  # type: ignore[union-attr]
+                if child.pid in process.worker_pids() or "ecomcharge.app" in child.cmdline():
+                    child.kill()
+        assert eventually(lambda: process.answers(), 30)
+        assert eventually(lambda: nowhere_counted(process) == 3, 10)
+        assert eventually(lambda: len(list(tmp_path.glob("ecomcharge-metrics-*/*.json"))) == 2, 10)
+
+
+def nowhere_counted(process: ServerProcess) -> int:
+    try:
+        text = httpx.get(f"{process.url}/metrics", timeout=10).text
+    except httpx.TransportError:
+        return -1
+    name = 'ecomcharge_request_duration_seconds_count{method="GET",route="-",status="404"} '
+    return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
 
 
 def test_the_delay_doubles_up_to_a_limit() -> None:

@@ -120,6 +120,7 @@ class App:
         clock: Clock | None = None,
         metrics_directory: str | None = None,
         housekeeping_seconds: float = HOUSEKEEPING_SECONDS,
+        adopted_pid: int | None = None,
     ) -> None:
         self.settings = settings
         self._housekeeping_seconds = housekeeping_seconds
@@ -128,7 +129,7 @@ class App:
         self.database: Database
         self.engine: Engine
         self.server: Server
-        self.metrics = observability.Metrics(metrics_directory)
+        self.metrics = observability.Metrics(metrics_directory, adopted_pid)
         self.journal = observability.Journal(settings.log_format, self.metrics)
         self._beside: list[asyncio.Task[None]] = []
         self.clock_moves: ClockMoves | None = None
@@ -237,14 +238,17 @@ class _Worker(RsgiDoor):
         self.close()
 
 
-def load_worker(settings: Settings, metrics_directory: str) -> _Worker:
-    """Called by granian in each worker process, with the worker's event loop set and not yet running."""
+def load_worker(settings: Settings, metrics_directory: str, adopted_pid: int | None = None) -> _Worker:
+    """Called by granian in each worker process, with the worker's event loop set and not yet running.
+
+    ``adopted_pid`` is a process that died, whose metrics it continues.
+    """
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     observability.configure_logging(settings.log_format)
     _take_turns()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    app = App(settings, metrics_directory=metrics_directory)
+    app = App(settings, metrics_directory=metrics_directory, adopted_pid=adopted_pid)
     _start_patiently(app)
     Path(metrics_directory, STARTED_FILE).touch()
     _spare_the_collector()
@@ -334,6 +338,7 @@ class _BesideServer(msgspec.Struct):
 
     settings: Settings
     metrics_directory: str
+    adopted_pid: int | None = None  # of the first one that ended, whose metrics it continues
 
 
 class WorkerBeside:
@@ -343,7 +348,7 @@ class WorkerBeside:
     """
 
     def __init__(self, settings: Settings, metrics_directory: str) -> None:
-        self._settings = msgspec.json.encode(_BesideServer(replace(settings, metrics_port=0), metrics_directory))
+        self._given = _BesideServer(replace(settings, metrics_port=0), metrics_directory)
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._watch, name="billing-worker", daemon=True)
@@ -369,16 +374,19 @@ class WorkerBeside:
                 continue
             assert self._process.stdin is not None
             with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
-                pipe.write(self._settings)
+                pipe.write(msgspec.json.encode(self._given))
             if self._stopping.is_set():
                 self._process.terminate()
             code = self._process.wait()
+            self._given.adopted_pid = self._given.adopted_pid or self._process.pid
             if not self._stopping.is_set():
                 log.error("the worker ended and is started again", code=code)
                 self._stopping.wait(RETRY_SECONDS)
 
 
-async def work(settings: Settings, stopped: asyncio.Event, metrics_directory: str | None = None) -> None:
+async def work(
+    settings: Settings, stopped: asyncio.Event, metrics_directory: str | None = None, adopted_pid: int | None = None
+) -> None:
     """Charge and deliver what is due until it is stopped. Raises ``Unusable`` when settings or database cannot be used.
 
     Metrics are written for the server in ``metrics_directory``, or served on ``metrics_port`` if there is one.
@@ -387,7 +395,7 @@ async def work(settings: Settings, stopped: asyncio.Event, metrics_directory: st
     database = await open_database(settings.database, postgres_connections=settings.postgres_connections, serves=False)
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
-        metrics = observability.Metrics(metrics_directory)
+        metrics = observability.Metrics(metrics_directory, adopted_pid)
         engine = engine_of(settings, database, master_key, clock, metrics)
         _spare_the_collector()  # a full collection took 30 ms, and offers nobody the processor
         try:
@@ -442,7 +450,7 @@ def _work_beside() -> None:
     observability.configure_logging(given.settings.log_format)
     while True:
         try:
-            run_until_signalled(functools.partial(work, given.settings, metrics_directory=given.metrics_directory))
+            run_until_signalled(lambda stopped: work(given.settings, stopped, given.metrics_directory, given.adopted_pid))
             return
         except Unusable as error:  # the settings were good when the server was prepared
             log.warning("the worker waits for the database", reason=str(error))

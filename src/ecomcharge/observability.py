@@ -198,16 +198,28 @@ class Metrics:
     what the files say. (The library's own multi-process mode keeps every number in a mapped file and costs a
     request six times as much.) What other workers did shows at most ``SNAPSHOT_SECONDS`` late. Files outlive their
     workers, so no count goes down. Without a directory the numbers are this process's alone.
-    The backlog is the database's, the same for all: one process reads it now and then and writes it to a file for the others.
+    ``adopted_pid`` is a process that died and that this one replaces: it continues that one's file, so that the number of
+    files does not grow. The backlog is the database's, the same for all: one process reads it now and then and writes it to
+    a file for the others.
     """
 
-    def __init__(self, directory: str | None) -> None:
-        self._file = Path(directory, f"{os.getpid()}-{time.time_ns()}.json") if directory else None
+    def __init__(self, directory: str | None, adopted_pid: int | None = None) -> None:
+        self._file = _file_of(Path(directory), adopted_pid) if directory else None
         self._backlog_file = Path(directory, "backlog") if directory else None
         self._backlog: Backlog | None = None
         self._backlog_read_at = 0.0  # seconds since 1970
         self._counts = Counts({}, {})
         self._requests: dict[tuple[str, str, int], list[float]] = {}
+        self._work_before: dict[str, int] = {}
+        if adopted_pid is not None and self._file is not None and self._file.exists():
+            self._adopt(self._file)
+
+    def _adopt(self, file: Path) -> None:
+        self._counts = msgspec.json.decode(file.read_bytes(), type=Counts)
+        self._work_before = dict(self._counts.work)
+        for labels, histogram in self._counts.requests.items():
+            route, method, status = labels.split(" ")
+            self._requests[route, method, int(status)] = histogram
 
     def count(self, notes: Iterable[Note]) -> None:
         for note in notes:
@@ -227,7 +239,8 @@ class Metrics:
     def write(self, load: Load | None = None) -> None:
         """Let the other workers know the numbers so far. Without ``load`` this process's database work is not counted."""
         if load is not None:
-            self._counts.work.update(asdict(load))
+            for kind, count in asdict(load).items():
+                self._counts.work[kind] = self._work_before.get(kind, 0) + count
         if self._file is not None:
             _write_whole(self._file, msgspec.json.encode(self._counts))
 
@@ -280,6 +293,12 @@ class Counts(msgspec.Struct):
     requests: dict[str, list[float]]
     work: dict[str, int]
     charges: dict[str, int] = {}
+
+
+def _file_of(directory: Path, adopted_pid: int | None) -> Path:
+    """The file to which this process, or the one it replaces, writes its counts. Process ids come again, so a time is added."""
+    new = directory / f"{adopted_pid or os.getpid()}-{time.time_ns()}.json"
+    return new if adopted_pid is None else next(directory.glob(f"{adopted_pid}-*.json"), new)
 
 
 def _write_whole(file: Path, content: bytes) -> None:

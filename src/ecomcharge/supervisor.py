@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ def respawn_delay_seconds(deaths: int) -> float:
 class Supervisor(MPServer):
     """Replaces a server process however often it dies. granian ends the server when one dies twice within 5.5 seconds.
 
-    ``has_started`` returns whether any server process was ever ready. Until then, processes that end by themselves
+    The loader is called with ``adopted_pid``: of the processes that died one after the other in this place, the first; or
+    ``None``. ``has_started`` returns whether any server process was ever ready. Until then, processes that end by themselves
     with an error mean that the server cannot start: then ``serve`` returns, and ``could_not_start`` is true.
     """
 
@@ -36,6 +38,7 @@ class Supervisor(MPServer):
         self._has_started = has_started
         self._deaths = [0] * self.workers  # of each process, in a row
         self._failed_starts = 0
+        self._first_pids: dict[int, int] = {}  # by index, of those that died, one after the other
         self._respawn_at: dict[int, float] = {}  # by index, in seconds of the monotonic clock
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
@@ -51,6 +54,7 @@ class Supervisor(MPServer):
             self._respawn(spawn_target, target_loader)
             if self.reload_signal:
                 self._respawn_at.clear()  # all are started anew
+                self._first_pids.clear()  # the old ones still run
                 self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
                 self.main_loop_interrupt.set()  # it was cleared there: look again
 
@@ -63,6 +67,8 @@ class Supervisor(MPServer):
         worker = self.wrks[index]
         if index in self._respawn_at or worker.inner.is_alive():  # it was replaced already, by a reload
             return
+        if worker.inner.pid is not None:
+            self._first_pids.setdefault(index, worker.inner.pid)
         stable = time.monotonic() - worker.birth >= STABLE_SECONDS
         self._deaths[index] = 1 if stable else self._deaths[index] + 1
         delay = respawn_delay_seconds(self._deaths[index])
@@ -71,6 +77,10 @@ class Supervisor(MPServer):
         if (worker.inner.exitcode or 0) > 0 and not self._has_started():
             self._failed_starts += 1
             self.could_not_start = self._failed_starts >= FAILED_STARTS
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any, socket_loader: Any = None) -> WorkerProcess:
+        loader = functools.partial(callback_loader, adopted_pid=self._first_pids.get(idx))
+        return super()._spawn_worker(idx, target, loader)
 
     def _respawn(self, spawn_target: Any, target_loader: Any) -> None:
         now = time.monotonic()
@@ -90,5 +100,5 @@ class Supervisor(MPServer):
 def _end_of(worker: WorkerProcess) -> dict[str, object]:
     code = worker.inner.exitcode
     if code is not None and code < 0:
-        return {"signal": signal.Signals(-code).name}
+        return {"signal": next((known.name for known in signal.Signals if known == -code), str(-code))}
     return {"code": code}

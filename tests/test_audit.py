@@ -416,7 +416,7 @@ def test_a_real_gateway_is_asked_for_each_payment(
         await books.run("UPDATE payments SET gateway = 'begateway' WHERE shop_id = :shop_id")
         await books.run("DELETE FROM sandbox_charges WHERE shop_id = :shop_id")
 
-        async def named(name: str, shop_id: int) -> Any:
+        async def named(name: str, shop_id: int, account: str | None) -> Any:
             return OtherGateway(result)
 
         monkeypatch.setattr(books.engine.gateways, "named", named)

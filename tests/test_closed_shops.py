@@ -26,6 +26,7 @@ from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.actions import Mints
 from support.begateway import GatewayServer
 from support.commands import ecomcharge
+from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.receiver import Receiver
 
@@ -364,10 +365,12 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
     with_database(database_url, race)
 
 
-def test_a_closing_waits_for_charges_that_begin(engine: str, database_url: str, master_key: MasterKey) -> None:
-    """PostgreSQL would otherwise let a charge commit after the closing, as it read that the shop is open before."""
-    if engine == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
+def test_a_closing_waits_for_charges_that_begin(postgres: PostgresServer, master_key: MasterKey) -> None:
+    """PostgreSQL would otherwise let a charge commit after the closing, as it read that the shop is open before.
+
+    SQLite has one writer at a time.
+    """
+    database_url = postgres.create_database("closing")
     shop_id = add_shop(database_url, master_key).shop_id
     order: list[str] = []
 

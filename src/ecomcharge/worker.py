@@ -45,6 +45,7 @@ class Worker:
     async def run(self, stopped: asyncio.Event) -> None:
         """Until it is stopped; then what is under way comes to its end."""
         while not stopped.is_set():
+            was_full = not self._has_room()
             try:
                 begun = await self.round(await self.clock.read())
             except EcomchargeError as error:
@@ -58,7 +59,7 @@ class Worker:
             rest = min(POLL_SECONDS, self.delivery.rests_for() or POLL_SECONDS)
             if not self._has_room():
                 await asyncio.wait(self._under_way, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
-            elif not begun:
+            elif not begun and not was_full:  # otherwise charges ended during the round, and more may be due
                 await _wait(stopped, rest)
             else:
                 await asyncio.sleep(0)

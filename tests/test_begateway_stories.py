@@ -393,9 +393,7 @@ def test_a_renewal_that_was_given_up_and_shows_before_the_next_attempt_counts(st
 
 @pytest.mark.parametrize("fault", [stand_in.SILENT_AFTER, stand_in.FAULT_500_AFTER, stand_in.DROPPED_UNREAD])
 def test_a_refund_whose_answer_is_lost_is_made_once(story: Story, fault: str) -> None:
-    subscription = story.subscribe(stand_in.CHALLENGED[0])
-    story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
-    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    subscription = canceled_and_paid(story)
     story.account.fail(fault)
     story.advance("1h")
     assert story.statuses() == [(0, "refunding")]
@@ -417,6 +415,65 @@ def test_a_refund_that_the_gateway_refuses_is_reported(story: Story) -> None:
     assert message == "Payment is not needed any more and could not be refunded"
     assert "give the money back by hand" in story.server.log()
     story.account.transactions.clear()  # what is compared at the end: the operator gave it back
+
+
+def canceled_and_paid(story: Story) -> dict[str, Any]:
+    """A subscription whose buyer passes 3-D Secure after the cancel."""
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    return subscription
+
+
+def test_a_refund_that_ends_in_error_is_made_again(story: Story) -> None:
+    story.account.refund_statuses.extend(["error", "failed"])
+    subscription = canceled_and_paid(story)
+    story.advance("4h")
+    assert_refunded(story, subscription, "canceled")
+
+
+def test_of_a_payment_that_was_refunded_in_part_the_rest_is_refunded(story: Story) -> None:
+    subscription = canceled_and_paid(story)
+    [payment] = story.account.transactions
+    request = {"parent_uid": payment.uid, "amount": 100, "reason": "by the back office", "tracking_id": payment.order}
+    story.account.refund(request, "back-office")
+    story.advance("1h")
+    assert story.statuses() == [(0, "refunded")]
+    assert story.account.refunded == [(payment.order, 100), (payment.order, 899)]
+    assert story.read(subscription)["state"] == "canceled"
+
+
+def test_an_answer_that_is_no_refund_is_not_taken_for_one(story: Story) -> None:
+    story.account.shows_payment_for_refund = True
+    subscription = canceled_and_paid(story)
+    story.advance("1h")
+    assert story.statuses() == [(0, "refunding")]
+    story.advance("20min")  # it is found
+    assert_refunded(story, subscription, "canceled")
+
+
+def test_a_payment_that_the_gateway_tells_nothing_of_for_a_week_is_still_looked_for(story: Story) -> None:
+    subscription = story.subscribe(stand_in.CHALLENGED[0])
+    story.advance("25h")
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    story.account.fail(*[stand_in.UNAUTHORIZED] * 175, look_up=True)
+    story.advance("10d")
+    assert story.statuses() == [(0, "expired")]
+    story.advance("10d")
+    assert story.statuses() == [(0, "refunded")]
+
+
+def test_what_was_answered_once_is_answered_again_after_the_shop_moved(story: Story, master_key: MasterKey) -> None:
+    token = story.subscribe()["card"]["token"]
+    body = {"plan": PLAN, "customer": {"email": "john@example.com"}, "card": {"token": token}}
+    headers = {"Idempotency-Key": "by token"}
+    first = story.http.post("/subscriptions", json=body, headers=headers)
+    with_database(
+        story.server.database, lambda database: set_gateway(database, master_key, 0, shop_id=story.shop_id, gateway="sandbox")
+    )
+    again = story.http.post("/subscriptions", json=body, headers=headers)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert len(story.account.charges) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 import httpx
+import msgspec
 import pytest
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
@@ -27,13 +30,14 @@ from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.plans.model import PlanFields, Price
 from ecomcharge.sandbox.clock import SandboxClock
-from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.actions import close_shop, create_shop
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions import actions, store
+from ecomcharge.subscriptions import actions, parking, store
 from ecomcharge.subscriptions.actions import Mints
 from ecomcharge.subscriptions.billing import Billing
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
 from ecomcharge.webhooks.actions import Teller
+from ecomcharge.worker import AT_ONCE, Worker
 from support.books import set_frozen_clock
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -460,13 +464,13 @@ HOUR = 60 * 60 * 1000
 async def work_until_settled(
     billing: Billing, clock: MovedClock, real_clock: MovedClock, shop_id: int, milliseconds: int = 48 * HOUR
 ) -> Subscription:
-    """As workers do, for two days."""
+    """As workers do, for two days: every five minutes at first, then every hour."""
     real_clock.moment += 1_000_000
     until = clock.moment + milliseconds
     while clock.moment < until:
         subscription = await only_subscription(billing.database, shop_id)
         assert subscription is not None
-        clock.moment += 5 * 60_000
+        clock.moment += 5 * 60_000 if clock.moment < until - milliseconds + HOUR else HOUR
         await billing.work(shop_id, subscription.id)
         for each in await payments.of_subscription(billing.database, shop_id, subscription.id):
             if each.check_at is not None and each.check_at <= clock.moment:
@@ -540,6 +544,125 @@ async def _new_shop(database: Database, master_key: MasterKey) -> int:
     return (await create_shop(database, master_key, 0, name="Steps")).shop_id
 
 
+async def _by_token(database: Database, billing: Billing, shop_id: int) -> Wanted:
+    """A subscription by the token of a card that was used before, to a plan that is charged by day only."""
+    await actions.create_subscription(billing, Mints(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode())
+    first = await only_subscription(database, shop_id)
+    assert first is not None
+    await actions.cancel_subscription(billing, shop_id, first.id, None)
+    by_card = wanted(sandbox.SUCCESSFUL)
+    assert isinstance(by_card.plan, PlanFields)
+    plan = msgspec.structs.replace(by_card.plan, prevent_payments_at_night=True)
+    return msgspec.structs.replace(by_card, plan=plan, card=first.card_token)
+
+
+@pytest.mark.parametrize("what", ["killed", "closed", "night"])
+def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: str, master_key: MasterKey, what: str) -> None:
+    async def work(database: Database) -> None:
+        clock, real_clock = MovedClock(), MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        billing = await billing_of(database, master_key, clock, real_clock)
+        clock.moment += 3 * HOUR  # 03:00
+        by_token = await _by_token(database, billing, shop_id)
+        await actions.create_subscription(billing, Mints(), shop_id, by_token, None, lambda each: each.id.encode())
+        [waiting] = await store.Subscriptions(database, shop_id, store.Filter(state="pending")).after("", 10)
+
+        async def meanwhile() -> None:
+            if what == "killed":
+                raise asyncio.CancelledError
+            if what == "closed":
+                await close_shop(database, clock.now(), shop_id=shop_id)
+            else:
+                clock.moment += 13 * HOUR
+
+        clock.moment += 5 * HOUR
+        stopping = StoppingDatabase(database, 5, meanwhile)  # after the charge was written
+        stopped = await billing_of(database, master_key, clock, real_clock, stopping)
+        with contextlib.suppress(asyncio.CancelledError):
+            await stopped.work(shop_id, waiting.id)
+        assert [row async for row in _charges(database, shop_id)] == [999]
+        await parking.open_shop(database, shop_id=shop_id)
+        real_clock.moment += 1_000_000
+        for _ in range(30):
+            clock.moment += HOUR
+            await billing.work(shop_id, waiting.id)
+        settled = await store.find(database, shop_id, waiting.id)
+        assert settled is not None
+        assert (settled.standing.state, settled.standing.paid_billing_cycles) == ("active", 1)
+        assert [row async for row in _charges(database, shop_id)] == [999, 999]
+        statuses = {each.status for each in await payments.of_subscription(database, shop_id, waiting.id)}
+        assert statuses == {"absent", "successful"}
+        rows = await database.rows("SELECT created_at FROM sandbox_charges WHERE shop_id = :id", {"id": shop_id})
+        assert all(8 <= (row[0] // HOUR) % 24 < 20 for row in rows[1:])
+        await billing.gateways.close()
+        await stopped.gateways.close()
+
+    with_database(database_url, work)
+
+
+async def _charges(database: Database, shop_id: int) -> AsyncIterator[int]:
+    for (amount,) in await database.rows("SELECT amount FROM sandbox_charges WHERE shop_id = :id", {"id": shop_id}):
+        yield amount
+
+
+def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: str, master_key: MasterKey) -> None:
+    async def work(database: Database) -> None:
+        clock = MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        billing = await billing_of(database, master_key, clock, MovedClock())
+        on_page = msgspec.structs.replace(wanted(sandbox.SUCCESSFUL), card=None)
+        await actions.create_subscription(billing, Mints(), shop_id, on_page, None, lambda each: each.id.encode())
+        subscription = await only_subscription(database, shop_id)
+        assert subscription is not None
+        assert subscription.checkout_token is not None
+        clock.moment += 24 * HOUR
+        card = CardDetails(NUMBER_OF[sandbox.SUCCESSFUL], "123", None, 12, 2199)
+        assert await actions.pay(billing, Mints(), subscription.checkout_token, card, {}) is None
+        assert [row async for row in _charges(database, shop_id)] == []
+        await billing.gateways.close()
+
+    with_database(database_url, work)
+
+
+def test_a_refund_does_not_wait_behind_charges_that_hang(database_url: str, master_key: MasterKey) -> None:
+    async def work(database: Database) -> None:
+        checked, released = asyncio.Event(), asyncio.Event()
+
+        class Hanging:
+            real_clock = MovedClock()
+
+            def lease(self) -> int:
+                return 10**13
+
+            async def work(self, shop_id: int, subscription_id: str) -> None:
+                await released.wait()
+
+            async def check(self, shop_id: int, payment_id: str) -> None:
+                checked.set()
+
+        clock = MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        billing = await billing_of(database, master_key, clock, MovedClock())
+        for _ in range(AT_ONCE + 10):
+            await actions.create_subscription(
+                billing, Mints(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+            )
+        clock.moment += 40 * 24 * HOUR
+        delivery: Any = SimpleNamespace(rests_for=lambda: 0.0, wait=_nothing, is_idle=True)
+        worker = Worker(database, cast(Billing, Hanging()), delivery, clock)
+        await worker.round(clock.now())
+        await worker.round(clock.now())
+        await database.write(lambda tx: tx.run("UPDATE payments SET check_at = 1 WHERE shop_id = :id", {"id": shop_id}))
+        await worker.round(clock.now())
+        async with asyncio.timeout(10):
+            await checked.wait()
+        released.set()
+        await worker._finish()
+        await billing.gateways.close()
+
+    with_database(database_url, work)
+
+
 # Idempotency
 
 
@@ -568,6 +691,10 @@ def test_a_key_is_running_for_as_long_as_its_gateway_may_take(database_url: str,
             real_clock.moment += seconds * 1000 - (real_clock.moment - MovedClock().moment)
             with pytest.raises(StillRunning):
                 await create()
+        clock.moment += 50 * HOUR  # the clock is moved meanwhile
+        with pytest.raises(StillRunning):
+            await create()
+        clock.moment -= 50 * HOUR
         first.cancel()  # as if the process had died
         await asyncio.gather(first, return_exceptions=True)
         real_clock.moment += 600_000

@@ -37,6 +37,11 @@ def active(**chosen: object) -> Standing:
     return replace(paid, state=lifecycle.PROCESSING, **chosen)  # type: ignore[arg-type]
 
 
+def forgotten(standing: Standing, plan: Terms, now: int) -> Step:
+    """The charge was not sent, and the card's token is kept."""
+    return lifecycle.forgotten(standing, plan, now, has_token=True)
+
+
 def test_the_first_success_makes_it_active_for_one_interval() -> None:
     step = lifecycle.succeeded(begun(), terms(), NOON)
     paid = Standing("active", NOON, 1, NOON + DAY, NOON + DAY, 1, 0, due_at=NOON + DAY)
@@ -245,7 +250,7 @@ def test_a_canceled_subscription_wants_no_payment_any_more() -> None:
     over = lifecycle.canceled(active(due_at=NOON + DAY), "enough", NOON + DAY).standing
     assert over.due_at is not None
     assert not lifecycle.is_wanted(over, over.period)
-    for fails in (lifecycle.declined, lifecycle.errored, lifecycle.forgotten):
+    for fails in (lifecycle.declined, lifecycle.errored, forgotten):
         assert fails(over, terms(), NOON + DAY) == Step(replace(over, due_at=None))
 
 
@@ -293,8 +298,10 @@ def test_an_unanswered_charge_shows_and_is_asked_for_again() -> None:
 
 
 def test_a_renewal_that_was_never_sent_is_begun_again_and_a_first_charge_is_not() -> None:
-    assert lifecycle.forgotten(active(), terms(), NOON) == Step(replace(active(), state="active", due_at=NOON))
-    assert lifecycle.forgotten(begun(), terms(), NOON) == Step(Standing("failed"), "failed.subscription")
+    assert forgotten(active(), terms(), NOON) == Step(replace(active(), state="active", due_at=NOON))
+    gone = lifecycle.forgotten(begun(), terms(), NOON, has_token=False)
+    assert gone == Step(Standing("failed"), "failed.subscription")
+    assert forgotten(begun(), terms(), NOON) == Step(Standing("pending", due_at=NOON))  # by a token that is kept
 
 
 def test_a_buyer_has_a_day() -> None:
@@ -303,6 +310,7 @@ def test_a_buyer_has_a_day() -> None:
     assert lifecycle.expired(lifecycle.redirected(NOON)) == Step(Standing("expired"), "expired.subscription")
 
 
+HAPPENS = {"declined": lifecycle.declined, "errored": lifecycle.errored, "forgotten": forgotten}
 HAPPENINGS = st.lists(
     st.tuples(
         st.sampled_from(["succeeded", "declined", "errored", "unanswered", "forgotten", "canceled"]), st.integers(0, 40 * DAY)
@@ -346,7 +354,7 @@ def test_whatever_happens_a_life_makes_sense(plan: Terms, happenings: list[tuple
                 continue
             step = lifecycle.canceled(standing, None, now)
         else:
-            step = getattr(lifecycle, what)(standing, plan, now)
+            step = HAPPENS[what](standing, plan, now)
             assert step.standing.paid_billing_cycles == before.paid_billing_cycles
             assert step.standing.number_failed_payment_attempts <= plan.attempts
         standing = step.standing

@@ -11,13 +11,14 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from ecomcharge.clock import SystemClock
 from ecomcharge.errors import BadParameter, IdempotencyKeyReused, StillRunning
-from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import run_alone
 
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
@@ -31,10 +32,11 @@ _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A keyed request: ``fingerprint`` tells whether two attempts ask for the same."""
+    """A keyed request: ``fingerprint`` tells whether two attempts ask for the same, ``claim`` tells attempts apart."""
 
     key: str
     fingerprint: str
+    claim: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def attempt_of(
         key = key[1:-1]
     if not _KEY.match(key):
         raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
-    return Attempt(key, hashlib.sha256(route.encode() + b"\0" + hidden(_meaning_of(body))).hexdigest())
+    fingerprint = hashlib.sha256(route.encode() + b"\0" + hidden(_meaning_of(body))).hexdigest()
+    return Attempt(key, fingerprint)
 
 
 def _meaning_of(body: bytes) -> bytes:
@@ -88,13 +91,17 @@ SELECT fingerprint, created_at, status, location, body, running_until
 FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key
 """
 
-FINISH = "UPDATE idempotency_keys SET status = :status, body = :body WHERE shop_id = :shop_id AND key = :key"
+FINISH = """
+UPDATE idempotency_keys SET status = :status, body = :body
+WHERE shop_id = :shop_id AND key = :key AND claim = :claim
+"""
 
 FORGET = "DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key AND created_at <= :created_at"
 
 FORGET_SOME_OLD = """
 DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
-    SELECT key FROM idempotency_keys WHERE shop_id = :shop_id AND created_at <= :created_at LIMIT :limit
+    SELECT key FROM idempotency_keys
+    WHERE shop_id = :shop_id AND created_at <= :created_at AND COALESCE(running_until, 0) <= :real_now LIMIT :limit
 )
 """
 
@@ -119,7 +126,7 @@ async def answer_once(
     claim = {
         "shop_id": shop_id,
         "key": attempt.key,
-        "claim": secrets.token_hex(8),
+        "claim": attempt.claim,
         "fingerprint": attempt.fingerprint,
         "created_at": now,
         "status": answer.status if running_until is None else None,
@@ -129,34 +136,50 @@ async def answer_once(
     }
     if await tx.insert(CLAIM, claim):
         return None
-    row = await tx.find(FIND, {"shop_id": shop_id, "key": attempt.key})
-    if row is not None and row[1] > now - KEPT_MILLISECONDS:
-        return _earlier(row, attempt, now if real_now is None else real_now)
-    if row is not None:
-        await tx.run(FORGET, {"shop_id": shop_id, "key": attempt.key, "created_at": row[1]})
+    earlier = await earlier_answer(tx, shop_id, attempt, now, real_now)
+    if earlier is not None:
+        return earlier
+    await tx.run(FORGET, {"shop_id": shop_id, "key": attempt.key, "created_at": now - KEPT_MILLISECONDS})
     if await tx.insert(CLAIM, claim):
         return None
     raise StillRunning
 
 
-def _earlier(row: Row, attempt: Attempt, real_now: int) -> Answer:
+async def earlier_answer(tx: Transaction, shop_id: int, attempt: Attempt, now: int, real_now: int | None = None) -> Answer | None:
+    """What an earlier attempt with the key was answered; ``None`` without one, or when it is too old to be kept.
+
+    Raises as ``answer_once``. An attempt that may still run is never too old, wherever a sandbox's clock has gone.
+    """
+    row = await tx.find(FIND, {"shop_id": shop_id, "key": attempt.key})
+    if row is None:
+        return None
     fingerprint, created_at, status, location, body, running_until = row
-    if fingerprint != attempt.fingerprint:
-        raise IdempotencyKeyReused
     if running_until is None:
         running_until = created_at + RUNNING_MILLISECONDS
-    if status is None and (body is None or real_now < running_until):
+    runs = status is None and (body is None or (now if real_now is None else real_now) < running_until)
+    if created_at <= now - KEPT_MILLISECONDS and not runs:
+        return None
+    if fingerprint != attempt.fingerprint:
+        raise IdempotencyKeyReused
+    if runs:
         raise StillRunning
     return Answer(status or CREATED, location, body.encode(), replayed=True, final=status is not None)
 
 
 async def finish(tx: Transaction, shop_id: int, attempt: Attempt, answer: Answer) -> None:
     """The last word on an attempt whose answer was not final."""
-    params = {"shop_id": shop_id, "key": attempt.key, "status": answer.status, "body": answer.body.decode()}
+    params = {
+        "shop_id": shop_id,
+        "key": attempt.key,
+        "claim": attempt.claim,
+        "status": answer.status,
+        "body": answer.body.decode(),
+    }
     await tx.run(FINISH, params)
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` keys of a shop that are no longer kept; how many there were."""
-    params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "limit": limit}
+    real_now = SystemClock().now()
+    params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "real_now": real_now, "limit": limit}
     return await run_alone(database, FORGET_SOME_OLD, params)

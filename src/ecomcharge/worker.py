@@ -28,6 +28,7 @@ _Ts = TypeVarTuple("_Ts")
 log = structlog.get_logger()
 
 AT_ONCE: Final = 128  # charges under way in one process
+CHECKS_AT_ONCE: Final = 32  # refunds and late look-ups, which do not wait behind charges
 POLL_SECONDS: Final = 0.5
 BREATH_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 1.0
@@ -40,7 +41,8 @@ class Worker:
     delivery: Delivery
     clock: Clock
     done: int = 0
-    _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    _under_way: set[asyncio.Task[None]] = field(default_factory=set)  # charges
+    _checks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Until it is stopped; then what is under way comes to its end."""
@@ -67,14 +69,14 @@ class Worker:
 
     async def round(self, now: int) -> int:
         """Begin what is due; how much."""
-        return await self._begin_charges(now) + await self._begin_checks(now) + await self._begin_deliveries(now)
+        return await self._begin_checks(now) + await self._begin_charges(now) + await self._begin_deliveries(now)
 
     async def do_everything_due(self) -> int:
         """Until nothing is due at the clock's present moment and no charge is under way, whoever does it; that moment."""
         while True:
             now = await self.clock.read()
             begun = await self.round(now)
-            if self._under_way or not self.delivery.is_idle:
+            if self._under_way or self._checks or not self.delivery.is_idle:
                 await self._finish()
             elif not begun:
                 if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
@@ -104,27 +106,22 @@ class Worker:
 
         claimed = await self.database.write(unit)
         for shop_id, subscription_id in claimed:
-            self._start(self._charge(shop_id, subscription_id))
+            _start(self._charge(shop_id, subscription_id), self._under_way)
         return len(claimed)
 
     async def _begin_checks(self, now: int) -> int:
         """Payments that are looked up once more, and refunds."""
-        if not self._has_room() or not await payments.is_check_due(self.database, now):
+        room = CHECKS_AT_ONCE - len(self._checks)
+        if not room or not await payments.is_check_due(self.database, now):
             return 0
-        room = AT_ONCE - len(self._under_way)
 
         async def unit(tx: Transaction) -> list[tuple[int, str]]:
             return await payments.claim_checks(tx, now, now + CHECK_AGAIN_MILLISECONDS, room)
 
         claimed = await self.database.write(unit)
         for shop_id, payment_id in claimed:
-            self._start(self._check(shop_id, payment_id))
+            _start(self._check(shop_id, payment_id), self._checks)
         return len(claimed)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
 
     def _has_room(self) -> bool:
         """For so many charges that it is worth a commit to claim them."""
@@ -171,9 +168,15 @@ class Worker:
         return min((moment for moment in moments if moment is not None), default=None)
 
     async def _finish(self) -> None:
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while tasks := self._under_way | self._checks:
+            await asyncio.wait(tasks)
         await self.delivery.wait()
+
+
+def _start(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 async def _wait(stopped: asyncio.Event, seconds: float) -> None:

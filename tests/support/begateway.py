@@ -68,7 +68,12 @@ class Transaction:
     parent_uid: str | None = None  # of a refund
 
     def shown(self, base_url: str) -> dict[str, Any]:
-        messages = {"successful": "Successfully processed", "failed": "Payment was declined", "incomplete": None}
+        messages = {
+            "successful": "Successfully processed",
+            "failed": "Payment was declined",
+            "incomplete": None,
+            "error": "Gateway error",
+        }
         shown = {
             "uid": self.uid,
             "status": self.status,
@@ -110,6 +115,8 @@ class Account:
     declines: bool = False
     challenges: bool = False
     refuses_refunds: bool = False
+    refund_statuses: deque[str] = field(default_factory=deque)  # of the next refunds; then they are successful
+    shows_payment_for_refund: bool = False
     _tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     _numbers: dict[str, str] = field(default_factory=dict)
     _answers: dict[str, Transaction] = field(default_factory=dict)
@@ -147,13 +154,14 @@ class Account:
         if not request.get("reason"):
             return "Reason can't be blank."
         parents = [entry for entry in self.transactions if entry.uid == request["parent_uid"] and entry.status == "successful"]
-        gone = sum(entry.amount for entry in self.transactions if entry.parent_uid == request["parent_uid"])
+        done = [entry for entry in self.transactions if entry.kind == "refund" and entry.status == "successful"]
+        gone = sum(entry.amount for entry in done if entry.parent_uid == request["parent_uid"])
         if not parents or self.refuses_refunds or gone + request["amount"] > parents[0].amount:
             return "transaction can't be refunded"
         [parent] = parents
         refund = Transaction(
             *(str(uuid.uuid4()), "refund", request.get("tracking_id", parent.order), request["amount"], parent.currency),
-            *("successful", parent.card, None, parent.uid),
+            *(self.refund_statuses.popleft() if self.refund_statuses else "successful", parent.card, None, parent.uid),
         )
         self.transactions.append(refund)
         self._answers[request_id] = refund
@@ -320,6 +328,8 @@ class GatewayServer:
             refund = account.refund(request.body["request"], request.headers.get("requestid") or str(uuid.uuid4()))
             if isinstance(refund, str):
                 return 422, {"message": refund, "errors": {"base": [refund]}}
+            if account.shows_payment_for_refund:
+                [refund] = [entry for entry in account.transactions if entry.uid == refund.parent_uid]
             return 200, {"transaction": refund.shown(self.url)}
         if path.startswith("/v2/transactions/tracking_id/"):
             order_id = path.rpartition("/")[2]

@@ -618,8 +618,10 @@ class Account:
     failed: list[tuple[int, str]] = field(default_factory=list)
 
 
-async def simulate(url: str, seeds: range, progress: Callable[[Account], None] | None = None) -> Account:
-    """Run every seed on one database, and go on after those that fail."""
+async def simulate(
+    url: str, seeds: range, progress: Callable[[Account], None] | None = None, *, until_one_fails: bool = False
+) -> Account:
+    """Run every seed on one database, and go on after those that fail, unless ``until_one_fails``."""
     account = Account()
     master_key = MasterKey(bytes(32))
     databases = [await open_database(url, postgres_connections=5) for _ in range(3)]
@@ -643,6 +645,8 @@ async def simulate(url: str, seeds: range, progress: Callable[[Account], None] |
             await _forget(databases[0])
             if progress is not None:
                 progress(account)
+            if account.failed and until_one_fails:
+                break
     finally:
         for database in databases:
             await database.close()

@@ -166,10 +166,7 @@ class CheckoutPages:
         return await self._billing.gateways.charges(name, shop_id, account, test=subscription.plan.test)
 
     def _waits_for_buyer(self, subscription: Subscription) -> bool:
-        """Not any more when its day is over, though nobody may have written that down yet."""
-        standing = subscription.standing
-        in_time = standing.due_at is None or standing.due_at > self._billing.clock.now()
-        return standing.state == lifecycle.REDIRECTING and in_time
+        return lifecycle.waits_for_buyer(subscription.standing, self._billing.clock.now())
 
     async def _form(
         self, subscription: Subscription, status: int, form: Mapping[str, str], errors: Mapping[str, Any], message: str | None

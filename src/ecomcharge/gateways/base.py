@@ -27,7 +27,7 @@ NO_ACCOUNT_MESSAGE: Final = "Gateway account is not set up"
 NOT_CHOSEN_MESSAGE: Final = "Payment gateway is not configured for this shop"
 SANDBOX_MODE_MESSAGE: Final = "A server in sandbox mode does not charge a real gateway"
 EXPIRED_MESSAGE: Final = "Payment was not completed in time"
-NOT_SENT_MESSAGE: Final = "Payment was not sent"
+NOT_SENT_MESSAGE: Final = "Payment did not reach the gateway"
 REFUND_REASON: Final = "The subscription was over when the payment completed"
 
 

@@ -133,34 +133,40 @@ class BegatewayGateway:
     async def refund(
         self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
     ) -> Result:
-        """Look for a refund of the order first, as an earlier one may have lost its answer [P]."""
+        """Give back what has not gone back yet. An earlier refund may have lost its answer, so it is looked for first [P]."""
+        try:
+            transactions = await self._transactions_of(order_id)
+        except (*_NOT_SENT, _Unclear):
+            return _UNKNOWN
+        uid = uid or _uid_of_success(transactions)
         if uid is None:
             return Result(base.FAILED, "The gateway gave no id of the payment")
-        earlier = await self._earlier_refund(order_id, uid)
-        if earlier is not None and earlier.status != base.FAILED:
-            return earlier
-        body = {"request": {"parent_uid": uid, "amount": amount, "reason": base.REFUND_REASON, "tracking_id": order_id}}
+        refunds = [entry for entry in transactions if entry.get("type") == REFUND and entry.get("parent_uid", uid) == uid]
+        results = [_refund_result(entry) for entry in refunds]
+        if any(result.status == base.UNKNOWN for result in results):
+            return _UNKNOWN
+        rest = amount - sum(entry["amount"] for entry in refunds if _status_of(entry) == base.SUCCESSFUL)
+        if rest <= 0:
+            return Result(base.SUCCESSFUL, base.SUCCESS_MESSAGE)
+        body = {"request": {"parent_uid": uid, "amount": rest, "reason": base.REFUND_REASON, "tracking_id": order_id}}
         try:
             status, answer = await self._ask("POST", "/transactions/refunds", body, f"{order_id}-refund-{attempt}")
         except (*_NOT_SENT, _Unclear):
             return _UNKNOWN
         transaction = answer.get("transaction")
         if isinstance(transaction, dict):
-            return _refund_result(transaction)
+            is_meant = transaction.get("type", REFUND) == REFUND and transaction.get("parent_uid", uid) == uid
+            return _refund_result(transaction) if is_meant and transaction.get("amount") == rest else _UNKNOWN
         refused = 400 <= status < 500 and status not in _UNCLEAR_REFUSALS
         return Result(base.FAILED, _sentence(answer) or base.ERROR_MESSAGE) if refused else _UNKNOWN
 
-    async def _earlier_refund(self, order_id: str, uid: str) -> Result | None:
-        try:
-            status, answer = await self._ask("GET", f"/v2/transactions/tracking_id/{order_id}", None, None)
-        except (*_NOT_SENT, _Unclear):
-            return _UNKNOWN
+    async def _transactions_of(self, order_id: str) -> list[dict[str, Any]]:
+        """All that the gateway has with this id of ours. Raises as ``_ask`` does."""
+        status, answer = await self._ask("GET", f"/v2/transactions/tracking_id/{order_id}", None, None)
         found = answer.get("transactions")
         if status != 200 or not isinstance(found, list):
-            return _UNKNOWN
-        refunds = [entry for entry in found if isinstance(entry, dict) and entry.get("type") == REFUND]
-        results = [_refund_result(entry) for entry in refunds if entry.get("parent_uid", uid) == uid]
-        return min(results, key=lambda result: _TELLING.index(result.status), default=None)
+            raise _Unclear
+        return [entry for entry in found if isinstance(entry, dict)]
 
     async def _ask(self, method: str, path: str, body: Any, request_id: str | None) -> tuple[int, dict[str, Any]]:
         """Raises one of ``_NOT_SENT`` when nothing was sent, ``_Unclear`` when nobody can tell what became of it."""
@@ -250,7 +256,7 @@ def _charged(transaction: dict[str, Any], sought: _Sought, order: Order) -> Resu
 
 
 def _result(transaction: dict[str, Any]) -> Result:
-    status = _STATUSES.get(str(transaction.get("status")), base.UNKNOWN)
+    status = _status_of(transaction)
     by_default = {base.SUCCESSFUL: base.SUCCESS_MESSAGE, base.FAILED: base.DECLINE_MESSAGE, base.ERROR: base.ERROR_MESSAGE}
     return Result(
         status,
@@ -261,10 +267,21 @@ def _result(transaction: dict[str, Any]) -> Result:
     )
 
 
+def _status_of(transaction: dict[str, Any]) -> str:
+    return _STATUSES.get(str(transaction.get("status")), base.UNKNOWN)
+
+
+def _uid_of_success(transactions: list[dict[str, Any]]) -> str | None:
+    """The id of the payment that took the money, where the charge's answer did not tell it."""
+    paid = (entry for entry in transactions if entry.get("type", PAYMENT) == PAYMENT and _status_of(entry) == base.SUCCESSFUL)
+    return next((uid for entry in paid if (uid := _text(entry.get("uid")))), None)
+
+
 def _refund_result(transaction: dict[str, Any]) -> Result:
-    """Of a refund. One that the bank has not decided yet is asked for again."""
+    """Of a refund. One that the bank has not decided yet, or that does not say how much went back, is asked for again."""
     result = _result(transaction)
-    return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if result.status == base.INCOMPLETE else result
+    unclear = result.status == base.INCOMPLETE or not isinstance(transaction.get("amount"), int)
+    return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if unclear else result
 
 
 def _is_aside(entry: Any, order_id: str) -> bool:

@@ -16,7 +16,7 @@ from ecomcharge.errors import EcomchargeError, Invalid, RecordNotFound
 from ecomcharge.fields import BASE
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
-from ecomcharge.idempotency import Answer, Attempt, answer_once, finish
+from ecomcharge.idempotency import Answer, Attempt, answer_once, earlier_answer, finish
 from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdMint
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import UNSUCCESSFUL, Payment
@@ -48,7 +48,6 @@ class Mints:
 class _Created:
     subscription: Subscription
     begun: StartedCharge | None = None  # its first charge
-    earlier: Answer | None = None
 
 
 async def create_subscription(
@@ -61,21 +60,25 @@ async def create_subscription(
     """
     now = billing.clock.now()
 
-    async def unit(tx: Transaction) -> _Created:
+    async def unit(tx: Transaction) -> _Created | Answer:
+        if attempt is not None:  # first: what was answered once is answered again, whatever the shop's settings are by now
+            earlier = await earlier_answer(tx, shop_id, attempt, now, billing.real_clock.now())
+            if earlier is not None:
+                return earlier
         created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
         if attempt is not None:
             answer = _answer(created.subscription, encode)
             running_until = billing.real_clock.now() + billing.request_milliseconds if created.begun is not None else None
             earlier = await answer_once(tx, shop_id, attempt, answer, now, billing.real_clock.now(), running_until)
             if earlier is not None:
-                return _Created(created.subscription, earlier=earlier)
+                return earlier
         _refuse_misplaced_test(created.subscription, wanted)
         await _write(tx, billing, created, wanted)
         return created
 
     created = await write_under_free_ids(billing.database, unit)
-    if created.earlier is not None:
-        return await _replayed(billing, shop_id, created.earlier, encode)
+    if isinstance(created, Answer):
+        return await _replayed(billing, shop_id, created, encode)
     if created.begun is None:
         return _answer(created.subscription, encode)
     assert wanted.card is not None
@@ -278,7 +281,7 @@ async def pay(
 
     async def unit(tx: Transaction) -> StartedCharge | None:
         subscription = await store.by_token(tx, token)
-        if subscription is None or subscription.standing.state != lifecycle.REDIRECTING:
+        if subscription is None or not lifecycle.waits_for_buyer(subscription.standing, now):
             return None
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.standing.period) is not None:
             return None

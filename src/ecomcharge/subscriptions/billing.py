@@ -46,7 +46,7 @@ LOOK_AGAIN_MILLISECONDS: Final = 60_000
 SELDOM_MILLISECONDS: Final = 60 * 60 * 1000  # how far look-ups of one payment come to lie apart
 GIVE_UP_MILLISECONDS: Final = 15 * 60 * 1000  # a charge that the gateway does not know after this will not arrive any more
 CHECK_AGAIN_MILLISECONDS: Final = 10 * 60 * 1000  # a check or a refund whose process died is done again after this
-CHECKS: Final = 7 * 24  # hourly look-ups of a payment that ended, where the gateway cannot tell
+CHECKS: Final = 7 * 24  # hourly look-ups of a payment that ended and whose outcome the gateway does not tell; then daily ones
 REFUND_ATTEMPTS: Final = 5  # refusals of a refund; then the operator has to see to it
 MARGIN_MILLISECONDS: Final = 5_000  # between the end of a call of the gateway and the end of the lease, at most
 SETTLING_SECONDS: Final = 60.0  # how long a request may take apart from the gateway's calls
@@ -182,7 +182,7 @@ class Billing:
             again_at = now + min(SELDOM_MILLISECONDS, max(LOOK_AGAIN_MILLISECONDS, age))
             await self._stand(subscription, lifecycle.unanswered(subscription.standing, self.terms(subscription), again_at))
         elif payment.status == PENDING:
-            await self.settle(subscription, payment, Result(ABSENT, base.TIMEOUT_MESSAGE))
+            await self.settle(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
         else:
             await self.settle(subscription, payment, Result(base.ERROR, base.TIMEOUT_MESSAGE))
 
@@ -272,7 +272,7 @@ class Billing:
         subscription, payment = begun.subscription, begun.payment
         gateway = await self.gateways.named(payment.gateway, subscription.shop_id, payment.gateway_account)
         order = await self._order(subscription, payment, gateway, recurring=recurring)
-        seconds = await self._seconds_to_charge(subscription, begun.leased_until)
+        seconds = await self._seconds_to_charge(begun)
         if seconds is None:
             return await self.settle(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
         try:
@@ -282,16 +282,21 @@ class Billing:
             result = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
         return await self.settle(subscription, payment, result)
 
-    async def _seconds_to_charge(self, subscription: Subscription, leased_until: int) -> float | None:
+    async def _seconds_to_charge(self, begun: StartedCharge) -> float | None:
         """How long the gateway's call may take, or ``None`` where nothing may be sent.
 
-        Nothing may be sent when the claim is lost, or as good as over, or when the shop was closed. The clock is read last, with
-        nothing between it and the call that could wait.
+        Nothing may be sent when the claim is lost, or as good as over, when the shop was closed, or when the night has begun for
+        a charge that waits for the day. The clock is read last, with nothing between it and the call that could wait.
         """
+        subscription = begun.subscription
         version = await store.chargeable_version(self.database, subscription.shop_id, subscription.id)
         if version != subscription.version:
             return None
-        left = leased_until - self.real_clock.now()
+        waits_for_day = subscription.card_token is not None and begun.payment.amount > 0
+        now = self.clock.now()
+        if waits_for_day and lifecycle.charge_time(self.terms(subscription), now) > now:
+            return None
+        left = begun.leased_until - self.real_clock.now()
         left -= min(MARGIN_MILLISECONDS, self.lease_milliseconds // 4)
         return min(self.gateway_timeout_seconds + 1, left / 1000) if left > 0 else None
 
@@ -390,7 +395,7 @@ class Billing:
             case payments_model.EXPIRED:
                 return lifecycle.expired(standing)
             case payments_model.ABSENT:
-                return lifecycle.forgotten(standing, terms, now)
+                return lifecycle.forgotten(standing, terms, now, has_token=subscription.card_token is not None)
         return Step(lifecycle.unanswered(standing, terms, now + LOOK_AGAIN_MILLISECONDS))
 
     # What is learnt later
@@ -416,10 +421,12 @@ class Billing:
             log.warning("a success came late", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
             await self.settle(subscription, payment, result)
             return
-        is_open = result is not None and result.status in (base.UNKNOWN, base.INCOMPLETE)
-        again_at = now + SELDOM_MILLISECONDS if is_open and payment.check_attempts < CHECKS else None
-        if is_open and again_at is None:
-            log.error("outcome never learnt", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
+        is_long = payment.check_attempts >= CHECKS
+        again_at = None
+        if result is not None and (result.status == base.UNKNOWN or (result.status == base.INCOMPLETE and not is_long)):
+            again_at = now + (RECHECK_AFTER if is_long else SELDOM_MILLISECONDS)
+            if is_long:
+                log.error("outcome still unknown", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
         await self._check_later(subscription.shop_id, payment, again_at, attempts=payment.check_attempts + 1)
 
     async def _refund_at_once(self, subscription: Subscription, payment: Payment) -> Subscription:
@@ -467,10 +474,10 @@ class Billing:
         while True:
             changed = _after(subscription, Step(subscription.standing, event), ended)
 
-            async def unit(tx: Transaction, changed: Subscription = changed) -> None:
+            async def unit(tx: Transaction, changed: Subscription = changed, earlier_status: str = payment.status) -> None:
                 if not await store.update(tx, changed, None):
                     raise Changed
-                if not await payments.settle(tx, changed.shop_id, ended, payment.status):
+                if not await payments.settle(tx, changed.shop_id, ended, earlier_status):
                     raise _SettledBefore
                 await self.teller.tell(tx, changed, event, now)
 
@@ -480,7 +487,10 @@ class Billing:
             except Changed:
                 subscription = await self._again(subscription)
             except _SettledBefore:
-                return await self._again(subscription)
+                subscription = await self._again(subscription)
+                payment = await self._reread(subscription.shop_id, payment)
+                if (payment.status, status) != (payments_model.REFUND_FAILED, payments_model.REFUNDED):
+                    return subscription
 
     async def _check_later(self, shop_id: int, payment: Payment, check_at: int | None, attempts: int | None = None) -> None:
         """``attempts`` is how often the check came to nothing, where that has risen."""

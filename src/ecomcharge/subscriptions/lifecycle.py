@@ -127,6 +127,11 @@ def charge_time(terms: Terms, now: int) -> int:
     return schedule.by_day_from(now, terms.zone) if terms.by_day else now
 
 
+def waits_for_buyer(standing: Standing, now: int) -> bool:
+    """Not any more when its day is over, though nobody may have written that yet [P]."""
+    return standing.state == REDIRECTING and (standing.due_at is None or standing.due_at > now)
+
+
 def is_wanted(standing: Standing, period: int) -> bool:
     """Whether a success of this period's payment is what the subscription waits for. Else the money has to go back [D]."""
     return standing.state not in OVER and standing.period == period
@@ -165,11 +170,14 @@ def challenged(standing: Standing, now: int) -> Standing:
     return replace(standing, state=REDIRECTING, due_at=now + TOKEN_LIVES)
 
 
-def forgotten(standing: Standing, terms: Terms, now: int) -> Step:
-    """We died before the charge was sent, and the gateway knows of none: a renewal is begun again, nothing is counted [D]."""
-    if standing.period == 0 or standing.state == CANCELED:
-        return errored(standing, terms, now)  # the card is gone with the request that brought it
-    return Step(replace(standing, state=ACTIVE, due_at=now))
+def forgotten(standing: Standing, terms: Terms, now: int, *, has_token: bool) -> Step:
+    """The charge was not sent, and the gateway knows of none: with a token it is begun again, and nothing is counted [D].
+
+    Without a token the card is gone with the request that brought it.
+    """
+    if standing.state == CANCELED or not has_token:
+        return errored(standing, terms, now)
+    return Step(replace(standing, state=ACTIVE if standing.period else PENDING, due_at=now))
 
 
 def succeeded(standing: Standing, terms: Terms, now: int) -> Step:

@@ -414,6 +414,10 @@ def test_a_refund_that_the_gateway_refuses_is_reported(story: Story) -> None:
     message = story.read(subscription)["last_transaction"]["message"]
     assert message == "Payment is not needed any more and could not be refunded"
     assert "give the money back by hand" in story.server.log()
+    deadline = time.monotonic() + 20
+    while not re.search(r'charges_total\{kind="first",outcome="refund_failed"\} [1-9]', story.http.get("/metrics").text):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     story.account.transactions.clear()  # what is compared at the end: the operator gave it back
 
 

@@ -657,7 +657,7 @@ def test_a_refund_does_not_wait_behind_charges_that_hang(database_url: str, mast
         async with asyncio.timeout(10):
             await checked.wait()
         released.set()
-        await worker._finish()
+        await worker.finish()
         await billing.gateways.close()
 
     with_database(database_url, work)

@@ -20,7 +20,8 @@ from conftest import MASTER_KEY, add_shop, with_database
 from ecomcharge import keys
 from ecomcharge.clock import SystemClock
 from ecomcharge.errors import EcomchargeError, RecordNotFound, Unauthorized, Unusable
-from ecomcharge.keys import MasterKey, load_master_key, make_master_key, make_secret_key
+from ecomcharge.keys import MasterKey, load_master_key, make_master_key, make_secret_key, master_key_of
+from ecomcharge.settings import Settings
 from ecomcharge.shops import actions, store
 from ecomcharge.storage.database import Database
 from ecomcharge.web.auth import Authenticator, PerAddress, credentials_of
@@ -306,3 +307,13 @@ def test_a_failed_login_is_counted_against_the_nearest_address_that_is_no_proxy(
 ) -> None:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
     assert PerAddress("failed-logins", 60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client
+
+
+def test_a_database_has_one_master_key_by_whatever_name_it_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    first = master_key_of(Settings(database=f"sqlite:///{tmp_path}/real/a.db"))
+    (tmp_path / "real" / "a.db").touch()
+    (tmp_path / "b.db").symlink_to(tmp_path / "real" / "a.db")
+    second = master_key_of(Settings(database=f"sqlite:///{tmp_path}/b.db"))
+    assert first.hash(1, "secret key") == second.hash(1, "secret key")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["b.db", "real"]

@@ -175,6 +175,7 @@ class App:
                 await self._write_metrics()
             if self.clock_moves is not None:
                 await self.clock_moves.close()
+            await self.engine.worker.finish()  # what a move of the clock began
             await self.engine.close()
         finally:
             await self.database.close()
@@ -287,12 +288,17 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def die_with_parent() -> None:
-    """On Linux, end this worker when its supervisor is killed, so that no orphan keeps the port."""
+def die_with_parent(supervisor_pid: int | None = None) -> None:
+    """On Linux, end this process when its supervisor is killed, so that no orphan keeps the port or goes on charging.
+
+    ``supervisor_pid`` is of a process that multiprocessing did not start.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     supervisor = multiprocessing.parent_process()
-    if supervisor is not None and os.getppid() != supervisor.pid:
+    if supervisor is not None:
+        supervisor_pid = supervisor.pid
+    if supervisor_pid is not None and os.getppid() != supervisor_pid:
         sys.exit("the supervisor is gone")  # it was killed before we could ask to be told
 
 
@@ -338,6 +344,7 @@ class _BesideServer(msgspec.Struct):
 
     settings: Settings
     metrics_directory: str
+    supervisor_pid: int
     adopted_pid: int | None = None  # of the first one that ended, whose metrics it continues
 
 
@@ -348,7 +355,7 @@ class WorkerBeside:
     """
 
     def __init__(self, settings: Settings, metrics_directory: str) -> None:
-        self._given = _BesideServer(replace(settings, metrics_port=0), metrics_directory)
+        self._given = _BesideServer(replace(settings, metrics_port=0), metrics_directory, os.getpid())
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._watch, name="billing-worker", daemon=True)
@@ -444,9 +451,9 @@ async def _measured(database: Database, clock: Clock, metrics: observability.Met
 
 
 def _work_beside() -> None:
-    die_with_parent()
     os.nice(NICENESS)
     given = msgspec.json.decode(sys.stdin.buffer.read(), type=_BesideServer)
+    die_with_parent(given.supervisor_pid)
     observability.configure_logging(given.settings.log_format)
     while True:
         try:

@@ -145,7 +145,7 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
             "with PostgreSQL the master key must be given: make one with `ecomcharge master-key new`, keep it"
             " where the database is not, and set ECOMCHARGE_MASTER_KEY or ECOMCHARGE_MASTER_KEY_FILE"
         )
-    path = Path(f"{database_file}.master-key")
+    path = Path(f"{os.path.realpath(database_file)}.master-key")  # one key, by whatever name the database is opened
     try:
         if not path.exists():
             _write_once(path, make_master_key())

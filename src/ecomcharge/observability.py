@@ -36,6 +36,11 @@ SNAPSHOT_SECONDS: Final = 0.5
 BACKLOG_KEPT_SECONDS: Final = 60.0  # an older backlog is not exposed: the database could not be read since
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+OUTCOMES: Final = (  # statuses of payments that are counted
+    *("successful", "failed", "error", "incomplete", "unknown", "expired", "absent"),
+    *("refunding", "refunded", "refund_failed", "voided"),
+)
+
 LogFormat = Literal["auto", "json", "console"]
 
 
@@ -338,7 +343,9 @@ class _Scrape(Collector):
             "Outcomes of charges as they were recorded; one that was unknown or incomplete counts again with its last outcome",
             labels=["outcome", "kind"],
         )
-        for labels in sorted({labels for worker in self._workers for labels in worker.charges}):
+        # All from the beginning, as the increase of a series that begins at 1 is 0 for Prometheus.
+        known = {f"{outcome} {kind}" for outcome in OUTCOMES for kind in ("first", "renewal")}
+        for labels in sorted(known.union(*(worker.charges for worker in self._workers))):
             charges.add_metric(labels.split(" "), sum(worker.charges.get(labels, 0) for worker in self._workers))
         yield charges
         if self._backlog is not None:

@@ -65,7 +65,7 @@ class Worker:
                 await _wait(stopped, rest)
             else:
                 await asyncio.sleep(0)
-        await self._finish()
+        await self.finish()
 
     async def round(self, now: int) -> int:
         """Begin what is due; how much."""
@@ -77,7 +77,7 @@ class Worker:
             now = await self.clock.read()
             begun = await self.round(now)
             if self._under_way or self._checks or not self.delivery.is_idle:
-                await self._finish()
+                await self.finish()
             elif not begun:
                 if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
                     return now
@@ -167,7 +167,8 @@ class Worker:
         ]
         return min((moment for moment in moments if moment is not None), default=None)
 
-    async def _finish(self) -> None:
+    async def finish(self) -> None:
+        """Return when no charge, check or webhook is under way."""
         while tasks := self._under_way | self._checks:
             await asyncio.wait(tasks)
         await self.delivery.wait()

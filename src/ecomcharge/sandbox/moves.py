@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -175,15 +175,23 @@ class ClockMoves:
         ``target`` gives the moment to move to, from the time at which the move begins: other moves come to their end
         first. Raises ``BadParameter`` from it, and ``OutcomeUnknown`` if the clock was moved, but not all the way.
         """
-        await self._run(await self._create(), target)
+        task = self._start(self._run(await self._create(), target))
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise OutcomeUnknown(STOPPED)
+        task.result()
 
     async def start(self, target: Target) -> str:
         """Move the clock in the background; the id of the move."""
         id = await self._create()
-        task = asyncio.create_task(self._run_in_background(id, target))
+        self._start(self._run_in_background(id, target))
+        return id
+
+    def _start(self, move: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(move)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return id
+        return task
 
     async def find(self, id: str) -> Move:
         """The record of a move, of any process of this database. Raises ``RecordNotFound``."""
@@ -193,7 +201,7 @@ class ClockMoves:
         return Move(*row)
 
     async def close(self) -> None:
-        """Stop the moves in the background: they end with an error, where they are."""
+        """Stop the moves that are under way: they end with an error, where they are."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -483,6 +483,7 @@ class Billing:
 
             try:
                 await self.database.write(unit)
+                self.on_outcome(status, payment.period == 0)
                 return as_written(changed)
             except Changed:
                 subscription = await self._again(subscription)

@@ -18,8 +18,9 @@ serve: $(VENV)/installed
 
 install: $(VENV)/installed
 
+# Bytecode is kept, whatever the environment says: the tests start hundreds of processes, and each would compile the program.
 test: $(VENV)/installed-for-work browser
-	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile $(PYTEST_ARGUMENTS)
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile $(PYTEST_ARGUMENTS)
 
 # Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work

@@ -9,7 +9,7 @@ export ECOMCHARGE_DATABASE ?= sqlite:///var/ecomcharge.db
 export ECOMCHARGE_SANDBOX ?= true
 
 # Much of a test is waiting for a process to start, or for a lease or a window to pass: so a few at once.
-TESTS_AT_ONCE ?= 3
+TESTS_AT_ONCE ?= 4
 
 .PHONY: serve test soak simulate bench compare lint format install browser lock clean
 
@@ -20,7 +20,7 @@ install: $(VENV)/installed
 
 # Bytecode is kept, whatever the environment says: the tests start hundreds of processes, and each would compile the program.
 test: $(VENV)/installed-for-work browser
-	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile $(PYTEST_ARGUMENTS)
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
 
 # Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -144,3 +145,22 @@ def http(server: Shop) -> Iterator[httpx.Client]:
 @pytest.fixture
 def server_folder(tmp_path: Path) -> Path:
     return tmp_path
+
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers, on a SQLite database of this test's own unless another is given, and ends them with the test."""
+    started = []
+
+    def make(*options: str, database: str = f"sqlite:///{tmp_path}/test.db") -> ServerProcess:
+        process = ServerProcess(database, tmp_path, *options, environment=ENVIRONMENT)
+        started.append(process)
+        return process.start()
+
+    yield make
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+            process.kill()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -22,18 +20,10 @@ from support.books import CLOSED_PORT_URL, DAY, HOUR, NUMBER_OF, Books, with_boo
 from support.commands import WorkerProcess
 from support.postgres import free_port
 from support.process import ServerProcess
+from support.waiting import eventually
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
 SAMPLE = re.compile(r"^(ecomcharge_\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
-
-
-def eventually(is_so: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def samples(text: str) -> dict[str, float]:

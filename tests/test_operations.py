@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,36 +29,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from conftest import ENVIRONMENT, add_shop, with_database
+from conftest import ENVIRONMENT, Start, add_shop, with_database
 from ecomcharge.customers import store
 from ecomcharge.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database
 from support.postgres import PostgresServer, free_port
 from support.process import ServerProcess
+from support.waiting import eventually
 from support.wire import Wire, basic, head
 
 JOHN = {"email": "john@example.com", "ip": "127.0.0.1"}
 GOOD = json.dumps(JOHN).encode()
 FELT_SECONDS = 5.0  # a change of keys is felt everywhere within this
-
-Start = Callable[..., ServerProcess]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers, on a SQLite database of this test's own unless another is given, and ends them with the test."""
-    started = []
-
-    def make(*options: str, database: str = f"sqlite:///{tmp_path}/test.db") -> ServerProcess:
-        process = ServerProcess(database, tmp_path, *options, environment=ENVIRONMENT)
-        started.append(process)
-        return process.start()
-
-    yield make
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended already
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +90,6 @@ def command(
         timeout=timeout_seconds,
         check=False,
     )
-
-
-def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def listens(port: int) -> bool:

@@ -25,6 +25,7 @@ from ecomcharge.settings import Settings
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database, Transaction
 from support.process import ServerProcess
+from support.waiting import eventually
 from support.wire import Answer, ConnectionEnded, Wire, basic, chunked, head, request
 
 T = TypeVar("T")
@@ -809,15 +810,6 @@ def _resident_bytes(process: ServerProcess) -> int:
     return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _eventually(is_so: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @pytest.fixture
 def rested(crowd: Caller) -> Caller:
     """The crowd's server when no connection but ours is open, and all that is made at first need was made."""
@@ -876,7 +868,7 @@ def test_clients_that_do_not_read_are_cut_off(rested: Caller) -> None:
     wires = _slow_readers(rested, 3)
     try:
         assert _descriptors(rested.process) > before
-        assert _eventually(lambda: _descriptors(rested.process) <= before, STALL_SECONDS + 2), "they hold descriptors for ever"
+        assert eventually(lambda: _descriptors(rested.process) <= before, STALL_SECONDS + 2), "they hold descriptors for ever"
     finally:
         for wire in wires:
             wire.close()
@@ -915,7 +907,7 @@ def test_clients_that_go_away_in_the_middle_leak_nothing(rested: Caller) -> None
     for wire in _slow_readers(rested, 20):
         wire.close()
 
-    assert _eventually(lambda: _descriptors(rested.process) <= descriptors, STALL_SECONDS + 3)
+    assert eventually(lambda: _descriptors(rested.process) <= descriptors, STALL_SECONDS + 3)
     assert _resident_bytes(rested.process) - resident < 20 * LIST_BYTES / 2
     assert len(rested.get("/customers").json()) == MANY
 

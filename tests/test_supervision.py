@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -10,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +16,10 @@ import httpx
 import psutil
 import pytest
 
-from conftest import ENVIRONMENT
+from conftest import ENVIRONMENT, Start
 from ecomcharge.supervisor import LONGEST_DELAY_SECONDS, respawn_delay_seconds
 from support.process import ServerProcess
-
-Start = Callable[..., ServerProcess]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers on a SQLite database of this test's own, and ends them with the test."""
-    started = []
-
-    def make(*options: str) -> ServerProcess:
-        process = ServerProcess(f"sqlite:///{tmp_path}/test.db", tmp_path, *options, environment=ENVIRONMENT)
-        started.append(process)
-        return process.start()
-
-    yield make
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended already
-            process.kill()
-
-
-def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+from support.waiting import eventually
 
 
 def deaths(process: ServerProcess) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ from support.commands import WorkerProcess, ecomcharge
 from support.postgres import PostgresServer, free_port
 from support.process import ServerProcess
 from support.receiver import CLOSE, ENDLESS, HANG, SLOW, Received, Receiver
+from support.waiting import eventually
 
 PRIVATE = "--webhooks-to-private-addresses"
 CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": "01", "exp_year": "2099"}
@@ -150,15 +151,6 @@ def put_in_outbox(url: str, shop_id: int, urls: list[str], *, of_one_subscriptio
 
     with_database(url, work)
     return [webhook.id for webhook in made]
-
-
-def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 # What is sent

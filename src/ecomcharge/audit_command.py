@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import cyclopts
@@ -22,6 +21,7 @@ from ecomcharge.settings import Settings
 from ecomcharge.shops.actions import check_master_key
 from ecomcharge.storage import open_database
 from ecomcharge.storage.migrate import pending_migrations
+from ecomcharge.subscriptions.schedule import parse_moment
 from ecomcharge.terminal import AsJson, print_json
 from ecomcharge.where import settings_from_environment
 
@@ -111,9 +111,6 @@ def _print_summary(found: Counter[bool], totals: Totals, json: bool) -> None:
 
 def _moment_of(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        return max(0, parse_moment(text))
     except ValueError as error:
         raise Unusable("--since must be a moment such as 2026-05-01 or 2026-05-01T08:00:00Z") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, round(moment.timestamp() * 1000))

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -15,7 +14,7 @@ import msgspec
 from ecomcharge.clock import SystemClock
 from ecomcharge.errors import BadParameter
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions.schedule import HOUR, Interval, iso, nth
+from ecomcharge.subscriptions.schedule import HOUR, Interval, iso, nth, parse_moment
 
 FURTHEST: Final = 4_398_046_511_103 - 24 * HOUR  # ids tell time until 2109
 LONGEST_STEP: Final = 10 * 366 * 24 * HOUR
@@ -145,12 +144,9 @@ def step_of(text: str, now: int, zone: ZoneInfo) -> int:
 def moment_of(text: str) -> int:
     """UTC milliseconds of an ISO 8601 moment; without an offset it is UTC. Raises ``BadParameter``."""
     try:
-        moment = datetime.fromisoformat(text)
+        milliseconds = parse_moment(text)
     except ValueError as error:
         raise BadParameter("To must be a moment such as 2026-12-24T08:00:00Z") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    milliseconds = round(moment.timestamp() * 1000)
     if not 0 <= milliseconds <= FURTHEST:
         raise BadParameter("To must lie between 1970 and 2109")
     return milliseconds

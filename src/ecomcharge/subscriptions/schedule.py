@@ -141,6 +141,12 @@ def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def parse_moment(text: str) -> int:
+    """UTC milliseconds of an ISO 8601 moment; without an offset it is UTC. Raises ``ValueError``."""
+    moment = datetime.fromisoformat(text)
+    return _milliseconds(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+
+
 @lru_cache(maxsize=4096)  # a plan is shown with each of its subscriptions, and its moments with it
 def iso(moment: int) -> str:
     """``2026-01-31T12:00:00.000Z``, as the platform writes moments [P]."""

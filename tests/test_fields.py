@@ -42,6 +42,8 @@ def library_says(address: str) -> bool:
 @example("a@xn--.com")
 @example("a@b.com\n")
 @example("a@b.c-d")
+@example("a.@b.com")
+@example("a.b.@b.com")
 def test_the_short_way_for_emails_gives_the_verdict_of_the_library(address: str) -> None:
     assert (fields.accept_email(address) is not None) == library_says(address)
 

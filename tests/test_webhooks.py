@@ -642,6 +642,10 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
 
 @given(st.ip_addresses())
 def test_every_address_is_judged_and_no_private_one_is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    if isinstance(address, ipaddress.IPv6Address) and address.sixtofour is not None:
+        # As public as the address within it; Python 3.11.2 takes all of them for private.
+        assert is_public(str(address)) == is_public(str(address.sixtofour))
+        return
     assert not (is_public(str(address)) and (address.is_private or address.is_loopback or address.is_link_local))
 
 

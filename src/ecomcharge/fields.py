@@ -48,9 +48,10 @@ _REFUSED_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 _PLAIN_EMAIL_MAXIMUM: Final = 64  # characters: then no part of it is too long
-# No two hyphens side by side in the domain: these may be Punycode.
+# No two hyphens side by side in the domain: these may be Punycode. Atomic groups and not possessive ones: Python 3.11 before
+# 3.11.5 goes on in the middle of a possessive group that failed, and would take a.@b.com.
 _ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]++"
-_PLAIN_EMAIL: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*+@(?:[a-zA-Z0-9]++[.-])++(?<=\.)[a-zA-Z]++\Z")
+_PLAIN_EMAIL: Final = re.compile(rf"{_ATOM}(?>(?:\.{_ATOM})*)@(?>(?:[a-zA-Z0-9]++[.-])+)(?<=\.)[a-zA-Z]++\Z")
 
 COUNTRIES: Final = frozenset(country.alpha_2 for country in pycountry.countries)
 

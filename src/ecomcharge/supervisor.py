@@ -58,6 +58,10 @@ class Supervisor(MPServer):
                 self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
                 self.main_loop_interrupt.set()  # it was cleared there: look again
 
+    def _stop_workers(self) -> None:
+        super()._stop_workers()  # type: ignore[no-untyped-call]
+        self.interrupt_children.clear()  # one that died just before the signal would make granian exit with 1
+
     def _seconds_to_next_respawn(self) -> float | None:
         if not self._respawn_at:
             return None

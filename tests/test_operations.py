@@ -711,7 +711,8 @@ def test_a_port_that_another_server_of_ours_has_is_refused(pair: ServerProcess, 
 
 
 def test_without_a_master_key_postgresql_is_refused_with_a_way_out() -> None:
-    sentence = told_refusal(command("serve", "--database", f"postgresql://me@127.0.0.1:{free_port()}/shop", environment={}))
+    database = f"postgresql://me@127.0.0.1:{free_port()}/shop"
+    sentence = told_refusal(command("serve", "--port", str(free_port()), "--database", database, environment={}))
 
     assert "ecomcharge master-key new" in sentence
     assert "ECOMCHARGE_MASTER_KEY" in sentence

@@ -81,8 +81,10 @@ def _ignore_outcome(outcome: str, first: bool) -> None:
 class Billing:
     """Charges subscriptions and writes down what became of it.
 
-    ``zone`` is the time zone of retries and nights. ``real_clock`` is the one that leases run by, also in a sandbox.
-    ``on_outcome`` is called with each payment's status once it is committed, and whether it is of a first charge.
+    ``zone`` is the time zone of the calendar, of retries and of nights. ``real_clock`` is the one that leases run by, also in
+    a sandbox.
+    ``time_limit`` ends a call of the gateway after so many seconds with ``TimeoutError``. ``on_outcome`` is called with each
+    payment's status once it is committed, and whether it is of a first charge.
     """
 
     database: Database

@@ -72,7 +72,7 @@ class Worker:
         return await self._begin_checks(now) + await self._begin_charges(now) + await self._begin_deliveries(now)
 
     async def do_everything_due(self) -> int:
-        """Until nothing is due at the clock's present moment and no charge is under way, whoever does it; that moment."""
+        """Work until nothing is due now and no charge is under way in any process; return the time of the clock then."""
         while True:
             now = await self.clock.read()
             begun = await self.round(now)

@@ -339,7 +339,7 @@ class CheckoutPages:
         )
 
     def _unavailable(self, language: str) -> Response:
-        """To whoever follows the pay link of a shop that has no gateway for it."""
+        """The page for a buyer who opens the pay link of a shop without a gateway for the plan."""
         return self._rendered(
             "result.html", language, 409, outcome="unavailable", order=None, return_url=None, return_seconds=None, test=False
         )

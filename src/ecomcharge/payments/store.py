@@ -46,7 +46,7 @@ WHERE shop_id = :shop_id AND subscription_id = :subscription_id AND period = :pe
 AND status IN ('pending', 'unknown', 'incomplete', 'successful') LIMIT 1
 """
 
-# Whoever read another status changes nothing, and has to read again.
+# Changes nothing if the status is not the one that was read: then the caller reads again.
 SETTLE = """
 UPDATE payments SET
     status = :status, uid = :uid, message = :message, redirect_url = :redirect_url, settled_at = :settled_at,
@@ -59,7 +59,7 @@ UPDATE payments SET check_at = :check_at, check_attempts = :check_attempts
 WHERE shop_id = :shop_id AND id = :id AND status = :status
 """
 
-# Payments to look up or to refund, for whoever comes first. The claim is the later date: a process that dies leaves it due.
+# Claims payments to look up or to refund. The claim is the later date: if the process dies, the payment becomes due again.
 CLAIM_CHECKS = """
 UPDATE payments SET check_at = :again_at
 WHERE (shop_id, id) IN (

@@ -349,7 +349,7 @@ class Billing:
     ) -> tuple[Subscription, Payment, Step]:
         """Raises ``Changed`` or ``_SettledBefore`` when the subscription or the payment was changed since it was read."""
         is_late = payment.status not in LIVE
-        status, check_at = result.status, None
+        status = result.status
         wanted = lifecycle.is_wanted(subscription.standing, payment.period)
         if is_late:  # a live payment has no rival: the index payments_once sees to that
             wanted = wanted and not await payments.has_rival(tx, subscription.shop_id, payment)

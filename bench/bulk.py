@@ -61,7 +61,7 @@ class Figures:
 
 def ecomcharge(*arguments: str) -> tuple[float, float]:
     """Seconds and greatest resident memory (MiB) of a command."""
-    command = [sys.executable, "-m", "ecomcharge.cli", *arguments]
+    command = [sys.executable, "-m", "ecomcharge", *arguments]
     started = time.perf_counter()
     with subprocess.Popen(command, env=os.environ | KEY, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)

@@ -170,7 +170,7 @@ def prepare_pgbench(postgres: PostgresServer) -> str:
     """A database of our schema with one shop and ``PGBENCH_ROWS`` customers; its name."""
     url = postgres.create_database("alone")
     key = {"ECOMCHARGE_MASTER_KEY": "A" * 43 + "="}
-    command = [sys.executable, "-m", "ecomcharge.cli", "shops", "create", "--name", "x", "--shop-id", "1", "--database", url]
+    command = [sys.executable, "-m", "ecomcharge", "shops", "create", "--name", "x", "--shop-id", "1", "--database", url]
     subprocess.run(command, env=os.environ | key, check=True, capture_output=True)
     fill = (
         "INSERT INTO customers (shop_id, id, first_name, last_name, address, country, city, zip, state, phone, email, ip)"

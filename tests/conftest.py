@@ -14,13 +14,13 @@ import httpx
 import hypothesis
 import pytest
 
-from ecomcharge.clock import SystemClock
-from ecomcharge.keys import MasterKey, load_master_key, make_master_key
+from ecomcharge.base.clock import SystemClock
 from ecomcharge.shops.actions import create_shop, set_gateway
+from ecomcharge.shops.keys import MasterKey, load_master_key, make_master_key
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 

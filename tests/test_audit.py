@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from conftest import ENVIRONMENT, with_database
-from ecomcharge.audit import Disagreement, audit
+from ecomcharge.audit.checks import Disagreement, audit
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import Result
-from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.plans.model import TrialPrice
 from ecomcharge.shops.actions import set_gateway
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions
 from support.books import CLOSED_PORT_URL, DAY, HOUR, Books, with_books
@@ -56,7 +56,7 @@ async def tell_stories(books: Books) -> Stories:
 
 async def pass_challenge(books: Books, subscription_id: str) -> None:
     [payment] = await payments.of_subscription(books.database, books.shop_id, subscription_id)
-    await actions.answer_challenge(books.engine.billing, books.shop_id, payment, accepted=True)
+    await actions.answer_challenge(books.engine.charging, books.shop_id, payment, accepted=True)
 
 
 async def check(books: Books) -> list[Disagreement]:

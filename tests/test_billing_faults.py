@@ -18,16 +18,17 @@ import psutil
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
-from ecomcharge import worker
-from ecomcharge.app import engine_of
-from ecomcharge.keys import MasterKey
+from ecomcharge.base.settings import Settings
+from ecomcharge.runtime import billing_worker
+from ecomcharge.runtime.composition import engine_of
+from ecomcharge.runtime.processes import run_until_signalled
 from ecomcharge.sandbox.clock import SandboxClock
-from ecomcharge.settings import Settings
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.subscriptions.billing import Billing
+from ecomcharge.storage.opening import open_database
+from ecomcharge.subscriptions.charging import Charging
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 
@@ -74,7 +75,7 @@ def rows_of(url: str, sql: str, **params: object) -> list[Any]:
 def workers_of(process: ServerProcess) -> list[psutil.Process]:
     assert process.process is not None
     children = psutil.Process(process.process.pid).children()
-    return [child for child in children if "ecomcharge.app" in child.cmdline()]
+    return [child for child in children if "ecomcharge.runtime.worker_process" in child.cmdline()]
 
 
 def wait_until_paid(url: str, shop: Credentials, cycles: int) -> None:
@@ -183,8 +184,8 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_began(
 class Staggered:
     """Billing whose charges end one after another, as where a gateway takes its time."""
 
-    def __init__(self, billing: Billing) -> None:
-        self._billing = billing
+    def __init__(self, charging: Charging) -> None:
+        self._billing = charging
         self._begun = 0
 
     def __getattr__(self, name: str) -> object:
@@ -199,8 +200,8 @@ class Staggered:
 def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
     database_url: str, master_key: MasterKey, server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "AT_ONCE", 8)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 3600)
+    monkeypatch.setattr(billing_worker, "AT_ONCE", 8)
+    monkeypatch.setattr(billing_worker, "POLL_SECONDS", 3600)
     shop = add_shop(database_url, master_key)
     with ServerProcess(database_url, server_folder, "--sandbox", environment=ENVIRONMENT) as process:
         subscribe(process, shop, 24)
@@ -209,7 +210,7 @@ def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
     async def work(database: Database) -> None:
         clock = SandboxClock(database)
         engine = engine_of(Settings(database=database_url, sandbox=True), database, master_key, clock)
-        working = dataclasses.replace(engine.worker, billing=cast(Billing, Staggered(engine.billing)))
+        working = dataclasses.replace(engine.worker, charging=cast(Charging, Staggered(engine.charging)))
         stopped = asyncio.Event()
         running = asyncio.create_task(working.run(stopped))
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -234,7 +235,7 @@ def test_a_worker_offers_the_processor_after_every_step(monkeypatch: pytest.Monk
         assert len(offered) >= before + 200  # each unit; the step that asks for it, that learns its outcome, that tells it
         await database.close()
 
-    worker.run_until_signalled(work)
+    run_until_signalled(work)
 
 
 async def _nothing(_: Transaction) -> None:

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
+from ecomcharge.base.calendar import LONGEST, UNITS, Interval
+from ecomcharge.base.postal import COUNTRIES
 from ecomcharge.checkout import texts
-from ecomcharge.fields import COUNTRIES
 from ecomcharge.gateways.sandbox import CHALLENGE, FAILED, SUCCESSFUL, TEST_CARDS
-from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
-from ecomcharge.subscriptions.schedule import LONGEST, UNITS, Interval
+from ecomcharge.shops.keys import MasterKey
 from support.process import ServerProcess
 from test_docs_page import QUIET
 

@@ -12,18 +12,18 @@ import httpx
 import pytest
 
 from conftest import ENVIRONMENT, MASTER_KEY, Shop, add_shop, with_database
-from ecomcharge.app import engine_of
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ShopClosed
+from ecomcharge.base.settings import Settings
 from ecomcharge.checkout.texts import WORDS
-from ecomcharge.clock import SystemClock
-from ecomcharge.errors import ShopClosed
-from ecomcharge.keys import MasterKey
-from ecomcharge.settings import Settings
+from ecomcharge.runtime.composition import engine_of
 from ecomcharge.shops.actions import close_shop, set_gateway
-from ecomcharge.storage import open_database
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Row, Transaction
-from ecomcharge.subscriptions import actions, model, parking
+from ecomcharge.storage.opening import open_database
+from ecomcharge.subscriptions import actions, closed_shops, requests
 from ecomcharge.subscriptions import store as subscriptions
-from ecomcharge.subscriptions.actions import Mints
+from ecomcharge.subscriptions.actions import IdGenerators
 from support.begateway import GatewayServer
 from support.commands import ecomcharge
 from support.postgres import PostgresServer
@@ -299,7 +299,7 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
     settings = Settings(database=database_url, master_key=MASTER_KEY)
     card = {"number": GOOD_CARD, "exp_month": 12, "exp_year": 2099}
     body = {"plan": {**A_PLAN, "plan": {**MONTHLY, "interval_unit": "hour"}}, "customer": {"email": "a@shop.test"}, "card": card}
-    wanted = model.checked(model.BODY.decode(json.dumps(body).encode()))
+    wanted = requests.validate(requests.BODY.decode(json.dumps(body).encode()))
 
     class LaterClock:
         ahead = 0
@@ -315,11 +315,11 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
         engine = engine_of(settings, database, master_key, clock)
         other = await open_database(database_url)  # as the command has one
         try:
-            mints = Mints()
+            id_generators = IdGenerators()
 
             async def create() -> bool:
                 try:
-                    await actions.create_subscription(engine.billing, mints, shop_id, wanted, None, lambda made: b"{}")
+                    await actions.create_subscription(engine.charging, id_generators, shop_id, wanted, None, lambda made: b"{}")
                 except ShopClosed:
                     return False
                 return True
@@ -336,7 +336,7 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
 
             async def renew(id: str, delay: float) -> None:
                 await asyncio.sleep(delay)
-                await engine.billing.work(shop_id, id)
+                await engine.charging.work(shop_id, id)
 
             async def create_later(delay: float) -> bool:
                 await asyncio.sleep(delay)
@@ -348,11 +348,11 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
             assert await count(other) == charged_at_closing[0]
             assert not await create()
             for row in rows:  # whatever was left is put aside, and nothing of a closed shop is due
-                await engine.billing.work(shop_id, row[0])
+                await engine.charging.work(shop_id, row[0])
             assert await count(other) == charged_at_closing[0]
             due = await subscriptions.next_due(other)
             assert due is None or due > clock.now()
-            await parking.open_shop(other, shop_id=shop_id)
+            await closed_shops.open_shop(other, shop_id=shop_id)
             assert await other.rows("SELECT 1 FROM subscriptions WHERE parked_at IS NOT NULL", {}) == []
         finally:
             await other.close()
@@ -375,11 +375,11 @@ def test_a_closing_waits_for_charges_that_begin(postgres: PostgresServer, master
     order: list[str] = []
 
     async def race(database: Database) -> None:
-        billing = engine_of(Settings(database=database_url), database, master_key, SystemClock()).billing
+        charging = engine_of(Settings(database=database_url), database, master_key, SystemClock()).charging
         other = await open_database(database_url)
 
         async def begin(tx: Transaction) -> None:
-            await billing.require_open_shop(tx, shop_id)
+            await charging.require_open_shop(tx, shop_id)
             await tx.rows("SELECT pg_sleep(2)", {})
 
         async def charge() -> None:

@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from conftest import ENVIRONMENT, add_shop, with_database
-from ecomcharge.clock import SystemClock
-from ecomcharge.ids import WEBHOOK_PREFIX, IdMint
-from ecomcharge.keys import MasterKey, make_master_key
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.ids import WEBHOOK_PREFIX, IdGenerator
+from ecomcharge.shops.keys import MasterKey, make_master_key
 from ecomcharge.shops.model import GATEWAY_KEY_PURPOSE
 from ecomcharge.shops.store import find_account
 from ecomcharge.storage.database import Database, Transaction
@@ -103,7 +103,7 @@ def put(url: str, shop_id: int, **fields: object) -> Webhook:
     webhook = Webhook(
         **{  # type: ignore[arg-type]
             "shop_id": shop_id,
-            "id": IdMint(WEBHOOK_PREFIX).mint(now),
+            "id": IdGenerator(WEBHOOK_PREFIX).generate(now),
             "subscription_id": "sbs_0000000000000000",
             "state": PENDING,
             "attempts": 0,

@@ -21,13 +21,13 @@ import asyncpg
 import pytest
 
 from conftest import ENVIRONMENT, Shop, add_shop
-from ecomcharge.clock import SystemClock
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.customers.model import FIELD_NAMES
-from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
-from ecomcharge.keys import MasterKey
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import sqlite_path
 from ecomcharge.storage.migrate import migrations_for
+from ecomcharge.storage.opening import sqlite_path
 from support.load import Line, Load, Reply
 from support.process import ServerProcess
 
@@ -247,11 +247,20 @@ def test_two_shops_that_hammer_at_once_never_meet(pair: Pair, master_key: Master
 
 
 def _many_rows(shop_id: int) -> Iterator[tuple[object, ...]]:
-    mint = IdMint(CUSTOMER_PREFIX)
+    id_generator = IdGenerator(CUSTOMER_PREFIX)
     now = SystemClock().now()
     for number in range(MANY):
         yield (
-            *(shop_id, mint.mint(now + number // 50), f"First {number}", "Last", "1st Street", "US", "Denver", "92006"),
+            *(
+                shop_id,
+                id_generator.generate(now + number // 50),
+                f"First {number}",
+                "Last",
+                "1st Street",
+                "US",
+                "Denver",
+                "92006",
+            ),
             *("CO", "+1-555-555-5555", f"many-{number}@shop.test", "127.0.0.1", f"many-{number}"),
         )
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
-from ecomcharge.web.html import ASSETS, Asset
+from ecomcharge.web.docs_page import ASSETS, Asset
 
 if TYPE_CHECKING:
     from conftest import Shop

@@ -12,7 +12,23 @@ from pathlib import Path
 import pytest
 
 from conftest import Shop
-from ecomcharge import Client, errors, fields, money
+from ecomcharge import Client
+from ecomcharge.base import calendar, errors, money
+from ecomcharge.base.settings import Settings
+from ecomcharge.base.validation import (
+    BLANK,
+    INVALID,
+    INVALID_IP,
+    MAXIMUM_LENGTH,
+    NOT_A_BOOLEAN,
+    NOT_A_NUMBER,
+    NOT_A_STRING,
+    NOT_AN_INTEGER,
+    NOT_AN_OBJECT,
+    TOO_LARGE,
+    TOO_LONG,
+    TOO_SMALL,
+)
 from ecomcharge.checkout.pages import CARD_NAMES
 from ecomcharge.customers.model import FIELD_NAMES
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS
@@ -20,15 +36,14 @@ from ecomcharge.gateways.base import Card
 from ecomcharge.gateways.sandbox import TEST_CARDS
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import PlanBody
-from ecomcharge.settings import Settings
-from ecomcharge.subscriptions import lifecycle, schedule
-from ecomcharge.subscriptions.model import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
+from ecomcharge.subscriptions import lifecycle
+from ecomcharge.subscriptions.requests import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
 from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
+from ecomcharge.web.messages import STATUS_OF
 from ecomcharge.web.openapi import document, examples, parts
-from ecomcharge.web.wire import STATUS_OF
 from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of, pem_of
-from ecomcharge.webhooks.sending import TIMEOUT_SECONDS
+from ecomcharge.webhooks.sender import TIMEOUT_SECONDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -83,9 +98,9 @@ def test_every_error_is_documented_with_its_status_code_and_sentence() -> None:
     for kind, status in STATUS_OF.items():
         row = re.search(rf"^\| {status} \| `{kind.code}` \| (.*?) \|", table, re.MULTILINE)
         assert row is not None, kind
-        if kind is errors.Unusable:  # its sentence is the operator's
+        if kind is errors.ConfigurationError:  # its sentence is the operator's
             assert row[1] == "Internal server error"
-        elif kind not in (errors.BadParameter, errors.Invalid):
+        elif kind not in (errors.BadParameter, errors.ValidationFailed):
             assert row[1] == kind.message
 
 
@@ -95,13 +110,13 @@ def test_every_error_has_a_status() -> None:
 
 def test_every_field_text_and_limit_is_documented() -> None:
     document = text_of("docs/api.md")
-    for name in (*FIELD_NAMES, fields.BLANK, fields.INVALID, fields.INVALID_IP, fields.NOT_A_STRING):
+    for name in (*FIELD_NAMES, BLANK, INVALID, INVALID_IP, NOT_A_STRING):
         assert f"`{name}`" in document
-    for text in (fields.NOT_A_NUMBER, fields.NOT_AN_INTEGER, fields.NOT_A_BOOLEAN, fields.NOT_AN_OBJECT):
+    for text in (NOT_A_NUMBER, NOT_AN_INTEGER, NOT_A_BOOLEAN, NOT_AN_OBJECT):
         assert f"`{text}`" in document
-    assert f"`{fields.TOO_SMALL.format(bound=0)}`, `{fields.TOO_LARGE.format(bound=100)}`" in document
-    for maximum in (fields.MAXIMUM_LENGTH, HOLDER_MAXIMUM):
-        assert fields.TOO_LONG.format(maximum=maximum) in document
+    assert f"`{TOO_SMALL.format(bound=0)}`, `{TOO_LARGE.format(bound=100)}`" in document
+    for maximum in (MAXIMUM_LENGTH, HOLDER_MAXIMUM):
+        assert TOO_LONG.format(maximum=maximum) in document
     assert f"{DEFAULT_LIMIT} unless given; at most {DEEPEST_OFFSET:,} can be skipped" in document
     assert f"1 to {MAXIMUM_LIMIT}; {DEFAULT_LIMIT} when only a cursor is given" in document
 
@@ -136,14 +151,14 @@ def test_every_field_of_a_new_plan_is_documented() -> None:
 def test_every_limit_of_a_plan_is_documented() -> None:
     documented = rows_of("Create a plan: `POST /plans`")
     assert f"at most {money.AMOUNT_MAXIMUM:,} minor units" in documented["plan.amount"]
-    longest = ", ".join(f"{schedule.LONGEST[unit]:,} {unit}s" for unit in schedule.UNITS)
+    longest = ", ".join(f"{calendar.LONGEST[unit]:,} {unit}s" for unit in calendar.UNITS)
     assert f"at most ten years: {longest}" in documented["plan.interval"]
-    assert set(re.findall(r"`(\w+)`", documented["plan.interval_unit"])) == set(schedule.UNITS)
+    assert set(re.findall(r"`(\w+)`", documented["plan.interval_unit"])) == set(calendar.UNITS)
     assert " ".join(plans.LANGUAGES) in documented["language"]
     assert f"1 to {plans.CYCLES_MAXIMUM:,};" in documented["billing_cycles"]
     assert f"1 to {plans.ATTEMPTS_MAXIMUM} [D]; {plans.DEFAULT_ATTEMPTS} unless given" in documented["number_payment_attempts"]
     assert f"at most {plans.VISIBLE_FIELDS_MAXIMUM} texts" in documented["plan.visible_fields"]
-    assert f"{schedule.DAY_BEGINS:02d}:00 to {schedule.DAY_ENDS}:00" in documented["prevent_payments_at_night"]
+    assert f"{calendar.DAY_BEGINS:02d}:00 to {calendar.DAY_ENDS}:00" in documented["prevent_payments_at_night"]
 
 
 def test_every_field_of_a_new_subscription_is_documented() -> None:

@@ -19,14 +19,19 @@ from structlog.testing import capture_logs
 
 import ecomcharge
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
-from ecomcharge import errors
-from ecomcharge.errors import EcomchargeError
-from ecomcharge.keys import MasterKey
-from ecomcharge.observability import Journal, Metrics
+from ecomcharge.base import errors
+from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
-from ecomcharge.web.auth import RequestRate
-from ecomcharge.web.server import AsgiDoor, Limits, Route, RsgiDoor, Server
-from ecomcharge.web.wire import STATUS_OF, Request, Response, Stream, error_response
+from ecomcharge.web.access_log import AccessLog
+from ecomcharge.web.asgi import AsgiAdapter
+from ecomcharge.web.bodies import Limits
+from ecomcharge.web.core import Server
+from ecomcharge.web.messages import STATUS_OF, Request, Response, Stream, error_response
+from ecomcharge.web.metrics import Metrics
+from ecomcharge.web.rate_limits import TokenBucket
+from ecomcharge.web.router import Route
+from ecomcharge.web.rsgi import RsgiAdapter
 from support.process import ServerProcess
 
 SECRET = "postgresql://user:secret@db/shops"
@@ -34,7 +39,7 @@ INTERNAL_ERROR = {"message": "Internal server error"}
 LIMITS = Limits(max_body_bytes=1024, body_timeout_seconds=5, stall_timeout_seconds=5)
 EXAMPLES: dict[type[EcomchargeError], EcomchargeError] = {  # of those that need more than a message
     errors.MethodNotAllowed: errors.MethodNotAllowed(["GET"]),
-    errors.Invalid: errors.Invalid("Title can't be blank", {"title": ["can't be blank"]}),
+    errors.ValidationFailed: errors.ValidationFailed("Title can't be blank", {"title": ["can't be blank"]}),
     errors.TooManyRequests: errors.TooManyRequests("shop", 10, 1, 1),
 }
 
@@ -64,7 +69,7 @@ def server_that(act: Callable[[], Any]) -> Server:
         return response
 
     nobody: Any = None  # the route asks for no credentials
-    return Server([Route("GET", "/", handle, needs_shop=False)], nobody, RequestRate(0), Journal("json", Metrics(None)))
+    return Server([Route("GET", "/", handle, needs_shop=False)], nobody, TokenBucket(0), AccessLog("json", Metrics(None)))
 
 
 def server_that_raises(error: BaseException) -> Server:
@@ -121,7 +126,7 @@ def test_a_domain_error_without_a_row_is_answered_as_a_fault_of_ours() -> None:
 
 
 def test_an_operators_error_shows_no_setting_to_the_client_and_its_sentence_in_the_log() -> None:
-    response, lines = answer_of(server_that_raises(errors.Unusable(f"cannot use {SECRET}")))
+    response, lines = answer_of(server_that_raises(errors.ConfigurationError(f"cannot use {SECRET}")))
     assert (response.status, response.code, json.loads(response.body)) == (500, "unusable", INTERNAL_ERROR)
     assert "retry-after" not in dict(response.headers)
     assert [(line["event"], line["reason"]) for line in lines] == [("request failed", f"cannot use {SECRET}")]
@@ -202,12 +207,12 @@ class Scope:
             return None
 
 
-def answer_at_rsgi(response: Response | Stream, spoil: Callable[[RsgiDoor], None] = lambda door: None) -> tuple[Protocol, Any]:
+def answer_at_rsgi(response: Response | Stream, spoil: Callable[[RsgiAdapter], None] = lambda door: None) -> tuple[Protocol, Any]:
     """What granian gets to send, and the log lines."""
     protocol = Protocol()
 
     async def run() -> None:
-        door = RsgiDoor(server_that(lambda: response), LIMITS)
+        door = RsgiAdapter(server_that(lambda: response), LIMITS)
         spoil(door)
         try:
             await door(Scope(), protocol)
@@ -220,7 +225,7 @@ def answer_at_rsgi(response: Response | Stream, spoil: Callable[[RsgiDoor], None
     return protocol, lines
 
 
-@pytest.mark.parametrize("error", [errors.Unusable("no such file"), errors.Unavailable(), ValueError("x")])
+@pytest.mark.parametrize("error", [errors.ConfigurationError("no such file"), errors.Unavailable(), ValueError("x")])
 def test_an_error_after_the_answer_began_is_logged_with_its_request(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     protocol, lines = answer_at_rsgi(Stream(200, [], broken_chunks(error)))
     assert (protocol.status, protocol.body) == (200, b"[1")  # without its end it is no JSON
@@ -228,10 +233,10 @@ def test_an_error_after_the_answer_began_is_logged_with_its_request(error: Excep
     assert lines[0]["request_id"].startswith("req_")
 
 
-@pytest.mark.parametrize("error", [errors.Unusable("no such file"), ValueError("x")])
+@pytest.mark.parametrize("error", [errors.ConfigurationError("no such file"), ValueError("x")])
 def test_an_error_after_the_answer_began_is_logged_at_the_other_adapter_too(error: Exception) -> None:
     async def run() -> None:
-        door: Any = AsgiDoor(server_that(lambda: Stream(200, [], broken_chunks(error))), LIMITS)
+        door: Any = AsgiAdapter(server_that(lambda: Stream(200, [], broken_chunks(error))), LIMITS)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://test") as client:
             with pytest.raises(type(error)):
                 await client.get("/")
@@ -241,7 +246,7 @@ def test_an_error_after_the_answer_began_is_logged_at_the_other_adapter_too(erro
     assert [line["event"] for line in lines] == ["answer broke off"]
 
 
-def without_folder(door: RsgiDoor) -> None:
+def without_folder(door: RsgiAdapter) -> None:
     os.rmdir(door._pipes)
 
 

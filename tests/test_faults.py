@@ -25,8 +25,8 @@ import asyncpg
 import pytest
 
 from conftest import ENVIRONMENT, add_shop
-from ecomcharge.errors import OutcomeUnknown, Unavailable
-from ecomcharge.keys import MasterKey
+from ecomcharge.base.errors import OutcomeUnknown, Unavailable
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage import postgres as postgres_storage
 from ecomcharge.storage.database import Transaction

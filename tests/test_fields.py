@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ecomcharge import fields
-from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, checked, read_each
-from ecomcharge.errors import Invalid
-from ecomcharge.fields import Faults, Field
+from ecomcharge.base.addresses import accept_email, accept_ip
+from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.validation import Field, ValidationErrors, human_name, message_of
+from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, read_each, validate
 
 ASCII_ADDRESSES = st.text(alphabet="abyzAZ019.-_+'@!~ \"()<>,:;[]\\", max_size=30)
 DOTTED = st.lists(st.text(alphabet="ab1-_", max_size=8), min_size=1, max_size=4).map(".".join)
@@ -45,35 +45,35 @@ def library_says(address: str) -> bool:
 @example("a.@b.com")
 @example("a.b.@b.com")
 def test_the_short_way_for_emails_gives_the_verdict_of_the_library(address: str) -> None:
-    assert (fields.accept_email(address) is not None) == library_says(address)
+    assert (accept_email(address) is not None) == library_says(address)
 
 
 @given(st.text(alphabet="jané日@.test-пошта", min_size=5, max_size=30))
 def test_international_emails_are_decided_by_the_library(address: str) -> None:
-    assert (fields.accept_email(address) is not None) == library_says(address)
+    assert (accept_email(address) is not None) == library_says(address)
 
 
 @pytest.mark.parametrize(
     "domain", ["shop.test", "localhost.localdomain", "shop.example", "shop.invalid", "shop.local", "a.onion"]
 )
 def test_no_domain_is_reserved(domain: str) -> None:
-    assert fields.accept_email(f"jane@{domain}") == f"jane@{domain}"
+    assert accept_email(f"jane@{domain}") == f"jane@{domain}"
 
 
 @pytest.mark.parametrize(
     "address", ["jane", "jane@localhost", '"jane doe"@shop.test', "jane@[127.0.0.1]", "Jane <jane@shop.test>"]
 )
 def test_a_domain_needs_a_dot_and_quotes_and_literals_are_refused(address: str) -> None:
-    assert fields.accept_email(address) is None
+    assert accept_email(address) is None
 
 
 @given(st.ip_addresses())
 def test_every_ip_is_accepted_and_stored_as_itself(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    stored = fields.accept_ip(str(address))
+    stored = accept_ip(str(address))
     assert stored is not None
     assert ipaddress.ip_address(stored) == address
-    assert fields.accept_ip(stored) == stored
-    assert fields.accept_ip(address.exploded) == stored
+    assert accept_ip(stored) == stored
+    assert accept_ip(address.exploded) == stored
 
 
 @given(st.text(alphabet="0123456789abcdefABCDEF.:%/x ", max_size=24))
@@ -85,18 +85,18 @@ def test_what_is_no_ip_is_refused(text: str) -> None:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        assert fields.accept_ip(text) is None
+        assert accept_ip(text) is None
     else:
-        assert (fields.accept_ip(text) is None) == ("%" in text)
+        assert (accept_ip(text) is None) == ("%" in text)
 
 
 @given(st.text(max_size=300) | st.integers() | st.floats() | st.booleans() | st.none() | st.lists(st.integers(), max_size=2))
 def test_a_text_field_gives_text_or_a_fault_and_never_both(value: object) -> None:
-    faults = Faults()
+    faults = ValidationErrors()
     text = Field("city", "", "[S]").read(value, faults)
     if text is None:
         return
-    assert not faults.about("city")
+    assert not faults.has("city")
     assert isinstance(value, (str, int))
     assert not isinstance(value, bool)
     assert 1 <= len(text) <= 255
@@ -107,9 +107,9 @@ def test_a_text_field_gives_text_or_a_fault_and_never_both(value: object) -> Non
 
 @given(st.characters(categories=["Cc"]))
 def test_every_control_character_inside_a_text_is_refused(character: str) -> None:
-    faults = Faults()
+    faults = ValidationErrors()
     assert Field("city", "", "[S]").read(f"a{character}b", faults) is None
-    assert faults.about("city")
+    assert faults.has("city")
 
 
 json_values = st.recursive(
@@ -124,20 +124,20 @@ bodies = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELD_NAMES, likely_va
 @given(bodies)
 def test_a_body_is_checked_or_refused_with_a_message_that_says_what_the_errors_say(values: dict[str, object]) -> None:
     body = CustomerBody(**values)
-    refusal: Invalid | None = None
+    refusal: ValidationFailed | None = None
     try:
-        customer = checked(body)
-    except Invalid as invalid:
+        customer = validate(body)
+    except ValidationFailed as invalid:
         refusal = invalid
     if refusal is not None:
-        assert refusal.message == fields.message_of(refusal.errors)
+        assert refusal.message == message_of(refusal.errors)
         assert list(refusal.errors) == [name for name in FIELD_NAMES if name in refusal.errors]
         assert all(texts and len(set(texts)) == len(texts) for texts in refusal.errors.values())
     else:
         assert customer.email is not None
         assert customer.ip is not None
         again = CustomerBody(**msgspec.structs.asdict(customer))
-        assert checked(again) == customer  # what is stored would be accepted as it is
+        assert validate(again) == customer  # what is stored would be accepted as it is
 
 
 USUAL = {
@@ -162,22 +162,22 @@ nearly_usual = st.dictionaries(st.sampled_from(FIELD_NAMES), odd_values | odd_te
 @example(USUAL | {"state": None})
 @settings(max_examples=1_000)
 def test_looking_at_all_fields_at_once_comes_to_the_same_as_reading_each(values: dict[str, object]) -> None:
-    body, faults = CustomerBody(**values), Faults()
+    body, faults = CustomerBody(**values), ValidationErrors()
     one_by_one = read_each(body, faults)
     try:
-        at_once = checked(body)
-    except Invalid as invalid:
+        at_once = validate(body)
+    except ValidationFailed as invalid:
         refusal = invalid.errors
     else:
         refusal = {}
         assert at_once == one_by_one
-    assert refusal == faults.told(FIELD_NAMES)
+    assert refusal == faults.to_dict(FIELD_NAMES)
 
 
 def test_a_usual_customer_is_looked_at_at_once() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Field, "read", None)
-        assert msgspec.structs.asdict(checked(CustomerBody(**USUAL))).items() >= USUAL.items()
+        assert msgspec.structs.asdict(validate(CustomerBody(**USUAL))).items() >= USUAL.items()
 
 
 def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> None:
@@ -191,4 +191,4 @@ def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> Non
     ("name", "human"), [("first_name", "First name"), ("ip", "Ip"), ("email", "Email"), ("external_id", "External id")]
 )
 def test_a_field_name_is_made_human(name: str, human: str) -> None:
-    assert fields.human_name(name) == human
+    assert human_name(name) == human

@@ -17,13 +17,13 @@ from conftest import ENVIRONMENT, Shop, add_shop, with_database
 from ecomcharge.checkout import texts
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import CardDetails, Order
-from ecomcharge.gateways.directory import Gateways
-from ecomcharge.keys import MasterKey
+from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.shops.actions import create_shop, set_gateway
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.store import SUBSCRIPTIONS_BY_ACCOUNT, find_account
-from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
+from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions import lifecycle
 from support.commands import WorkerProcess, ecomcharge
 from support.postgres import free_port
@@ -205,7 +205,7 @@ def test_a_running_sandbox_does_not_charge_a_real_gateway_that_is_chosen_later(d
     async def work(database: Database) -> None:
         shop_id = (await create_shop(database, master_key, 0, name="Test")).shop_id
         await set_gateway(database, master_key, 0, shop_id=shop_id, **REAL)
-        gateways = Gateways(database, master_key, "http://127.0.0.1", 0.2, sandbox_mode=True)
+        gateways = GatewayRegistry(database, master_key, "http://127.0.0.1", 0.2, sandbox_mode=True)
         gateway = await gateways.named("begateway", shop_id, "1")
         order = Order("1", shop_id, 999, "EUR", "Basic", False, "en", "http://127.0.0.1", {})
         charged = await gateway.charge(order, CardDetails("4200000000000000", "123", None, 1, 2060), 0)

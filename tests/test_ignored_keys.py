@@ -12,11 +12,11 @@ import pytest
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
 from ecomcharge.customers.model import CustomerBody
-from ecomcharge.keys import MasterKey
 from ecomcharge.plans.model import PlanBody
 from ecomcharge.shops.actions import set_gateway
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
-from ecomcharge.subscriptions.model import SubscriptionBody
+from ecomcharge.subscriptions.requests import SubscriptionBody
 from ecomcharge.web import ignored_keys
 from ecomcharge.web.ignored_keys import HEADER_MAXIMUM, KNOWN, PLAN, SUBSCRIPTION, misplaced_in
 from support.begateway import Account, GatewayServer

@@ -24,18 +24,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.client import AsyncClient
-from ecomcharge.clock import SystemClock
-from ecomcharge.customers import checking, store, transfer
-from ecomcharge.customers.checking import Refusal
-from ecomcharge.customers.files import COLUMNS, LINE_MAXIMUM_BYTES, CsvFile, Format, UnreadableLine, open_customers
-from ecomcharge.customers.model import FIELD_NAMES, Customer, CustomerBody, checked_if_given
-from ecomcharge.customers.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
-from ecomcharge.errors import Unusable
-from ecomcharge.fields import Faults
-from ecomcharge.ids import CUSTOMER_PREFIX, IdMint
-from ecomcharge.keys import MasterKey
+from ecomcharge.customers import store
+from ecomcharge.customers.bulk import transfer, validation_pool
+from ecomcharge.customers.bulk.files import COLUMNS, LINE_MAXIMUM_BYTES, CsvFile, Format, UnreadableLine, open_customers
+from ecomcharge.customers.bulk.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
+from ecomcharge.customers.bulk.validation_pool import Refusal
+from ecomcharge.customers.model import FIELD_NAMES, Customer, CustomerBody, validate_partial
 from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database, Transaction
 from support.process import ServerProcess
@@ -74,9 +75,9 @@ def imported(
 ) -> Account:
     async def work(database: Database) -> Account:
         now = SystemClock().now()
-        plan = Import(database, IdMint(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
+        plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
         file = open_customers(io.BytesIO(content), format)
-        blocks = transfer.blocks_of_file(database, shop_id, file, plan.mint, now)
+        blocks = transfer.blocks_of_file(database, shop_id, file, plan.id_generator, now)
 
         def told(_: Account, found: Sequence[Refusal]) -> None:
             if refusals is not None:
@@ -99,7 +100,7 @@ def stored(url: str, shop_id: int = SHOP) -> list[Customer]:
 
 
 def command(url: str, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    words = [sys.executable, "-m", "ecomcharge.cli", "customers", *arguments, "--database", url]
+    words = [sys.executable, "-m", "ecomcharge", "customers", *arguments, "--database", url]
     return subprocess.run(words, input=stdin, env={**os.environ, **ENVIRONMENT, **environment}, capture_output=True, check=False)
 
 
@@ -147,8 +148,8 @@ class PromptPool(futures.ProcessPoolExecutor):
 
 
 def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "ProcessPoolExecutor", PromptPool)
-    count = checking.WORTH_A_PROCESS + 4_321
+    monkeypatch.setattr(validation_pool, "ProcessPoolExecutor", PromptPool)
+    count = validation_pool.WORTH_A_PROCESS + 4_321
     content = lines(count) + b"nonsense\n" + line("last@shop.test")
     refusals: list[Refusal] = []
     assert imported(url, content, refusals=refusals) == Account(read=count + 2, added=count + 1, refused=1)
@@ -262,9 +263,9 @@ def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
         (5, "Line has 3 cells where the header has 5"),
         (6, "Line is not valid CSV"),
     ]
-    with pytest.raises(Unusable, match="email and ip not found"):
+    with pytest.raises(ConfigurationError, match="email and ip not found"):
         imported(url, b"a,b\n1,2\n", format="csv")
-    with pytest.raises(Unusable, match="each column once"):
+    with pytest.raises(ConfigurationError, match="each column once"):
         imported(url, b"email,ip,ip\n", format="csv")
 
 
@@ -386,7 +387,7 @@ def test_every_good_row_is_in_and_the_others_are_refused_by_number(rows: list[tu
         file_lines.append(",".join(cells) + "\n")
     file = CsvFile(io.BytesIO(HEADING + "".join(file_lines).encode()))
     records = list(file.records())
-    checked = checking.check(SHOP, records, file.read, IdMint(CUSTOMER_PREFIX).reserve(0, len(records)))
+    checked = validation_pool.check(SHOP, records, file.read, IdGenerator(CUSTOMER_PREFIX).reserve(0, len(records)))
     assert b"".join(record for _, record in records) == "".join(file_lines).encode()  # no byte is passed over
     in_or_named = sorted([each.line for each in checked.candidates] + [each.line for each in checked.refused])
     assert in_or_named == [number for number, _ in records]
@@ -488,10 +489,10 @@ BODY = st.fixed_dictionaries(
 
 def given_fields(body: dict[str, str]) -> dict[str, str]:
     """What the API and the payment page store of it, without the fields that they refuse."""
-    faults = Faults()
-    checked_if_given(CustomerBody(**body), faults)
-    taken = {name: value for name, value in body.items() if not faults.about(name)}
-    customer = checked_if_given(CustomerBody(**taken), Faults())
+    faults = ValidationErrors()
+    validate_partial(CustomerBody(**body), faults)
+    taken = {name: value for name, value in body.items() if not faults.has(name)}
+    customer = validate_partial(CustomerBody(**taken), ValidationErrors())
     return {name: value for name, value in msgspec.structs.asdict(customer).items() if value is not None}
 
 
@@ -520,7 +521,7 @@ def test_any_store_exports_the_same_after_it_was_imported(
             return b"".join([chunk async for chunk in transfer.export_customers(database, shop.shop_id, format)])
 
         def plan(shop: Credentials) -> Import:
-            return Import(database, IdMint(CUSTOMER_PREFIX), now, shop.shop_id)
+            return Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop.shop_id)
 
         async def take(plan: Import, blocks: AsyncIterator[Block]) -> None:
             refused: list[Refusal] = []
@@ -531,11 +532,12 @@ def test_any_store_exports_the_same_after_it_was_imported(
         formats: tuple[Format, ...] = ("jsonl", "csv")
         for format, shop in zip(formats, targets[:2], strict=True):
             file = open_customers(io.BytesIO(await export(source, format)), format)
-            await take(plan(shop), transfer.blocks_of_file(database, shop.shop_id, file, plan(shop).mint, now))
+            await take(plan(shop), transfer.blocks_of_file(database, shop.shop_id, file, plan(shop).id_generator, now))
         async with AsyncClient(server_process.url, source.shop_id, source.secret_key) as client:
             shop = targets[2]
             await take(
-                plan(shop), transfer.blocks_of_customers(shop.shop_id, client.customers(page_size=2), plan(shop).mint, now)
+                plan(shop),
+                transfer.blocks_of_customers(shop.shop_id, client.customers(page_size=2), plan(shop).id_generator, now),
             )
         for format in formats:
             first = await export(source, format)
@@ -619,7 +621,7 @@ def test_from_another_server_with_every_id(server: Shop, url: str) -> None:
 def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str, tmp_path: Path) -> None:
     file = tmp_path / "customers.jsonl"
     file.write_bytes(lines(40_000))
-    words = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
+    words = [sys.executable, "-m", "ecomcharge", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
     found = []
     for seconds in (0.9, 1.3, 1.7):
         process = subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -635,11 +637,11 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str,
 @contextlib.contextmanager
 def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
     """An import that waits for more lines, and its process that checks them."""
-    words = [sys.executable, "-m", "ecomcharge.cli", "customers", "import", "-", "--shop-id", str(SHOP), "--database", url]
+    words = [sys.executable, "-m", "ecomcharge", "customers", "import", "-", "--shop-id", str(SHOP), "--database", url]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
-        process.stdin.write(lines(checking.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK))
+        process.stdin.write(lines(validation_pool.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK))
         process.stdin.flush()
         deadline = time.monotonic() + 30
         checkers: list[psutil.Process] = []
@@ -659,7 +661,9 @@ def test_a_checker_that_is_killed_ends_the_import_which_then_goes_on_where_it_wa
     many = lines(40_000)
     with an_import_with_a_checker(url) as (process, checker):
         checker.kill()
-        told, why = process.communicate(many[len(lines(checking.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK)) :], timeout=60)
+        told, why = process.communicate(
+            many[len(lines(validation_pool.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK)) :], timeout=60
+        )
         assert (process.returncode, told) == (1, b"")
         assert why == b"ecomcharge: a process that checks lines was killed; run it again, and it goes on where it was\n"
     again = command(url, "import", "-", "--shop-id", str(SHOP), stdin=many)
@@ -672,7 +676,7 @@ def test_two_imports_of_one_file_at_once_add_it_once(url: str, tmp_path: Path) -
     file.write_bytes(lines(12_000))
 
     async def both() -> list[bytes]:
-        words = ["-m", "ecomcharge.cli", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
+        words = ["-m", "ecomcharge", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
         started = [
             await asyncio.create_subprocess_exec(
                 sys.executable, *words, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE

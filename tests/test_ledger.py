@@ -20,24 +20,25 @@ import msgspec
 import pytest
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
+from ecomcharge.base.errors import StillRunning
 from ecomcharge.customers.model import CustomerFields
-from ecomcharge.errors import StillRunning
 from ecomcharge.gateways import sandbox
 from ecomcharge.gateways.base import CardDetails, Order, Result
-from ecomcharge.gateways.directory import Gateways
-from ecomcharge.idempotency import attempt_of
-from ecomcharge.keys import MasterKey
+from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.payments import store as payments
 from ecomcharge.plans.model import PlanFields, Price
+from ecomcharge.runtime.billing_worker import AT_ONCE, BillingWorker
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.actions import close_shop, create_shop
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions import actions, parking, store
-from ecomcharge.subscriptions.actions import Mints
-from ecomcharge.subscriptions.billing import Billing
-from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
-from ecomcharge.webhooks.actions import Teller
-from ecomcharge.worker import AT_ONCE, Worker
+from ecomcharge.subscriptions import actions, closed_shops, store
+from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.charging import Charging
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
+from ecomcharge.subscriptions.notifications import EventRecorder
+from ecomcharge.subscriptions.requests import SubscriptionRequest
+from ecomcharge.web.idempotency import idempotency_key_of
 from support.books import set_frozen_clock
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -414,21 +415,21 @@ STEPS = 20
 
 async def billing_of(
     database: Database, master_key: MasterKey, clock: MovedClock, real_clock: MovedClock, stopping: StoppingDatabase | None = None
-) -> Billing:
+) -> Charging:
     used: Any = stopping if stopping is not None else database
-    gateways = Gateways(database, master_key, "https://pay.example", sandbox_mode=True)
+    gateways = GatewayRegistry(database, master_key, "https://pay.example", sandbox_mode=True)
     gateway = Gateway(database, master_key, "https://pay.example")
     gateway.stop = stopping.stop if stopping is not None else _nothing
     gateways.sandbox = gateway
-    return Billing(used, gateways, Teller("https://pay.example"), clock, ZoneInfo("UTC"), 120_000, real_clock)
+    return Charging(used, gateways, EventRecorder("https://pay.example"), clock, ZoneInfo("UTC"), 120_000, real_clock)
 
 
 async def _nothing() -> None:
     pass
 
 
-def wanted(behaviour: str) -> Wanted:
-    return Wanted(
+def wanted(behaviour: str) -> SubscriptionRequest:
+    return SubscriptionRequest(
         plan=PlanFields(
             title="Monthly",
             currency="EUR",
@@ -462,20 +463,20 @@ HOUR = 60 * 60 * 1000
 
 
 async def work_until_settled(
-    billing: Billing, clock: MovedClock, real_clock: MovedClock, shop_id: int, milliseconds: int = 48 * HOUR
+    charging: Charging, clock: MovedClock, real_clock: MovedClock, shop_id: int, milliseconds: int = 48 * HOUR
 ) -> Subscription:
     """As workers do, for two days: every five minutes at first, then every hour."""
     real_clock.moment += 1_000_000
     until = clock.moment + milliseconds
     while clock.moment < until:
-        subscription = await only_subscription(billing.database, shop_id)
+        subscription = await only_subscription(charging.database, shop_id)
         assert subscription is not None
         clock.moment += 5 * 60_000 if clock.moment < until - milliseconds + HOUR else HOUR
-        await billing.work(shop_id, subscription.id)
-        for each in await payments.of_subscription(billing.database, shop_id, subscription.id):
+        await charging.work(shop_id, subscription.id)
+        for each in await payments.of_subscription(charging.database, shop_id, subscription.id):
             if each.check_at is not None and each.check_at <= clock.moment:
-                await billing.check(shop_id, each.id)
-    found = await only_subscription(billing.database, shop_id)
+                await charging.check(shop_id, each.id)
+    found = await only_subscription(charging.database, shop_id)
     assert found is not None
     return found
 
@@ -505,7 +506,7 @@ def test_whatever_meets_a_charge_at_any_of_its_steps_the_books_agree(
         stopped = await billing_of(database, master_key, clock, real_clock, stopping)
         creating = stopped if not renewal else other
         await actions.create_subscription(
-            creating, Mints(), credentials, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+            creating, IdGenerators(), credentials, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
         )
         subscription = await only_subscription(database, credentials)
         assert subscription is not None
@@ -544,12 +545,14 @@ async def _new_shop(database: Database, master_key: MasterKey) -> int:
     return (await create_shop(database, master_key, 0, name="Steps")).shop_id
 
 
-async def _by_token(database: Database, billing: Billing, shop_id: int) -> Wanted:
+async def _by_token(database: Database, charging: Charging, shop_id: int) -> SubscriptionRequest:
     """A subscription by the token of a card that was used before, to a plan that is charged by day only."""
-    await actions.create_subscription(billing, Mints(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode())
+    await actions.create_subscription(
+        charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+    )
     first = await only_subscription(database, shop_id)
     assert first is not None
-    await actions.cancel_subscription(billing, shop_id, first.id, None)
+    await actions.cancel_subscription(charging, shop_id, first.id, None)
     by_card = wanted(sandbox.SUCCESSFUL)
     assert isinstance(by_card.plan, PlanFields)
     plan = msgspec.structs.replace(by_card.plan, prevent_payments_at_night=True)
@@ -561,10 +564,10 @@ def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: s
     async def work(database: Database) -> None:
         clock, real_clock = MovedClock(), MovedClock()
         shop_id = await _new_shop(database, master_key)
-        billing = await billing_of(database, master_key, clock, real_clock)
+        charging = await billing_of(database, master_key, clock, real_clock)
         clock.moment += 3 * HOUR  # 03:00
-        by_token = await _by_token(database, billing, shop_id)
-        await actions.create_subscription(billing, Mints(), shop_id, by_token, None, lambda each: each.id.encode())
+        by_token = await _by_token(database, charging, shop_id)
+        await actions.create_subscription(charging, IdGenerators(), shop_id, by_token, None, lambda each: each.id.encode())
         [waiting] = await store.Subscriptions(database, shop_id, store.Filter(state="pending")).after("", 10)
 
         async def meanwhile() -> None:
@@ -581,11 +584,11 @@ def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: s
         with contextlib.suppress(asyncio.CancelledError):
             await stopped.work(shop_id, waiting.id)
         assert [row async for row in _charges(database, shop_id)] == [999]
-        await parking.open_shop(database, shop_id=shop_id)
+        await closed_shops.open_shop(database, shop_id=shop_id)
         real_clock.moment += 1_000_000
         for _ in range(30):
             clock.moment += HOUR
-            await billing.work(shop_id, waiting.id)
+            await charging.work(shop_id, waiting.id)
         settled = await store.find(database, shop_id, waiting.id)
         assert settled is not None
         assert (settled.standing.state, settled.standing.paid_billing_cycles) == ("active", 1)
@@ -594,7 +597,7 @@ def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: s
         assert statuses == {"absent", "successful"}
         rows = await database.rows("SELECT created_at FROM sandbox_charges WHERE shop_id = :id", {"id": shop_id})
         assert all(8 <= (row[0] // HOUR) % 24 < 20 for row in rows[1:])
-        await billing.gateways.close()
+        await charging.gateways.close()
         await stopped.gateways.close()
 
     with_database(database_url, work)
@@ -609,17 +612,17 @@ def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: 
     async def work(database: Database) -> None:
         clock = MovedClock()
         shop_id = await _new_shop(database, master_key)
-        billing = await billing_of(database, master_key, clock, MovedClock())
+        charging = await billing_of(database, master_key, clock, MovedClock())
         on_page = msgspec.structs.replace(wanted(sandbox.SUCCESSFUL), card=None)
-        await actions.create_subscription(billing, Mints(), shop_id, on_page, None, lambda each: each.id.encode())
+        await actions.create_subscription(charging, IdGenerators(), shop_id, on_page, None, lambda each: each.id.encode())
         subscription = await only_subscription(database, shop_id)
         assert subscription is not None
         assert subscription.checkout_token is not None
         clock.moment += 24 * HOUR
         card = CardDetails(NUMBER_OF[sandbox.SUCCESSFUL], "123", None, 12, 2199)
-        assert await actions.pay(billing, Mints(), subscription.checkout_token, card, {}) is None
+        assert await actions.pay(charging, IdGenerators(), subscription.checkout_token, card, {}) is None
         assert [row async for row in _charges(database, shop_id)] == []
-        await billing.gateways.close()
+        await charging.gateways.close()
 
     with_database(database_url, work)
 
@@ -642,14 +645,14 @@ def test_a_refund_does_not_wait_behind_charges_that_hang(database_url: str, mast
 
         clock = MovedClock()
         shop_id = await _new_shop(database, master_key)
-        billing = await billing_of(database, master_key, clock, MovedClock())
+        charging = await billing_of(database, master_key, clock, MovedClock())
         for _ in range(AT_ONCE + 10):
             await actions.create_subscription(
-                billing, Mints(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+                charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
             )
         clock.moment += 40 * 24 * HOUR
-        delivery: Any = SimpleNamespace(rests_for=lambda: 0.0, wait=_nothing, is_idle=True)
-        worker = Worker(database, cast(Billing, Hanging()), delivery, clock)
+        delivery: Any = SimpleNamespace(backoff_seconds=lambda: 0.0, wait=_nothing, is_idle=True)
+        worker = BillingWorker(database, cast(Charging, Hanging()), delivery, clock)
         await worker.round(clock.now())
         await worker.round(clock.now())
         await database.write(lambda tx: tx.run("UPDATE payments SET check_at = 1 WHERE shop_id = :id", {"id": shop_id}))
@@ -658,7 +661,7 @@ def test_a_refund_does_not_wait_behind_charges_that_hang(database_url: str, mast
             await checked.wait()
         released.set()
         await worker.finish()
-        await billing.gateways.close()
+        await charging.gateways.close()
 
     with_database(database_url, work)
 
@@ -672,16 +675,18 @@ def test_a_key_is_running_for_as_long_as_its_gateway_may_take(database_url: str,
     async def work(database: Database) -> None:
         clock, real_clock = MovedClock(), MovedClock()
         shop_id = await _new_shop(database, master_key)
-        billing = await billing_of(database, master_key, clock, real_clock)
-        object.__setattr__(billing, "gateway_timeout_seconds", 90)
-        attempt = attempt_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
+        charging = await billing_of(database, master_key, clock, real_clock)
+        object.__setattr__(charging, "gateway_timeout_seconds", 90)
+        attempt = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
         gate = asyncio.Event()
-        gateway: Any = billing.gateways.sandbox
+        gateway: Any = charging.gateways.sandbox
         gateway.stop = gate.wait
         encode: Callable[[Subscription], bytes] = lambda each: f'"{each.standing.state}"'.encode()  # noqa: E731
 
         async def create() -> bytes:
-            answer = await actions.create_subscription(billing, Mints(), shop_id, wanted(sandbox.SUCCESSFUL), attempt, encode)
+            answer = await actions.create_subscription(
+                charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), attempt, encode
+            )
             return answer.body
 
         first = asyncio.create_task(create())
@@ -700,8 +705,8 @@ def test_a_key_is_running_for_as_long_as_its_gateway_may_take(database_url: str,
         real_clock.moment += 600_000
         assert await create() == b'"processing"'
         gateway.stop = _nothing
-        await work_until_settled(billing, clock, real_clock, shop_id, HOUR)
+        await work_until_settled(charging, clock, real_clock, shop_id, HOUR)
         assert await create() == b'"failed"'
-        await billing.gateways.close()
+        await charging.gateways.close()
 
     with_database(database_url, work)

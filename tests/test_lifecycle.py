@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecomcharge.base.calendar import HOUR, Interval, iso
+from ecomcharge.plans.terms import Terms, Trial
 from ecomcharge.subscriptions import lifecycle
-from ecomcharge.subscriptions.lifecycle import Standing, Step, Terms, Trial
-from ecomcharge.subscriptions.schedule import HOUR, Interval, iso
+from ecomcharge.subscriptions.lifecycle import BillingState, Transition
 
 DAY = 24 * HOUR
 NOON = 20_000 * DAY + 12 * HOUR
@@ -27,25 +28,25 @@ def trial(amount: int = 100, *, as_first_payment: bool = False) -> Trial:
     return Trial(amount, Interval(3, "day"), as_first_payment)
 
 
-def begun(state: str = lifecycle.PROCESSING) -> Standing:
-    return Standing(state, due_at=NOON)
+def begun(state: str = lifecycle.PROCESSING) -> BillingState:
+    return BillingState(state, due_at=NOON)
 
 
-def active(**chosen: object) -> Standing:
+def active(**chosen: object) -> BillingState:
     """Paid at noon for a day, and now being charged for the next."""
     paid = lifecycle.succeeded(begun(), terms(), NOON).standing
     return replace(paid, state=lifecycle.PROCESSING, **chosen)  # type: ignore[arg-type]
 
 
-def forgotten(standing: Standing, plan: Terms, now: int) -> Step:
+def forgotten(standing: BillingState, plan: Terms, now: int) -> Transition:
     """The charge was not sent, and the card's token is kept."""
     return lifecycle.forgotten(standing, plan, now, has_token=True)
 
 
 def test_the_first_success_makes_it_active_for_one_interval() -> None:
     step = lifecycle.succeeded(begun(), terms(), NOON)
-    paid = Standing("active", NOON, 1, NOON + DAY, NOON + DAY, 1, 0, due_at=NOON + DAY)
-    assert step == Step(replace(paid, billing_cycle_anchor=NOON, anchor_period=0), "created.subscription")
+    paid = BillingState("active", NOON, 1, NOON + DAY, NOON + DAY, 1, 0, due_at=NOON + DAY)
+    assert step == Transition(replace(paid, billing_cycle_anchor=NOON, anchor_period=0), "created.subscription")
 
 
 def test_a_trial_is_charged_its_own_amount_and_ends_where_renewal_begins() -> None:
@@ -63,7 +64,7 @@ def test_a_first_charge_that_fails_leaves_nothing_behind() -> None:
     for fails in (lifecycle.declined, lifecycle.errored):
         for plan in (terms(), terms(trial=trial())):
             step = fails(begun(), plan, NOON)
-            assert step == Step(Standing("failed"), "failed.subscription")
+            assert step == Transition(BillingState("failed"), "failed.subscription")
 
 
 def test_renewals_stay_anchored_however_late_the_charge_ran() -> None:
@@ -76,7 +77,7 @@ def at(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def renewed(standing: Standing, plan: Terms, times: int) -> list[str]:
+def renewed(standing: BillingState, plan: Terms, times: int) -> list[str]:
     """When each of the next periods begins, every charge being made when it is due."""
     found = []
     for _ in range(times):
@@ -87,7 +88,7 @@ def renewed(standing: Standing, plan: Terms, times: int) -> list[str]:
     return found
 
 
-def of_previous_release(standing: Standing) -> Standing:
+def of_previous_release(standing: BillingState) -> BillingState:
     """As the previous release writes it."""
     return replace(standing, billing_cycle_anchor=None, anchor_period=None, anchor_day=None)
 
@@ -117,16 +118,16 @@ def test_a_trial_in_months_keeps_the_day_of_the_first_date() -> None:
 
 
 def test_a_subscription_of_the_previous_release_keeps_its_next_date_and_goes_on_from_it() -> None:
-    old = Standing("active", at("2027-03-01T00:30+03:00"), 1, at("2027-03-28T21:30Z"), at("2027-03-28T21:30Z"), 1)
+    old = BillingState("active", at("2027-03-01T00:30+03:00"), 1, at("2027-03-28T21:30Z"), at("2027-03-28T21:30Z"), 1)
     plan = terms(interval=MONTHLY, zone=MINSK)
     assert renewed(old, plan, 3) == ["2027-04-28T21:30", "2027-05-28T21:30", "2027-06-28T21:30"]  # the 29th in Minsk
 
 
 def test_a_subscription_of_the_previous_release_keeps_its_anchor_where_both_count_alike() -> None:
-    old = Standing("active", at("2027-01-31T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
+    old = BillingState("active", at("2027-01-31T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
     for zone in (ZoneInfo("UTC"), MINSK):
         assert renewed(old, terms(interval=MONTHLY, zone=zone), 2) == ["2027-03-31T10:00", "2027-04-30T10:00"]
-    in_trial = Standing("trial", at("2027-02-28T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
+    in_trial = BillingState("trial", at("2027-02-28T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
     plan = terms(interval=MONTHLY, trial=Trial(0, MONTHLY, False), zone=MINSK)
     assert renewed(in_trial, plan, 2) == ["2027-03-28T10:00", "2027-04-28T10:00"]
 
@@ -251,7 +252,7 @@ def test_a_canceled_subscription_wants_no_payment_any_more() -> None:
     assert over.due_at is not None
     assert not lifecycle.is_wanted(over, over.period)
     for fails in (lifecycle.declined, lifecycle.errored, forgotten):
-        assert fails(over, terms(), NOON + DAY) == Step(replace(over, due_at=None))
+        assert fails(over, terms(), NOON + DAY) == Transition(replace(over, due_at=None))
 
 
 def test_a_payment_is_wanted_while_its_period_is_unpaid() -> None:
@@ -273,7 +274,7 @@ def test_a_canceled_3_d_secure_step_is_looked_at_hourly() -> None:
 def test_at_night_a_first_charge_by_token_waits_for_the_morning() -> None:
     night = NOON + 11 * HOUR
     waits = lifecycle.first_charge(terms(by_day=True), night, by_token=True)
-    assert waits == Standing("pending", due_at=NOON + 20 * HOUR)
+    assert waits == BillingState("pending", due_at=NOON + 20 * HOUR)
     assert lifecycle.first_charge(terms(by_day=True), night, by_token=False).state == "processing"
     assert lifecycle.first_charge(terms(by_day=True), NOON, by_token=True).state == "processing"
     assert lifecycle.first_charge(terms(), night, by_token=True).state == "processing"
@@ -298,16 +299,16 @@ def test_an_unanswered_charge_shows_and_is_asked_for_again() -> None:
 
 
 def test_a_renewal_that_was_never_sent_is_begun_again_and_a_first_charge_is_not() -> None:
-    assert forgotten(active(), terms(), NOON) == Step(replace(active(), state="active", due_at=NOON))
+    assert forgotten(active(), terms(), NOON) == Transition(replace(active(), state="active", due_at=NOON))
     gone = lifecycle.forgotten(begun(), terms(), NOON, has_token=False)
-    assert gone == Step(Standing("failed"), "failed.subscription")
-    assert forgotten(begun(), terms(), NOON) == Step(Standing("pending", due_at=NOON))  # by a token that is kept
+    assert gone == Transition(BillingState("failed"), "failed.subscription")
+    assert forgotten(begun(), terms(), NOON) == Transition(BillingState("pending", due_at=NOON))  # by a token that is kept
 
 
 def test_a_buyer_has_a_day() -> None:
-    assert lifecycle.redirected(NOON) == Standing("redirecting", due_at=NOON + DAY)
+    assert lifecycle.redirected(NOON) == BillingState("redirecting", due_at=NOON + DAY)
     assert lifecycle.challenged(begun(), NOON + HOUR).due_at == NOON + 25 * HOUR
-    assert lifecycle.expired(lifecycle.redirected(NOON)) == Step(Standing("expired"), "expired.subscription")
+    assert lifecycle.expired(lifecycle.redirected(NOON)) == Transition(BillingState("expired"), "expired.subscription")
 
 
 HAPPENS = {"declined": lifecycle.declined, "errored": lifecycle.errored, "forgotten": forgotten}
@@ -348,7 +349,7 @@ def test_whatever_happens_a_life_makes_sense(plan: Terms, happenings: list[tuple
             assert step.standing.period > before.period
             assert step.standing.renew_at == step.standing.active_to
         elif what == "unanswered":
-            step = Step(lifecycle.unanswered(standing, plan, now + 1))
+            step = Transition(lifecycle.unanswered(standing, plan, now + 1))
         elif what == "canceled":
             if standing.state == "canceled":
                 continue

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
-from ecomcharge.errors import Unavailable, Unusable
-from ecomcharge.keys import MasterKey
+from ecomcharge.base.errors import ConfigurationError, Unavailable
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import open_database, sqlite
+from ecomcharge.storage import sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
 from support.commands import WorkerProcess, ecomcharge, environment_of
 from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
@@ -73,7 +74,7 @@ class LiveFile:
 
     def command(self, *arguments: str) -> None:
         """Run one of our own commands on the file."""
-        self.run(sys.executable, "-m", "ecomcharge.cli", *arguments)
+        self.run(sys.executable, "-m", "ecomcharge", *arguments)
 
     def worker(self) -> None:
         with WorkerProcess(self.url, self.folder, environment=ENVIRONMENT) as worker:
@@ -324,7 +325,9 @@ def test_a_process_that_would_open_other_files_than_a_running_one_is_refused(
         await database.write(do_nothing)
         destroy(Path(f"{path}{suffix}"))
         for _ in range(2):
-            with pytest.raises(Unusable, match=f"cannot open the SQLite database {path}: {path}{suffix} was deleted or replaced"):
+            with pytest.raises(
+                ConfigurationError, match=f"cannot open the SQLite database {path}: {path}{suffix} was deleted or replaced"
+            ):
                 await open_and_close(f"sqlite:///{path}")
         assert suffix or destroy is replace or not path.exists()
 
@@ -454,7 +457,7 @@ def test_a_file_that_cannot_be_a_database_is_refused_in_a_sentence(tmp_path: Pat
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "locks.db-queue").mkdir()
     for name in ("text.db", "folder.db", "locks.db"):
-        with pytest.raises(Unusable, match=f"cannot open the SQLite database {tmp_path}/{name}: "):
+        with pytest.raises(ConfigurationError, match=f"cannot open the SQLite database {tmp_path}/{name}: "):
             asyncio.run(open_and_close(f"sqlite:///{tmp_path}/{name}"))
 
 
@@ -468,12 +471,12 @@ def test_a_file_that_is_read_only_is_refused_in_a_sentence(tmp_path: Path) -> No
     try:
         with_database(f"sqlite:///{folder}/x.db", lambda database: database.ping())
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True, capture_output=True)
-        with pytest.raises(Unusable, match=f"cannot open the SQLite database {folder}/x.db: .*Read-only file system"):
+        with pytest.raises(ConfigurationError, match=f"cannot open the SQLite database {folder}/x.db: .*Read-only file system"):
             asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
         subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True, capture_output=True)
         subprocess.run(["mount", "--bind", str(folder / "x.db"), str(folder / "x.db")], check=True, capture_output=True)
         subprocess.run(["mount", "-o", "remount,ro,bind", str(folder / "x.db")], check=True, capture_output=True)
-        with pytest.raises(Unusable, match="the file or its file system is read-only"):
+        with pytest.raises(ConfigurationError, match="the file or its file system is read-only"):
             asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
     finally:
         subprocess.run(["umount", "--lazy", str(folder / "x.db")], check=False, capture_output=True)
@@ -486,7 +489,7 @@ async def open_and_close(url: str) -> None:
 
 
 def test_processes_that_create_one_file_at_the_same_moment_agree(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ecomcharge.cli", "migrate"]
+    command = [sys.executable, "-m", "ecomcharge", "migrate"]
     environment = environment_of(f"sqlite:///{tmp_path}/x.db", **ENVIRONMENT)
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     outcomes = [(process.communicate(timeout=DEADLINE_SECONDS), process.returncode) for process in started]

@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from conftest import ENVIRONMENT, add_shop, with_database
-from ecomcharge import backlog
-from ecomcharge.backlog import read_backlog
 from ecomcharge.gateways import sandbox
-from ecomcharge.keys import MasterKey
-from ecomcharge.observability import OUTCOMES, Unsettled
+from ecomcharge.runtime import backlog
+from ecomcharge.runtime.backlog import read_backlog
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Load, Transaction
+from ecomcharge.web.metrics import OUTCOMES, Unsettled
 from support.books import CLOSED_PORT_URL, DAY, HOUR, NUMBER_OF, Books, with_books
 from support.commands import WorkerProcess
 from support.postgres import free_port

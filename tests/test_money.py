@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecomcharge import money
+from ecomcharge.base import money
 from ecomcharge.checkout import texts
 from ecomcharge.plans.model import PlanFields, Price, description_of
 

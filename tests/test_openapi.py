@@ -25,21 +25,20 @@ import pytest
 import schemathesis
 
 from conftest import ENVIRONMENT, Shop, add_shop
-from ecomcharge.app import App
-from ecomcharge.customers.model import CustomerBody, checked
-from ecomcharge.errors import EcomchargeError, Invalid, ShopClosed
-from ecomcharge.fields import Faults
-from ecomcharge.keys import MasterKey
+from ecomcharge.base.errors import EcomchargeError, ShopClosed, ValidationFailed
+from ecomcharge.base.settings import Settings
+from ecomcharge.base.validation import ValidationErrors
+from ecomcharge.customers.model import CustomerBody, validate
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import PlanBody
-from ecomcharge.settings import Settings
-from ecomcharge.subscriptions import lifecycle
-from ecomcharge.subscriptions import model as subscriptions
-from ecomcharge.subscriptions.model import SubscriptionBody
+from ecomcharge.runtime.composition import App
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.subscriptions import lifecycle, requests
+from ecomcharge.subscriptions.requests import SubscriptionBody
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
+from ecomcharge.web.messages import STATUS_OF
 from ecomcharge.web.openapi import ERRORS, document, examples
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import STATUS_OF
+from ecomcharge.web.router import Route
 from support.process import ServerProcess
 
 MAX_EXAMPLES = 10  # of each operation, besides those that the coverage of its schema gives; a time would depend on the machine
@@ -109,7 +108,7 @@ def test_every_error_is_described_with_its_status_and_headers() -> None:
 
 
 def test_every_error_of_the_program_is_in_the_document() -> None:
-    defined = {kind for kind in subclasses(EcomchargeError) if kind.__module__ == "ecomcharge.errors"} - {EcomchargeError}
+    defined = {kind for kind in subclasses(EcomchargeError) if kind.__module__ == "ecomcharge.base.errors"} - {EcomchargeError}
     defined.remove(ShopClosed)  # to a client it is Unauthorized
     assert defined == set(STATUS_OF)
 
@@ -212,9 +211,9 @@ def test_schema_and_server_agree_on_a_body(difference: dict[str, Any]) -> None:
 )
 def test_schema_and_server_agree_on_a_plan(difference: dict[str, Any]) -> None:
     body = {**examples.LEAST_PLAN, **difference}
-    faults = Faults()
-    plans.checked(msgspec.convert(body, PlanBody), faults)
-    assert accepted_by_schema(body, "NewPlan") == (faults.told() == {})
+    faults = ValidationErrors()
+    plans.validate(msgspec.convert(body, PlanBody), faults)
+    assert accepted_by_schema(body, "NewPlan") == (faults.to_dict() == {})
 
 
 CARD_OF_BUYER = {"number": "4200 0000-0000 0000", "exp_month": "01", "exp_year": 30}
@@ -280,9 +279,9 @@ BUYER = {"email": "customer@example.com"}
 def test_schema_and_server_agree_on_a_subscription(difference: dict[str, Any]) -> None:
     body = {"plan": {"id": "pln_7aee5afb954c7ef8"}, **difference}
     try:
-        subscriptions.checked(msgspec.convert(body, SubscriptionBody))
+        requests.validate(msgspec.convert(body, SubscriptionBody))
         accepted = True
-    except Invalid:
+    except ValidationFailed:
         accepted = False
     assert accepted_by_schema(body, "NewSubscription") == accepted
 
@@ -570,8 +569,8 @@ def accepted_by_schema(body: dict[str, Any], name: str = "NewCustomer") -> bool:
 def accepted_by_code(body: dict[str, Any]) -> bool:
     known = {name: value for name, value in body.items() if name in CustomerBody.__struct_fields__}
     try:
-        checked(CustomerBody(**known))
-    except Invalid:
+        validate(CustomerBody(**known))
+    except ValidationFailed:
         return False
     return True
 

@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from conftest import ENVIRONMENT, Start, add_shop, with_database
 from ecomcharge.customers import store
-from ecomcharge.keys import MasterKey
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database
 from support.postgres import PostgresServer, free_port
@@ -83,7 +83,7 @@ def command(
     """``ecomcharge`` as another process, run to its end."""
     cleared = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
     return subprocess.run(
-        [sys.executable, "-m", "ecomcharge.cli", *arguments],
+        [sys.executable, "-m", "ecomcharge", *arguments],
         env=cleared | (ENVIRONMENT if environment is None else environment),
         capture_output=True,
         text=True,

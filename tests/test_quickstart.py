@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ENVIRONMENT, add_shop
-from ecomcharge.keys import MasterKey
+from ecomcharge.shops.keys import MasterKey
 from support.postgres import free_port
 from support.process import ServerProcess
 
@@ -55,7 +55,7 @@ def test_a_stranger_who_follows_it_gets_what_it_says(
             "/tmp/": f"{tmp_path}/",
             "http://127.0.0.1:8080": process.url,
             "sqlite:///var/ecomcharge.db": database_url,
-            ".venv/bin/ecomcharge": f"{sys.executable} -m ecomcharge.cli",
+            ".venv/bin/ecomcharge": f"{sys.executable} -m ecomcharge",
             "9000": str(free_port()),
         }
         environment = {**os.environ, **ENVIRONMENT, "SHOP": str(shop.shop_id), "KEY": shop.secret_key}

@@ -17,18 +17,18 @@ import msgspec
 import pytest
 
 from conftest import ENVIRONMENT, MASTER_KEY, Shop, add_shop, with_database
-from ecomcharge.app import App
-from ecomcharge.errors import OutcomeUnknown, Unavailable
+from ecomcharge.base.calendar import HOUR, iso
+from ecomcharge.base.errors import OutcomeUnknown, Unavailable
+from ecomcharge.base.ids import EVENT_PREFIX, IdGenerator
+from ecomcharge.base.settings import Settings
 from ecomcharge.events import store as events
 from ecomcharge.events.model import Event
-from ecomcharge.ids import EVENT_PREFIX, IdMint
-from ecomcharge.keys import MasterKey
+from ecomcharge.runtime.composition import App
 from ecomcharge.sandbox import moves
 from ecomcharge.sandbox.clock import SandboxClock, moment_of
 from ecomcharge.sandbox.moves import ClockMove, ClockMoves
-from ecomcharge.settings import Settings
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions.schedule import HOUR, iso
 from support.commands import environment_of
 from support.process import ServerProcess
 from support.receiver import HANG, Receiver
@@ -92,7 +92,7 @@ def test_housekeeping_keeps_fresh_events_after_the_clock_was_set_back(
     async def wait_for_housekeeping(database: Database, shop_id: int) -> None:
         """An event of forty days before that moment is deleted."""
         moment = a_year_ago - 40 * DAY
-        event = Event(IdMint(EVENT_PREFIX).mint(moment), "created.subscription", "sbs_0", 1, moment, msgspec.Raw(b"{}"))
+        event = Event(IdGenerator(EVENT_PREFIX).generate(moment), "created.subscription", "sbs_0", 1, moment, msgspec.Raw(b"{}"))
 
         async def add(tx: Transaction) -> None:
             assert await events.insert(tx, shop_id, event)
@@ -147,7 +147,7 @@ def test_moves_by_two_servers_and_a_command_add_up_and_what_is_due_happens_once(
             return http.post("/sandbox/clock/advance", json={"step": "1d"}).status_code
 
     def by_command() -> int:
-        command = [sys.executable, "-m", "ecomcharge.cli", "clock", "advance", "1d", "--sandbox"]
+        command = [sys.executable, "-m", "ecomcharge", "clock", "advance", "1d", "--sandbox"]
         return subprocess.run(command, env=environment_of(first.database, **ENVIRONMENT), check=False).returncode
 
     with shop.client() as http, ThreadPoolExecutor(3) as pool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ecomcharge.subscriptions.schedule import (
+from ecomcharge.base.calendar import (
     HOUR,
     LONGEST,
     UNITS,

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import ENVIRONMENT, MASTER_KEY, add_shop, with_database
-from ecomcharge.app import App
+from ecomcharge.base.settings import Settings
 from ecomcharge.customers import store
 from ecomcharge.customers.model import Customer
-from ecomcharge.keys import MasterKey
-from ecomcharge.settings import Settings
+from ecomcharge.runtime.composition import App
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database, Transaction
 from support.process import ServerProcess

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MASTER_KEY, add_shop, with_database
-from ecomcharge import keys
-from ecomcharge.clock import SystemClock
-from ecomcharge.errors import EcomchargeError, RecordNotFound, Unauthorized, Unusable
-from ecomcharge.keys import MasterKey, load_master_key, make_master_key, make_secret_key, master_key_of
-from ecomcharge.settings import Settings
-from ecomcharge.shops import actions, store
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ConfigurationError, EcomchargeError, RecordNotFound, Unauthorized
+from ecomcharge.base.settings import Settings
+from ecomcharge.shops import actions, keys, store
+from ecomcharge.shops.keys import MasterKey, load_master_key, make_master_key, make_secret_key, master_key_of
 from ecomcharge.storage.database import Database
-from ecomcharge.web.auth import Authenticator, PerAddress, credentials_of
-from ecomcharge.web.wire import Request
+from ecomcharge.web.auth import Authenticator, credentials_of
+from ecomcharge.web.messages import Request
+from ecomcharge.web.rate_limits import AddressRateLimiter
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -35,7 +35,7 @@ def cli(database_url: str) -> Cli:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
         settings = {"ECOMCHARGE_DATABASE": database_url, "ECOMCHARGE_MASTER_KEY": MASTER_KEY, **environment}
-        command = [sys.executable, "-m", "ecomcharge.cli", *arguments]
+        command = [sys.executable, "-m", "ecomcharge", *arguments]
         return subprocess.run(command, env={**clean, **settings}, capture_output=True, text=True, check=False)
 
     return run
@@ -61,7 +61,7 @@ def test_a_sealed_key_opens_for_its_shop_and_master_key_only(shop_id: int, secre
     assert ours.unseal(shop_id, sealed) == secret
     assert ours.seal(shop_id, secret) != sealed
     for master_key, shop in ((other, shop_id), (ours, shop_id + 1)):
-        with pytest.raises(Unusable):
+        with pytest.raises(ConfigurationError):
             master_key.unseal(shop, sealed)
     assert ours.hash(shop_id, secret) != other.hash(shop_id, secret) != ours.hash(shop_id + 1, secret)
 
@@ -80,12 +80,12 @@ def test_the_key_file_beside_the_database_is_made_once_and_for_its_owner_only(tm
 def test_a_master_key_that_is_none_is_refused_with_a_way_out(tmp_path: Path, bad: str) -> None:
     file = tmp_path / "key"
     file.write_text(bad)
-    with pytest.raises(Unusable, match="ecomcharge master-key new"):
+    with pytest.raises(ConfigurationError, match="ecomcharge master-key new"):
         load_master_key(bad or None, None if bad else str(file), database_file=None)
 
 
 def test_postgresql_needs_a_master_key_and_is_told_how_to_make_one() -> None:
-    with pytest.raises(Unusable, match="ecomcharge master-key new"):
+    with pytest.raises(ConfigurationError, match="ecomcharge master-key new"):
         load_master_key(None, None, database_file=None)
 
 
@@ -106,13 +106,13 @@ def test_nothing_in_the_database_gives_a_key_away(database_url: str, master_key:
     [("short", "too short"), ("a" * 256, "too long"), ("schlüssel", "printable ASCII"), ("a\tbcdefgh", "printable ASCII")],
 )
 def test_a_key_of_ones_own_must_fit_http_basic(database_url: str, master_key: MasterKey, key: str, fault: str) -> None:
-    with pytest.raises(Unusable, match=fault):
+    with pytest.raises(ConfigurationError, match=fault):
         add_shop(database_url, master_key, secret_key=key)
 
 
 @pytest.mark.parametrize("chosen", [{"shop_id": 0}, {"shop_id": 2**53}, {"name": " "}, {"name": "a" * 256}, {"name": "a\nb"}])
 def test_a_shop_that_cannot_be_is_refused(database_url: str, master_key: MasterKey, chosen: dict[str, Any]) -> None:
-    with pytest.raises(Unusable):
+    with pytest.raises(ConfigurationError):
         add_shop(database_url, master_key, **chosen)
 
 
@@ -256,7 +256,7 @@ def test_a_new_key_is_good_at_once_while_the_old_one_is_busy(database_url: str, 
         shop = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")
         moments = [0.0]
         authenticator = Authenticator(
-            database, master_key, SystemClock(), PerAddress("failed-logins", 60, ""), lambda: moments[-1]
+            database, master_key, SystemClock(), AddressRateLimiter("failed-logins", 60, ""), lambda: moments[-1]
         )
         outcomes = [await authenticator.shop_of(login(shop.shop_id, "first-key"))]
         await actions.rotate_key(database, master_key, now, shop_id=shop.shop_id, secret_key="second-key", overlap_seconds=60)
@@ -306,7 +306,7 @@ def test_a_failed_login_is_counted_against_the_nearest_address_that_is_no_proxy(
     peer: str, forwarded: str | None, client: str
 ) -> None:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
-    assert PerAddress("failed-logins", 60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client
+    assert AddressRateLimiter("failed-logins", 60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client
 
 
 def test_a_database_has_one_master_key_by_whatever_name_it_is_opened(tmp_path: Path) -> None:

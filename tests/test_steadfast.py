@@ -13,14 +13,16 @@ import httpx
 import pytest
 
 from conftest import ENVIRONMENT, add_shop
-from ecomcharge.app import App
-from ecomcharge.keys import MasterKey
-from ecomcharge.observability import Journal, Metrics, Note
-from ecomcharge.settings import Settings
+from ecomcharge.base.settings import Settings
+from ecomcharge.runtime.composition import App
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Load
+from ecomcharge.web.access_log import AccessLog
+from ecomcharge.web.messages import AccessLogEntry
+from ecomcharge.web.metrics import Metrics
 from support.process import ServerProcess
 
-READ = Note(0.0, "req_1", "GET", "/customers", 200, None, 1, 0.001)
+READ = AccessLogEntry(0.0, "req_1", "GET", "/customers", 200, None, 1, 0.001)
 
 
 class FullDisk(io.StringIO):
@@ -30,12 +32,12 @@ class FullDisk(io.StringIO):
 
 def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> int:
-        journal = Journal("json", metrics)
+        access_log = AccessLog("json", metrics)
         monkeypatch.setattr(sys, "stderr", FullDisk())
         for _ in range(5_000):
-            journal.note(READ)
-        journal.flush()
-        return len(journal._notes)
+            access_log.note(READ)
+        access_log.flush()
+        return len(access_log._notes)
 
     metrics = Metrics(None)
     assert asyncio.run(work()) == 0

@@ -18,19 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import with_database
-from ecomcharge.clock import SystemClock
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ConfigurationError, Unavailable
+from ecomcharge.base.ids import CUSTOMER_PREFIX, RANDOM_BITS, IdGenerator
 from ecomcharge.customers import actions, store
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.customers.store import Filter
-from ecomcharge.errors import Unavailable, Unusable
-from ecomcharge.idempotency import Attempt, forget_some_old
-from ecomcharge.ids import CUSTOMER_PREFIX, RANDOM_BITS, IdMint
 from ecomcharge.shops import store as shops
-from ecomcharge.storage import open_database, sqlite, sqlite_path
+from ecomcharge.storage import sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
+from ecomcharge.storage.opening import open_database, sqlite_path
 from ecomcharge.storage.postgres import CopyTarget, copy_target, gathered_find, gathered_insert, translated
 from ecomcharge.storage.records import PER_CHUNK, chunks_of
+from ecomcharge.web.idempotency import IdempotencyKey, forget_some_old
 from support.postgres import PostgresServer
 
 NOW = SystemClock().now()
@@ -327,27 +328,29 @@ def test_many_inserts_that_fail_leave_nothing_and_harm_no_neighbour(database_url
 
 
 def test_ids_that_are_reserved_lie_between_those_of_before_and_after() -> None:
-    mint = IdMint(CUSTOMER_PREFIX)
-    before = [mint.mint(NOW) for _ in range(100)]
-    for process in [pickle.loads(pickle.dumps(mint.reserve(NOW, 1_000))) for _ in range(3)]:
+    id_generator = IdGenerator(CUSTOMER_PREFIX)
+    before = [id_generator.generate(NOW) for _ in range(100)]
+    for process in [pickle.loads(pickle.dumps(id_generator.reserve(NOW, 1_000))) for _ in range(3)]:
         before += itertools.islice(process, 1_000)
-    before += [mint.mint(NOW), mint.mint(NOW + 10_000)]
+    before += [id_generator.generate(NOW), id_generator.generate(NOW + 10_000)]
     assert before == sorted(set(before))
-    assert next(iter(IdMint(CUSTOMER_PREFIX).reserve(NOW, 1))) > f"cst_{NOW << RANDOM_BITS:016x}"
+    assert next(iter(IdGenerator(CUSTOMER_PREFIX).reserve(NOW, 1))) > f"cst_{NOW << RANDOM_BITS:016x}"
 
 
 def test_an_id_that_is_taken_is_minted_again(database_url: str) -> None:
-    class Stuck(IdMint):
+    class Stuck(IdGenerator):
         numbers = iter([1, 1, 2])
 
-        def mint(self, now: int) -> str:
+        def generate(self, now: int) -> str:
             return customer(next(self.numbers)).id
 
     async def work(database: Database) -> None:
         await with_shop(database)
-        mint = Stuck(CUSTOMER_PREFIX)
+        id_generator = Stuck(CUSTOMER_PREFIX)
         fields = CustomerFields(email="a@b.cc", ip="::1")
-        answers = [await actions.create_customer(database, mint, NOW, 1, fields, Attempt(f"k{i}", "f")) for i in range(2)]
+        answers = [
+            await actions.create_customer(database, id_generator, NOW, 1, fields, IdempotencyKey(f"k{i}", "f")) for i in range(2)
+        ]
         assert [answer.location for answer in answers] == [f"/customers/{customer(number).id}" for number in (1, 2)]
 
     with_database(database_url, work)
@@ -371,10 +374,10 @@ def test_old_idempotency_keys_are_forgotten_a_few_at_a_time(database_url: str) -
 
     async def work(database: Database) -> None:
         await with_shop(database)
-        mint = IdMint(CUSTOMER_PREFIX)
+        id_generator = IdGenerator(CUSTOMER_PREFIX)
         fields = CustomerFields(email="a@b.cc", ip="::1")
         for number, age in enumerate([2 * day, 2 * day, 2 * day, day - 1000, 0]):
-            await actions.create_customer(database, mint, NOW - age, 1, fields, Attempt(f"k{number}", "f"))
+            await actions.create_customer(database, id_generator, NOW - age, 1, fields, IdempotencyKey(f"k{number}", "f"))
         assert await forget_some_old(database, 1, NOW, 2) == 2
         assert await forget_some_old(database, 1, NOW, 2) == 1
         assert await forget_some_old(database, 1, NOW, 2) == 0
@@ -400,7 +403,7 @@ def test_the_store_does_what_a_list_in_memory_would_do(database_url: str, steps:
     async def work(database: Database) -> None:
         for shop_id in (1, 2):
             await with_shop(database, shop_id)
-        mint = IdMint(CUSTOMER_PREFIX)
+        id_generator = IdGenerator(CUSTOMER_PREFIX)
         model: dict[int, list[Customer]] = {1: [], 2: []}
         keyed: dict[tuple[int, str], tuple[str, bytes]] = {}
         for verb, shop_id, *rest in steps:
@@ -408,10 +411,10 @@ def test_the_store_does_what_a_list_in_memory_would_do(database_url: str, steps:
             if verb == "create":
                 fields, key = rest
                 fingerprint = str(fields)
-                attempt = Attempt(key, fingerprint) if key else None
+                attempt = IdempotencyKey(key, fingerprint) if key else None
                 earlier = keyed.get((shop_id, key)) if key else None
                 try:
-                    answer = await actions.create_customer(database, mint, NOW, shop_id, fields, attempt)
+                    answer = await actions.create_customer(database, id_generator, NOW, shop_id, fields, attempt)
                 except Exception:
                     assert earlier is not None
                     assert earlier[0] != fingerprint
@@ -458,7 +461,7 @@ def _emptied(work: Callable[[Database], Awaitable[None]]) -> Callable[[Database]
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:file.db", "sqlite:///folder/"])
 def test_a_sqlite_url_without_a_file_is_refused(url: str) -> None:
-    with pytest.raises(Unusable, match="not a usable SQLite URL"):
+    with pytest.raises(ConfigurationError, match="not a usable SQLite URL"):
         sqlite_path(url)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
 from ecomcharge.gateways import sandbox
-from ecomcharge.keys import MasterKey
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from support.postgres import PostgresServer
 from support.process import ServerProcess

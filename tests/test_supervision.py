@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from conftest import ENVIRONMENT, Start
-from ecomcharge.supervisor import LONGEST_DELAY_SECONDS, respawn_delay_seconds
+from ecomcharge.runtime.supervisor import LONGEST_DELAY_SECONDS, respawn_delay_seconds
 from support.process import ServerProcess
 from support.waiting import eventually
 
@@ -128,7 +128,7 @@ def test_a_server_whose_processes_cannot_start_ends_with_one_sentence(tmp_path: 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
     ended = subprocess.run(
         [
-            *(sys.executable, "-m", "ecomcharge.cli", "serve", "--database", f"sqlite:///{tmp_path}/test.db"),
+            *(sys.executable, "-m", "ecomcharge", "serve", "--database", f"sqlite:///{tmp_path}/test.db"),
             *("--port", str(port), "--no-worker", "--log-format", "json"),
         ],
         env={**environment, **ENVIRONMENT, "PYTHONPATH": str(tmp_path)},
@@ -153,7 +153,7 @@ def test_a_process_that_dies_again_and_again_leaves_one_file_of_numbers(tmp_path
             assert httpx.get(f"{process.url}/nowhere", timeout=10).status_code == 404
             assert eventually(lambda times=times: nowhere_counted(process) == times, 10)  # type: ignore[misc]
             for child in psutil.Process(process.process.pid).children():  # type: ignore[union-attr]
-                if child.pid in process.worker_pids() or "ecomcharge.app" in child.cmdline():
+                if child.pid in process.worker_pids() or "ecomcharge.runtime.worker_process" in child.cmdline():
                     child.kill()
         assert eventually(lambda: process.answers(), 30)
         assert eventually(lambda: nowhere_counted(process) == 3, 10)

@@ -37,19 +37,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
-from ecomcharge.clock import SystemClock
-from ecomcharge.ids import WEBHOOK_PREFIX, IdMint
-from ecomcharge.keys import MasterKey
+from ecomcharge.base.calendar import iso
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.ids import WEBHOOK_PREFIX, IdGenerator
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops import actions as shops
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import store as subscriptions
-from ecomcharge.subscriptions.schedule import iso
-from ecomcharge.webhooks import delivery, sending, store
-from ecomcharge.webhooks.actions import Teller
+from ecomcharge.subscriptions.notifications import EventRecorder
+from ecomcharge.webhooks import delivery, sender, store
 from ecomcharge.webhooks.delivery import Delivery, origin_of
 from ecomcharge.webhooks.model import GIVEN_UP, PENDING, RETRIES, Webhook, is_public, retry_delay, skip_attempts
-from ecomcharge.webhooks.sending import Sender, Unreachable
+from ecomcharge.webhooks.sender import Sender, Unreachable
 from support.commands import WorkerProcess, ecomcharge
 from support.postgres import PostgresServer, free_port
 from support.process import ServerProcess
@@ -135,10 +135,22 @@ def kept_webhooks(url: str, shop_id: int) -> list[Webhook]:
 
 def put_in_outbox(url: str, shop_id: int, urls: list[str], *, of_one_subscription: bool = False) -> list[str]:
     """A webhook for each URL, due now; each of a subscription of its own, or one behind the other; their ids."""
-    mint, now = IdMint(WEBHOOK_PREFIX), SystemClock().now()
+    id_generator, now = IdGenerator(WEBHOOK_PREFIX), SystemClock().now()
     places = [(0, number) if of_one_subscription else (number, 1) for number in range(len(urls))]
     made = [
-        Webhook(shop_id, mint.mint(now), f"sbs_{of:016x}", sequence, "created.subscription", each, "{}", PENDING, 0, now, now)
+        Webhook(
+            shop_id,
+            id_generator.generate(now),
+            f"sbs_{of:016x}",
+            sequence,
+            "created.subscription",
+            each,
+            "{}",
+            PENDING,
+            0,
+            now,
+            now,
+        )
         for (of, sequence), each in zip(places, urls, strict=True)
     ]
 
@@ -423,21 +435,23 @@ def test_ids_of_one_objects_events_rise_with_its_sequence_whichever_process_mint
     """Two processes write in the same millisecond, the second with low random bits; or after the clock was set back."""
     shop = shop_on(sandbox, master_key)
     created = subscribe(shop, "http://127.0.0.1:9/")
-    high, low = Teller(sandbox.url), Teller(sandbox.url)
-    for mint in (high.event_ids, high.webhook_ids):
-        mint._random = itertools.repeat((1 << 32) - 1)
-    for mint in (low.event_ids, low.webhook_ids):
-        mint._random = itertools.repeat(0)
+    high, low = EventRecorder(sandbox.url), EventRecorder(sandbox.url)
+    for id_generator in (high.event_ids, high.webhook_ids):
+        id_generator._random = itertools.repeat((1 << 32) - 1)
+    for id_generator in (low.event_ids, low.webhook_ids):
+        id_generator._random = itertools.repeat(0)
     now = SystemClock().now() + 60_000
 
     async def work(database: Database) -> None:
         found = await subscriptions.find(database, shop.shop_id, created["id"])
         assert found is not None
-        for sequence, (teller, moment) in enumerate([(high, now), (low, now - moved_back), (low, now), (high, now)], 2):
+        for sequence, (event_recorder, moment) in enumerate([(high, now), (low, now - moved_back), (low, now), (high, now)], 2):
             changed = msgspec.structs.replace(found, sequence=sequence)
 
-            async def unit(tx: Transaction, teller: Teller = teller, changed: Any = changed, moment: int = moment) -> None:
-                await teller.tell(tx, changed, "renewed.subscription", moment)
+            async def unit(
+                tx: Transaction, event_recorder: EventRecorder = event_recorder, changed: Any = changed, moment: int = moment
+            ) -> None:
+                await event_recorder.record(tx, changed, "renewed.subscription", moment)
 
             await database.write(unit)
 
@@ -698,7 +712,7 @@ def test_a_name_beyond_ascii_is_asked_for_in_its_ascii_form(receiver: Receiver, 
         asked.append(host)
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(sending, "_look_up", look_up)
+    monkeypatch.setattr(sender, "_look_up", look_up)
     assert post(f"http://bücher.example:{receiver.port}/ä") == [(200, None)]
     assert asked == ["xn--bcher-kva.example"]
     assert receiver.received[0].headers["host"] == f"xn--bcher-kva.example:{receiver.port}"
@@ -707,7 +721,7 @@ def test_a_name_beyond_ascii_is_asked_for_in_its_ascii_form(receiver: Receiver, 
 def test_the_next_address_of_a_name_is_tried_when_the_first_does_not_answer(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "_look_up", lambda host, port: ["::1", "127.0.0.2", "127.0.0.1"])
+    monkeypatch.setattr(sender, "_look_up", lambda host, port: ["::1", "127.0.0.2", "127.0.0.1"])
     assert post(f"http://shop.example:{receiver.port}/") == [(200, None)]
 
 
@@ -723,7 +737,7 @@ def test_a_url_that_is_none_is_a_fault_and_no_accident(url: str) -> None:
 def test_no_connection_and_no_answer_in_time_count_as_unreachable_and_a_broken_connection_does_not(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(sender, "TIMEOUT_SECONDS", 1.0)
     [(_, refused)], [(_, unknown)] = post(f"http://127.0.0.1:{free_port()}/"), post("http://nobody.invalid/")
     receiver.answer = HANG
     [(_, hung)] = post(receiver.url)
@@ -737,8 +751,8 @@ def test_dead_names_hold_up_nobody(receiver: Receiver, monkeypatch: pytest.Monke
         time.sleep(3)
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(sending, "_look_up", look_up)
-    monkeypatch.setattr(sending, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(sender, "_look_up", look_up)
+    monkeypatch.setattr(sender, "TIMEOUT_SECONDS", 1.0)
 
     async def work() -> float:
         sender = Sender(256, allow_private=True)
@@ -757,7 +771,7 @@ def test_dead_names_hold_up_nobody(receiver: Receiver, monkeypatch: pytest.Monke
 def test_connections_are_kept_for_the_next_and_none_is_lost_to_receivers_that_hang(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(sender, "TIMEOUT_SECONDS", 0.5)
 
     async def work() -> None:
         sender = Sender(8, allow_private=True)
@@ -784,7 +798,7 @@ def test_tls_is_verified_against_the_name_and_connections_go_by_names(tmp_path: 
     certificate, key = certificate_for("one.example", tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    monkeypatch.setattr(sending, "_look_up", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr(sender, "_look_up", lambda host, port: ["127.0.0.1"])
     with Receiver(tls=context) as receiver:
         one, two = (f"https://{name}.example:{receiver.port}/" for name in ("one", "two"))
         [(status, fault)] = post(one)

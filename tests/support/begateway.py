@@ -67,7 +67,7 @@ class Transaction:
     return_url: str | None
     parent_uid: str | None = None  # of a refund
 
-    def shown(self, base_url: str) -> dict[str, Any]:
+    def to_json(self, base_url: str) -> dict[str, Any]:
         messages = {
             "successful": "Successfully processed",
             "failed": "Payment was declined",
@@ -323,20 +323,20 @@ class GatewayServer:
                 return 422, {"message": "Amount must be greater than 0", "errors": {"amount": ["must be greater than 0"]}}
             kind = path.removeprefix("/transactions/").removesuffix("s")
             transaction = account.charge(kind, order, request.headers.get("requestid") or str(uuid.uuid4()))
-            return 200, {"transaction": transaction.shown(self.url)}
+            return 200, {"transaction": transaction.to_json(self.url)}
         if request.method == "POST" and path == "/transactions/refunds":
             refund = account.refund(request.body["request"], request.headers.get("requestid") or str(uuid.uuid4()))
             if isinstance(refund, str):
                 return 422, {"message": refund, "errors": {"base": [refund]}}
             if account.shows_payment_for_refund:
                 [refund] = [entry for entry in account.transactions if entry.uid == refund.parent_uid]
-            return 200, {"transaction": refund.shown(self.url)}
+            return 200, {"transaction": refund.to_json(self.url)}
         if path.startswith("/v2/transactions/tracking_id/"):
             order_id = path.rpartition("/")[2]
-            return 200, {"transactions": [entry.shown(self.url) for entry in account.transactions if entry.order == order_id]}
+            return 200, {"transactions": [entry.to_json(self.url) for entry in account.transactions if entry.order == order_id]}
         for entry in account.transactions:
             if path == f"/transactions/{entry.uid}":
-                return 200, {"transaction": entry.shown(self.url)}
+                return 200, {"transaction": entry.to_json(self.url)}
         return 404, {"message": "Record not found"}
 
     async def _answer_in_full(self, fault: str | None, status: int, answer: Any, writer: asyncio.StreamWriter) -> bool:

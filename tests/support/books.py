@@ -9,23 +9,24 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from ecomcharge.app import Engine, engine_of
+from ecomcharge.base.settings import Settings
 from ecomcharge.customers.model import CustomerFields
 from ecomcharge.gateways import sandbox
 from ecomcharge.gateways.base import CardDetails
-from ecomcharge.keys import MasterKey
-from ecomcharge.observability import Metrics
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice
+from ecomcharge.runtime.composition import Engine, engine_of
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.moves import ClockMoves
-from ecomcharge.settings import Settings
 from ecomcharge.shops.actions import create_shop
-from ecomcharge.storage import open_database
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Params, Row, Transaction
 from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions import actions
-from ecomcharge.subscriptions.actions import Mints
-from ecomcharge.subscriptions.model import EMPTY_OBJECT, Wanted, shown
+from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, to_json
+from ecomcharge.subscriptions.requests import SubscriptionRequest
+from ecomcharge.web.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Books:
     clock: SandboxClock
     metrics: Metrics
     shop_id: int
-    mints: Mints = field(default_factory=Mints)
+    id_generators: IdGenerators = field(default_factory=IdGenerators)
 
     async def subscribe(
         self,
@@ -74,7 +75,7 @@ class Books:
             visible_fields=(),
         )
         card = None if behaviour is None else CardDetails(NUMBER_OF[behaviour], "739", "Jane", 12, 2199)
-        wanted = Wanted(
+        wanted = SubscriptionRequest(
             plan=plan,
             customer=CustomerFields(email="jane@shop.test") if card else None,
             card=card,
@@ -86,17 +87,17 @@ class Books:
             options=EMPTY_OBJECT,
         )
         answer = await actions.create_subscription(
-            self.engine.billing,
-            self.mints,
+            self.engine.charging,
+            self.id_generators,
             self.shop_id,
             wanted,
             None,
-            lambda each: msgspec.json.encode(shown(each, "http://127.0.0.1")),
+            lambda each: msgspec.json.encode(to_json(each, "http://127.0.0.1")),
         )
         return str(msgspec.json.decode(answer.body)["id"])
 
     async def cancel(self, subscription_id: str) -> None:
-        await actions.cancel_subscription(self.engine.billing, self.shop_id, subscription_id, "enough")
+        await actions.cancel_subscription(self.engine.charging, self.shop_id, subscription_id, "enough")
 
     async def advance(self, milliseconds: int) -> None:
         await ClockMoves(self.clock, self.engine.worker.advance).run(lambda now: now + milliseconds)

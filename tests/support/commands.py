@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
-from ecomcharge import observability
-from ecomcharge.cli import main
+from ecomcharge.base import logs
+from ecomcharge.cli.main import main
 
 
 def environment_of(database: str, **settings: str) -> dict[str, str]:
@@ -27,7 +27,7 @@ def ecomcharge(database: str, *arguments: str, environment: Mapping[str, str]) -
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.dict(os.environ, environment_of(database, **environment), clear=True),
-        mock.patch.object(observability, "configure_logging"),
+        mock.patch.object(logs, "configure_logging"),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
     ):
@@ -50,7 +50,7 @@ class WorkerProcess:
     def __enter__(self) -> WorkerProcess:
         with self._log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ecomcharge.cli", "worker", "--log-format", "json", *self._options],
+                [sys.executable, "-m", "ecomcharge", "worker", "--log-format", "json", *self._options],
                 env=self._environment,
                 stdout=log,
                 stderr=log,

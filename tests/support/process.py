@@ -40,7 +40,7 @@ class ServerProcess:
         with self.log_file.open("ab") as log:
             process = self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "ecomcharge.cli", "serve", "--database", self.database),
+                    *(sys.executable, "-m", "ecomcharge", "serve", "--database", self.database),
                     *("--port", str(self.port), "--log-format", "json", *self._options),
                 ],
                 env=self._environment,

@@ -29,27 +29,28 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from ecomcharge.audit import audit
+from ecomcharge.audit.checks import audit
+from ecomcharge.base.calendar import HOUR
+from ecomcharge.base.errors import ShopClosed, Unavailable
 from ecomcharge.customers.model import CustomerFields
-from ecomcharge.errors import ShopClosed, Unavailable
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
-from ecomcharge.gateways.directory import Assignment, Gateways
-from ecomcharge.keys import MasterKey
+from ecomcharge.gateways.registry import Assignment, GatewayRegistry
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import LIVE, REFUND_FAILED, REFUNDED, REFUNDING, VOIDED
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice, terms_of
 from ecomcharge.shops.actions import close_shop, create_shop
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import FIRST_ACCOUNT
-from ecomcharge.storage import open_database
 from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.subscriptions import actions, lifecycle, parking, store
-from ecomcharge.subscriptions.actions import Mints
-from ecomcharge.subscriptions.billing import CHECK_AGAIN_MILLISECONDS, Billing
-from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
-from ecomcharge.subscriptions.schedule import HOUR
-from ecomcharge.webhooks.actions import Teller
+from ecomcharge.storage.opening import open_database
+from ecomcharge.subscriptions import actions, closed_shops, lifecycle, store
+from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.charging import CHECK_AGAIN_MILLISECONDS, Charging
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
+from ecomcharge.subscriptions.notifications import EventRecorder
+from ecomcharge.subscriptions.requests import SubscriptionRequest
 
 T = TypeVar("T")
 
@@ -282,7 +283,7 @@ def _told(charge: Charge) -> Result:
     return Result(charge.status, charge.status, charge.order.id, card, redirect_url)
 
 
-class Accounts(Gateways):
+class Accounts(GatewayRegistry):
     """A shop's accounts at the gateway, each with books of its own. Its new subscriptions go to the one that is chosen."""
 
     def __init__(self, accounts: Mapping[str, Gateway]) -> None:
@@ -325,12 +326,14 @@ class Run:
         lease = self.chance.choice(LEASES)
         self.workers = [self._billing(MortalDatabase(racer, self.fate), zone, lease) for racer in self.racers]
         self.watcher = self._billing(self.database, zone, lease)
-        self.mints = Mints()
+        self.id_generators = IdGenerators()
         self.under_way: dict[asyncio.Task[Any], Work] = {}
 
-    def _billing(self, database: Database, zone: ZoneInfo, lease: int) -> Billing:
-        teller = Teller("https://pay.example")
-        return Billing(*(database, self.gateways, teller, self.clock, zone, lease, self.real_clock), time_limit=self._limit_call)
+    def _billing(self, database: Database, zone: ZoneInfo, lease: int) -> Charging:
+        event_recorder = EventRecorder("https://pay.example")
+        return Charging(
+            *(database, self.gateways, event_recorder, self.clock, zone, lease, self.real_clock), time_limit=self._limit_call
+        )
 
     @contextlib.asynccontextmanager
     async def _limit_call(self, seconds: float) -> AsyncIterator[None]:
@@ -376,7 +379,7 @@ class Run:
             test=True,
             visible_fields=(),
         )
-        wanted = Wanted(
+        wanted = SubscriptionRequest(
             plan=plan,
             customer=CustomerFields(email=f"{self.seed}-{number}@shop.test"),
             card=CardDetails("0" * 16, None, None, 12, 2199),
@@ -389,7 +392,7 @@ class Run:
         )
         work = Work(f"new {number}")
         creating = actions.create_subscription(
-            self.workers[0], self.mints, self.shop_id, wanted, None, lambda each: each.id.encode()
+            self.workers[0], self.id_generators, self.shop_id, wanted, None, lambda each: each.id.encode()
         )
         await self._start(work, creating)
         for each in await self._all():
@@ -419,7 +422,7 @@ class Run:
         self.real_clock.moment += self.chance.choice([1_000, 60_000, 600_000])
         await asyncio.gather(*(self._one_worker(worker) for worker in self.workers))
 
-    async def _one_worker(self, worker: Billing) -> None:
+    async def _one_worker(self, worker: Charging) -> None:
         database = worker.database.inner  # type: ignore[attr-defined]
 
         async def claim(tx: Transaction) -> list[tuple[int, str]]:
@@ -504,7 +507,7 @@ class Run:
         if self.chance.random() < 0.1:
             self.gateways.chosen = self.chance.choice(list(self.accounts))
         if self.is_closed and self.chance.random() < 0.4:
-            await parking.open_shop(self.database, shop_id=self.shop_id)
+            await closed_shops.open_shop(self.database, shop_id=self.shop_id)
             self.is_closed = False
         elif not self.is_closed and self.chance.random() < 0.02:
             await close_shop(self.database, self.real_clock.now(), shop_id=self.shop_id)

@@ -26,11 +26,11 @@ from typing import Any
 
 import psutil
 
-from ecomcharge.audit import audit
-from ecomcharge.clock import SystemClock
-from ecomcharge.gateways.directory import Gateways
-from ecomcharge.keys import MasterKey
-from ecomcharge.storage import open_database
+from ecomcharge.audit.checks import audit
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.gateways.registry import GatewayRegistry
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.opening import open_database
 from support.backups import BackupFailed, Backups, PostgresBackups, SqliteBackups
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -628,7 +628,7 @@ async def _audited(url: str) -> list[str]:
     """What the audit of all shops says, while the server runs."""
     database = await open_database(url)
     try:
-        gateways = Gateways(database, MasterKey(bytes(32)), "http://127.0.0.1", sandbox_mode=True)
+        gateways = GatewayRegistry(database, MasterKey(bytes(32)), "http://127.0.0.1", sandbox_mode=True)
         try:
             return [f"audit: {found.kind}: {found.message}" for found in await audit(database, gateways, SystemClock())]
         finally:
@@ -655,7 +655,7 @@ def main() -> None:
 
 def _alone(engine: str, seconds: float, workers: int, seed: int) -> tuple[list[str], str]:
     from conftest import add_shop
-    from ecomcharge.keys import load_master_key
+    from ecomcharge.shops.keys import load_master_key
 
     with (
         PostgresServer() if engine == "postgres" else contextlib.nullcontext() as postgres,

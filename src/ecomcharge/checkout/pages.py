@@ -13,29 +13,29 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
+from ecomcharge.base.calendar import HOUR
+from ecomcharge.base.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound, ShopClosed
+from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
+from ecomcharge.base.validation import BLANK, INVALID, ValidationErrors, read_integer
 from ecomcharge.checkout import texts
 from ecomcharge.checkout.rendering import Asset, Renderer
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import FIELDS as CUSTOMER_FIELDS
-from ecomcharge.customers.model import CustomerBody, checked_if_given
-from ecomcharge.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound, ShopClosed
-from ecomcharge.fields import BLANK, INVALID, Faults, read_integer
+from ecomcharge.customers.model import CustomerBody, validate_partial
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
-from ecomcharge.ids import PAYMENT_ID, PLAN_ID
-from ecomcharge.keys import MasterKey
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
 from ecomcharge.plans import store as plans
 from ecomcharge.shops import store as shops
-from ecomcharge.subscriptions import actions, lifecycle, model, store
-from ecomcharge.subscriptions.actions import Mints
-from ecomcharge.subscriptions.billing import Billing
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.subscriptions import actions, lifecycle, model, requests, store
+from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
-from ecomcharge.subscriptions.schedule import HOUR
-from ecomcharge.web.auth import PerAddress
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import NO_STORE, Request, Response
+from ecomcharge.web.messages import NO_STORE, Request, Response
+from ecomcharge.web.rate_limits import AddressRateLimiter
+from ecomcharge.web.router import Route
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
 FORM_MAXIMUM_FIELDS: Final = 50
@@ -57,13 +57,13 @@ _ENDS: Final = {  # what the result page says of a first charge that was not tak
 
 
 class CheckoutPages:
-    def __init__(self, billing: Billing, master_key: MasterKey, mints: Mints, limit: PerAddress) -> None:
-        self._billing = billing
+    def __init__(self, charging: Charging, master_key: MasterKey, id_generators: IdGenerators, limit: AddressRateLimiter) -> None:
+        self._billing = charging
         self._master_key = master_key
-        self._mints = mints
+        self._mints = id_generators
         self._limit = limit
         self._renderer = Renderer()
-        self._root = urlsplit(billing.teller.base_url).path  # a proxy may serve us under a path of its own
+        self._root = urlsplit(charging.event_recorder.base_url).path  # a proxy may serve us under a path of its own
 
     def routes(self) -> list[Route]:
         return [
@@ -99,9 +99,9 @@ class CheckoutPages:
         if request.method == "HEAD":  # somebody looks whether the link is good; nobody subscribes
             return Response(200, b"", [NO_STORE])
         self._limit.count(request)
-        faults = Faults()
-        return_url = model.RETURN_URL.read(request.query().get("return_url"), faults)
-        if faults.told():
+        faults = ValidationErrors()
+        return_url = requests.RETURN_URL.read(request.query().get("return_url"), faults)
+        if faults.to_dict():
             raise BadParameter("Return url is invalid")
         try:
             subscription = await actions.subscribe_by_link(self._billing, self._mints, found[0], found[1], return_url)
@@ -134,12 +134,12 @@ class CheckoutPages:
         form = await _form(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
             return await self._form(subscription, 403, form, {}, "form_is_old")
-        faults = Faults()
-        card = self._checked_card(form, faults)
+        faults = ValidationErrors()
+        card = self._validate_card(form, faults)
         missing = await self._missing(subscription)
-        customer = self._checked_customer(form, missing, faults)
-        if faults.told() or card is None:
-            return await self._form(subscription, 422, form, faults.told((*missing, *CARD_NAMES)), None)
+        customer = self._validate_customer(form, missing, faults)
+        if faults.to_dict() or card is None:
+            return await self._form(subscription, 422, form, faults.to_dict((*missing, *CARD_NAMES)), None)
         self._limit.count(request)
         try:
             paid = await actions.pay(self._billing, self._mints, token, card, customer)
@@ -212,12 +212,12 @@ class CheckoutPages:
         names = [field.name for field in CUSTOMER_FIELDS if field.name in wanted and field.name not in NOT_ASKED]
         return [name for name in names if known is None or getattr(known, name) is None]
 
-    def _checked_card(self, form: Mapping[str, str], faults: Faults) -> CardDetails | None:
+    def _validate_card(self, form: Mapping[str, str], faults: ValidationErrors) -> CardDetails | None:
         """As the API checks it, and what a page can tell a buyer before the bank does: a first decline is for good."""
-        card = model.checked_card({name: form.get(name) for name in CARD_NAMES}, faults, hosted=True)
+        card = requests.validate_card({name: form.get(name) for name in CARD_NAMES}, faults, hosted=True)
         if not form.get("verification_value", "").strip():
             faults.add("verification_value", BLANK)
-        number = model.NUMBER.read(form.get("number"), Faults())
+        number = requests.NUMBER.read(form.get("number"), ValidationErrors())
         if number is not None and not _adds_up(number):
             faults.add("number", INVALID)
         today = datetime.fromtimestamp((self._billing.clock.now() - DAY) / 1000, UTC)  # somewhere it still is yesterday
@@ -225,10 +225,10 @@ class CheckoutPages:
             faults.add("exp_month", texts.EXPIRED_CARD)
         return card
 
-    def _checked_customer(self, form: Mapping[str, str], missing: list[str], faults: Faults) -> dict[str, str | None]:
-        given = checked_if_given(CustomerBody(**{name: form.get(name) for name in missing}), faults)
+    def _validate_customer(self, form: Mapping[str, str], missing: list[str], faults: ValidationErrors) -> dict[str, str | None]:
+        given = validate_partial(CustomerBody(**{name: form.get(name) for name in missing}), faults)
         for name in missing:
-            if getattr(given, name) is None and not faults.about(name) and name in ASKED_FIRST:
+            if getattr(given, name) is None and not faults.has(name) and name in ASKED_FIRST:
                 faults.add(name, BLANK)
         return {name: getattr(given, name) for name in missing}
 
@@ -288,7 +288,7 @@ class CheckoutPages:
 
     @property
     def _base_url(self) -> str:
-        return self._billing.teller.base_url
+        return self._billing.event_recorder.base_url
 
     async def asset(self, request: Request) -> Response:
         asset: Asset | None = self._renderer.assets.get(request.argument)
@@ -383,7 +383,9 @@ def _return_seconds(subscription: Subscription) -> int:
     """When the buyer goes back by itself: as ``settings.auto_return`` says, or else ours."""
     settings = msgspec.json.decode(subscription.options).get("settings", {})
     wanted = settings.get("auto_return") if isinstance(settings, dict) else None
-    seconds = read_integer("auto_return", wanted, Faults(), above=-1, most=RETURN_SECONDS_MAXIMUM, default=RETURN_SECONDS)
+    seconds = read_integer(
+        "auto_return", wanted, ValidationErrors(), above=-1, most=RETURN_SECONDS_MAXIMUM, default=RETURN_SECONDS
+    )
     return RETURN_SECONDS if seconds is None else seconds
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ecomcharge.checkout import texts
-from ecomcharge.web.html import File
+from ecomcharge.web.docs_page import File
 
 ASSETS: Final = {"checkout.css": "text/css", "checkout.js": "text/javascript"}
 AUTOCOMPLETE: Final = {  # what browsers call the fields of a customer (HTML, section 4.10.18.7)

@@ -20,15 +20,17 @@ from zoneinfo import ZoneInfo
 from babel import Locale
 from babel.dates import format_date, format_time
 
-from ecomcharge import fields, money
-from ecomcharge.subscriptions import lifecycle, schedule
+from ecomcharge.base import calendar, money
+from ecomcharge.base.postal import COUNTRIES
+from ecomcharge.base.validation import BLANK, TOO_LONG, human_name
+from ecomcharge.subscriptions import lifecycle
 from ecomcharge.subscriptions.model import Subscription
 
 FALLBACK: Final = "en"
 EXPIRED_CARD: Final = "is past"  # of a card's month; told on the page only
 _LETTER_BEFORE_DIGIT: Final = re.compile(r"(?<=[^\W\d_])(?=\d)")  # as CLDR asks to set BYN apart from its number
 _ACCENTS: Final = re.compile(r"[\u0300-\u036f]")
-TOO_LONG_BEGINS: Final = fields.TOO_LONG.partition("{")[0]
+TOO_LONG_BEGINS: Final = TOO_LONG.partition("{")[0]
 
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
@@ -959,11 +961,11 @@ class Texts:
         text = str(pattern.apply(value, self.locale, currency=currency, currency_digits=False))
         return _LETTER_BEFORE_DIGIT.sub("\u00a0", text)
 
-    def duration(self, interval: schedule.Interval) -> str:
+    def duration(self, interval: calendar.Interval) -> str:
         """``3 months``."""
         return self._counted(DURATIONS[self.language][interval.unit].split(" | "), interval.count)
 
-    def every(self, interval: schedule.Interval) -> str:
+    def every(self, interval: calendar.Interval) -> str:
         """``every month``, ``every 3 months``."""
         alone, *forms = EVERY[self.language][interval.unit].split(" | ")
         return alone if interval.count == 1 else self._counted(forms, interval.count)
@@ -979,13 +981,12 @@ class Texts:
     def problems(self, errors: Mapping[str, Any]) -> dict[str, Problem]:
         """The API's texts in this buyer's words, one for each field that is at fault."""
         return {
-            name: Problem(name, self.words.get(name, fields.human_name(name)), self.problem(name, told))
-            for name, told in errors.items()
+            name: Problem(name, self.words.get(name, human_name(name)), self.problem(name, told)) for name, told in errors.items()
         }
 
     def problem(self, name: str, told: Sequence[str]) -> str:
         text = str(told[0])
-        if text == fields.BLANK:
+        if text == BLANK:
             return self("blank")
         if text == EXPIRED_CARD:
             return self("card_is_past")
@@ -1018,7 +1019,7 @@ def preferred(accept_language: str) -> str:
 @lru_cache(maxsize=64)
 def _countries(language: str) -> list[tuple[str, str]]:
     names = Locale.parse(language).territories
-    named = ((code, names.get(code, code)) for code in fields.COUNTRIES)
+    named = ((code, names.get(code, code)) for code in COUNTRIES)
     return sorted(named, key=lambda country: _ACCENTS.sub("", unicodedata.normalize("NFKD", country[1])).casefold())
 
 
@@ -1043,10 +1044,10 @@ def order_of(subscription: Subscription, now: int, zone: ZoneInfo) -> Shown:
     first = plan.trial or plan.plan
     cycles = None if plan.infinite else plan.billing_cycles
     renews = standing.state not in lifecycle.OVER and (cycles is None or max(1, standing.paid_billing_cycles) < cycles)
-    until = standing.active_to or schedule.nth(now, first.every, 1, zone)
+    until = standing.active_to or calendar.nth(now, first.every, 1, zone)
     next_at = standing.renew_at or until
     if plan.prevent_payments_at_night:
-        next_at = schedule.by_day_from(next_at, zone)
+        next_at = calendar.by_day_from(next_at, zone)
     trial = renewal = payments = None
     if plan.trial:
         price = said.money(plan.trial.amount, plan.currency) if plan.trial.amount else said("free")

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import msgspec
 
+from ecomcharge.base.errors import RecordNotFound
+from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.errors import RecordNotFound
-from ecomcharge.idempotency import Answer, Attempt, answer_once
-from ecomcharge.ids import IdMint
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import IdTaken, write_under_free_ids
+from ecomcharge.storage.records import IdCollision, retry_on_id_collision
+from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay
 
 
 async def create_customer(
     database: Database,
-    mint: IdMint,
+    id_generator: IdGenerator,
     now: int,
     shop_id: int,
     fields: CustomerFields,
-    attempt: Attempt | None,
-) -> Answer:
-    """Create a customer, once per attempt, and say what to answer.
+    idempotency_key: IdempotencyKey | None,
+) -> StoredResponse:
+    """Create a customer, once per idempotency_key, and say what to answer.
 
-    Raises ``IdempotencyKeyReused`` or ``StillRunning`` from the attempt's key.
+    Raises ``IdempotencyKeyReused`` or ``StillRunning`` from the idempotency_key's key.
     """
 
-    async def unit(tx: Transaction) -> Answer:
-        customer = _customer(mint.mint(now), fields)
-        answer = Answer(201, f"/customers/{customer.id}", msgspec.json.encode(customer))
-        if attempt is not None:
-            earlier = await answer_once(tx, shop_id, attempt, answer, now)
+    async def unit(tx: Transaction) -> StoredResponse:
+        customer = _customer(id_generator.generate(now), fields)
+        answer = StoredResponse(201, f"/customers/{customer.id}", msgspec.json.encode(customer))
+        if idempotency_key is not None:
+            earlier = await claim_or_replay(tx, shop_id, idempotency_key, answer, now)
             if earlier is not None:
                 return earlier
         if not await store.insert(tx, shop_id, customer):
-            raise IdTaken
+            raise IdCollision
         return answer
 
-    return await write_under_free_ids(database, unit)
+    return await retry_on_id_collision(database, unit)
 
 
 def _customer(customer_id: str, fields: CustomerFields) -> Customer:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from ecomcharge import fields
-from ecomcharge.errors import Invalid
-from ecomcharge.fields import Faults, Field
-from ecomcharge.ids import CUSTOMER_ID
+from ecomcharge.base.addresses import accept_email, accept_ip, is_ipv4, is_plain_email
+from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.ids import CUSTOMER_ID
+from ecomcharge.base.postal import COUNTRIES, accept_country, state_is_required, state_of, zip_fits
+from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, are_plain, message_of
 
 
 class CustomerBody(msgspec.Struct):
@@ -77,7 +78,7 @@ COUNTRY: Final = Field(
     "Country in ISO 3166-1 alpha-2 format. Lower case is taken and stored in capitals.",
     "[S]",
     example="US",
-    accept=fields.accept_country,
+    accept=accept_country,
 )
 CITY: Final = Field("city", "City of the customer.", "[S]", example="Denver")
 ZIP: Final = Field("zip", "ZIP or postal code. If country is US: `NNNNN` or `NNNNN-NNNN`.", "[S]", example="92006")
@@ -93,18 +94,18 @@ EMAIL: Final = Field(
     "E-mail address of the customer. The syntax is checked, the domain is not looked up.",
     "[S]",
     example="customer@example.com",
-    blank=(fields.BLANK,),
-    accept=fields.accept_email,
+    blank=(BLANK,),
+    accept=accept_email,
 )
 IP: Final = Field(
     "ip",
     "IPv4 or IPv6 address of the customer's device, stored in canonical form.",
     "[S]",
     example="127.0.0.1",
-    blank=(fields.INVALID_IP, fields.BLANK),
-    accept=fields.accept_ip,
-    refusal=fields.INVALID_IP,
-    overlong=fields.INVALID_IP,
+    blank=(INVALID_IP, BLANK),
+    accept=accept_ip,
+    refusal=INVALID_IP,
+    overlong=INVALID_IP,
 )
 EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer.", "[P]", example="user-42")
 
@@ -114,12 +115,12 @@ REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _STORED_FIELDS: Final = tuple(dataclasses.replace(field, blank=()) for field in FIELDS)
 
 
-def checked(body: CustomerBody) -> CustomerFields:
-    """The fields of a new customer. Raises ``Invalid`` with every fault of every field."""
+def validate(body: CustomerBody) -> CustomerFields:
+    """The fields of a new customer. Raises ``ValidationFailed`` with every fault of every field."""
     values = msgspec.structs.astuple(body)[: len(FIELD_NAMES)]
-    if fields.are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
+    if are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
         return given
-    faults = Faults()
+    faults = ValidationErrors()
     customer = read_each(body, faults)
     faults.raise_if_any(FIELD_NAMES)
     return customer
@@ -131,15 +132,15 @@ def _is_taken_as_it_is(plain: CustomerFields) -> bool:
     return (
         plain.email is not None
         and plain.ip is not None
-        and (country is None or country in fields.COUNTRIES)
-        and (plain.zip is None or fields.zip_fits(country, plain.zip))
-        and (not fields.state_is_required(country) if state is None else fields.state_of(country, state) == state)
-        and fields.is_ipv4(plain.ip)
-        and fields.is_plain_email(plain.email)
+        and (country is None or country in COUNTRIES)
+        and (plain.zip is None or zip_fits(country, plain.zip))
+        and (not state_is_required(country) if state is None else state_of(country, state) == state)
+        and is_ipv4(plain.ip)
+        and is_plain_email(plain.email)
     )
 
 
-def read_each(body: CustomerBody, faults: Faults) -> CustomerFields:
+def read_each(body: CustomerBody, faults: ValidationErrors) -> CustomerFields:
     country = COUNTRY.read(body.country, faults)
     return CustomerFields(
         first_name=FIRST_NAME.read(body.first_name, faults),
@@ -147,8 +148,8 @@ def read_each(body: CustomerBody, faults: Faults) -> CustomerFields:
         address=ADDRESS.read(body.address, faults),
         country=country,
         city=CITY.read(body.city, faults),
-        zip=_checked_zip(body.zip, country, faults),
-        state=_checked_state(body.state, country, faults),
+        zip=_validate_zip(body.zip, country, faults),
+        state=_validate_state(body.state, country, faults),
         phone=PHONE.read(body.phone, faults),
         email=EMAIL.read(body.email, faults),
         ip=IP.read(body.ip, faults),
@@ -156,12 +157,12 @@ def read_each(body: CustomerBody, faults: Faults) -> CustomerFields:
     )
 
 
-def checked_if_given(body: CustomerBody, faults: Faults) -> CustomerFields:
+def validate_partial(body: CustomerBody, faults: ValidationErrors) -> CustomerFields:
     """The fields of a customer that comes with a subscription: what is given is checked, nothing is required [W]."""
-    told = Faults()
+    told = ValidationErrors()
     customer = read_each(body, told)
-    blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (fields.BLANK,)}
-    for name, texts in told.told(FIELD_NAMES).items():
+    blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
+    for name, texts in told.to_dict(FIELD_NAMES).items():
         if tuple(texts) != blank.get(name):
             for text in texts:
                 faults.add(name, text)
@@ -174,51 +175,51 @@ class IdentifiedBody(CustomerBody):
     id: Any = None
 
 
-def checked_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
-    """The id, if there is one, and the fields. Raises ``Invalid`` with every fault of all of them.
+def validate_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
+    """The id, if there is one, and the fields. Raises ``ValidationFailed`` with every fault of all of them.
 
     A record with a valid id was in a store before, and is only held to what a store may hold.
     """
     if body.id is None or body.id == "":
-        return None, checked(body)
+        return None, validate(body)
     if isinstance(body.id, str) and CUSTOMER_ID.match(body.id):
         return body.id, validate_stored(body)
-    errors: dict[str, Sequence[str]] = {"id": [fields.INVALID]}
+    errors: dict[str, Sequence[str]] = {"id": [INVALID]}
     try:
-        checked(body)
-    except Invalid as invalid:
+        validate(body)
+    except ValidationFailed as invalid:
         errors.update(invalid.errors)
-    raise Invalid(fields.message_of(errors), errors)
+    raise ValidationFailed(message_of(errors), errors)
 
 
 def validate_stored(body: CustomerBody) -> CustomerFields:
-    """The fields of a customer that was stored before. Raises ``Invalid`` with every fault of every field.
+    """The fields of a customer that was stored before. Raises ``ValidationFailed`` with every fault of every field.
 
     Each field that is given keeps its own rule. Nothing is required, and state and zip are taken as they are: a customer
     may have come with a subscription, and the payment page adds fields one by one, whatever the country is.
     """
     values = msgspec.structs.astuple(body)[: len(FIELD_NAMES)]
-    if fields.are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
+    if are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
         return given
-    faults = Faults()
+    faults = ValidationErrors()
     customer = CustomerFields(*[field.read(value, faults) for field, value in zip(_STORED_FIELDS, values, strict=True)])
     faults.raise_if_any(FIELD_NAMES)
     return customer
 
 
-def _checked_zip(value: object, country: str | None, faults: Faults) -> str | None:
+def _validate_zip(value: object, country: str | None, faults: ValidationErrors) -> str | None:
     text = ZIP.read(value, faults)
-    if text is not None and not fields.zip_fits(country, text):
-        faults.add(ZIP.name, fields.INVALID)
+    if text is not None and not zip_fits(country, text):
+        faults.add(ZIP.name, INVALID)
     return text
 
 
-def _checked_state(value: object, country: str | None, faults: Faults) -> str | None:
+def _validate_state(value: object, country: str | None, faults: ValidationErrors) -> str | None:
     text = STATE.read(value, faults)
     if text is not None:
-        text = fields.state_of(country, text)
+        text = state_of(country, text)
         if text is None:
-            faults.add(STATE.name, fields.INVALID)
-    elif fields.state_is_required(country) and not faults.about(STATE.name):
-        faults.add(STATE.name, fields.BLANK)
+            faults.add(STATE.name, INVALID)
+    elif state_is_required(country) and not faults.has(STATE.name):
+        faults.add(STATE.name, BLANK)
     return text

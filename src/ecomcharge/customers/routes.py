@@ -6,18 +6,18 @@ from typing import Final
 
 import msgspec
 
-from ecomcharge.clock import Clock
+from ecomcharge.base.clock import Clock
+from ecomcharge.base.errors import RecordNotFound
+from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.base.validation import decode_body
 from ecomcharge.customers import actions, store
-from ecomcharge.customers.model import BODY, Customer, checked
+from ecomcharge.customers.model import BODY, Customer, validate
 from ecomcharge.customers.store import Filter
-from ecomcharge.errors import RecordNotFound
-from ecomcharge.fields import body_of
-from ecomcharge.idempotency import attempt_of
-from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, IdMint
 from ecomcharge.storage.database import Database
+from ecomcharge.web.idempotency import idempotency_key_of
 from ecomcharge.web.listing import Listing, storable
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import Request, Response, Stream, answer_response, json_response
+from ecomcharge.web.messages import Request, Response, Stream, json_response, stored_response
+from ecomcharge.web.router import Route
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,10 +26,10 @@ LISTING: Final[Listing[Customer]] = Listing("customer", "customers", CUSTOMER_ID
 
 
 class CustomerRoutes:
-    def __init__(self, database: Database, clock: Clock, mint: IdMint) -> None:
+    def __init__(self, database: Database, clock: Clock, id_generator: IdGenerator) -> None:
         self._database = database
         self._clock = clock
-        self._mint = mint
+        self._mint = id_generator
 
     def routes(self) -> list[Route]:
         return [
@@ -40,10 +40,12 @@ class CustomerRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await request.json()
-        fields = checked(body_of(body, BODY))
-        attempt = attempt_of(request.idempotency_key(), "POST /customers", body)
-        answer = await actions.create_customer(self._database, self._mint, self._clock.now(), request.shop_id, fields, attempt)
-        response = answer_response(answer)
+        fields = validate(decode_body(body, BODY))
+        idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /customers", body)
+        answer = await actions.create_customer(
+            self._database, self._mint, self._clock.now(), request.shop_id, fields, idempotency_key
+        )
+        response = stored_response(answer)
         if answer.location is not None:
             response.headers.append(_subscriptions_of(answer.location[len("/customers/") :]))
         return response

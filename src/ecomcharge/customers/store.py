@@ -122,7 +122,7 @@ async def ids_by_external_id(tx: Transaction, shop_id: int, external_ids: Sequen
     return {external_id: row[0] for external_id, row in zip(external_ids, rows, strict=True) if row is not None}
 
 
-async def insert_mark(tx: Transaction, shop_id: int, digest: str, lines: int, now: int) -> bool:
+async def insert_checkpoint(tx: Transaction, shop_id: int, digest: str, lines: int, now: int) -> bool:
     """Note that these lines are in; ``False`` if they were in before."""
     mark = {"shop_id": shop_id, "digest": digest, "lines": lines, "imported_at": now}
     return await tx.insert(INSERT_MARK, mark)

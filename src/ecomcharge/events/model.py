@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.subscriptions.schedule import iso
+from ecomcharge.base.calendar import iso
 
 CUSTOMER_CREATED: Final = "customer.created"
 KEPT_MILLISECONDS: Final = 30 * 24 * 60 * 60 * 1000
@@ -23,7 +23,7 @@ class Event(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-def shown(event: Event) -> dict[str, Any]:
+def to_json(event: Event) -> dict[str, Any]:
     return {
         "id": event.id,
         "type": event.type,

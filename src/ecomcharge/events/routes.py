@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from ecomcharge.clock import Clock
-from ecomcharge.errors import BadParameter
+from ecomcharge.base.clock import Clock
+from ecomcharge.base.errors import BadParameter
+from ecomcharge.base.ids import EVENT_ID
 from ecomcharge.events import store
-from ecomcharge.events.model import shown
-from ecomcharge.ids import EVENT_ID
+from ecomcharge.events.model import to_json
 from ecomcharge.storage.database import Database
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT, link_to, number_of, storable
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import Request, Response, json_response
+from ecomcharge.web.messages import Request, Response, json_response
+from ecomcharge.web.router import Route
 
 
 class EventRoutes:
@@ -45,4 +45,4 @@ class EventRoutes:
         headers = []
         if len(found) > limit:
             headers.append(("link", link_to(request, query, ("object", "type"), "next", limit=limit, before=found[limit - 1].id)))
-        return json_response(200, msgspec.json.encode([shown(event) for event in found[:limit]]), *headers)
+        return json_response(200, msgspec.json.encode([to_json(event) for event in found[:limit]]), *headers)

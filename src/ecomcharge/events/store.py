@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
+from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, first_id_at, moment_of
 from ecomcharge.customers.model import Customer
 from ecomcharge.customers.store import COLUMNS
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
-from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, first_id_at, moment_of
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import run_alone
+from ecomcharge.storage.records import execute
 
 INSERT = """
 INSERT INTO events (shop_id, id, type, object_id, sequence, created_at, data)
@@ -87,7 +87,7 @@ async def newest(
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` events of a shop that are no longer kept; how many there were."""
     oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
-    return await run_alone(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+    return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
 
 
 def _creation(customer: Customer) -> Event:

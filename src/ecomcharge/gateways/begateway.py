@@ -16,9 +16,9 @@ import httpx
 import msgspec
 import structlog
 
+from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
-from ecomcharge.subscriptions.schedule import HOUR, iso
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from typing import Final
 
 import msgspec
 
+from ecomcharge.base.calendar import HOUR
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
-from ecomcharge.keys import MasterKey
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import run_alone
-from ecomcharge.subscriptions.schedule import HOUR
+from ecomcharge.storage.records import execute
 
 NAME: Final = "sandbox"
 SLOW_SECONDS: Final = 3.0
@@ -155,14 +155,14 @@ class SandboxGateway:
     async def refund(
         self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
     ) -> Result:
-        given_back = await run_alone(self._database, REFUND, {"shop_id": shop_id, "id": order_id, "now": now})
+        given_back = await execute(self._database, REFUND, {"shop_id": shop_id, "id": order_id, "now": now})
         return Result(base.SUCCESSFUL if given_back else base.FAILED, "")
 
     async def answer_challenge(self, shop_id: int, order_id: str, *, accepted: bool) -> None:
         """The buyer passed 3-D Secure, or refused. The first answer stands."""
         status = base.SUCCESSFUL if accepted else base.FAILED
         params = {"shop_id": shop_id, "id": order_id, "status": status, "message": _MESSAGES[status]}
-        await run_alone(self._database, ANSWER_CHALLENGE, params)
+        await execute(self._database, ANSWER_CHALLENGE, params)
 
     async def _entered(self, order: Order, card: Card, behaviour: str, now: int, *, is_new: bool) -> str:
         """Enter the charge into the books, once, and say how it stands there."""

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.gateways import base
-from ecomcharge.subscriptions.schedule import HOUR, iso
 
 PENDING: Final = "pending"  # written down; perhaps not sent yet
 ABSENT: Final = "absent"  # it never reached the gateway: we died before
@@ -58,7 +58,7 @@ class Payment(msgspec.Struct, frozen=True):
     gateway_account: str | None = None  # None: the shop's first one; the sandbox has none
 
 
-def shown(payment: Payment) -> dict[str, Any]:
+def to_json(payment: Payment) -> dict[str, Any]:
     """``last_transaction`` of a subscription, keys in the documented order [P].
 
     A payment that was refunded stays ``successful``, as on the platform; its message says what became of it [D].

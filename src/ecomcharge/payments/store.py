@@ -105,7 +105,7 @@ async def has_rival(tx: Transaction, shop_id: int, payment: Payment) -> bool:
     return bool(await tx.rows(RIVAL, period))
 
 
-async def settle(tx: Transaction, shop_id: int, payment: Payment, earlier_status: str) -> bool:
+async def write_outcome(tx: Transaction, shop_id: int, payment: Payment, earlier_status: str) -> bool:
     """Write the outcome of a payment that had ``earlier_status``. ``False`` if somebody else wrote before: then read again."""
     outcome = {
         "shop_id": shop_id,

@@ -10,12 +10,20 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ecomcharge import fields, money
-from ecomcharge.errors import Invalid
-from ecomcharge.fields import Faults, Field
-from ecomcharge.subscriptions import schedule
-from ecomcharge.subscriptions.lifecycle import Terms, Trial
-from ecomcharge.subscriptions.schedule import Interval, iso
+from ecomcharge.base import calendar, money
+from ecomcharge.base.calendar import Interval, iso
+from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.validation import (
+    BLANK,
+    INVALID,
+    Field,
+    ValidationErrors,
+    message_of,
+    read_boolean,
+    read_integer,
+    read_object,
+)
+from ecomcharge.plans.terms import Terms, Trial
 
 _LANGUAGES: Final = "en es tr de it ru zh fr da sv no fi pl ja be uk ka ro az lv et pt sr bn tg kk"  # [P]
 LANGUAGES: Final = tuple(_LANGUAGES.split())
@@ -85,13 +93,13 @@ class Plan(PlanFields, frozen=True, kw_only=True):
     updated_at: int
 
 
-TITLE: Final = Field("title", "What the buyer subscribes to.", "[P]", example="Basic plan", blank=(fields.BLANK,))
+TITLE: Final = Field("title", "What the buyer subscribes to.", "[P]", example="Basic plan", blank=(BLANK,))
 CURRENCY: Final = Field(
     "currency",
     "Currency in ISO 4217 alpha-3 format; one that is in use today.",
     "[P]",
     example="EUR",
-    blank=(fields.BLANK,),
+    blank=(BLANK,),
     accept=lambda text: text if text in money.CURRENCIES else None,
 )
 LANGUAGE: Final = Field(
@@ -106,8 +114,8 @@ INTERVAL_UNIT: Final = Field(
     "Unit of the interval.",
     "[P]; `week` and `year` [D]",
     example="month",
-    blank=(fields.BLANK,),
-    accept=lambda text: text if text in schedule.UNITS else None,
+    blank=(BLANK,),
+    accept=lambda text: text if text in calendar.UNITS else None,
 )
 ORDER: Final = (
     *("test", "title", "currency", "plan", "trial", "language", "infinite", "billing_cycles"),
@@ -115,15 +123,15 @@ ORDER: Final = (
 )
 
 
-def checked(body: PlanBody, faults: Faults) -> PlanFields | None:
+def validate(body: PlanBody, faults: ValidationErrors) -> PlanFields | None:
     """The fields of a new plan, or ``None``, and then ``faults`` holds everything that is wrong with it."""
-    price, visible_fields = _checked_plan(body.plan, faults)
-    trial = _checked_trial(body.trial, faults)
-    infinite = fields.read_boolean("infinite", body.infinite, faults, default=True)
+    price, visible_fields = _validate_plan(body.plan, faults)
+    trial = _validate_trial(body.trial, faults)
+    infinite = read_boolean("infinite", body.infinite, faults, default=True)
     cycles = None
     if not infinite:
-        cycles = fields.read_integer("billing_cycles", body.billing_cycles, faults, above=0, most=CYCLES_MAXIMUM)
-    attempts = fields.read_integer(
+        cycles = read_integer("billing_cycles", body.billing_cycles, faults, above=0, most=CYCLES_MAXIMUM)
+    attempts = read_integer(
         *("number_payment_attempts", body.number_payment_attempts, faults),
         above=0,
         most=ATTEMPTS_MAXIMUM,
@@ -132,9 +140,9 @@ def checked(body: PlanBody, faults: Faults) -> PlanFields | None:
     title = TITLE.read(body.title, faults)
     currency = CURRENCY.read(body.currency, faults)
     language = LANGUAGE.read(body.language, faults) or DEFAULT_LANGUAGE
-    test = fields.read_boolean("test", body.test, faults, default=False)
-    by_day = fields.read_boolean("prevent_payments_at_night", body.prevent_payments_at_night, faults, default=False)
-    if faults.told():
+    test = read_boolean("test", body.test, faults, default=False)
+    by_day = read_boolean("prevent_payments_at_night", body.prevent_payments_at_night, faults, default=False)
+    if faults.to_dict():
         return None
     assert title is not None
     assert currency is not None
@@ -143,52 +151,52 @@ def checked(body: PlanBody, faults: Faults) -> PlanFields | None:
     return PlanFields(title, currency, price, trial, language, infinite, cycles, attempts, by_day, test, visible_fields)
 
 
-def _checked_plan(value: object, faults: Faults) -> tuple[Price | None, tuple[str, ...]]:
-    given = fields.read_object("plan", value, faults)
-    if faults.about("plan"):
+def _validate_plan(value: object, faults: ValidationErrors) -> tuple[Price | None, tuple[str, ...]]:
+    given = read_object("plan", value, faults)
+    if faults.has("plan"):
         return None, ()
-    inner = faults.within("plan")
-    return _checked_price(given, inner, above=0), _visible_fields(given, inner)
+    inner = faults.nested("plan")
+    return _validate_price(given, inner, above=0), _visible_fields(given, inner)
 
 
-def _checked_trial(value: object, faults: Faults) -> TrialPrice | None:
+def _validate_trial(value: object, faults: ValidationErrors) -> TrialPrice | None:
     """Amount, interval and unit go together only [P]; an amount of 0 is a free trial [W]."""
-    given = fields.read_object("trial", value, faults)
-    if faults.about("trial") or all(given.get(name) is None for name in ("amount", "interval", "interval_unit")):
+    given = read_object("trial", value, faults)
+    if faults.has("trial") or all(given.get(name) is None for name in ("amount", "interval", "interval_unit")):
         return None
-    inner = faults.within("trial")
-    price = _checked_price(given, inner, above=-1)
-    as_first = fields.read_boolean("as_first_payment", given.get("as_first_payment"), inner, default=False)
+    inner = faults.nested("trial")
+    price = _validate_price(given, inner, above=-1)
+    as_first = read_boolean("as_first_payment", given.get("as_first_payment"), inner, default=False)
     return TrialPrice(price.amount, price.interval, price.interval_unit, as_first) if price else None
 
 
-def _checked_price(given: dict[str, Any], faults: Faults, *, above: int) -> Price | None:
-    longest = schedule.LONGEST.get(str(given.get("interval_unit")).strip(), schedule.LONGEST["hour"])
-    amount = fields.read_integer("amount", given.get("amount"), faults, above=above, most=money.AMOUNT_MAXIMUM)
-    interval = fields.read_integer("interval", given.get("interval"), faults, above=0, most=longest)
+def _validate_price(given: dict[str, Any], faults: ValidationErrors, *, above: int) -> Price | None:
+    longest = calendar.LONGEST.get(str(given.get("interval_unit")).strip(), calendar.LONGEST["hour"])
+    amount = read_integer("amount", given.get("amount"), faults, above=above, most=money.AMOUNT_MAXIMUM)
+    interval = read_integer("interval", given.get("interval"), faults, above=0, most=longest)
     unit = INTERVAL_UNIT.read(given.get("interval_unit"), faults)
     return None if amount is None or interval is None or unit is None else Price(amount, interval, unit)
 
 
-def _visible_fields(given_plan: dict[str, Any], faults: Faults) -> tuple[str, ...]:
+def _visible_fields(given_plan: dict[str, Any], faults: ValidationErrors) -> tuple[str, ...]:
     """Echoed, whatever they say [P][W]."""
     given = given_plan.get("visible_fields")
     if given is None:
         return ()
     texts = isinstance(given, list) and len(given) <= VISIBLE_FIELDS_MAXIMUM and all(isinstance(name, str) for name in given)
     if not texts or any("\0" in name for name in given):
-        faults.add("visible_fields", fields.INVALID)
+        faults.add("visible_fields", INVALID)
         return ()
     return tuple(given)
 
 
-def misplaced_test(place: str) -> Invalid:
+def misplaced_test(place: str) -> ValidationFailed:
     """For a body whose ``test`` is true and stands where it is ignored, though a real gateway would charge [D]."""
     text = f"must be sent as {place}; where it stands it is ignored, and real cards would be charged"
     texts: dict[str, Any] = {"test": [text]}
     for name in reversed(place.split(".")[:-1]):
         texts = {name: texts}
-    return Invalid(fields.message_of(texts), texts, errors_first=True)
+    return ValidationFailed(message_of(texts), texts, errors_first=True)
 
 
 def terms_of(plan: Plan, zone: ZoneInfo) -> Terms:
@@ -214,7 +222,7 @@ def _told(price: Price, currency: str) -> str:
     return f"{money.readable(price.amount, currency)} each {price.interval} {price.interval_unit}"
 
 
-def shown(plan: Plan, shop_id: int, base_url: str) -> dict[str, Any]:
+def to_json(plan: Plan, shop_id: int, base_url: str) -> dict[str, Any]:
     """The plan object, keys in the documented order [P]. ``base_url`` is where browsers find this server."""
     trial: dict[str, Any] = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without one [P]
     if plan.trial is not None:

@@ -6,29 +6,29 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ecomcharge.clock import Clock
-from ecomcharge.errors import RecordNotFound
-from ecomcharge.fields import Faults, body_of
-from ecomcharge.idempotency import attempt_of
-from ecomcharge.ids import PLAN_ID, PLAN_PREFIX, IdMint
+from ecomcharge.base.clock import Clock
+from ecomcharge.base.errors import RecordNotFound
+from ecomcharge.base.ids import PLAN_ID, PLAN_PREFIX, IdGenerator
+from ecomcharge.base.validation import ValidationErrors, decode_body
 from ecomcharge.plans import actions, model, store
 from ecomcharge.plans.model import Plan
 from ecomcharge.storage.database import Database
 from ecomcharge.web import ignored_keys
+from ecomcharge.web.idempotency import idempotency_key_of
 from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import Request, Response, Stream, answer_response, json_response
+from ecomcharge.web.messages import Request, Response, Stream, json_response, stored_response
+from ecomcharge.web.router import Route
 
 _encode = msgspec.json.Encoder().encode
 
 
 class PlanRoutes:
-    def __init__(self, database: Database, clock: Clock, base_url: str, mint: IdMint) -> None:
+    def __init__(self, database: Database, clock: Clock, base_url: str, id_generator: IdGenerator) -> None:
         self._database = database
         self._clock = clock
         self._base_url = base_url
-        self._mint = mint
+        self._mint = id_generator
         self._ignored_keys = IgnoredKeysLog()
 
     def routes(self) -> list[Route]:
@@ -40,18 +40,18 @@ class PlanRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await request.json()
-        given = body_of(body, model.BODY)
+        given = decode_body(body, model.BODY)
         misplaced = ignored_keys.misplaced_in(body, ignored_keys.PLAN)
         self._ignored_keys.note(request.shop_id, misplaced)
         request.answer_headers = misplaced.headers
-        faults = Faults()
-        fields = model.checked(given, faults)
+        faults = ValidationErrors()
+        fields = model.validate(given, faults)
         faults.raise_if_any(model.ORDER, errors_first=True)
         assert fields is not None
-        attempt = attempt_of(request.idempotency_key(), "POST /plans", body)
+        idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /plans", body)
 
         def encode(plan: Plan) -> bytes:
-            return _encode(model.shown(plan, request.shop_id, self._base_url))
+            return _encode(model.to_json(plan, request.shop_id, self._base_url))
 
         answer = await actions.create_plan(
             self._database,
@@ -59,21 +59,21 @@ class PlanRoutes:
             self._clock.now(),
             request.shop_id,
             fields,
-            attempt,
+            idempotency_key,
             encode,
             misplaced_test=misplaced.asks_for_test,
         )
-        return answer_response(answer)
+        return stored_response(answer)
 
     async def read(self, request: Request) -> Response:
         if not PLAN_ID.match(request.argument):
             raise RecordNotFound
         plan = await actions.read_plan(self._database, request.shop_id, request.argument)
-        return json_response(200, _encode(model.shown(plan, request.shop_id, self._base_url)))
+        return json_response(200, _encode(model.to_json(plan, request.shop_id, self._base_url)))
 
     async def list(self, request: Request) -> Response | Stream:
         def encode(plans: Sequence[Plan]) -> bytes:
-            return _encode([model.shown(plan, request.shop_id, self._base_url) for plan in plans])
+            return _encode([model.to_json(plan, request.shop_id, self._base_url) for plan in plans])
 
         listing = Listing("plan", "plans", PLAN_ID, PLAN_PREFIX, encode)
         return await listing.answer(request, store.Plans(self._database, request.shop_id), request.query())

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ecomcharge.clock import SystemClock
-from ecomcharge.errors import BadParameter
+from ecomcharge.base.calendar import HOUR, Interval, iso, nth, parse_moment
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import BadParameter
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions.schedule import HOUR, Interval, iso, nth, parse_moment
 
 FURTHEST: Final = 4_398_046_511_103 - 24 * HOUR  # ids tell time until 2109
 LONGEST_STEP: Final = 10 * 366 * 24 * HOUR
@@ -158,5 +158,5 @@ def _calendar_step(count: int, unit: str, now: int, zone: ZoneInfo) -> int:
     return nth(now, Interval(count, _CALENDAR[unit]), 1, zone) - now
 
 
-def shown(clock: SandboxClock) -> dict[str, object]:
+def to_json(clock: SandboxClock) -> dict[str, object]:
     return {"now": iso(clock.now()), "frozen": clock.setting.frozen_at is not None}

@@ -15,12 +15,12 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from ecomcharge.clock import Clock, SystemClock
-from ecomcharge.errors import EcomchargeError, OutcomeUnknown, RecordNotFound, Unavailable
-from ecomcharge.ids import CLOCK_MOVE_PREFIX, IdMint
+from ecomcharge.base.calendar import iso
+from ecomcharge.base.clock import Clock, SystemClock
+from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown, RecordNotFound, Unavailable
+from ecomcharge.base.ids import CLOCK_MOVE_PREFIX, IdGenerator
 from ecomcharge.sandbox.clock import INSERT, NAME, POLL_SECONDS, SandboxClock, Setting
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions.schedule import iso
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ class ClockMoves:
     clock: SandboxClock
     advance: Callable[[ClockMove], Awaitable[None]]
     real_clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
-    _ids: IdMint = field(default_factory=lambda: IdMint(CLOCK_MOVE_PREFIX))
+    _ids: IdGenerator = field(default_factory=lambda: IdGenerator(CLOCK_MOVE_PREFIX))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -209,7 +209,7 @@ class ClockMoves:
     async def _create(self) -> str:
         while True:
             real_now = self.real_clock.now()
-            id = self._ids.mint(real_now)
+            id = self._ids.generate(real_now)
             row = {"id": id, "created_at": real_now, "leased_until": real_now + LEASE_MILLISECONDS}
             pruned = {"limit": PRUNED_AT_ONCE, "kept": MOVES_KEPT, "real_now": real_now}
 

@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ecomcharge.errors import BadParameter
-from ecomcharge.fields import body_of
-from ecomcharge.sandbox.clock import moment_of, shown, step_of
+from ecomcharge.base.errors import BadParameter
+from ecomcharge.base.validation import decode_body
+from ecomcharge.sandbox.clock import moment_of, step_of, to_json
 from ecomcharge.sandbox.moves import ClockMoves, Target, move_to_json
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import Request, Response, json_response
+from ecomcharge.web.messages import Request, Response, json_response
+from ecomcharge.web.router import Route
 
 
 class ClockBody(msgspec.Struct):
@@ -41,7 +41,7 @@ class ClockRoutes:
         ]
 
     async def show(self, request: Request) -> Response:
-        return json_response(200, msgspec.json.encode(shown(self._clock)))
+        return json_response(200, msgspec.json.encode(to_json(self._clock)))
 
     async def freeze(self, request: Request) -> Response:
         await self._clock.freeze()
@@ -53,12 +53,12 @@ class ClockRoutes:
 
     async def advance(self, request: Request) -> Response:
         """Answers when everything that was due on the way has happened; with ``wait=false`` at once."""
-        step = str(body_of(await request.json(), _BODY).step or "")
+        step = str(decode_body(await request.json(), _BODY).step or "")
         return await self._move(request, lambda now: now + step_of(step, now, self._zone))
 
     async def set(self, request: Request) -> Response:
         """Forwards as ``advance`` does; backwards nothing happens but that the clock is set."""
-        moment = moment_of(str(body_of(await request.json(), _BODY).to or ""))
+        moment = moment_of(str(decode_body(await request.json(), _BODY).to or ""))
         return await self._move(request, lambda now: moment)
 
     async def show_move(self, request: Request) -> Response:

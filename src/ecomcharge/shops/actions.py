@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from ecomcharge.errors import RecordNotFound, Unusable
-from ecomcharge.keys import MasterKey, make_secret_key, own_key_fault
+from ecomcharge.base.errors import ConfigurationError, RecordNotFound
 from ecomcharge.shops import store
+from ecomcharge.shops.keys import MasterKey, make_secret_key, own_key_fault
 from ecomcharge.shops.model import (
     FIRST_ACCOUNT,
     GATEWAY_KEY_PURPOSE,
@@ -20,10 +20,10 @@ from ecomcharge.shops.model import (
     GatewayAccount,
     GatewayChoice,
     Shop,
-    checked_name,
-    checked_shop_id,
     is_loopback,
     random_shop_id,
+    validate_name,
+    validate_shop_id,
 )
 from ecomcharge.storage.database import Database, Transaction
 
@@ -37,16 +37,16 @@ async def create_shop(
     shop_id: int | None = None,
     secret_key: str | None = None,
 ) -> Credentials:
-    """A new shop, with a made key unless one is given. Raises ``Unusable`` when id, name or key cannot be used."""
-    name = checked_name(name)
-    wanted = None if shop_id is None else checked_shop_id(shop_id)
+    """A new shop, with a made key unless one is given. Raises ``ConfigurationError`` when id, name or key cannot be used."""
+    name = validate_name(name)
+    wanted = None if shop_id is None else validate_shop_id(shop_id)
     key = _own_or_made(secret_key)
 
     async def unit(tx: Transaction) -> Credentials:
         chosen = random_shop_id() if wanted is None else wanted
         while not await store.insert_shop(tx, chosen, name, now):
             if wanted is not None:
-                raise Unusable(f"shop {wanted} already exists")
+                raise ConfigurationError(f"shop {wanted} already exists")
             chosen = random_shop_id()
         await store.insert_key(tx, chosen, master_key.hash(chosen, key), master_key.seal(chosen, key), now)
         return Credentials(chosen, key)
@@ -65,8 +65,8 @@ async def rotate_key(
 ) -> Credentials:
     """A new key for a shop; its older keys stay good for ``overlap_seconds``."""
     if not 0 <= overlap_seconds <= OVERLAP_MAXIMUM_SECONDS:
-        raise Unusable(f"overlap must be between 0 and {OVERLAP_MAXIMUM_SECONDS} seconds")
-    checked_shop_id(shop_id)
+        raise ConfigurationError(f"overlap must be between 0 and {OVERLAP_MAXIMUM_SECONDS} seconds")
+    validate_shop_id(shop_id)
     key = _own_or_made(secret_key)
 
     async def unit(tx: Transaction) -> Credentials:
@@ -76,7 +76,7 @@ async def rotate_key(
         await store.forget_expired_keys(tx, shop_id, now)
         key_hash = master_key.hash(shop_id, key)
         if not await store.insert_key(tx, shop_id, key_hash, master_key.seal(shop_id, key), now):
-            raise Unusable("that is a key of this shop already")
+            raise ConfigurationError("that is a key of this shop already")
         await store.expire_other_keys(tx, shop_id, key_hash, now + overlap_seconds * 1000)
         return Credentials(shop_id, key)
 
@@ -84,7 +84,7 @@ async def rotate_key(
 
 
 async def check_master_key(database: Database, master_key: MasterKey) -> None:
-    """Raises ``Unusable`` when the keys in the database were sealed under another master key."""
+    """Raises ``ConfigurationError`` when the keys in the database were sealed under another master key."""
     sealed = await store.any_sealed_key(database)
     if sealed is not None:
         master_key.unseal(*sealed)
@@ -116,11 +116,11 @@ async def set_gateway(
     """Choose the gateway that charges a shop's new subscriptions, except those of plans that are tests.
 
     The same address and user is the same account with a new key. What was charged at another account stays there.
-    Raises ``Unusable`` for what cannot be used, ``RecordNotFound``.
+    Raises ``ConfigurationError`` for what cannot be used, ``RecordNotFound``.
     """
-    checked_shop_id(shop_id)
+    validate_shop_id(shop_id)
     if gateway not in GATEWAYS:
-        raise Unusable(f"gateway must be one of {', '.join(GATEWAYS)}")
+        raise ConfigurationError(f"gateway must be one of {', '.join(GATEWAYS)}")
 
     async def to_sandbox(tx: Transaction) -> None:
         if not await store.choose_sandbox(tx, shop_id, now):
@@ -130,9 +130,11 @@ async def set_gateway(
         await database.write(to_sandbox)
         return
     if not (url and user and secret_key):
-        raise Unusable("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
+        raise ConfigurationError("begateway needs --url, --user and ECOMCHARGE_GATEWAY_SECRET_KEY")
     if not _is_gateway_address(url):
-        raise Unusable("--url must be https:// with a host, such as https://gateway.example.com; http:// only on this machine")
+        raise ConfigurationError(
+            "--url must be https:// with a host, such as https://gateway.example.com; http:// only on this machine"
+        )
     wanted = GatewayAccount("", gateway, url, user, master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE), now)
 
     async def to_account(tx: Transaction) -> None:
@@ -155,13 +157,13 @@ async def _account_with_key(tx: Transaction, shop_id: int, wanted: GatewayAccoun
         return replace(same, sealed_key=wanted.sealed_key)
     made = replace(wanted, id=str(max((int(one.id) for one in known), default=0) + 1))
     if not await store.insert_account(tx, shop_id, made):
-        raise Unusable(f"the accounts of shop {shop_id} were changed at the same time; run the command again")
+        raise ConfigurationError(f"the accounts of shop {shop_id} were changed at the same time; run the command again")
     return made
 
 
 async def shop_details(database: Database, shop_id: int) -> ShopDetails:
     """Raises ``RecordNotFound``."""
-    checked_shop_id(shop_id)
+    validate_shop_id(shop_id)
 
     async def unit(tx: Transaction) -> ShopDetails:
         shop = await store.find_shop(tx, shop_id)
@@ -174,8 +176,8 @@ async def shop_details(database: Database, shop_id: int) -> ShopDetails:
 
 
 async def forget_account(database: Database, *, shop_id: int, account_id: str) -> None:
-    """Delete the key of an account. Raises ``Unusable`` while something needs it, ``RecordNotFound``."""
-    checked_shop_id(shop_id)
+    """Delete the key of an account. Raises ``ConfigurationError`` while something needs it, ``RecordNotFound``."""
+    validate_shop_id(shop_id)
 
     async def unit(tx: Transaction) -> None:
         if await store.find_shop(tx, shop_id) is None:
@@ -187,9 +189,9 @@ async def forget_account(database: Database, *, shop_id: int, account_id: str) -
                 f"shop {shop_id} has no account {account_id}; `ecomcharge shops show {shop_id}` lists its accounts"
             )
         if found.is_current:
-            raise Unusable(f"{found} charges the new subscriptions of shop {shop_id}: choose another gateway first")
+            raise ConfigurationError(f"{found} charges the new subscriptions of shop {shop_id}: choose another gateway first")
         if found.use.is_needed:
-            raise Unusable(f"{found} is still needed: {found.use}")
+            raise ConfigurationError(f"{found} is still needed: {found.use}")
         await store.insert_account(tx, shop_id, found.account)  # one that the previous release set up has no row yet
         await store.forget_account(tx, shop_id, account_id)
 
@@ -207,10 +209,10 @@ async def _accounts_in_use(tx: Transaction, shop_id: int, choice: GatewayChoice)
 
 
 async def check_no_real_gateway(database: Database) -> None:
-    """For a process in sandbox mode. Raises ``Unusable`` when an open shop has an account on another machine."""
+    """For a process in sandbox mode. Raises ``ConfigurationError`` when an open shop has an account on another machine."""
     for shop_id, account_id, url in await store.accounts_of_open_shops(database):
         if not is_loopback(url):
-            raise Unusable(
+            raise ConfigurationError(
                 f"shop {shop_id} has a real gateway (account {account_id}, {url}), which a sandbox must not charge:"
                 " leave out --sandbox, use another --database, or close the shop with"
                 f" `ecomcharge shops close {shop_id}`"
@@ -219,7 +221,7 @@ async def check_no_real_gateway(database: Database) -> None:
 
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
     """Nobody gets in any more; the data stays. Closing twice changes nothing."""
-    checked_shop_id(shop_id)
+    validate_shop_id(shop_id)
 
     async def unit(tx: Transaction) -> None:
         if await store.find_shop(tx, shop_id) is None:
@@ -246,5 +248,5 @@ def _own_or_made(secret_key: str | None) -> str:
         return make_secret_key()
     fault = own_key_fault(secret_key)
     if fault:
-        raise Unusable(f"secret key {fault}")
+        raise ConfigurationError(f"secret key {fault}")
     return secret_key

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from ecomcharge.errors import Unusable
+from ecomcharge.base.errors import ConfigurationError
 
 SHOP_ID_MAXIMUM: Final = 2**53 - 1  # every JSON reader holds it exactly
 NAME_MAXIMUM: Final = 255
@@ -125,14 +125,14 @@ def random_shop_id() -> int:
     return 100_000_000 + secrets.randbelow(900_000_000)
 
 
-def checked_shop_id(shop_id: int) -> int:
+def validate_shop_id(shop_id: int) -> int:
     if not 1 <= shop_id <= SHOP_ID_MAXIMUM:
-        raise Unusable(f"shop id must be between 1 and {SHOP_ID_MAXIMUM}")
+        raise ConfigurationError(f"shop id must be between 1 and {SHOP_ID_MAXIMUM}")
     return shop_id
 
 
-def checked_name(name: str) -> str:
+def validate_name(name: str) -> str:
     name = name.strip()
     if not name or len(name) > NAME_MAXIMUM or not name.isprintable():
-        raise Unusable(f"shop name must be 1 to {NAME_MAXIMUM} printable characters")
+        raise ConfigurationError(f"shop name must be 1 to {NAME_MAXIMUM} printable characters")
     return name

@@ -114,7 +114,7 @@ class Migration:
 Item = TypeVar("Item")
 
 
-class Gatherer(Generic[Item]):
+class Batcher(Generic[Item]):
     """Lets what arrives together travel together.
 
     ``carry`` takes a list of items. At most ``lanes`` lists are on their way at once; items that arrive

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
-from ecomcharge.errors import EcomchargeError, OutcomeUnknown, Unavailable, Unusable
-from ecomcharge.storage.database import Gatherer, Load, Migration, Params, Row, Unit, numbered
+from ecomcharge.base.errors import ConfigurationError, EcomchargeError, OutcomeUnknown, Unavailable
+from ecomcharge.storage.database import Batcher, Load, Migration, Params, Row, Unit, numbered
 
 T = TypeVar("T")
 Connection = Any  # what a pool lends; asyncpg comes without types
@@ -254,13 +254,13 @@ class _Connections:
         try:
             yield connection
         except asyncpg.PostgresError:
-            await self._put_back(connection)
+            await self._release_lease(connection)
             raise
         except BaseException:
             await self._release(connection)  # it may be in the middle of something
             raise
         else:
-            await self._put_back(connection)
+            await self._release_lease(connection)
 
     async def close(self) -> None:
         while self._idle:
@@ -295,10 +295,10 @@ class _Connections:
                 return await turn
         except BaseException:
             if turn.done() and not turn.cancelled():  # it came, and too late
-                await self._put_back(turn.result())
+                await self._release_lease(turn.result())
             raise
 
-    async def _put_back(self, connection: Connection | None) -> None:
+    async def _release_lease(self, connection: Connection | None) -> None:
         if connection is not None and not _is_open(connection):
             await self._release(connection)
         elif not self._hand_over(connection) and connection is not None:
@@ -345,10 +345,10 @@ class PostgresDatabase:
         self._tells_outcome = tells_outcome
         self._types: dict[str, tuple[str, ...]] = {}
         self.load = Load()
-        self._finds: Gatherer[tuple[str, Params, asyncio.Future[Row | None]]]
-        self._finds = Gatherer(self._carry_finds, READ_LANES, MOST_PER_LOAD)
+        self._finds: Batcher[tuple[str, Params, asyncio.Future[Row | None]]]
+        self._finds = Batcher(self._carry_finds, READ_LANES, MOST_PER_LOAD)
         self._in_doubt: set[asyncio.Task[None]] = set()
-        self._writes: Gatherer[_Rider] = Gatherer(self._carry_units, WRITE_LANES, MOST_PER_LOAD)
+        self._writes: Batcher[_Rider] = Batcher(self._carry_units, WRITE_LANES, MOST_PER_LOAD)
 
     @classmethod
     async def open(cls, url: str, *, connections: int) -> PostgresDatabase:
@@ -367,12 +367,14 @@ class PostgresDatabase:
                 version = connection.get_server_version()
                 product = await connection.fetchval("SELECT version()")
         except ValueError as error:  # its text may quote a part of the password
-            raise Unusable("cannot understand the PostgreSQL URL; special characters in it must be percent-encoded") from error
+            raise ConfigurationError(
+                "cannot understand the PostgreSQL URL; special characters in it must be percent-encoded"
+            ) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise Unusable(f"cannot use the PostgreSQL database: {error or type(error).__name__}") from error
+            raise ConfigurationError(f"cannot use the PostgreSQL database: {error or type(error).__name__}") from error
         if version.major < 14:
             await pool.close()
-            raise Unusable(f"PostgreSQL {version.major} is too old; 14 or newer is needed")
+            raise ConfigurationError(f"PostgreSQL {version.major} is too old; 14 or newer is needed")
         return cls(pool, tells_outcome=str(product).startswith("PostgreSQL"))
 
     # Reads

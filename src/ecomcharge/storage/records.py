@@ -47,19 +47,19 @@ async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
         last = chunk[-1].id
 
 
-class IdTaken(Exception):
+class IdCollision(Exception):
     """Another process minted the same id in the same millisecond."""
 
 
-async def write_under_free_ids(database: Database, unit: Unit[T]) -> T:
-    """Run a unit of work that mints ids, and again while it raises ``IdTaken``."""
+async def retry_on_id_collision(database: Database, unit: Unit[T]) -> T:
+    """Run a unit of work that mints ids, and again while it raises ``IdCollision``."""
     while True:
         try:
             return await database.write(unit)
-        except IdTaken:
+        except IdCollision:
             continue
 
 
-async def run_alone(database: Database, sql: str, params: Params) -> int:
+async def execute(database: Database, sql: str, params: Params) -> int:
     """Change rows, in a unit of work of its own; the number of rows changed."""
     return await database.write(lambda tx: tx.run(sql, params))

@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import apsw
 import structlog
 
-from ecomcharge.errors import Unavailable, Unusable
+from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.storage.database import Load, Migration, Params, Row, Unit, numbered
 
 T = TypeVar("T")
@@ -223,7 +223,7 @@ class SqliteDatabase:
                 self._users.close()
                 raise
         except (apsw.Error, OSError, FilesReplaced) as error:
-            raise Unusable(f"cannot open the SQLite database {path}: {error}") from error
+            raise ConfigurationError(f"cannot open the SQLite database {path}: {error}") from error
         self._loop = asyncio.get_running_loop()  # kept, because to ask for it is a call to the system
         self._transaction = SqliteTransaction(self._writer)
         self._clerk = _Clerk()
@@ -494,10 +494,12 @@ def _connect(path: str) -> apsw.Connection:
     connection = apsw.Connection(path, flags=_OPEN)
     connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
     if connection.readonly("main"):
-        raise Unusable(f"cannot open the SQLite database {path}: the file or its file system is read-only")
+        raise ConfigurationError(f"cannot open the SQLite database {path}: the file or its file system is read-only")
     mode = connection.execute("PRAGMA journal_mode = WAL").get
     if mode != "wal":
-        raise Unusable(f"cannot open the SQLite database {path}: no write-ahead log on this file system; use a local one")
+        raise ConfigurationError(
+            f"cannot open the SQLite database {path}: no write-ahead log on this file system; use a local one"
+        )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves data in the cache of the drive
     connection.execute("PRAGMA foreign_keys = ON")

@@ -10,14 +10,13 @@ from typing import Final
 import msgspec
 import structlog
 
+from ecomcharge.base.errors import EcomchargeError, RecordNotFound, ValidationFailed
+from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdGenerator
+from ecomcharge.base.validation import BASE
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.errors import EcomchargeError, Invalid, RecordNotFound
-from ecomcharge.fields import BASE
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
-from ecomcharge.idempotency import Answer, Attempt, answer_once, earlier_answer, finish
-from ecomcharge.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdMint
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import UNSUCCESSFUL, Payment
 from ecomcharge.plans import actions as plan_actions
@@ -25,10 +24,12 @@ from ecomcharge.plans import model as plan_model
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
-from ecomcharge.storage.records import IdTaken, write_under_free_ids
-from ecomcharge.subscriptions import lifecycle, model, store
-from ecomcharge.subscriptions.billing import Billing, Changed, StartedCharge, as_written
-from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, Wanted
+from ecomcharge.storage.records import IdCollision, retry_on_id_collision
+from ecomcharge.subscriptions import lifecycle, requests, store
+from ecomcharge.subscriptions.charging import Charging, StaleVersion, StartedCharge, as_written
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
+from ecomcharge.subscriptions.requests import SubscriptionRequest
+from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay, earlier_response, finish
 
 log = structlog.get_logger()
 
@@ -38,10 +39,10 @@ Encode = Callable[[Subscription], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Mints:
-    subscription: IdMint = field(default_factory=lambda: IdMint(SUBSCRIPTION_PREFIX))
-    customer: IdMint = field(default_factory=lambda: IdMint(CUSTOMER_PREFIX))
-    plan: IdMint = field(default_factory=lambda: IdMint(PLAN_PREFIX))
+class IdGenerators:
+    subscription: IdGenerator = field(default_factory=lambda: IdGenerator(SUBSCRIPTION_PREFIX))
+    customer: IdGenerator = field(default_factory=lambda: IdGenerator(CUSTOMER_PREFIX))
+    plan: IdGenerator = field(default_factory=lambda: IdGenerator(PLAN_PREFIX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,81 +52,90 @@ class _Created:
 
 
 async def create_subscription(
-    billing: Billing, mints: Mints, shop_id: int, wanted: Wanted, attempt: Attempt | None, encode: Encode
-) -> Answer:
+    charging: Charging,
+    id_generators: IdGenerators,
+    shop_id: int,
+    wanted: SubscriptionRequest,
+    idempotency_key: IdempotencyKey | None,
+    encode: Encode,
+) -> StoredResponse:
     """Create a subscription, and with it the plan and the customer that came in full; charge its card, if it brought one.
 
-    Raises ``Invalid`` for an id or a token that the shop does not have, ``IdempotencyKeyReused`` or ``StillRunning``
-    from the attempt's key.
+    Raises ``ValidationFailed`` for an id or a token that the shop does not have, ``IdempotencyKeyReused`` or ``StillRunning``
+    from the idempotency_key's key.
     """
-    now = billing.clock.now()
+    now = charging.clock.now()
 
-    async def unit(tx: Transaction) -> _Created | Answer:
-        if attempt is not None:  # first: what was answered once is answered again, whatever the shop's settings are by now
-            earlier = await earlier_answer(tx, shop_id, attempt, now, billing.real_clock.now())
+    async def unit(tx: Transaction) -> _Created | StoredResponse:
+        if (
+            idempotency_key is not None
+        ):  # first: what was answered once is answered again, whatever the shop's settings are by now
+            earlier = await earlier_response(tx, shop_id, idempotency_key, now, charging.real_clock.now())
             if earlier is not None:
                 return earlier
-        created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
-        if attempt is not None:
+        created = await _drawn_up(tx, charging, id_generators, shop_id, wanted, now)
+        if idempotency_key is not None:
             answer = _answer(created.subscription, encode)
-            running_until = billing.real_clock.now() + billing.request_milliseconds if created.begun is not None else None
-            earlier = await answer_once(tx, shop_id, attempt, answer, now, billing.real_clock.now(), running_until)
+            running_until = charging.real_clock.now() + charging.request_milliseconds if created.begun is not None else None
+            earlier = await claim_or_replay(tx, shop_id, idempotency_key, answer, now, charging.real_clock.now(), running_until)
             if earlier is not None:
                 return earlier
         _refuse_misplaced_test(created.subscription, wanted)
-        await _write(tx, billing, created, wanted)
+        await _write(tx, charging, created, wanted)
         return created
 
-    created = await write_under_free_ids(billing.database, unit)
-    if isinstance(created, Answer):
-        return await _replayed(billing, shop_id, created, encode)
+    created = await retry_on_id_collision(charging.database, unit)
+    if isinstance(created, StoredResponse):
+        return await _replayed(charging, shop_id, created, encode)
     if created.begun is None:
         return _answer(created.subscription, encode)
     assert wanted.card is not None
-    answer = _answer(await billing.charge_at_once(created.begun, wanted.card), encode)
-    if attempt is not None:
-        await _finish(billing, shop_id, attempt, answer)
+    answer = _answer(await charging.charge_at_once(created.begun, wanted.card), encode)
+    if idempotency_key is not None:
+        await _finish(charging, shop_id, idempotency_key, answer)
     return answer
 
 
-async def _finish(billing: Billing, shop_id: int, attempt: Attempt, answer: Answer) -> None:
-    """Keep the last word on an attempt. Should that fail, a repeated request is answered with the subscription as it is then."""
+async def _finish(charging: Charging, shop_id: int, idempotency_key: IdempotencyKey, answer: StoredResponse) -> None:
+    """Keep the last word on an idempotency_key. Should that fail, a repeated request is answered with the subscription as it is then."""
 
     async def last_word(tx: Transaction) -> None:
-        await finish(tx, shop_id, attempt, answer)
+        await finish(tx, shop_id, idempotency_key, answer)
 
     try:
-        await billing.database.write(last_word)
+        await charging.database.write(last_word)
     except Exception as error:
         log.warning(
             "the answer of a request could not be kept", shop=shop_id, reason=getattr(error, "code", type(error).__name__)
         )
 
 
-async def _replayed(billing: Billing, shop_id: int, earlier: Answer, encode: Encode) -> Answer:
-    """What an earlier attempt was answered. Of one that died before its last word, the subscription as it is now."""
+async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, encode: Encode) -> StoredResponse:
+    """What an earlier idempotency_key was answered. Of one that died before its last word, the subscription as it is now."""
     if earlier.final:
         return earlier
     assert earlier.location is not None
-    subscription = await read_subscription(billing, shop_id, earlier.location.removeprefix(f"{PATH}/"))
+    subscription = await read_subscription(charging, shop_id, earlier.location.removeprefix(f"{PATH}/"))
     return replace(earlier, body=encode(subscription))
 
 
-async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: int, wanted: Wanted, now: int) -> _Created:
+async def _drawn_up(
+    tx: Transaction, charging: Charging, id_generators: IdGenerators, shop_id: int, wanted: SubscriptionRequest, now: int
+) -> _Created:
     """The subscription as it will be written, and its first payment where it brings a card."""
-    plan = await _plan(tx, mints, shop_id, wanted.plan, now)
-    customer_id = await _customer_id(tx, mints, shop_id, wanted.customer, now)
-    assigned = await billing.gateways.assign(tx, shop_id, test=plan.test)
+    plan = await _plan(tx, id_generators, shop_id, wanted.plan, now)
+    customer_id = await _customer_id(tx, id_generators, shop_id, wanted.customer, now)
+    assigned = await charging.gateways.assign(tx, shop_id, test=plan.test)
     if isinstance(wanted.card, str):
         await _check_token(tx, shop_id, wanted.card, assigned.gateway)
     waits = wanted.card is None
-    terms, card = billing.terms_of_plan(plan), EMPTY_OBJECT
+    terms, card = charging.terms_of_plan(plan), EMPTY_OBJECT
     standing = lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(wanted.card, str))
     if isinstance(wanted.card, str) and standing.state == lifecycle.PENDING:
         card = await _card_of_token(tx, shop_id, wanted.card)
     subscription = Subscription(
         shop_id=shop_id,
-        id=mints.subscription.mint(now),
+        id=id_generators.subscription.generate(now),
         version=0,
         sequence=0,
         plan=plan,
@@ -146,54 +156,56 @@ async def _drawn_up(tx: Transaction, billing: Billing, mints: Mints, shop_id: in
     )
     if standing.state != lifecycle.PROCESSING:
         return _Created(subscription)
-    begun = billing.begin(subscription, now)
+    begun = charging.begin(subscription, now)
     return _Created(begun.subscription, begun)
 
 
-async def _write(tx: Transaction, billing: Billing, created: _Created, wanted: Wanted) -> None:
-    """Customer, plan, subscription and payment, in one transaction. Raises ``IdTaken``, or ``ShopClosed``."""
+async def _write(tx: Transaction, charging: Charging, created: _Created, wanted: SubscriptionRequest) -> None:
+    """Customer, plan, subscription and payment, in one transaction. Raises ``IdCollision``, or ``ShopClosed``."""
     subscription, shop_id = created.subscription, created.subscription.shop_id
-    await billing.require_open_shop(tx, shop_id)
+    await charging.require_open_shop(tx, shop_id)
     if isinstance(wanted.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
-        raise IdTaken
+        raise IdCollision
     if isinstance(wanted.customer, CustomerFields):
         assert subscription.customer_id is not None
         customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
         if not await customers.insert(tx, shop_id, customer):
-            raise IdTaken
+            raise IdCollision
     if not await store.insert(tx, subscription, created.begun.leased_until if created.begun else 0):
-        raise IdTaken
+        raise IdCollision
     if created.begun is not None and not await payments.insert(tx, shop_id, created.begun.payment):
-        raise IdTaken
+        raise IdCollision
 
 
-def _refuse_misplaced_test(subscription: Subscription, wanted: Wanted) -> None:
-    """Raises ``Invalid`` where somebody asked for a test in the wrong place and a real gateway would charge."""
+def _refuse_misplaced_test(subscription: Subscription, wanted: SubscriptionRequest) -> None:
+    """Raises ``ValidationFailed`` where somebody asked for a test in the wrong place and a real gateway would charge."""
     if wanted.misplaced_test and subscription.gateway != sandbox.NAME:
         raise plan_model.misplaced_test("plan.test")
 
 
-async def _plan(tx: Transaction, mints: Mints, shop_id: int, wanted: str | PlanFields, now: int) -> Plan:
+async def _plan(tx: Transaction, id_generators: IdGenerators, shop_id: int, wanted: str | PlanFields, now: int) -> Plan:
     if isinstance(wanted, PlanFields):
-        return plan_actions.made(mints.plan, now, wanted)
+        return plan_actions.made(id_generators.plan, now, wanted)
     plan = await plans.find(tx, shop_id, wanted) if PLAN_ID.match(wanted) else None
     if plan is None:
-        raise model.refused("plan", model.NO_SUCH.format(noun="plan"))
+        raise requests.refused("plan", requests.NO_SUCH.format(noun="plan"))
     return plan
 
 
-async def _customer_id(tx: Transaction, mints: Mints, shop_id: int, wanted: str | CustomerFields | None, now: int) -> str | None:
+async def _customer_id(
+    tx: Transaction, id_generators: IdGenerators, shop_id: int, wanted: str | CustomerFields | None, now: int
+) -> str | None:
     if isinstance(wanted, CustomerFields):
-        return mints.customer.mint(now)
+        return id_generators.customer.generate(now)
     if wanted is not None and not (CUSTOMER_ID.match(wanted) and await customers.has(tx, shop_id, wanted)):
-        raise model.refused("customer", model.NO_SUCH.format(noun="customer"))
+        raise requests.refused("customer", requests.NO_SUCH.format(noun="customer"))
     return wanted
 
 
 async def _check_token(tx: Transaction, shop_id: int, token: str, gateway: str) -> None:
     """The sandbox knows its tokens; whether a real gateway knows one, it says itself."""
     if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token}) is None:
-        raise model.refused("card", model.NO_SUCH_TOKEN)
+        raise requests.refused("card", requests.NO_SUCH_TOKEN)
 
 
 async def _card_of_token(tx: Transaction, shop_id: int, token: str) -> str:
@@ -202,24 +214,24 @@ async def _card_of_token(tx: Transaction, shop_id: int, token: str) -> str:
     return str(row[0]) if row is not None else msgspec.json.encode({"token": token}).decode()
 
 
-def _answer(subscription: Subscription, encode: Encode) -> Answer:
-    return Answer(201, f"{PATH}/{subscription.id}", encode(subscription))
+def _answer(subscription: Subscription, encode: Encode) -> StoredResponse:
+    return StoredResponse(201, f"{PATH}/{subscription.id}", encode(subscription))
 
 
-async def read_subscription(billing: Billing, shop_id: int, subscription_id: str) -> Subscription:
+async def read_subscription(charging: Charging, shop_id: int, subscription_id: str) -> Subscription:
     """Raises ``RecordNotFound`` for an id that this shop does not have."""
-    subscription = await store.find(billing.database, shop_id, subscription_id)
+    subscription = await store.find(charging.database, shop_id, subscription_id)
     if subscription is None:
         raise RecordNotFound
     return subscription
 
 
-async def cancel_subscription(billing: Billing, shop_id: int, subscription_id: str, reason: str | None) -> Subscription:
+async def cancel_subscription(charging: Charging, shop_id: int, subscription_id: str, reason: str | None) -> Subscription:
     """No further charge. Canceling a second time changes nothing [D].
 
-    Raises ``RecordNotFound``, or ``Invalid`` for a subscription that came to another end.
+    Raises ``RecordNotFound``, or ``ValidationFailed`` for a subscription that came to another end.
     """
-    now = billing.clock.now()
+    now = charging.clock.now()
 
     async def unit(tx: Transaction) -> Subscription:
         subscription = await store.find(tx, shop_id, subscription_id)
@@ -228,27 +240,29 @@ async def cancel_subscription(billing: Billing, shop_id: int, subscription_id: s
         if subscription.standing.state == lifecycle.CANCELED:
             return subscription
         if subscription.standing.state in lifecycle.OVER:
-            raise Invalid(model.OVER_ALREADY, {BASE: [model.OVER_ALREADY]}, errors_first=True)
+            raise ValidationFailed(requests.OVER_ALREADY, {BASE: [requests.OVER_ALREADY]}, errors_first=True)
         step = lifecycle.canceled(subscription.standing, reason, now)
         changed = msgspec.structs.replace(subscription, standing=step.standing, sequence=subscription.sequence + 1)
         if not await store.update(tx, changed, None):  # a charge under way keeps its lease
-            raise Changed
-        await billing.teller.tell(tx, changed, lifecycle.CANCELED_EVENT, now)
+            raise StaleVersion
+        await charging.event_recorder.record(tx, changed, lifecycle.CANCELED_EVENT, now)
         return as_written(changed)
 
     while True:
         try:
-            return await billing.database.write(unit)
-        except Changed:
+            return await charging.database.write(unit)
+        except StaleVersion:
             continue
 
 
 # What a buyer does on the hosted page
 
 
-async def subscribe_by_link(billing: Billing, mints: Mints, shop_id: int, plan: Plan, return_url: str | None) -> Subscription:
+async def subscribe_by_link(
+    charging: Charging, id_generators: IdGenerators, shop_id: int, plan: Plan, return_url: str | None
+) -> Subscription:
     """A new subscription to a plan, by its pay link [P]."""
-    wanted = Wanted(
+    wanted = SubscriptionRequest(
         plan=plan.id,
         customer=None,
         card=None,
@@ -259,25 +273,25 @@ async def subscribe_by_link(billing: Billing, mints: Mints, shop_id: int, plan: 
         additional_data=EMPTY_OBJECT,
         options=EMPTY_OBJECT,
     )
-    now = billing.clock.now()
+    now = charging.clock.now()
 
     async def unit(tx: Transaction) -> _Created:
-        created = await _drawn_up(tx, billing, mints, shop_id, wanted, now)
-        await _write(tx, billing, created, wanted)
+        created = await _drawn_up(tx, charging, id_generators, shop_id, wanted, now)
+        await _write(tx, charging, created, wanted)
         return created
 
-    return (await write_under_free_ids(billing.database, unit)).subscription
+    return (await retry_on_id_collision(charging.database, unit)).subscription
 
 
 async def pay(
-    billing: Billing, mints: Mints, token: str, card: CardDetails, customer: Mapping[str, str | None]
+    charging: Charging, id_generators: IdGenerators, token: str, card: CardDetails, customer: Mapping[str, str | None]
 ) -> Subscription | None:
     """Charge the card that a buyer typed on the page with this token; the subscription as it stands then.
 
     Once, however often it is asked: ``None`` when the subscription does not wait for its buyer, or no longer.
     ``customer`` holds checked fields that the merchant did not send.
     """
-    now = billing.clock.now()
+    now = charging.clock.now()
 
     async def unit(tx: Transaction) -> StartedCharge | None:
         subscription = await store.by_token(tx, token)
@@ -285,29 +299,29 @@ async def pay(
             return None
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.standing.period) is not None:
             return None
-        subscription = await _with_customer(tx, mints, subscription, customer, now)
-        return await billing.write_begun(tx, billing.begin(subscription, now))
+        subscription = await _with_customer(tx, id_generators, subscription, customer, now)
+        return await charging.write_begun(tx, charging.begin(subscription, now))
 
     while True:
         try:
-            begun = await write_under_free_ids(billing.database, unit)
+            begun = await retry_on_id_collision(charging.database, unit)
             break
-        except Changed:
+        except StaleVersion:
             continue
     if begun is None:
         return None
-    return await billing.charge_at_once(begun, card)
+    return await charging.charge_at_once(begun, card)
 
 
 async def _with_customer(
-    tx: Transaction, mints: Mints, subscription: Subscription, given: Mapping[str, str | None], now: int
+    tx: Transaction, id_generators: IdGenerators, subscription: Subscription, given: Mapping[str, str | None], now: int
 ) -> Subscription:
     """With what the buyer added: a customer of the subscription's own, or the fields that the merchant's one lacks."""
     if subscription.customer_id is None:
         blank = dict.fromkeys(CustomerFields.__struct_fields__)
-        customer = Customer(mints.customer.mint(now), **{**blank, **given})
+        customer = Customer(id_generators.customer.generate(now), **{**blank, **given})
         if not await customers.insert(tx, subscription.shop_id, customer):
-            raise IdTaken
+            raise IdCollision
         return msgspec.structs.replace(subscription, customer_id=customer.id)
     known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
     assert known is not None
@@ -317,28 +331,28 @@ async def _with_customer(
     return subscription
 
 
-async def answer_challenge(billing: Billing, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
+async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
     """The buyer comes from 3-D Secure: in the sandbox with an answer, from a real gateway with ``None``.
 
     The subscription as it stands after the gateway was asked. The sandbox takes no answer once the subscription is over or
     its day has passed. What a real gateway says counts always: it may have taken the money.
     """
-    subscription = await read_subscription(billing, shop_id, payment.subscription_id)
+    subscription = await read_subscription(charging, shop_id, payment.subscription_id)
     if payment.status not in (base.INCOMPLETE, *UNSUCCESSFUL):
         return subscription
     if payment.gateway == sandbox.NAME:
         if subscription.standing.state != lifecycle.REDIRECTING or payment.status != base.INCOMPLETE:
             return subscription
         due_at = subscription.standing.due_at
-        if due_at is not None and due_at <= billing.clock.now():
-            return await billing.expire(subscription)
+        if due_at is not None and due_at <= charging.clock.now():
+            return await charging.expire(subscription)
         if accepted is not None:
-            await billing.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
+            await charging.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
     try:
-        result = await billing.look_up(shop_id, payment)
+        result = await charging.look_up(shop_id, payment)
         if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
             return subscription
-        return await billing.settle(subscription, payment, result)
+        return await charging.settle(subscription, payment, result)
     except EcomchargeError as error:  # the answer is in the gateway's books: the billing worker, or the next visit, finds it
         log.warning("a 3-D Secure step is not settled", shop=shop_id, payment=payment.id, reason=error.code)
         return subscription

@@ -1,6 +1,6 @@
 """The life of a subscription: what each happening makes of it. Pure: values in, values out.
 
-A ``Standing`` is what changes in a life, ``Terms`` is what its plan says. The functions ask nothing and write
+A ``BillingState`` is what changes in a life, ``Terms`` is what its plan says. The functions ask nothing and write
 nothing; who calls them does both. Sources of the rules: subscriptions of the platform's documentation [P], captured
 traffic [C], our choice [D].
 """
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo
 
-from ecomcharge.subscriptions import schedule
-from ecomcharge.subscriptions.schedule import Interval
+from ecomcharge.base import calendar
+from ecomcharge.plans.terms import Terms
 
 # States of the platform [P]. ``tokenizing`` and ``notified`` exist there and are passed in no time here.
 PENDING: Final = "pending"  # the first charge, by token, waits for the morning [D]
@@ -46,31 +45,11 @@ EXPIRED_EVENT: Final = "expired.subscription"
 REFUNDED_EVENT: Final = "refunded.subscription"  # money that came too late went back [D]
 REFUND_FAILED_EVENT: Final = "refund_failed.subscription"  # the gateway refuses to give it back [D]
 
-TOKEN_LIVES: Final = 24 * schedule.HOUR  # [P]
+TOKEN_LIVES: Final = 24 * calendar.HOUR  # [P]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    amount: int  # minor units; 0: the card is verified only [P]
-    interval: Interval
-    as_first_payment: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a plan says about charging. ``cycles`` is ``None`` for a plan without end, ``zone`` the system's time zone."""
-
-    amount: int  # minor units
-    interval: Interval
-    trial: Trial | None
-    cycles: int | None
-    attempts: int
-    by_day: bool
-    zone: ZoneInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
+class BillingState:
     """Where a subscription stands. ``period`` is the next one to be paid: 0 the first charge, and then counted on.
 
     Periods are counted from ``billing_cycle_anchor``, the start of ``anchor_period``; ``anchor_day`` is the day of the
@@ -93,159 +72,159 @@ class Standing:
     anchor_day: int | None = None
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """What became of it, what to tell the merchant, and how many periods went by unpaid because we came late."""
 
-    standing: Standing
+    standing: BillingState
     event: str | None = None
     skipped: int = 0
 
 
-def amount_due(standing: Standing, terms: Terms) -> int:
+def amount_due(standing: BillingState, terms: Terms) -> int:
     """What the next charge takes, in minor units; 0 verifies the card."""
     return terms.trial.amount if terms.trial and standing.period == 0 else terms.amount
 
 
-def redirected(now: int) -> Standing:
+def redirected(now: int) -> BillingState:
     """A new subscription that waits for its buyer, for a day [P]."""
-    return Standing(REDIRECTING, due_at=now + TOKEN_LIVES)
+    return BillingState(REDIRECTING, due_at=now + TOKEN_LIVES)
 
 
-def first_charge(terms: Terms, now: int, *, by_token: bool) -> Standing:
+def first_charge(terms: Terms, now: int, *, by_token: bool) -> BillingState:
     """A new subscription that is charged at once. By token a plan that is charged by day only waits for 08:00 [P][D].
 
     A card that comes in full is charged at once, whatever the hour: its number and code are not kept.
     """
     morning = charge_time(terms, now)
     if by_token and morning > now and (terms.trial is None or terms.trial.amount):
-        return Standing(PENDING, due_at=morning)
-    return Standing(PROCESSING)
+        return BillingState(PENDING, due_at=morning)
+    return BillingState(PROCESSING)
 
 
 def charge_time(terms: Terms, now: int) -> int:
     """When a charge that is due may be made: now, or the next 08:00 where the plan forbids charges at night [P]."""
-    return schedule.by_day_from(now, terms.zone) if terms.by_day else now
+    return calendar.by_day_from(now, terms.zone) if terms.by_day else now
 
 
-def waits_for_buyer(standing: Standing, now: int) -> bool:
+def waits_for_buyer(standing: BillingState, now: int) -> bool:
     """Not any more when its day is over, though nobody may have written that yet [P]."""
     return standing.state == REDIRECTING and (standing.due_at is None or standing.due_at > now)
 
 
-def is_wanted(standing: Standing, period: int) -> bool:
+def is_wanted(standing: BillingState, period: int) -> bool:
     """Whether a success of this period's payment is what the subscription waits for. Else the money has to go back [D]."""
     return standing.state not in OVER and standing.period == period
 
 
-def charging(standing: Standing, terms: Terms, look_again_at: int) -> Standing:
+def charging(standing: BillingState, terms: Terms, look_again_at: int) -> BillingState:
     """A charge begins. Should nobody tell how it ended, look for it then."""
     in_trial = terms.trial is not None and standing.period == 0
     return replace(standing, state=TRIAL_PROCESSING if in_trial else PROCESSING, due_at=look_again_at)
 
 
-def unanswered(standing: Standing, terms: Terms, look_again_at: int) -> Standing:
+def unanswered(standing: BillingState, terms: Terms, look_again_at: int) -> BillingState:
     """The gateway did not say how the charge ended: ask again then, and charge nothing meanwhile [D]."""
     in_trial = terms.trial is not None and standing.period == 0
     state = TRIAL_GET_STATUS if in_trial else GETTING_STATUS
     return replace(standing, state=_unless_canceled(standing, state), due_at=look_again_at)
 
 
-def waiting(standing: Standing, look_again_at: int) -> Standing:
+def waiting(standing: BillingState, look_again_at: int) -> BillingState:
     """The same, a little longer."""
     return replace(standing, due_at=look_again_at)
 
 
-def at_rest(standing: Standing) -> Standing:
+def at_rest(standing: BillingState) -> BillingState:
     """Nothing is to be done any more."""
     return replace(standing, due_at=None)
 
 
-def challenged(standing: Standing, now: int) -> Standing:
+def challenged(standing: BillingState, now: int) -> BillingState:
     """The card asks for 3-D Secure: the buyer has a day for it, as for the page [P][D].
 
     Of a canceled subscription nobody is asked any more. The payment is looked up hourly, in case the buyer passes the step.
     """
     if standing.state == CANCELED:
-        return replace(standing, due_at=now + schedule.HOUR)
+        return replace(standing, due_at=now + calendar.HOUR)
     return replace(standing, state=REDIRECTING, due_at=now + TOKEN_LIVES)
 
 
-def forgotten(standing: Standing, terms: Terms, now: int, *, has_token: bool) -> Step:
+def forgotten(standing: BillingState, terms: Terms, now: int, *, has_token: bool) -> Transition:
     """The charge was not sent, and the gateway knows of none: with a token it is begun again, and nothing is counted [D].
 
     Without a token the card is gone with the request that brought it.
     """
     if standing.state == CANCELED or not has_token:
         return errored(standing, terms, now)
-    return Step(replace(standing, state=ACTIVE if standing.period else PENDING, due_at=now))
+    return Transition(replace(standing, state=ACTIVE if standing.period else PENDING, due_at=now))
 
 
-def succeeded(standing: Standing, terms: Terms, now: int) -> Step:
+def succeeded(standing: BillingState, terms: Terms, now: int) -> Transition:
     """The charge took the money. Renewals stay anchored, however late it ran [C]; missed periods are not charged [D]."""
     if standing.period == 0:
         paid = replace(_anchored(standing, terms, now), number_failed_payment_attempts=0)
-        return Step(_paid_until(paid, terms, 1, TRIAL if terms.trial else ACTIVE), CREATED_EVENT)
+        return Transition(_paid_until(paid, terms, 1, TRIAL if terms.trial else ACTIVE), CREATED_EVENT)
     standing = _with_kept_date(standing, terms)
     following = _first_period_after(standing, terms, now)
     paid = replace(standing, number_failed_payment_attempts=0)
-    return Step(_paid_until(paid, terms, following, ACTIVE), RENEWED_EVENT, following - standing.period - 1)
+    return Transition(_paid_until(paid, terms, following, ACTIVE), RENEWED_EVENT, following - standing.period - 1)
 
 
-def declined(standing: Standing, terms: Terms, now: int) -> Step:
+def declined(standing: BillingState, terms: Terms, now: int) -> Transition:
     """The bank said no. Tried again the following day at 03:00, by day at 08:00, while attempts are left [P]."""
     if standing.period == 0:
         return _failed_at_once(standing)
-    return _tried(standing, terms, FAILED_ATTEMPT, schedule.following_day(now, terms.zone, by_day=terms.by_day), FAILED)
+    return _tried(standing, terms, FAILED_ATTEMPT, calendar.following_day(now, terms.zone, by_day=terms.by_day), FAILED)
 
 
-def errored(standing: Standing, terms: Terms, now: int) -> Step:
+def errored(standing: BillingState, terms: Terms, now: int) -> Transition:
     """The gateway failed. Tried again at the start of each following hour, by day if so asked, while attempts are left [P]."""
     if standing.period == 0:
         return _failed_at_once(standing)
-    return _tried(standing, terms, RESCUING, schedule.following_hour(now, terms.zone, by_day=terms.by_day), ERROR)
+    return _tried(standing, terms, RESCUING, calendar.following_hour(now, terms.zone, by_day=terms.by_day), ERROR)
 
 
-def expired(standing: Standing) -> Step:
+def expired(standing: BillingState) -> Transition:
     """The buyer did not come in time [P]."""
     if standing.state == CANCELED:
-        return Step(at_rest(standing))
-    return Step(replace(standing, state=EXPIRED, due_at=None), EXPIRED_EVENT)
+        return Transition(at_rest(standing))
+    return Transition(replace(standing, state=EXPIRED, due_at=None), EXPIRED_EVENT)
 
 
-def cycles_are_over(standing: Standing, terms: Terms) -> bool:
+def cycles_are_over(standing: BillingState, terms: Terms) -> bool:
     return terms.cycles is not None and standing.paid_billing_cycles >= terms.cycles
 
 
-def ended(standing: Standing, now: int) -> Step:
+def ended(standing: BillingState, now: int) -> Transition:
     """The last cycle of a finite plan is over [C]."""
     over = replace(standing, state=CANCELED, cancelled_at=now, renew_at=None, due_at=None)
-    return Step(over, CANCELED_EVENT)
+    return Transition(over, CANCELED_EVENT)
 
 
-def canceled(standing: Standing, reason: str | None, now: int) -> Step:
+def canceled(standing: BillingState, reason: str | None, now: int) -> Transition:
     """No further charge; what is paid stays paid [C]. A charge under way is still followed to its outcome."""
     due_at = standing.due_at if standing.state in UNDER_WAY else None
     if standing.state == REDIRECTING:  # the buyer may be at the 3-D Secure step
-        due_at = now + schedule.HOUR
+        due_at = now + calendar.HOUR
     over = replace(standing, state=CANCELED, cancel_reason=reason, cancelled_at=now, renew_at=None, due_at=due_at)
-    return Step(over, CANCELED_EVENT)
+    return Transition(over, CANCELED_EVENT)
 
 
-def start_of(period: int, standing: Standing, terms: Terms) -> int:
+def start_of(period: int, standing: BillingState, terms: Terms) -> int:
     """When a period begins, counted from the anchor. The first one after a trial begins where the trial ends."""
     anchor, anchor_period, day = _anchor_of(standing, terms)
     if terms.trial and anchor_period == 0 < period:
-        return schedule.nth(anchor, terms.interval, period - 1, terms.zone, after=terms.trial.interval)
-    return schedule.nth(anchor, terms.interval, period - anchor_period, terms.zone, day=day)
+        return calendar.nth(anchor, terms.interval, period - 1, terms.zone, after=terms.trial.interval)
+    return calendar.nth(anchor, terms.interval, period - anchor_period, terms.zone, day=day)
 
 
-def _anchored(standing: Standing, terms: Terms, now: int) -> Standing:
+def _anchored(standing: BillingState, terms: Terms, now: int) -> BillingState:
     """Anchored at the first charge."""
     anchored = replace(standing, billing_cycle_anchor=now, anchor_period=0, anchor_day=None)
     return replace(anchored, anchored_at=start_of(1, anchored, terms) if terms.trial else now)
 
 
-def _anchor_of(standing: Standing, terms: Terms) -> tuple[int, int, int | None]:
+def _anchor_of(standing: BillingState, terms: Terms) -> tuple[int, int, int | None]:
     """Anchor, its period and its day of the month. A row of the previous release has ``anchored_at`` only."""
     if standing.billing_cycle_anchor is not None:
         assert standing.anchor_period is not None
@@ -254,7 +233,7 @@ def _anchor_of(standing: Standing, terms: Terms) -> tuple[int, int, int | None]:
     return standing.anchored_at, 1 if terms.trial else 0, None
 
 
-def _with_kept_date(standing: Standing, terms: Terms) -> Standing:
+def _with_kept_date(standing: BillingState, terms: Terms) -> BillingState:
     """Anchored so that the present period begins when it was promised to.
 
     The stored anchor leads elsewhere when the previous release counted in UTC, or when the operator changed the time
@@ -263,42 +242,42 @@ def _with_kept_date(standing: Standing, terms: Terms) -> Standing:
     assert standing.active_to is not None
     anchor, anchor_period, day = _anchor_of(standing, terms)
     if start_of(standing.period, standing, terms) != standing.active_to:
-        day = schedule.day_of_month_ends(anchor, day, standing.active_to, terms.zone)
+        day = calendar.day_of_month_ends(anchor, day, standing.active_to, terms.zone)
         anchor, anchor_period = standing.active_to, standing.period
     return replace(standing, billing_cycle_anchor=anchor, anchor_period=anchor_period, anchor_day=day)
 
 
-def _first_period_after(standing: Standing, terms: Terms, now: int) -> int:
-    return schedule.first_after(lambda period: start_of(period, standing, terms), standing.period + 1, now)
+def _first_period_after(standing: BillingState, terms: Terms, now: int) -> int:
+    return calendar.first_after(lambda period: start_of(period, standing, terms), standing.period + 1, now)
 
 
-def _paid_until(standing: Standing, terms: Terms, period: int, state: str) -> Standing:
+def _paid_until(standing: BillingState, terms: Terms, period: int, state: str) -> BillingState:
     """Paid up to the beginning of ``period``."""
     until = start_of(period, standing, terms)
     paid = replace(standing, period=period, active_to=until, renew_at=until, paid_billing_cycles=standing.paid_billing_cycles + 1)
     over = cycles_are_over(paid, terms)
-    due_at = schedule.by_day_from(until, terms.zone) if terms.by_day and not over else until
+    due_at = calendar.by_day_from(until, terms.zone) if terms.by_day and not over else until
     return replace(paid, state=state, due_at=due_at)
 
 
-def _failed_at_once(standing: Standing) -> Step:
+def _failed_at_once(standing: BillingState) -> Transition:
     """The first charge failed: there was never a subscription [C]."""
     if standing.state == CANCELED:
-        return Step(replace(standing, due_at=None))
-    return Step(replace(standing, state=FAILED, due_at=None), FAILED_EVENT)
+        return Transition(replace(standing, due_at=None))
+    return Transition(replace(standing, state=FAILED, due_at=None), FAILED_EVENT)
 
 
-def _tried(standing: Standing, terms: Terms, state: str, again_at: int, last_state: str) -> Step:
+def _tried(standing: BillingState, terms: Terms, state: str, again_at: int, last_state: str) -> Transition:
     """An attempt of a later charge failed. After a trial that is no first payment there is no further one [P]."""
     failures = standing.number_failed_payment_attempts + 1
     if standing.state == CANCELED:
-        return Step(replace(standing, due_at=None))
+        return Transition(replace(standing, due_at=None))
     tried = replace(standing, number_failed_payment_attempts=failures)
     only_try = terms.trial is not None and not terms.trial.as_first_payment and standing.paid_billing_cycles == 1
     if failures >= terms.attempts or only_try:
-        return Step(replace(tried, state=last_state, renew_at=None, due_at=None), FAILED_EVENT)
-    return Step(replace(tried, state=state, due_at=again_at))
+        return Transition(replace(tried, state=last_state, renew_at=None, due_at=None), FAILED_EVENT)
+    return Transition(replace(tried, state=state, due_at=again_at))
 
 
-def _unless_canceled(standing: Standing, state: str) -> str:
+def _unless_canceled(standing: BillingState, state: str) -> str:
     return CANCELED if standing.state == CANCELED else state

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ecomcharge.plans import store as plans
 from ecomcharge.storage.database import Database, Row, Transaction
-from ecomcharge.subscriptions.lifecycle import Standing
+from ecomcharge.subscriptions.lifecycle import BillingState
 from ecomcharge.subscriptions.model import Subscription
 
 _OWN: Final = (
@@ -200,7 +200,7 @@ def _subscription(row: Row) -> Subscription:
     own, standing = len(_OWN), len(_OWN) + len(_STANDING)
     return Subscription(
         **_named(_OWN, row[:own]),
-        standing=Standing(**_named(_STANDING, row[own:standing])),
+        standing=BillingState(**_named(_STANDING, row[own:standing])),
         plan=plans.plan_of(row[standing:]),
     )
 

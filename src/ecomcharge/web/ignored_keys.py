@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from ecomcharge.fields import body_of
+from ecomcharge.base.validation import decode_body
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class Misplaced:
 
 def misplaced_in(body: bytes, level: Level) -> Misplaced:
     """The known keys of a body that stand in the wrong place. Raises ``MalformedBody``, or ``NotAnObject``."""
-    decoded = body_of(body, _KNOWN_KEYS)
+    decoded = decode_body(body, _KNOWN_KEYS)
     given = {key: value for key in KNOWN if (value := getattr(decoded, key)) is not msgspec.UNSET}
     found = tuple(_misplaced(given, level, ""))
     asks_for_test = any(path.rpartition(".")[2] == "test" and _is_true(value) for path, value in found)

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, Generic
 from urllib.parse import urlencode
 
-from ecomcharge.errors import BadParameter
+from ecomcharge.base.errors import BadParameter
 from ecomcharge.storage.records import PER_CHUNK, R, Records, chunks_of
-from ecomcharge.web.wire import JSON, NO_STORE, Request, Response, Stream, json_response
+from ecomcharge.web.messages import JSON, NO_STORE, Request, Response, Stream, json_response
 
 DEFAULT_LIMIT: Final = 20
 MAXIMUM_LIMIT: Final = 1000

@@ -15,12 +15,11 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from ecomcharge.clock import Clock, SystemClock
-from ecomcharge.errors import OutcomeUnknown, Unavailable, Unusable
-from ecomcharge.keys import MasterKey
+from ecomcharge.base.clock import Clock, SystemClock
+from ecomcharge.base.errors import ConfigurationError, OutcomeUnknown, Unavailable
+from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
-from ecomcharge.webhooks.actions import signing_key_of
 from ecomcharge.webhooks.model import (
     DELIVERED,
     GIVEN_UP,
@@ -32,7 +31,8 @@ from ecomcharge.webhooks.model import (
     retry_delay,
     skip_attempts,
 )
-from ecomcharge.webhooks.sending import Sender, Unreachable
+from ecomcharge.webhooks.outbox import signing_key_of
+from ecomcharge.webhooks.sender import Sender, Unreachable
 
 log = structlog.get_logger()
 
@@ -98,19 +98,19 @@ class Delivery:
     async def round(self, now: int) -> int:
         """Begin to send what is due; how many. Does not wait for the receivers."""
         begun = lost = 0
-        while len(self._under_way) < AT_ONCE and not self.rests_for() and lost < RACES_LOST:
+        while len(self._under_way) < AT_ONCE and not self.backoff_seconds() and lost < RACES_LOST:
             wanted = await self._due(now)
             if not wanted:
                 break
             claimed = await self._claim(wanted, now)
             left = [webhook for webhook in claimed if not self._begin(webhook)]
             if left:
-                await self._put_back(left)
+                await self._release_lease(left)
             begun += len(claimed) - len(left)
             lost = 0 if claimed else lost + 1
         return begun
 
-    def rests_for(self) -> float:
+    def backoff_seconds(self) -> float:
         """For how many seconds nothing is looked for, because the last search was slow."""
         return max(0.0, self._next_search - time.monotonic())
 
@@ -181,10 +181,10 @@ class Delivery:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._sender.close()
 
-    async def _put_back(self, webhooks: list[Webhook]) -> None:
+    async def _release_lease(self, webhooks: list[Webhook]) -> None:
         async def unit(tx: Transaction) -> None:
             for webhook in webhooks:
-                await store.put_back(tx, webhook)
+                await store.release_lease(tx, webhook)
 
         await _patiently(lambda: self._database.write(unit))
 
@@ -216,7 +216,7 @@ class Delivery:
         """
         moving_to = self._moving_to
         if moving_to is None:  # it has arrived meanwhile
-            await self._put_back([webhook])
+            await self._release_lease([webhook])
             return
         queue = (webhook.shop_id, webhook.subscription_id)
         since = max(await _patiently(self._clock.read), self._queue_ends_at.get(queue, 0))
@@ -248,7 +248,7 @@ class Delivery:
         asked_at = time.monotonic()
         sealed = await store.newest_sealed_key(self._database, shop_id, self._real_clock.now())
         if sealed is None:
-            raise Unusable(f"shop {shop_id} has no key to sign with")
+            raise ConfigurationError(f"shop {shop_id} has no key to sign with")
         signing_key = known.signing_key if known else await signing_key_of(self._database, self._master_key, shop_id)
         keys = _Keys(self._master_key.unseal(shop_id, sealed), signing_key, asked_at + KEYS_KEPT_SECONDS)
         if len(self._keys) >= 10_000:

@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import random
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -23,10 +23,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
 )
-
-from ecomcharge.customers.model import Customer
-from ecomcharge.plans.model import description_of
-from ecomcharge.subscriptions.model import Subscription
 
 PENDING: Final = "pending"
 DELIVERED: Final = "delivered"
@@ -90,33 +86,6 @@ def skip_attempts(webhook: Webhook, since: int, until: int, fault: str, chance: 
         last_error=f"{fault} (attempts not made while the sandbox clock was moved: {skipped})",
     )
     return changed, last
-
-
-def checkout_object(subscription: Subscription, customer: Customer | None) -> dict[str, Any]:
-    """What is told when a page's token ran out: the checkout object instead of the subscription's [P]."""
-    plan = subscription.plan
-    trial_or_plan = plan.trial or plan.plan
-    return {
-        "token": subscription.checkout_token,
-        "shop_id": subscription.shop_id,
-        "finished": False,
-        "expired": True,
-        "status": "error",
-        "message": "Token is expired.",
-        "order": {
-            "amount": trial_or_plan.amount,
-            "currency": plan.currency,
-            "description": description_of(plan),
-            "tracking_id": subscription.tracking_id,
-        },
-        "settings": {
-            "return_url": subscription.return_url,
-            "notification_url": subscription.notification_url,
-            "language": subscription.language,
-        },
-        "customer": msgspec.structs.asdict(customer) if customer else {},
-        "test": plan.test,
-    }
 
 
 @dataclass(frozen=True, slots=True)

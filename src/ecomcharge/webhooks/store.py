@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
+from ecomcharge.base.ids import WEBHOOK_PREFIX, first_id_at
 from ecomcharge.events.model import KEPT_MILLISECONDS
-from ecomcharge.ids import WEBHOOK_PREFIX, first_id_at
 from ecomcharge.storage.database import Database, Row, Transaction
-from ecomcharge.storage.records import run_alone
+from ecomcharge.storage.records import execute
 from ecomcharge.webhooks.model import Webhook
 
 COLUMNS: Final = (
@@ -154,7 +154,7 @@ async def note_skipped_attempts(tx: Transaction, webhook: Webhook, skipped_befor
     return await tx.run(NOTE_SKIPPED_ATTEMPTS, {**params, "skipped_before": skipped_before}) > 0
 
 
-async def put_back(tx: Transaction, webhook: Webhook) -> None:
+async def release_lease(tx: Transaction, webhook: Webhook) -> None:
     """Leave it to whoever has room for it."""
     await tx.run(PUT_BACK, {"shop_id": webhook.shop_id, "id": webhook.id, "attempts": webhook.attempts})
 
@@ -192,7 +192,7 @@ async def is_due(database: Database, now: int) -> bool:
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` webhooks of a shop that are done with and no longer kept; how many there were."""
     oldest = first_id_at(WEBHOOK_PREFIX, max(0, now - KEPT_MILLISECONDS))
-    return await run_alone(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+    return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
 
 
 async def signing_key(database: Database, shop_id: int) -> tuple[str | None, str | None] | None:

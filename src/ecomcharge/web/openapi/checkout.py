@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from ecomcharge import errors
+from ecomcharge.base import errors
 from ecomcharge.checkout import rendering
 from ecomcharge.checkout.pages import ASKED_FIRST, CARD_NAMES, FORM
 from ecomcharge.customers import model as customers
-from ecomcharge.subscriptions import model
+from ecomcharge.subscriptions import requests
 from ecomcharge.web.openapi import customers as customers_told
 from ecomcharge.web.openapi import parts
 from ecomcharge.web.openapi.parts import AROUND, Json, ref
@@ -63,7 +63,7 @@ def _link(operation_id: str, summary: str, place: list[Json]) -> Json:
         "security": [],
         "parameters": [
             *place,
-            parts.query("return_url", model.RETURN_URL.description, parts.web_address(model.RETURN_URL)),
+            parts.query("return_url", requests.RETURN_URL.description, parts.web_address(requests.RETURN_URL)),
             parts.request_id_header(),
         ],
         "responses": {
@@ -164,12 +164,12 @@ def _form(properties: Json, *, required: tuple[str, ...]) -> Json:
 
 def _typed(name: str) -> Json:
     """What a buyer types into the form."""
-    if name == model.NUMBER.name:
-        return parts.told(model.NUMBER) | {"type": "string", "pattern": f"^{AROUND}[ -]*(?:[0-9][ -]*){{12,19}}{AROUND}$"}
-    if name == model.VERIFICATION_VALUE.name:
-        return parts.told(model.VERIFICATION_VALUE) | {"type": "string", "pattern": f"^(?:{AROUND}[0-9]{{3,4}})?{AROUND}$"}
-    if name == model.HOLDER.name:
-        return parts.told(model.HOLDER) | parts.text(model.HOLDER_MAXIMUM)
+    if name == requests.NUMBER.name:
+        return parts.told(requests.NUMBER) | {"type": "string", "pattern": f"^{AROUND}[ -]*(?:[0-9][ -]*){{12,19}}{AROUND}$"}
+    if name == requests.VERIFICATION_VALUE.name:
+        return parts.told(requests.VERIFICATION_VALUE) | {"type": "string", "pattern": f"^(?:{AROUND}[0-9]{{3,4}})?{AROUND}$"}
+    if name == requests.HOLDER.name:
+        return parts.told(requests.HOLDER) | parts.text(requests.HOLDER_MAXIMUM)
     if name == "exp_month":
         return {"description": "Month, 1 to 12.", "examples": ["01"], **parts.decimal(0, 12)}
     years: dict[str, Any] = {"description": "Year; of two digits it is one of 2000 to 2099.", "examples": ["2030"]}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from ecomcharge import errors, fields
+from ecomcharge.base import errors
+from ecomcharge.base.postal import COUNTRIES, STATES, ZIP_OF_COUNTRY
+from ecomcharge.base.validation import Field
 from ecomcharge.customers import model
-from ecomcharge.fields import Field
 from ecomcharge.web.openapi import examples, parts
 from ecomcharge.web.openapi.parts import AROUND, BLANK, NULL, Json, ref
 
@@ -54,7 +55,7 @@ def _create() -> Json:
                     "list": {"operationId": "listCustomers", "parameters": {"email": "$response.body#/email"}},
                 },
             ),
-            **parts.failures(*parts.OF_CREATE, errors.Invalid.code, *parts.FOR_SHOPS),
+            **parts.failures(*parts.OF_CREATE, errors.ValidationFailed.code, *parts.FOR_SHOPS),
         },
     }
 
@@ -103,7 +104,7 @@ def _new_customer() -> Json:
         ),
         "required": list(model.REQUIRED_NAMES),
         "properties": {field.name: _property(field, required=field.required) for field in model.FIELDS},
-        "allOf": [_country_rule(country, required=True) for country in fields.STATES],
+        "allOf": [_country_rule(country, required=True) for country in STATES],
         "examples": [examples.NEW_CUSTOMER],
     }
 
@@ -118,7 +119,7 @@ def details() -> Json:
             "id": {"enum": ["", None], "description": "Absent."},
             **{field.name: _property(field, required=False) for field in model.FIELDS},
         },
-        "allOf": [_country_rule(country, required=False) for country in fields.STATES],
+        "allOf": [_country_rule(country, required=False) for country in STATES],
     }
 
 
@@ -132,7 +133,7 @@ def _property(field: Field, *, required: bool) -> Json:
     if field is model.EMAIL:
         return parts.told(field) | {"anyOf": [_ADDRESS, *absent]} if absent else email()
     if field is model.COUNTRY:
-        return parts.told(field) | {"anyOf": [*_code(fields.COUNTRIES), BLANK, NULL]}
+        return parts.told(field) | {"anyOf": [*_code(COUNTRIES), BLANK, NULL]}
     return parts.optional_text(field)
 
 
@@ -142,12 +143,12 @@ def email() -> Json:
 
 def _country_rule(country: str, *, required: bool) -> Json:
     """What a country asks of the state, and of the zip where it has a form of its own."""
-    state = {"anyOf": [*_code(fields.STATES[country]), *([] if required else [BLANK, NULL])]}
+    state = {"anyOf": [*_code(STATES[country]), *([] if required else [BLANK, NULL])]}
     then: Json = {"properties": {model.STATE.name: state}}
     if required:
         then["required"] = [model.STATE.name]
-    if country in fields.ZIP_OF_COUNTRY:
-        form = fields.ZIP_OF_COUNTRY[country].pattern.removesuffix(r"\Z")
+    if country in ZIP_OF_COUNTRY:
+        form = ZIP_OF_COUNTRY[country].pattern.removesuffix(r"\Z")
         then["properties"][model.ZIP.name] = {
             "anyOf": [
                 {"type": "string", "pattern": f"^{AROUND}{form}{AROUND}$"},
@@ -199,7 +200,7 @@ def _customer() -> Json:
 
 def _stored(field: Field) -> Json:
     if field is model.COUNTRY:
-        return {"description": field.description, "enum": [*sorted(fields.COUNTRIES), None]}
+        return {"description": field.description, "enum": [*sorted(COUNTRIES), None]}
     alone = " `null` of a customer that came with a subscription and without it." if field.required else ""
     return {
         "description": field.description + alone,

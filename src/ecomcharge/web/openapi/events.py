@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecomcharge import errors
+from ecomcharge.base import errors
 from ecomcharge.events.model import CUSTOMER_CREATED
 from ecomcharge.subscriptions import lifecycle
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT

@@ -8,21 +8,22 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from ecomcharge.base import calendar
+from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.customers import model as customers
 from ecomcharge.customers.model import Customer
 from ecomcharge.events import model as events
 from ecomcharge.events.model import CUSTOMER_CREATED, Event
-from ecomcharge.fields import Faults
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card
 from ecomcharge.payments import model as payments
 from ecomcharge.payments.model import REFUND_FAILED, REFUNDED, Payment
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import Plan, PlanBody
-from ecomcharge.subscriptions import lifecycle, model, schedule
+from ecomcharge.subscriptions import lifecycle, model, requests
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
+from ecomcharge.subscriptions.notifications import checkout_object
 from ecomcharge.web.openapi import parts
-from ecomcharge.webhooks.model import checkout_object
 
 Json = dict[str, Any]
 
@@ -48,33 +49,33 @@ NEW_PLAN: Final[Json] = {
 LEAST_PLAN: Final[Json] = {name: NEW_PLAN[name] for name in ("title", "currency", "plan")}
 
 NEW_CARD: Final[Json] = {
-    model.NUMBER.name: model.NUMBER.example,
-    model.VERIFICATION_VALUE.name: model.VERIFICATION_VALUE.example,
-    model.HOLDER.name: model.HOLDER.example,
+    requests.NUMBER.name: requests.NUMBER.example,
+    requests.VERIFICATION_VALUE.name: requests.VERIFICATION_VALUE.example,
+    requests.HOLDER.name: requests.HOLDER.example,
     "exp_month": "01",
     "exp_year": "2030",
 }
 HOSTED: Final[Json] = {
     "plan": {"id": parts.PLAN_ID_EXAMPLE},
-    "tracking_id": model.TRACKING_ID.example,
-    "return_url": model.RETURN_URL.example,
-    "notification_url": model.NOTIFICATION_URL.example,
+    "tracking_id": requests.TRACKING_ID.example,
+    "return_url": requests.RETURN_URL.example,
+    "notification_url": requests.NOTIFICATION_URL.example,
     "additional_data": {"seats": 3},
 }
 WITH_CARD: Final[Json] = {**HOSTED, "plan": NEW_PLAN, "customer": NEW_CUSTOMER, "card": NEW_CARD}
 
 
 def _plan() -> Plan:
-    made = plans.checked(msgspec.convert(NEW_PLAN, PlanBody), Faults())
+    made = plans.validate(msgspec.convert(NEW_PLAN, PlanBody), ValidationErrors())
     assert made is not None
     return Plan(**msgspec.structs.asdict(made), id=parts.PLAN_ID_EXAMPLE, created_at=NOW, updated_at=NOW)
 
 
 _PLAN: Final = _plan()
-PLAN: Final[Json] = plans.shown(_PLAN, SHOP_ID, BASE_URL)
+PLAN: Final[Json] = plans.to_json(_PLAN, SHOP_ID, BASE_URL)
 _TERMS: Final = plans.terms_of(_PLAN, ZoneInfo("UTC"))
 _CARD: Final = Card(
-    holder=model.HOLDER.example,
+    holder=requests.HOLDER.example,
     stamp="3f" * 32,
     brand="visa",
     last_4="0000",
@@ -109,7 +110,7 @@ _WAITING: Final = Subscription(
     plan=_PLAN,
     standing=lifecycle.redirected(NOW),
     customer_id=None,
-    tracking_id=model.TRACKING_ID.example,
+    tracking_id=requests.TRACKING_ID.example,
     device_id=None,
     created_at=NOW,
     gateway="sandbox",
@@ -117,8 +118,8 @@ _WAITING: Final = Subscription(
     additional_data='{"seats":3}',
     options=EMPTY_OBJECT,
     last_transaction=EMPTY_OBJECT,
-    return_url=model.RETURN_URL.example,
-    notification_url=model.NOTIFICATION_URL.example,
+    return_url=requests.RETURN_URL.example,
+    notification_url=requests.NOTIFICATION_URL.example,
     checkout_token=parts.TOKEN_EXAMPLE,
 )
 
@@ -131,19 +132,19 @@ def _paid(status: str, message: str) -> Subscription:
         customer_id=parts.CUSTOMER_ID_EXAMPLE,
         checkout_token=None,
         card=msgspec.json.encode(_CARD).decode(),
-        last_transaction=msgspec.json.encode(payments.shown(payment)).decode(),
+        last_transaction=msgspec.json.encode(payments.to_json(payment)).decode(),
     )
 
 
 def _shown(subscription: Subscription, event: str | None = None) -> Json:
-    told: Json = json.loads(msgspec.json.encode(model.shown(subscription, BASE_URL, event)))
+    told: Json = json.loads(msgspec.json.encode(model.to_json(subscription, BASE_URL, event)))
     return told
 
 
 _started: Final = lifecycle.charging(lifecycle.redirected(NOW), _TERMS, NOW)
 _in_trial: Final = lifecycle.succeeded(_started, _TERMS, NOW).standing
-_renewed: Final = lifecycle.succeeded(_in_trial, _TERMS, NOW + 7 * 24 * schedule.HOUR).standing
-_over: Final = lifecycle.canceled(_renewed, model.CANCEL_REASON.example, NOW + 8 * 24 * schedule.HOUR).standing
+_renewed: Final = lifecycle.succeeded(_in_trial, _TERMS, NOW + 7 * 24 * calendar.HOUR).standing
+_over: Final = lifecycle.canceled(_renewed, requests.CANCEL_REASON.example, NOW + 8 * 24 * calendar.HOUR).standing
 _declined: Final = lifecycle.declined(_started, _TERMS, NOW).standing
 _good: Final = _paid(base.SUCCESSFUL, base.SUCCESS_MESSAGE)
 _bad: Final = _paid(base.FAILED, base.DECLINE_MESSAGE)
@@ -156,7 +157,7 @@ _FAILED: Final = msgspec.structs.replace(_bad, standing=_declined)
 
 def _too_late(status: str) -> Subscription:
     """Canceled while its first charge was under way, which then succeeded."""
-    over = lifecycle.canceled(_started, model.CANCEL_REASON.example, NOW).standing
+    over = lifecycle.canceled(_started, requests.CANCEL_REASON.example, NOW).standing
     return msgspec.structs.replace(_paid(status, base.SUCCESS_MESSAGE), standing=lifecycle.at_rest(over))
 
 
@@ -179,7 +180,7 @@ TOLD: Final[dict[str, Json]] = {
 
 def _event(type: str, object_id: str, data: Json) -> Json:
     raw = msgspec.Raw(msgspec.json.encode(data))
-    told: Json = json.loads(msgspec.json.encode(events.shown(Event(parts.EVENT_ID_EXAMPLE, type, object_id, 1, NOW, raw))))
+    told: Json = json.loads(msgspec.json.encode(events.to_json(Event(parts.EVENT_ID_EXAMPLE, type, object_id, 1, NOW, raw))))
     return told
 
 

@@ -11,14 +11,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from ecomcharge import errors, fields, idempotency, ids
+from ecomcharge.base import errors, ids
+from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.base.validation import BASE, INVALID, MAXIMUM_LENGTH, Field, human_name, message_of
 from ecomcharge.customers import model as customers
-from ecomcharge.errors import EcomchargeError
-from ecomcharge.fields import BASE, Field
 from ecomcharge.plans import model as plans
-from ecomcharge.subscriptions import model as subscriptions
+from ecomcharge.subscriptions import requests
+from ecomcharge.web import idempotency
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
-from ecomcharge.web.wire import INTERNAL_ERROR, Response, error_response
+from ecomcharge.web.messages import INTERNAL_ERROR, Response, error_response
 
 Json = dict[str, Any]
 
@@ -59,12 +60,12 @@ UUID_EXAMPLE: Final = "019b3d6e-7c00-7abc-8def-0123456789ab"
 
 _IP_MISSING: Final = {customers.IP.name: list(customers.IP.blank)}
 _TITLE_MISSING: Final = {plans.TITLE.name: list(plans.TITLE.blank)}
-_INLINE_PLAN: Final = {BASE: [f"{fields.human_name(plans.CURRENCY.name)} {fields.INVALID}"]}
-_NO_REASON: Final = {subscriptions.CANCEL_REASON.name: list(subscriptions.CANCEL_REASON.blank)}
+_INLINE_PLAN: Final = {BASE: [f"{human_name(plans.CURRENCY.name)} {INVALID}"]}
+_NO_REASON: Final = {requests.CANCEL_REASON.name: list(requests.CANCEL_REASON.blank)}
 
 
-def _invalid(faults: Mapping[str, Any], *, errors_first: bool = True) -> errors.Invalid:
-    return errors.Invalid(fields.message_of(faults), faults, errors_first=errors_first)
+def _invalid(faults: Mapping[str, Any], *, errors_first: bool = True) -> errors.ValidationFailed:
+    return errors.ValidationFailed(message_of(faults), faults, errors_first=errors_first)
 
 
 # One of each, from which the document learns its status, its body and its headers.
@@ -84,7 +85,7 @@ ERRORS: Final[tuple[EcomchargeError, ...]] = (
     errors.IdempotencyKeyReused(),
     errors.TooManyRequests("shop", 100, 1, 1),
     errors.OutcomeUnknown(),
-    errors.Unusable(),
+    errors.ConfigurationError(),
     errors.Unavailable(),
 )
 INTERNAL: Final = "internal_error"
@@ -104,16 +105,16 @@ ANSWERS: Final[Mapping[str, Response]] = {
     INTERNAL: Response(500, INTERNAL_ERROR, [], INTERNAL),
     INVALID_PLAN: error_response(_invalid(_TITLE_MISSING)),
     INLINE_PLAN: error_response(_invalid(_INLINE_PLAN)),
-    UNKNOWN_PLAN: error_response(subscriptions.refused("plan", subscriptions.NO_SUCH.format(noun="plan"))),
-    UNKNOWN_CUSTOMER: error_response(subscriptions.refused("customer", subscriptions.NO_SUCH.format(noun="customer"))),
-    UNKNOWN_TOKEN: error_response(subscriptions.refused("card", subscriptions.NO_SUCH_TOKEN)),
+    UNKNOWN_PLAN: error_response(requests.refused("plan", requests.NO_SUCH.format(noun="plan"))),
+    UNKNOWN_CUSTOMER: error_response(requests.refused("customer", requests.NO_SUCH.format(noun="customer"))),
+    UNKNOWN_TOKEN: error_response(requests.refused("card", requests.NO_SUCH_TOKEN)),
     MISPLACED_TEST: error_response(plans.misplaced_test("plan.test")),
     MISPLACED_TEST_OF_PLAN: error_response(plans.misplaced_test("test")),
     NO_REASON: error_response(_invalid(_NO_REASON)),
-    OVER: error_response(errors.Invalid(subscriptions.OVER_ALREADY, {BASE: [subscriptions.OVER_ALREADY]}, errors_first=True)),
+    OVER: error_response(errors.ValidationFailed(requests.OVER_ALREADY, {BASE: [requests.OVER_ALREADY]}, errors_first=True)),
 }
 
-_ANYWHERE: Final = (errors.MethodNotAllowed.code, INTERNAL, errors.Unusable.code)
+_ANYWHERE: Final = (errors.MethodNotAllowed.code, INTERNAL, errors.ConfigurationError.code)
 FOR_BROWSERS: Final = (errors.BadParameter.code, errors.Unavailable.code, *_ANYWHERE)
 FOR_BUYERS: Final = (errors.TooManyRequests.code, *FOR_BROWSERS)
 FOR_SHOPS: Final = (errors.Unauthorized.code, errors.TooManyRequests.code, errors.Unavailable.code, *_ANYWHERE)
@@ -384,7 +385,7 @@ def told(field: Field) -> Json:
 
 
 def optional_text(field: Field) -> Json:
-    if field.maximum == fields.MAXIMUM_LENGTH:
+    if field.maximum == MAXIMUM_LENGTH:
         return told(field) | {"anyOf": [ref("schemas", "Text"), {"type": "integer"}, NULL]}
     most = 10**field.maximum
     number = {"type": "integer", "exclusiveMinimum": -(most // 10), "exclusiveMaximum": most}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecomcharge import errors, money
+from ecomcharge.base import calendar, errors, money
 from ecomcharge.plans import model
-from ecomcharge.subscriptions import schedule
 from ecomcharge.web.openapi import examples, parts
 from ecomcharge.web.openapi.parts import AROUND, EMPTY, NULL, Json, ref
 
@@ -106,7 +105,7 @@ def new_plan() -> Json:
                 required=False,
             ),
             "prevent_payments_at_night": parts.truth(
-                f"Charge from {schedule.DAY_BEGINS:02d}:00 to {schedule.DAY_ENDS}:00 only, in the server's time zone.",
+                f"Charge from {calendar.DAY_BEGINS:02d}:00 to {calendar.DAY_ENDS}:00 only, in the server's time zone.",
                 default=False,
             ),
         },
@@ -144,20 +143,20 @@ def _price(description: str, *, above: int, **more: Json) -> Json:
             "interval": parts.whole_number(
                 "How many units lie between two charges, ten years at most.",
                 above=0,
-                most=max(schedule.LONGEST.values()),
+                most=max(calendar.LONGEST.values()),
                 example=1,
             ),
-            "interval_unit": parts.one_of(model.INTERVAL_UNIT, schedule.UNITS),
+            "interval_unit": parts.one_of(model.INTERVAL_UNIT, calendar.UNITS),
             **more,
         },
-        "allOf": [_longest(unit) for unit in schedule.UNITS],
+        "allOf": [_longest(unit) for unit in calendar.UNITS],
     }
 
 
 def _longest(unit: str) -> Json:
     return {
         "if": {"properties": {"interval_unit": {"type": "string", "pattern": f"^{AROUND}{unit}{AROUND}$"}}},
-        "then": {"properties": {"interval": parts.whole_number(f"In {unit}s.", above=0, most=schedule.LONGEST[unit])}},
+        "then": {"properties": {"interval": parts.whole_number(f"In {unit}s.", above=0, most=calendar.LONGEST[unit])}},
     }
 
 
@@ -186,11 +185,11 @@ def _new_visible_fields() -> Json:
 
 def _plan() -> Json:
     url: Json = {"pattern": "^https?://"}
-    unit = {"enum": list(schedule.UNITS), "description": model.INTERVAL_UNIT.description}
+    unit = {"enum": list(calendar.UNITS), "description": model.INTERVAL_UNIT.description}
     trial = {
         "amount": parts.shown_number("In minor units; 0 is a free trial. `null` without a trial.", nullable=True),
         "interval": parts.shown_number("How many units it lasts.", nullable=True, minimum=1),
-        "interval_unit": {**unit, "enum": [*schedule.UNITS]},
+        "interval_unit": {**unit, "enum": [*calendar.UNITS]},
         "as_first_payment": {
             "type": "boolean",
             "description": "Whether its charge counts as the first success. Absent without a trial.",

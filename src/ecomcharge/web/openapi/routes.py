@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from importlib import metadata
 
-from ecomcharge import fields
+from ecomcharge.base.validation import MAXIMUM_LENGTH
+from ecomcharge.web.messages import Request, Response, json_response
 from ecomcharge.web.openapi import checkout, customers, events, parts, plans, sandbox, server, subscriptions
 from ecomcharge.web.openapi.parts import Json
-from ecomcharge.web.server import Route
-from ecomcharge.web.wire import Request, Response, json_response
+from ecomcharge.web.router import Route
 
 
 class OpenApiRoutes:
@@ -72,7 +72,7 @@ def document() -> Json:
                 **subscriptions.schemas(),
                 **events.schemas(),
                 **sandbox.schemas(),
-                "Text": parts.text(fields.MAXIMUM_LENGTH),
+                "Text": parts.text(MAXIMUM_LENGTH),
                 "Error": parts.error(),
                 "Errors": parts.nested_errors(),
             },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ecomcharge import errors, ids
+from ecomcharge.base import errors, ids
 from ecomcharge.web.openapi import parts
 from ecomcharge.web.openapi.parts import AROUND, Json
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ecomcharge import errors
-from ecomcharge.web.html import ASSETS
+from ecomcharge.base import errors
+from ecomcharge.web.docs_page import ASSETS
 from ecomcharge.web.openapi import parts
 from ecomcharge.web.openapi.parts import Json, answer, open_get
 

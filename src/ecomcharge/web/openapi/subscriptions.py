@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecomcharge import errors
+from ecomcharge.base import errors
 from ecomcharge.gateways import base
 from ecomcharge.plans.model import LANGUAGES
-from ecomcharge.subscriptions import lifecycle, model
+from ecomcharge.subscriptions import lifecycle, requests
 from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.openapi import customers, examples, parts, plans
 from ecomcharge.web.openapi.parts import AROUND, BLANK, EMPTY, NULL, Json, ref
@@ -140,7 +140,7 @@ def _cancel() -> Json:
         "description": "No further charge; what is paid stays paid. A second time changes nothing and answers the same.",
         "parameters": _of_one(),
         "requestBody": parts.json_body(
-            "CancelSubscription", {"reason": {"summary": "Why", "value": {"cancel_reason": model.CANCEL_REASON.example}}}
+            "CancelSubscription", {"reason": {"summary": "Why", "value": {"cancel_reason": requests.CANCEL_REASON.example}}}
         ),
         "responses": {
             "200": parts.answer("The subscription.", parts.json_of("Subscription", examples.CANCELED)),
@@ -178,12 +178,12 @@ def _new_subscription() -> Json:
                 "description": "Known, or new and then created with the subscription.",
                 "anyOf": [_known("a plan", parts.PLAN_ID), _inline_plan()],
             },
-            "tracking_id": parts.optional_text(model.TRACKING_ID),
-            "device_id": parts.optional_text(model.DEVICE_ID),
-            "return_url": parts.web_address(model.RETURN_URL),
-            "notification_url": parts.web_address(model.NOTIFICATION_URL),
+            "tracking_id": parts.optional_text(requests.TRACKING_ID),
+            "device_id": parts.optional_text(requests.DEVICE_ID),
+            "return_url": parts.web_address(requests.RETURN_URL),
+            "notification_url": parts.web_address(requests.NOTIFICATION_URL),
             "additional_data": _any_object("The merchant's own; echoed.", examples.HOSTED["additional_data"]),
-            "dynamic_billing_descriptor": parts.optional_text(model.DESCRIPTOR),
+            "dynamic_billing_descriptor": parts.optional_text(requests.DESCRIPTOR),
             "receipt_text": {"description": "Lines for the receipt.", "anyOf": [{"type": "array"}, NULL]},
             "avs_cvc_verification": anything,
             "settings": _any_object(
@@ -240,11 +240,11 @@ def _new_card() -> Json:
         "description": "A card as its holder knows it. Number and code are never kept.",
         "required": ["number", "exp_month", "exp_year"],
         "properties": {
-            "number": parts.told(model.NUMBER)
+            "number": parts.told(requests.NUMBER)
             | {"anyOf": [digits, {"type": "integer", "minimum": 10**11, "exclusiveMaximum": 10**19}]},
-            "verification_value": parts.told(model.VERIFICATION_VALUE)
+            "verification_value": parts.told(requests.VERIFICATION_VALUE)
             | {"anyOf": [code, {"type": "integer", "minimum": 100, "maximum": 9_999}, BLANK, NULL]},
-            "holder": parts.optional_text(model.HOLDER),
+            "holder": parts.optional_text(requests.HOLDER),
             "exp_month": parts.whole_number("Month, 1 to 12.", above=0, most=12, example=1),
             "exp_year": {
                 "description": year,
@@ -271,12 +271,12 @@ def _card_by_token() -> Json:
 
 
 def _cancel_subscription() -> Json:
-    reason = parts.required_text(model.CANCEL_REASON)
+    reason = parts.required_text(requests.CANCEL_REASON)
     return {
         "type": "object",
-        "required": [model.CANCEL_REASON.name],
-        "properties": {model.CANCEL_REASON.name: reason},
-        "examples": [{"cancel_reason": model.CANCEL_REASON.example}],
+        "required": [requests.CANCEL_REASON.name],
+        "properties": {requests.CANCEL_REASON.name: reason},
+        "examples": [{"cancel_reason": requests.CANCEL_REASON.example}],
     }
 
 
@@ -287,8 +287,8 @@ def _subscription() -> Json:
     properties: dict[str, Any] = {
         "id": ref("schemas", "SubscriptionId"),
         "state": {"enum": list(lifecycle.STATES), "description": "Where it stands."},
-        "tracking_id": parts.shown_text(model.TRACKING_ID.description, nullable=True),
-        "device_id": parts.shown_text(model.DEVICE_ID.description, nullable=True),
+        "tracking_id": parts.shown_text(requests.TRACKING_ID.description, nullable=True),
+        "device_id": parts.shown_text(requests.DEVICE_ID.description, nullable=True),
         "created_at": parts.moment("When it was created."),
         "renew_at": parts.moment(
             "When the next period begins and its charge is due. In `failed_attempt` and `rescuing` the past date since which "
@@ -319,7 +319,7 @@ def _subscription() -> Json:
 def _card() -> Json:
     hosted = "`null` of a card that was typed into the hosted page."
     properties: dict[str, Any] = {
-        "holder": parts.shown_text(model.HOLDER.description, nullable=True),
+        "holder": parts.shown_text(requests.HOLDER.description, nullable=True),
         "stamp": parts.shown_text(f"The same for the same number. {hosted}", nullable=True, pattern=parts.TOKEN),
         "brand": parts.shown_text("Such as `visa` or `master`."),
         "last_4": parts.shown_text("Last digits of the number."),

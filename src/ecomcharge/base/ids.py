@@ -1,0 +1,125 @@
+"""Identifiers: a prefix and 16 lower-case hex digits, as the documentation shows them (``cst_7aee5afb954c7ef7``).
+
+The 64 bits are milliseconds since 1970 in the high 42 and randomness in the low 22, strictly rising within
+a process, so that ids sort by creation and inserts land at the end of the index. 42 bits last until 2109.
+Two processes that mint in the same millisecond meet with a chance of one in four million; the primary key
+refuses the second and its insert mints again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+RANDOM_BITS = 22
+LONGEST_STEP = 256  # from one id to the next where time does not part them
+
+CUSTOMER_PREFIX = "cst_"
+PLAN_PREFIX = "pln_"
+SUBSCRIPTION_PREFIX = "sbs_"
+EVENT_PREFIX = "evt_"
+WEBHOOK_PREFIX = "whk_"
+CLOCK_MOVE_PREFIX = "mov_"
+
+
+def _id_of(prefix: str) -> re.Pattern[str]:
+    return re.compile(rf"{prefix}[0-9a-f]{{16}}\Z")
+
+
+CUSTOMER_ID = _id_of(CUSTOMER_PREFIX)
+PLAN_ID = _id_of(PLAN_PREFIX)
+SUBSCRIPTION_ID = _id_of(SUBSCRIPTION_PREFIX)
+EVENT_ID = _id_of(EVENT_PREFIX)
+WEBHOOK_ID = _id_of(WEBHOOK_PREFIX)
+CLOCK_MOVE_ID = _id_of(CLOCK_MOVE_PREFIX)
+PAYMENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
+
+class IdGenerator:
+    """Mints rising 64-bit numbers. One per process and kind of record; not shared between threads."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._last = 0
+        self._random = _random_words()
+
+    def generate(self, now: int) -> str:
+        """A new id for the moment ``now`` (UTC milliseconds), later than every id this mint gave before.
+
+        When the clock steps back, or more than a few ids are wanted in one millisecond, the mint goes on
+        from its last id by a small random step: rising always wins over telling the time.
+        """
+        random = next(self._random)
+        number = now << RANDOM_BITS | random >> 32 - RANDOM_BITS
+        if number <= self._last:
+            number = self._last + 1 + random % LONGEST_STEP
+        self._last = number
+        return f"{self._prefix}{number:016x}"
+
+    def generate_after(self, previous: str, now: int) -> str:
+        """A new id that sorts after ``previous``, an id of the same kind that any process minted.
+
+        It is an id of the moment ``now`` unless ``previous`` is later, because the clock of its process was ahead or the
+        sandbox clock was set back. Later ids of this generator do not follow it into the future.
+        """
+        id = self.generate(now)
+        if id > previous:
+            return id
+        number = number_of(previous) + 1 + next(self._random) % LONGEST_STEP
+        return f"{self._prefix}{number:016x}"
+
+    def reserve(self, now: int, count: int) -> ReservedIds:
+        """``count`` ids that another process may use: all are later than those that this mint gave before, and earlier than
+        those that it will give.
+        """
+        number = now << RANDOM_BITS | next(self._random) >> 32 - RANDOM_BITS
+        reserved = ReservedIds(self._prefix, max(self._last, number))
+        self._last = reserved.last + count * LONGEST_STEP
+        return reserved
+
+
+@dataclass(frozen=True)
+class ReservedIds:
+    """Rising ids past the number ``last``. To be iterated over once, and for no more ids than were reserved."""
+
+    prefix: str
+    last: int
+
+    def __iter__(self) -> Iterator[str]:
+        number = self.last
+        while True:
+            for byte in os.urandom(1024):
+                number += 1 + byte  # at most LONGEST_STEP
+                yield f"{self.prefix}{number:016x}"
+
+
+def moment_of(id: str) -> int:
+    """When an id was minted, in UTC milliseconds (for one that was not pushed on by its predecessor)."""
+    return number_of(id) >> RANDOM_BITS
+
+
+def number_of(id: str) -> int:
+    """The 64 bits of an id."""
+    return int(id[-16:], 16)
+
+
+def first_id_at(prefix: str, moment: int) -> str:
+    """An id before all that are minted from that moment on."""
+    return f"{prefix}{moment << RANDOM_BITS:016x}"
+
+
+def uuid_at(now: int) -> str:
+    """A UUID, version 7 (RFC 9562): 74 random bits behind the moment, so that rows land at the end of an index."""
+    random = int.from_bytes(os.urandom(10), "big")
+    number = now << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return str(uuid.UUID(int=number))
+
+
+def _random_words() -> Iterator[int]:
+    """32 random bits at a time, drawn from the system in blocks: a call for each id would cost more than the id."""
+    while True:
+        yield from struct.unpack("256I", os.urandom(1024))

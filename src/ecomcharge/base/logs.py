@@ -1,0 +1,64 @@
+"""Structured logs: JSON lines, or a readable form on a terminal."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+from typing import Any, Literal
+
+import msgspec
+import structlog
+
+LogFormat = Literal["auto", "json", "console"]
+
+
+def wants_json(log_format: LogFormat) -> bool:
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+
+
+def configure_logging(log_format: LogFormat) -> None:
+    """Logs go to standard error: JSON lines, or a readable form on a terminal."""
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    if wants_json(log_format):
+        renderer = structlog.processors.JSONRenderer(
+            serializer=lambda event, **_: msgspec.json.encode(event, enc_hook=str).decode()
+        )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class JsonLines(logging.Formatter):
+    """Lines of libraries that use the standard logging, in the same shape as ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time_ = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        line = {"time": time_, "level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def granian_logging(log_format: LogFormat) -> dict[str, Any]:
+    """What granian says of its workers, in the chosen format."""
+    formatter: dict[str, Any] = {"()": "ecomcharge.base.logs.JsonLines"}
+    if not wants_json(log_format):
+        formatter = {"format": "%(asctime)s %(levelname)s %(message)s"}
+    handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "lines"}
+    logger = {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": formatter},
+        "handlers": {"stderr": handler},
+        "loggers": {"_granian": logger, "granian": logger, "granian.access": logger},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+    }

@@ -1,0 +1,60 @@
+"""Countries, states and postal codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import pycountry
+
+COUNTRIES: Final = frozenset(country.alpha_2 for country in pycountry.countries)
+
+
+def _two_letter_subdivisions(country: str) -> frozenset[str]:
+    parts = pycountry.subdivisions.get(country_code=country)  # type: ignore[no-untyped-call]
+    return frozenset(part.code.partition("-")[2] for part in parts)
+
+
+# ISO 3166-2 lists the outlying areas under US; the military "states" are the postal service's own.
+STATES: Final[Mapping[str, frozenset[str]]] = {
+    "US": _two_letter_subdivisions("US") | {"AA", "AE", "AP"},
+    "CA": _two_letter_subdivisions("CA"),
+}
+
+
+ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
+
+
+def accept_country(text: str) -> str | None:
+    """ISO 3166-1 alpha-2 [S]; lower case is taken and stored in capitals [D]."""
+    code = _capitals(text)
+    return code if code in COUNTRIES else None
+
+
+def zip_fits(country: str | None, text: str) -> bool:
+    """``NNNNN`` or ``NNNNN-NNNN`` in the US, anything elsewhere [S]."""
+    pattern = ZIP_OF_COUNTRY.get(country or "")
+    return pattern is None or pattern.match(text) is not None
+
+
+def state_of(country: str | None, text: str) -> str | None:
+    """In the US and Canada one of the country's two-letter codes [S], stored in capitals; elsewhere any text [D].
+
+    ``None`` means that the country has no such state.
+    """
+    states = STATES.get(country or "")
+    if states is None:
+        return text
+    code = _capitals(text)
+    return code if code in states else None
+
+
+def _capitals(text: str) -> str:
+    """Of ASCII letters only: the capitals of ``ß`` are ``SS``, and that is a country."""
+    return text.upper() if text.isascii() else text
+
+
+def state_is_required(country: str | None) -> bool:
+    """In the US and Canada [S]."""
+    return country in STATES

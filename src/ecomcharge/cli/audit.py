@@ -1,0 +1,116 @@
+"""``ecomcharge audit``: say what disagrees, for people and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from typing import Annotated, Final
+
+import cyclopts
+from cyclopts import Parameter
+
+from ecomcharge.audit.checks import RECHECK_SECONDS, Audit, Totals
+from ecomcharge.base.calendar import parse_moment
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.logs import configure_logging
+from ecomcharge.base.settings import Settings
+from ecomcharge.cli.database_options import settings_from_environment
+from ecomcharge.cli.terminal import AsJson, print_json
+from ecomcharge.runtime.composition import engine_of
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.shops.actions import check_master_key
+from ecomcharge.shops.keys import master_key_of
+from ecomcharge.storage.migrate import pending_migrations
+from ecomcharge.storage.opening import open_database
+
+DISAGREES: Final = 1
+NOT_CHECKED: Final = 2
+
+audit = cyclopts.App(name="audit", config=settings_from_environment)
+
+
+@audit.default
+def run_audit(
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008 - frozen
+    *,
+    shop_id: int | None = None,
+    since: str | None = None,
+    recheck_seconds: float = RECHECK_SECONDS,
+    json: AsJson = False,
+) -> None:
+    """Compare payments, subscriptions, events, webhooks and the gateways' records. Its help is in ``cli``, beside the others'.
+
+    Parameters
+    ----------
+    shop_id
+        Of one shop only.
+    since
+        Leave out subscriptions and payments that were created earlier: a moment such as 2026-05-01 or
+        2026-05-01T08:00:00Z; UTC unless it says otherwise.
+    recheck_seconds
+        What disagrees is read again after this time, and counts only when it disagrees then too.
+    json
+        Print JSON lines, the last one with the totals.
+    """
+    settings.check()
+    configure_logging(settings.log_format)
+    found, totals = asyncio.run(_run(settings, shop_id, 0 if since is None else _moment_of(since), recheck_seconds, json))
+    _print_summary(found, totals, json)
+    if found[True]:
+        sys.exit(DISAGREES)
+    if found[False]:
+        sys.exit(NOT_CHECKED)
+
+
+async def _run(
+    settings: Settings, shop_id: int | None, since: int, recheck_seconds: float, json: bool
+) -> tuple[Counter[bool], Totals]:
+    """How many disagreements there are (``True``), and how many records that could not be checked (``False``)."""
+    master_key = master_key_of(settings)
+    database = await open_database(settings.database, postgres_connections=2, serves=False)
+    try:
+        if await pending_migrations(database):
+            raise ConfigurationError(
+                "the database does not have this program's schema; run `ecomcharge migrate`, or audit with its release"
+            )
+        await check_master_key(database, master_key)
+        clock = SandboxClock(database) if settings.sandbox else SystemClock()
+        engine = engine_of(settings, database, master_key, clock)
+        found: Counter[bool] = Counter()
+        run = Audit(database, engine.gateways, clock, since, recheck_seconds)
+        try:
+            async for each in run.run(shop_id):
+                found[each.is_checked] += 1
+                if json:
+                    print_json(each)
+                else:
+                    print(f"{'disagrees' if each.is_checked else 'not checked'}: shop {each.shop_id}: {each.message}")
+        finally:
+            await engine.close()
+        return found, run.totals
+    finally:
+        await database.close()
+
+
+def _print_summary(found: Counter[bool], totals: Totals, json: bool) -> None:
+    ours, theirs = totals.ours, totals.gateways
+    taken = [
+        {"gateway": key[0], "currency": key[1], "ours": ours[key], "gateways": theirs[key]} for key in sorted({*ours, *theirs})
+    ]
+    if json:
+        summary = {"subscriptions": totals.subscriptions, "payments": totals.payments, "taken": taken}
+        print_json({"kind": "summary", "disagreements": found[True], "not_checked": found[False], **summary})
+        return
+    for one in taken:
+        print(f"taken: {one['gateway']} {one['currency']}: {one['ours']} by our payments, {one['gateways']} by its records")
+    verdict = f"{found[True]} disagreements" if found[True] else "what was checked agrees"
+    print(f"{totals.subscriptions} subscriptions, {totals.payments} payments: {verdict}, {found[False]} not checked")
+
+
+def _moment_of(text: str) -> int:
+    try:
+        return max(0, parse_moment(text))
+    except ValueError as error:
+        raise ConfigurationError("--since must be a moment such as 2026-05-01 or 2026-05-01T08:00:00Z") from error

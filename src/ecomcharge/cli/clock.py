@@ -1,0 +1,125 @@
+"""The command line's door of the sandbox's clock. What ``/sandbox/clock`` does, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.logs import configure_logging
+from ecomcharge.base.settings import Settings
+from ecomcharge.cli.database_options import settings_from_environment
+from ecomcharge.cli.terminal import AsJson, moment, print_json
+from ecomcharge.runtime.composition import engine_of
+from ecomcharge.sandbox.clock import SandboxClock, moment_of, step_of, to_json
+from ecomcharge.sandbox.moves import ClockMoves
+from ecomcharge.shops.actions import check_master_key, check_no_real_gateway
+from ecomcharge.shops.keys import master_key_of
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
+
+clock = cyclopts.App(
+    name="clock",
+    config=settings_from_environment,
+)
+
+SettingsOfServe = Annotated[Settings, Parameter(name="*")]
+
+
+@clock.command
+def show(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Show what time it is."""
+
+    async def nothing(clock: SandboxClock, moves: ClockMoves) -> None:
+        pass
+
+    _run(settings, nothing, json)
+
+
+@clock.command
+def freeze(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Let time stand still."""
+
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
+        await clock.freeze()
+
+    _run(settings, work, json)
+
+
+@clock.command
+def resume(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Go back to the real time."""
+
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
+        await clock.resume()
+
+    _run(settings, work, json)
+
+
+@clock.command
+def advance(step: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Move the clock forward. Charges and webhooks that are due on the way happen on the way; it returns when they have.
+
+    Parameters
+    ----------
+    step
+        How far: a number and a unit (s, m, h, d, w, mo, y), such as 31d.
+    """
+
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
+        await moves.run(lambda now: now + step_of(step, now, settings.zone()))
+
+    _run(settings, work, json)
+
+
+@clock.command(name="set")
+def set_(to: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
+    """Set the clock. Forward it goes as advance does; backward nothing happens on the way.
+
+    Parameters
+    ----------
+    to
+        A moment such as 2026-12-24T08:00:00Z; UTC unless it says otherwise.
+    """
+
+    async def work(clock: SandboxClock, moves: ClockMoves) -> None:
+        target = moment_of(to)
+        await moves.run(lambda now: target)
+
+    _run(settings, work, json)
+
+
+def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitable[None]], json: bool) -> None:
+    """Do it in sandbox mode only, and print what time it is then."""
+    settings.check()
+    if not settings.sandbox:
+        raise ConfigurationError("only the clock of a sandbox can be moved: say --sandbox, or set ECOMCHARGE_SANDBOX")
+    configure_logging(settings.log_format)
+
+    async def run() -> SandboxClock:
+        master_key = master_key_of(settings)
+        database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+        try:
+            await migrate(database)
+            await check_master_key(database, master_key)
+            await check_no_real_gateway(database)
+            clock = SandboxClock(database)
+            await clock.refresh()
+            engine = engine_of(settings, database, master_key, clock)
+            try:
+                await work(clock, ClockMoves(clock, engine.worker.advance))
+            finally:
+                await engine.close()
+            return clock
+        finally:
+            await database.close()
+
+    clock = asyncio.run(run())
+    if json:
+        print_json(to_json(clock))
+    else:
+        print(moment(clock.now()) + ("  (stands still)" if clock.setting.frozen_at is not None else ""))

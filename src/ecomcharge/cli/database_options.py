@@ -1,0 +1,82 @@
+"""Which database a command is about, and how it gets there and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from typing import Annotated, TypeVar
+
+import cyclopts
+from cyclopts import Parameter
+
+from ecomcharge.base.settings import DEFAULT_DATABASE, Settings
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
+
+T = TypeVar("T")
+
+_FROM_ENVIRONMENT = cyclopts.config.Env("ECOMCHARGE_", command=False)
+_SETTINGS = {f"--{setting.name.replace('_', '-')}" for setting in fields(Settings)}
+
+
+def settings_from_environment(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """For commands that take every setting. Their other arguments are given on the command line only."""
+    settings = (argument for argument in arguments if argument.name in _SETTINGS)
+    _FROM_ENVIRONMENT(app, commands, cyclopts.ArgumentCollection(settings))  # type: ignore[no-untyped-call]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Which database, and the master key that belongs to it.
+
+    Attributes
+    ----------
+    database
+        ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+    master_key
+        Base64 of 32 bytes. Better given as an environment variable.
+    master_key_file
+        File that holds the master key. With SQLite the default is a file beside the database.
+    """
+
+    database: Annotated[str, Parameter(env_var="ECOMCHARGE_DATABASE")] = DEFAULT_DATABASE
+    master_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY")] = None
+    master_key_file: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY_FILE")] = None
+
+    def settings(self) -> Settings:
+        return Settings(database=self.database, master_key=self.master_key, master_key_file=self.master_key_file)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WhichDatabase:
+    """Which database.
+
+    Attributes
+    ----------
+    database
+        ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+    """
+
+    database: Annotated[str, Parameter(env_var="ECOMCHARGE_DATABASE")] = DEFAULT_DATABASE
+
+
+def with_database(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do something with the database, which is migrated first."""
+
+    async def migrated(database: Database) -> T:
+        await migrate(database)
+        return await work(database)
+
+    return asyncio.run(run(where, migrated))
+
+
+async def run(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
+    database = await open_database(where.database, postgres_connections=1)
+    try:
+        return await work(database)
+    finally:
+        await database.close()

@@ -1,0 +1,283 @@
+"""The command line's door of shops: ``ecomcharge shops``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+import cyclopts
+
+from ecomcharge.base.calendar import iso
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.cli.database_options import Where, with_database
+from ecomcharge.cli.terminal import AsJson, moment, print_facts, print_json, print_table
+from ecomcharge.shops import actions, store
+from ecomcharge.shops.actions import ShopDetails
+from ecomcharge.shops.keys import master_key_of
+from ecomcharge.shops.model import AccountInUse, Credentials
+from ecomcharge.storage.database import Database
+from ecomcharge.subscriptions import closed_shops
+from ecomcharge.webhooks.model import pem_of
+from ecomcharge.webhooks.outbox import signing_key_of
+
+GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - its name
+NOT_CHOSEN: Final = "outside sandbox mode only plans with `test` are charged"
+
+shops = cyclopts.App(name="shops")
+
+
+@shops.command(name="create")
+def create_shop(
+    where: Where = Where(),
+    *,
+    name: str,
+    shop_id: int | None = None,
+    secret_key: str | None = None,
+    json: AsJson = False,
+) -> None:
+    """Create a shop and print its id and secret key, once.
+
+    Parameters
+    ----------
+    name
+        What to call it.
+    shop_id
+        Its id; chosen at random unless given.
+    secret_key
+        A key of your own, for sandboxes: at least 8 characters. Made with 256 random bits unless given.
+    json
+        Print a JSON object.
+    """
+    master_key = master_key_of(where.settings())
+
+    async def work(database: Database) -> Credentials:
+        await actions.check_master_key(database, master_key)
+        return await actions.create_shop(
+            database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
+        )
+
+    credentials = with_database(where, work)
+    _print_credentials(credentials, json)
+    _print_what_is_missing(credentials.shop_id)
+
+
+@shops.command(name="list")
+def list_shops(where: Where = Where(), *, json: AsJson = False) -> None:
+    """List the shops, oldest first."""
+    found = with_database(where, store.all_shops)
+    if json:
+        print_json(found)
+        return
+    rows = [(str(shop.shop_id), shop.name, moment(shop.created_at), moment(shop.closed_at)) for shop in found]
+    print_table(("shop", "name", "created", "closed"), rows)
+
+
+@shops.command(name="show")
+def show_shop(shop: int, where: Where = Where(), *, json: AsJson = False) -> None:
+    """Show a shop: its gateway, and the public key with which its webhooks' Content-Signature is verified.
+
+    Parameters
+    ----------
+    shop
+        Its id.
+    json
+        Print a JSON object.
+    """
+    master_key = master_key_of(where.settings())
+
+    async def work(database: Database) -> tuple[ShopDetails, str]:
+        await actions.check_master_key(database, master_key)
+        details = await actions.shop_details(database, shop)
+        return details, (await signing_key_of(database, master_key, shop)).public_text()
+
+    details, public_key = with_database(where, work)
+    found, current = details.shop, details.current
+    if json:
+        print_json(
+            {
+                "shop_id": found.shop_id,
+                "name": found.name,
+                "created_at": iso(found.created_at),
+                "closed_at": None if found.closed_at is None else iso(found.closed_at),
+                "gateway": details.choice.gateway,
+                "gateway_url": current and current.url,
+                "gateway_user": current and current.user,
+                "gateway_chosen": details.choice.was_made,
+                "gateway_accounts": [_account_json(one) for one in details.accounts],
+                "public_key": public_key,
+                "public_key_pem": pem_of(public_key),
+            }
+        )
+        return
+    facts = {
+        "shop": f"{found.shop_id}  {found.name}",
+        "created": moment(found.created_at),
+        "closed": moment(found.closed_at),
+        "gateway": _gateway_text(details),
+        **{f"account {one.account.id}": f"{one.account.url} as {one.account.user}, {one.use}" for one in details.accounts},
+        "public key": public_key,
+    }
+    print_facts(facts)
+    print(f"\n{pem_of(public_key)}", end="")
+
+
+def _gateway_text(details: ShopDetails) -> str:
+    if details.current is not None:
+        account = details.current
+        return f"{account.gateway} {account.url} as {account.user}, account {account.id}"
+    return details.choice.gateway if details.choice.was_made else f"not chosen: {NOT_CHOSEN}"
+
+
+def _account_json(one: AccountInUse) -> dict[str, object]:
+    return {
+        "id": one.account.id,
+        "gateway": one.account.gateway,
+        "url": one.account.url,
+        "user": one.account.user,
+        "current": one.is_current,
+        "subscriptions": one.use.subscriptions,
+        "unsettled_payments": one.use.unsettled_payments,
+    }
+
+
+@shops.command(name="gateway")
+def set_gateway(shop: int, gateway: str, where: Where = Where(), *, url: str | None = None, user: str | None = None) -> None:
+    """Choose the gateway that charges a shop's new subscriptions, except those of plans with ``test``.
+
+    The same address and user is the same account, with a new key. Another account is kept for the subscriptions and
+    payments that began there, until ``shops forget-account``. The gateway's secret key is taken from the environment:
+    ECOMCHARGE_GATEWAY_SECRET_KEY.
+
+    Parameters
+    ----------
+    shop
+        Its id.
+    gateway
+        ``sandbox``, which moves no money, or ``begateway``.
+    url
+        Where the gateway is, such as https://gateway.bepaid.by.
+    user
+        The shop's id at the gateway.
+    """
+    master_key = master_key_of(where.settings())
+
+    async def work(database: Database) -> ShopDetails:
+        await actions.check_master_key(database, master_key)
+        await actions.set_gateway(
+            database,
+            master_key,
+            SystemClock().now(),
+            shop_id=shop,
+            gateway=gateway,
+            url=url,
+            user=user,
+            secret_key=os.environ.get(GATEWAY_SECRET_KEY),
+        )
+        return await actions.shop_details(database, shop)
+
+    details = with_database(where, work)
+    account = f", account {details.current.id}" if details.current is not None else ""
+    print(f"shop {shop} charges with {gateway}{account}; every server and worker knows within five seconds")
+    for one in details.accounts:
+        if one.use.is_needed and not one.is_current:
+            print(f"{one} is kept: {one.use}")
+        elif not one.is_current:
+            print(f"{one} is not needed any more: `ecomcharge shops forget-account {shop} {one.account.id}` deletes its key")
+
+
+@shops.command(name="forget-account")
+def forget_account(shop: int, account: str, where: Where = Where()) -> None:
+    """Delete the key of a gateway account which no subscription and no payment needs any more.
+
+    Parameters
+    ----------
+    shop
+        Its id.
+    account
+        The account's id, as ``shops show`` lists it.
+    """
+
+    async def work(database: Database) -> None:
+        await actions.forget_account(database, shop_id=shop, account_id=account)
+
+    with_database(where, work)
+    print(f"account {account} of shop {shop} is forgotten: its key is deleted")
+
+
+@shops.command(name="rotate-key")
+def rotate_key(
+    shop: int,
+    where: Where = Where(),
+    *,
+    overlap: int = 0,
+    secret_key: str | None = None,
+    json: AsJson = False,
+) -> None:
+    """Give a shop a new secret key and print it, once.
+
+    Parameters
+    ----------
+    shop
+        Its id.
+    overlap
+        Seconds for which the old key stays good.
+    secret_key
+        A key of your own, for sandboxes: at least 8 characters.
+    json
+        Print a JSON object.
+    """
+    master_key = master_key_of(where.settings())
+
+    async def work(database: Database) -> Credentials:
+        await actions.check_master_key(database, master_key)
+        return await actions.rotate_key(
+            database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key, overlap_seconds=overlap
+        )
+
+    _print_credentials(with_database(where, work), json)
+
+
+@shops.command(name="close")
+def close_shop(shop: int, where: Where = Where()) -> None:
+    """Close a shop: its keys are refused, nothing is charged, its payment pages are closed. Its data stays.
+
+    Charges that are under way are followed to their outcome, and webhooks that were written are still sent.
+    """
+
+    async def work(database: Database) -> None:
+        await actions.close_shop(database, SystemClock().now(), shop_id=shop)
+
+    with_database(where, work)
+    print(f"shop {shop} is closed; every server knows within five seconds")
+
+
+@shops.command(name="open")
+def open_shop(shop: int, where: Where = Where()) -> None:
+    """Open a closed shop again: its keys work, and what fell due meanwhile is due now.
+
+    Each overdue renewal is charged once, for the present period; periods that went by are not charged.
+    """
+
+    async def work(database: Database) -> int:
+        return await closed_shops.open_shop(database, shop_id=shop)
+
+    due = with_database(where, work)
+    print(f"shop {shop} is open; subscriptions whose due date came back: {due}; every server knows within five seconds")
+
+
+def _print_what_is_missing(shop_id: int) -> None:
+    """On standard error, so that a script reads the credentials alone."""
+    print(
+        f"No gateway is chosen for this shop yet; {NOT_CHOSEN}. Choose one:\n"
+        f"  ecomcharge shops gateway {shop_id} begateway --url https://... --user ...   (its key in {GATEWAY_SECRET_KEY})\n"
+        f"  ecomcharge shops gateway {shop_id} sandbox   (moves no money)",
+        file=sys.stderr,
+    )
+
+
+def _print_credentials(credentials: Credentials, json: bool) -> None:
+    if json:
+        print_json(credentials)
+    else:
+        print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)")

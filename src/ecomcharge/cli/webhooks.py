@@ -1,0 +1,157 @@
+"""The command line's door of webhooks: what was told to merchants, what was not, and telling it again."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import cyclopts
+
+from ecomcharge.base.calendar import iso
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ConfigurationError, RecordNotFound
+from ecomcharge.cli.database_options import WhichDatabase, with_database
+from ecomcharge.cli.terminal import AsJson, moment, print_facts, print_json, print_table
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.storage.database import Database
+from ecomcharge.webhooks import store
+from ecomcharge.webhooks.model import Webhook
+from ecomcharge.webhooks.outbox import newest, redeliver
+
+State = Literal["pending", "delivered", "failed"]
+
+MOST: Final = 100_000
+
+webhooks = cyclopts.App(name="webhooks")
+
+
+@webhooks.command(name="list")
+def list_webhooks(
+    where: WhichDatabase = WhichDatabase(),
+    *,
+    shop_id: int | None = None,
+    state: State | None = None,
+    limit: int = 50,
+    json: AsJson = False,
+) -> None:
+    """List webhooks, newest first. They are kept for thirty days after they are done with.
+
+    Parameters
+    ----------
+    shop_id
+        Of this shop only.
+    state
+        ``pending``, ``delivered`` or, when all 25 retries were used up, ``failed``.
+    limit
+        How many at most.
+    json
+        Print a JSON array.
+    """
+    if not 1 <= limit <= MOST:
+        raise ConfigurationError(f"--limit must be between 1 and {MOST:,}")
+
+    async def work(database: Database) -> list[Webhook]:
+        return await newest(database, shop_id, limit, state)
+
+    found = with_database(where, work)
+    if json:
+        print_json([to_json(webhook) for webhook in found])
+        return
+    columns = ("shop", "webhook", "event", "subscription", "state", "attempts", "last answer", "next attempt")
+    rows = [
+        (
+            *(str(webhook.shop_id), webhook.id, webhook.event, webhook.subscription_id, webhook.state, str(webhook.attempts)),
+            *(_last(webhook), moment(webhook.due_at)),
+        )
+        for webhook in found
+    ]
+    print_table(columns, rows)
+
+
+@webhooks.command(name="show")
+def show_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, shop_id: int, json: AsJson = False) -> None:
+    """Show a webhook: how often it was tried, what came of it, and its body.
+
+    Parameters
+    ----------
+    webhook_id
+        Its id.
+    shop_id
+        Its shop.
+    json
+        Print a JSON object; ``body`` is a string, byte for byte what is sent.
+    """
+
+    async def work(database: Database) -> Webhook:
+        found = await store.find(database, shop_id, webhook_id)
+        if found is None:
+            raise RecordNotFound(f"shop {shop_id} has no webhook {webhook_id}")
+        return found
+
+    webhook = with_database(where, work)
+    if json:
+        print_json({**to_json(webhook), "body": webhook.body})
+        return
+    facts = {
+        "webhook": webhook.id,
+        "shop": str(webhook.shop_id),
+        "subscription": webhook.subscription_id,
+        "event": webhook.event,
+        "url": webhook.url,
+        "state": webhook.state,
+        "attempts": str(webhook.attempts),
+        "last answer": _last(webhook),
+        "next attempt": moment(webhook.due_at),
+        "created": moment(webhook.created_at),
+        "delivered": moment(webhook.delivered_at),
+    }
+    if webhook.attempts_skipped:
+        facts["attempts"] += f", and {webhook.attempts_skipped} not made while the sandbox clock was moved"
+    print_facts(facts)
+    print(f"\n{webhook.body}")
+
+
+@webhooks.command(name="redeliver")
+def redeliver_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, shop_id: int) -> None:
+    """Send a webhook again, whatever became of it, with all its retries. A worker does it at once.
+
+    Parameters
+    ----------
+    webhook_id
+        Its id.
+    shop_id
+        Its shop.
+    """
+
+    async def work(database: Database) -> None:
+        now = min(await SandboxClock(database).read(), SystemClock().now())  # due by the clock of the worker, whichever that is
+        await redeliver(database, shop_id, webhook_id, now)
+
+    with_database(where, work)
+    print(f"webhook {webhook_id} will be sent again")
+
+
+def to_json(webhook: Webhook) -> dict[str, Any]:
+    """For scripts: all but the body."""
+    return {
+        "id": webhook.id,
+        "shop_id": webhook.shop_id,
+        "subscription_id": webhook.subscription_id,
+        "event": webhook.event,
+        "url": webhook.url,
+        "state": webhook.state,
+        "attempts": webhook.attempts,
+        "attempts_skipped": webhook.attempts_skipped,
+        "last_status": webhook.last_status,
+        "last_error": webhook.last_error,
+        "next_attempt_at": _iso(webhook.due_at),
+        "created_at": iso(webhook.created_at),
+        "delivered_at": _iso(webhook.delivered_at),
+    }
+
+
+def _last(webhook: Webhook) -> str:
+    return webhook.last_error or ("" if webhook.last_status is None else str(webhook.last_status))
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else iso(milliseconds)

@@ -1,0 +1,179 @@
+"""Which gateway charges what: tests of a plan always the sandbox, everything else what the shop's operator chose.
+
+Sandbox and real money do not mix: a server in sandbox mode charges no gateway on another machine, and outside sandbox mode
+the sandbox gateway charges for a shop only after its operator chose it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from ecomcharge.base.errors import ConfigurationError, ValidationFailed
+from ecomcharge.base.validation import BASE
+from ecomcharge.gateways import base, begateway, sandbox
+from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
+from ecomcharge.gateways.begateway import BegatewayGateway
+from ecomcharge.gateways.sandbox import SandboxGateway
+from ecomcharge.shops import store
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.shops.model import FIRST_ACCOUNT, GATEWAY_KEY_PURPOSE, is_loopback
+from ecomcharge.storage.database import Database, Transaction
+
+log = structlog.get_logger()
+
+KEPT_SECONDS: Final = 4.0  # a changed setting is felt within five
+KEPT_MAXIMUM: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a new subscription is charged. The sandbox has no accounts."""
+
+    gateway: str
+    account: str | None
+
+
+@dataclass(slots=True)
+class RefusingGateway:
+    """Stands for an account that must not be charged. Nothing is sent; what was charged there before stays unknown."""
+
+    name: str
+    message: str
+    shop_id: int
+    warned: set[tuple[int, str]]  # by shop and message: one warning each
+
+    async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
+        _warn_once(self.warned, self.shop_id, self.message)
+        return Result(base.ERROR, self.message)
+
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
+        return Result(base.UNKNOWN, self.message)
+
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        return Result(base.UNKNOWN, self.message)
+
+
+@dataclass(slots=True)
+class SandboxForTests:
+    """The sandbox of a shop for which no gateway was chosen: it charges tests and refuses everything else."""
+
+    inner: SandboxGateway
+    warned: set[tuple[int, str]]
+    name: str = sandbox.NAME
+
+    async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
+        if order.test:
+            return await self.inner.charge(order, card, now)
+        _warn_once(self.warned, order.shop_id, base.NOT_CHOSEN_MESSAGE)
+        return Result(base.ERROR, base.NOT_CHOSEN_MESSAGE)
+
+    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
+        return await self.inner.look_up(shop_id, order_id, now, amount=amount, currency=currency)
+
+    async def refund(
+        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
+    ) -> Result:
+        return await self.inner.refund(shop_id, order_id, uid, now, amount=amount, currency=currency, attempt=attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    gateway: Gateway
+    good_until: float
+
+
+class GatewayRegistry:
+    """The gateways of all shops. ``sandbox_mode``: whether this process runs with ``--sandbox``."""
+
+    def __init__(
+        self,
+        database: Database,
+        master_key: MasterKey,
+        base_url: str,
+        timeout_seconds: float = begateway.TIMEOUT_SECONDS,
+        *,
+        sandbox_mode: bool,
+    ) -> None:
+        self._database = database
+        self._master_key = master_key
+        self._sandbox_mode = sandbox_mode
+        self.sandbox = SandboxGateway(database, master_key, base_url)
+        self._timeout_seconds = timeout_seconds
+        self._client = begateway.shared_client(timeout_seconds)
+        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._warned: set[tuple[int, str]] = set()
+        self._tests_only = SandboxForTests(self.sandbox, self._warned)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
+        """The gateway and the account of a new subscription. Raises ``ValidationFailed`` where the shop has no gateway for it."""
+        if test:
+            return Assignment(sandbox.NAME, None)
+        choice = await store.gateway_choice(tx, shop_id)
+        if choice.gateway != sandbox.NAME:
+            return Assignment(choice.gateway, choice.account)
+        if not (self._sandbox_mode or choice.was_made):
+            raise ValidationFailed(base.NOT_CHOSEN_MESSAGE, {BASE: [base.NOT_CHOSEN_MESSAGE]}, errors_first=True)
+        return Assignment(sandbox.NAME, None)
+
+    async def has_gateway_for(self, shop_id: int, *, test: bool) -> bool:
+        """Whether a new subscription of the shop would be assigned a gateway."""
+        return test or self._sandbox_mode or (await store.gateway_choice(self._database, shop_id)).was_made
+
+    async def charges(self, name: str, shop_id: int, account: str | None, *, test: bool) -> bool:
+        """Whether a charge there would be sent at all: ``False`` where this process refuses it."""
+        gateway = await self.named(name, shop_id, account)
+        return not isinstance(gateway, RefusingGateway) and (test or not isinstance(gateway, SandboxForTests))
+
+    async def named(self, name: str, shop_id: int, account: str | None) -> Gateway:
+        """The shop's account at a gateway, or what refuses to charge it. ``account`` ``None`` is the shop's first one."""
+        key = (shop_id, sandbox.NAME if name == sandbox.NAME else account or FIRST_ACCOUNT)
+        if self._sandbox_mode and name == sandbox.NAME:
+            return self.sandbox
+        kept = self._kept.get(key)
+        if kept is None or time.monotonic() >= kept.good_until:
+            asked_at = time.monotonic()
+            gateway = await (self._sandbox_of(shop_id) if name == sandbox.NAME else self._at_account(name, *key))
+            if len(self._kept) >= KEPT_MAXIMUM:
+                self._kept.clear()
+            kept = self._kept[key] = _Kept(gateway, asked_at + KEPT_SECONDS)
+        return kept.gateway
+
+    async def _sandbox_of(self, shop_id: int) -> Gateway:
+        choice = await store.gateway_choice(self._database, shop_id)
+        if choice.was_made:
+            self._warned.discard((shop_id, base.NOT_CHOSEN_MESSAGE))
+            return self.sandbox
+        return self._tests_only
+
+    async def _at_account(self, name: str, shop_id: int, account_id: str) -> Gateway:
+        account = await store.find_account(self._database, shop_id, account_id)
+        if account is None or account.sealed_key is None:
+            return self._refusing(name, shop_id, base.NO_ACCOUNT_MESSAGE)
+        if self._sandbox_mode and not is_loopback(account.url):
+            return self._refusing(name, shop_id, base.SANDBOX_MODE_MESSAGE)
+        try:
+            secret_key = self._master_key.unseal(shop_id, account.sealed_key, GATEWAY_KEY_PURPOSE)
+        except ConfigurationError as error:
+            log.error("key of a gateway account cannot be read", shop=shop_id, account=account_id, why=error.message)
+            return self._refusing(name, shop_id, base.NO_ACCOUNT_MESSAGE)
+        return BegatewayGateway(self._client, account.url, account.user, secret_key, self._timeout_seconds)
+
+    def _refusing(self, name: str, shop_id: int, message: str) -> Gateway:
+        return RefusingGateway(name, message, shop_id, self._warned)
+
+
+def _warn_once(warned: set[tuple[int, str]], shop_id: int, message: str) -> None:
+    if (shop_id, message) not in warned:
+        if len(warned) >= KEPT_MAXIMUM:
+            warned.clear()
+        warned.add((shop_id, message))
+        log.warning("charges of a shop are refused", shop=shop_id, why=message)

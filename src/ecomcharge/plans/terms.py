@@ -1,0 +1,28 @@
+"""The terms of a plan, as the lifecycle of a subscription needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from ecomcharge.base.calendar import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    amount: int  # minor units; 0: the card is verified only [P]
+    interval: Interval
+    as_first_payment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan says about charging. ``cycles`` is ``None`` for a plan without end, ``zone`` the system's time zone."""
+
+    amount: int  # minor units
+    interval: Interval
+    trial: Trial | None
+    cycles: int | None
+    attempts: int
+    by_day: bool
+    zone: ZoneInfo

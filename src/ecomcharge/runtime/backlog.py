@@ -1,0 +1,86 @@
+"""What waits in the database, read for an operator: due subscriptions, payments without an outcome, the outbox of webhooks.
+
+Each statement reads a partial index and stops after ``COUNTED_AT_MOST`` entries, so that no table is scanned.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ecomcharge.base.clock import Clock
+from ecomcharge.base.ids import moment_of
+from ecomcharge.runtime import backlog
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.storage.database import Database
+from ecomcharge.web.metrics import Backlog, Metrics, Unsettled
+
+COUNTED_AT_MOST: Final = 10_000
+SEARCHED_AT_MOST: Final = 1_000  # webhooks: each costs two reads, and on SQLite a server's requests wait meanwhile
+REFRESH_SECONDS: Final = 5.0
+STALE_SECONDS: Final = 12.0  # then a server process reads it, as no billing worker beside it does
+UNSETTLED: Final = ("pending", "unknown", "incomplete", "refunding")  # as the index payments_unsettled lists them
+
+# Those of closed shops are not charged.
+DUE_SUBSCRIPTIONS: Final = """
+SELECT COUNT(*), MIN(due.due_at) FROM (
+    SELECT shop_id, due_at FROM subscriptions WHERE due_at <= :now ORDER BY due_at LIMIT :most
+) AS due JOIN shops ON shops.shop_id = due.shop_id WHERE shops.closed_at IS NULL
+"""
+
+# The list repeats the index's condition: SQLite uses a partial index only where it finds the condition word for word.
+UNSETTLED_PAYMENTS: Final = " UNION ALL ".join(
+    f"""
+SELECT '{status}', COUNT(*), MIN(created_at) FROM (
+    SELECT created_at FROM payments
+    WHERE status = '{status}' AND status IN ('pending', 'unknown', 'incomplete', 'refunding')
+    ORDER BY created_at LIMIT :most
+) AS {status}_payments
+"""
+    for status in UNSETTLED
+)
+
+PENDING_WEBHOOKS: Final = """
+SELECT COUNT(*) FROM (SELECT due_at FROM webhooks WHERE due_at IS NOT NULL LIMIT :most) AS pending
+"""
+
+# Of what is due, that which is not behind an earlier webhook of its subscription. An id starts with its time of creation.
+SENDABLE_WEBHOOKS: Final = """
+SELECT MIN(waiting.id), MIN(waiting.due_at) FROM (
+    SELECT shop_id, id, subscription_id, sequence, due_at FROM webhooks WHERE due_at <= :now ORDER BY due_at LIMIT :most
+) AS waiting WHERE NOT EXISTS (
+    SELECT 1 FROM webhooks AS earlier
+    WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
+    AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
+)
+"""
+
+FAILED_WEBHOOKS: Final = "SELECT COUNT(*) FROM (SELECT shop_id FROM webhooks WHERE state = 'failed' LIMIT :most) AS failed"
+
+
+async def read_backlog(database: Database, now: int) -> Backlog:
+    """``now`` in milliseconds of the clock that due dates are set by: the sandbox's in sandbox mode."""
+    most: dict[str, object] = {"most": COUNTED_AT_MOST}
+    due = {"now": now, **most}
+    renewals_due, oldest_due = (await database.rows(DUE_SUBSCRIPTIONS, due))[0]
+    unsettled = await database.rows(UNSETTLED_PAYMENTS, most)
+    oldest_webhook, webhook_due = (await database.rows(SENDABLE_WEBHOOKS, {"now": now, "most": SEARCHED_AT_MOST}))[0]
+    return Backlog(
+        renewals_due=renewals_due,
+        renewals_lag_seconds=_age(now, oldest_due),
+        payments={status: Unsettled(count, _age(now, created_at)) for status, count, created_at in unsettled},
+        webhooks_pending=(await database.rows(PENDING_WEBHOOKS, most))[0][0],
+        webhooks_lag_seconds=_age(now, webhook_due),
+        webhooks_oldest_seconds=_age(now, None if oldest_webhook is None else moment_of(oldest_webhook)),
+        webhooks_failed=(await database.rows(FAILED_WEBHOOKS, most))[0][0],
+    )
+
+
+def _age(now: int, moment: int | None) -> float:
+    """In seconds; 0 where there is nothing, and where the clock was set back behind it."""
+    return 0.0 if moment is None else max(0, now - moment) / 1000
+
+
+async def read_and_keep_backlog(database: Database, clock: Clock, metrics: Metrics) -> None:
+    if isinstance(clock, SandboxClock):
+        await clock.refresh()
+    metrics.keep_backlog(await backlog.read_backlog(database, clock.now()))

@@ -1,0 +1,96 @@
+"""What a server or a worker checks and sets up before it starts."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.settings import Settings
+from ecomcharge.shops import store as shops
+from ecomcharge.shops.actions import check_master_key, check_no_real_gateway, create_shop
+from ecomcharge.shops.keys import MasterKey, master_key_of
+from ecomcharge.shops.model import Credentials
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
+from ecomcharge.web.rate_limits import trusted_networks
+
+log = structlog.get_logger()
+
+
+SANDBOX_SHOP_ID: Final = 1
+
+
+def check_tls(settings: Settings) -> None:
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise ConfigurationError("TLS needs both --tls-certificate and --tls-key")
+    if settings.tls_certificate and settings.tls_key:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigurationError(
+                f"cannot use {settings.tls_certificate} with {settings.tls_key}: {error.strerror or error}"
+            ) from error
+
+
+def listening_address(settings: Settings) -> str:
+    """The IP address of the host. Raises ``ConfigurationError`` when it cannot be listened on.
+
+    Workers share the port (SO_REUSEPORT), and so would two servers without knowing; a plain bind tells.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such host"
+        raise ConfigurationError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
+    return str(address[0])
+
+
+async def prepare(settings: Settings, now: int) -> Credentials | None:
+    """Check what can be checked and migrate the database; in sandbox mode make a first shop where there is none.
+
+    Returns that shop's credentials. Raises ``ConfigurationError`` when a setting or the database cannot be used.
+    """
+    settings.check()
+    check_tls(settings)
+    listening_address(settings)
+    trusted_networks(settings.trusted_proxies)
+    return await prepare_database(settings, functools.partial(_first_shop, now) if settings.sandbox else None)
+
+
+async def prepare_database(
+    settings: Settings, then: Callable[[Database, MasterKey], Awaitable[Credentials | None]] | None = None
+) -> Credentials | None:
+    """Migrate it, and see that the master key is the one of this database, and that a sandbox has no real gateway.
+
+    Raises ``ConfigurationError``.
+    """
+    settings.check()
+    master_key = master_key_of(settings)
+    database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+    try:
+        for migration in await migrate(database):
+            log.info("migration applied", version=migration.version, name=migration.name)
+        await check_master_key(database, master_key)
+        if settings.sandbox:
+            await check_no_real_gateway(database)
+        return await then(database, master_key) if then is not None else None
+    finally:
+        await database.close()
+
+
+async def _first_shop(now: int, database: Database, master_key: MasterKey) -> Credentials | None:
+    if await shops.all_shops(database):
+        return None
+    return await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)

@@ -1,0 +1,74 @@
+"""Two engines behind one protocol, chosen by URL."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.storage.database import Database
+
+
+def sqlite_path(url: str) -> str | None:
+    """The file of a ``sqlite:///`` URL (three slashes: relative, four: absolute), or ``None`` for another engine."""
+    if not url.startswith("sqlite:"):
+        return None
+    path = unquote(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite:///") or path in ("", ":memory:") or path.endswith("/"):
+        raise ConfigurationError(
+            f"{url} is not a usable SQLite URL; write sqlite:///relative/file.db or sqlite:////absolute/file.db"
+        )
+    return os.path.abspath(path)
+
+
+_FILES_OF_DATABASE: Final = ("", "-wal", "-shm", "-journal", "-open", "-queue", "-writer")
+
+
+def refuse_file_of_database(path: str, database_path: str | None) -> None:
+    """Raise ``ConfigurationError`` if a path that a command would open names a file of the SQLite database.
+
+    Whatever is done with it, closing it drops SQLite's locks of this process (POSIX locks belong to the process).
+    """
+    if database_path is None:
+        return
+    for suffix in _FILES_OF_DATABASE:
+        own = database_path + suffix
+        if os.path.realpath(path) == os.path.realpath(own) or (os.path.exists(own) and _is_same_file(path, own)):
+            raise ConfigurationError(f"{path} belongs to the database {database_path}; give another file")
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # it is not there yet
+        return False
+
+
+def make_folder_of(path: str) -> None:
+    """Raises ``ConfigurationError`` when it is not there and cannot be made."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the folder of {path}: {error.strerror}") from error
+
+
+async def open_database(url: str, *, postgres_connections: int = 8, serves: bool = True) -> Database:
+    """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+
+    ``serves`` tells whether requests wait on this event loop while the database works.
+    Raises ``ConfigurationError``, with a way out, when the URL is of neither kind or the database cannot be used.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        from ecomcharge.storage.sqlite import SqliteDatabase
+
+        make_folder_of(path)
+        return SqliteDatabase(path, serves=serves)
+    if urlsplit(url).scheme in ("postgresql", "postgres"):
+        from ecomcharge.storage.postgres import PostgresDatabase
+
+        return await PostgresDatabase.open(url, connections=postgres_connections)
+    raise ConfigurationError(
+        f"{url.split('://')[0]}: no such engine; use sqlite:///file.db or postgresql://user:password@host:port/name"
+    )

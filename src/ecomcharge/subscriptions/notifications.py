@@ -1,0 +1,106 @@
+"""Events of subscriptions, and the webhooks that report them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ecomcharge.base.ids import EVENT_PREFIX, WEBHOOK_PREFIX, IdGenerator
+from ecomcharge.customers import store as customers
+from ecomcharge.customers.model import Customer
+from ecomcharge.events import store as events
+from ecomcharge.events.model import Event
+from ecomcharge.plans.model import description_of
+from ecomcharge.storage.database import Transaction
+from ecomcharge.subscriptions.lifecycle import EXPIRED_EVENT
+from ecomcharge.subscriptions.model import Subscription, to_json
+from ecomcharge.webhooks import store
+from ecomcharge.webhooks.model import PENDING, Webhook
+
+TRIES = 10  # of ids: another process may mint the same one in the same millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecorder:
+    """Writes down what happened to subscriptions, for ``GET /events`` and for the merchant's webhook."""
+
+    base_url: str
+    event_ids: IdGenerator = field(default_factory=lambda: IdGenerator(EVENT_PREFIX))
+    webhook_ids: IdGenerator = field(default_factory=lambda: IdGenerator(WEBHOOK_PREFIX))
+
+    async def record(self, tx: Transaction, subscription: Subscription, event: str, now: int) -> None:
+        """To be called with the subscription as it is now, in the transaction that made it so. Its sequence is the event's.
+
+        The id of the event sorts after the id of the subscription's event before it, whichever process and clock that was
+        minted by. The webhook has the digits of the event's id, so that lists of webhooks have the same order.
+        """
+        object_ = msgspec.json.encode(to_json(subscription, self.base_url, event))
+        row = Event("", event, subscription.id, subscription.sequence, now, msgspec.Raw(object_))
+        previous = await self._previous_event_id(tx, subscription)
+        for _ in range(TRIES):
+            event_id = self.event_ids.generate_after(previous, now)
+            if await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=event_id)):
+                break
+        else:
+            raise RuntimeError(f"event {subscription.sequence} of {subscription.id} is there already")
+        if subscription.notification_url is None:
+            return
+        body = object_
+        if event == EXPIRED_EVENT:
+            customer = None
+            if subscription.customer_id:
+                customer = await customers.find(tx, subscription.shop_id, subscription.customer_id)
+            body = msgspec.json.encode(checkout_object(subscription, customer))
+        webhook = Webhook(
+            shop_id=subscription.shop_id,
+            id=WEBHOOK_PREFIX + event_id.removeprefix(EVENT_PREFIX),
+            subscription_id=subscription.id,
+            sequence=subscription.sequence,
+            event=event,
+            url=subscription.notification_url,
+            body=body.decode(),
+            state=PENDING,
+            attempts=0,
+            created_at=now,
+            due_at=now,
+        )
+        for _ in range(TRIES):
+            if await store.insert(tx, webhook):
+                return
+            webhook = msgspec.structs.replace(webhook, id=self.webhook_ids.generate_after(webhook.id, now))
+        raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
+
+    async def _previous_event_id(self, tx: Transaction, subscription: Subscription) -> str:
+        """Of the subscription's event before this one; empty, which every id sorts after, if there is none."""
+        if subscription.sequence <= 1:
+            return ""
+        return await events.id_of(tx, subscription.shop_id, subscription.id, subscription.sequence - 1) or ""
+
+
+def checkout_object(subscription: Subscription, customer: Customer | None) -> dict[str, Any]:
+    """What is told when a page's token ran out: the checkout object instead of the subscription's [P]."""
+    plan = subscription.plan
+    trial_or_plan = plan.trial or plan.plan
+    return {
+        "token": subscription.checkout_token,
+        "shop_id": subscription.shop_id,
+        "finished": False,
+        "expired": True,
+        "status": "error",
+        "message": "Token is expired.",
+        "order": {
+            "amount": trial_or_plan.amount,
+            "currency": plan.currency,
+            "description": description_of(plan),
+            "tracking_id": subscription.tracking_id,
+        },
+        "settings": {
+            "return_url": subscription.return_url,
+            "notification_url": subscription.notification_url,
+            "language": subscription.language,
+        },
+        "customer": msgspec.structs.asdict(customer) if customer else {},
+        "test": plan.test,
+    }

@@ -1,0 +1,269 @@
+"""Requests about subscriptions: their bodies, and the rules for them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.validation import BASE, BLANK, INVALID, Field, ValidationErrors, read_integer, read_object, sentences_of
+from ecomcharge.customers.model import CustomerBody, CustomerFields, validate_partial
+from ecomcharge.gateways.base import CardDetails
+from ecomcharge.plans import model as plans
+from ecomcharge.plans.model import PlanBody, PlanFields
+
+NO_SUCH: Final = "{noun} with this ID doesn't exist for this account"  # [P] of plans, [D] of the others
+
+
+NO_SUCH_TOKEN: Final = "card with this token doesn't exist for this account"  # noqa: S105 - a sentence [D]
+
+
+OVER_ALREADY: Final = "Subscription is over and can't be canceled"  # [D]
+
+
+URL_MAXIMUM: Final = 2_000
+
+
+HOLDER_MAXIMUM: Final = 32  # [P]
+
+
+_NUMBER: Final = re.compile(r"[0-9]{12,19}\Z")  # [P]
+
+
+_CODE: Final = re.compile(r"[0-9]{3,4}\Z")  # [P]
+
+
+_SPACES: Final = re.compile(r"[ -]+")
+
+
+class SubscriptionBody(msgspec.Struct):
+    """A request's body as it came: any JSON value for any field, unknown or misplaced keys ignored [W]."""
+
+    customer: Any = None
+    plan: Any = None
+    tracking_id: Any = None
+    device_id: Any = None
+    return_url: Any = None
+    notification_url: Any = None
+    additional_data: Any = None
+    dynamic_billing_descriptor: Any = None
+    receipt_text: Any = None
+    avs_cvc_verification: Any = None
+    settings: Any = None
+    language: Any = None
+    card: Any = None
+
+
+BODY: Final = msgspec.json.Decoder(SubscriptionBody)
+
+
+class CancelBody(msgspec.Struct):
+    cancel_reason: Any = None
+
+
+CANCEL_BODY: Final = msgspec.json.Decoder(CancelBody)
+
+
+class SubscriptionRequest(msgspec.Struct, frozen=True):
+    """A subscription that is asked for, checked. Plan and customer are told by id or by what they are made of."""
+
+    plan: str | PlanFields
+    customer: str | CustomerFields | None
+    card: CardDetails | str | None
+    tracking_id: str | None
+    device_id: str | None
+    return_url: str | None
+    notification_url: str | None
+    additional_data: str  # a JSON object
+    options: str  # a JSON object: what is only passed on
+    misplaced_test: bool = False  # the body has a true ``test`` where it is ignored
+
+    @property
+    def language(self) -> str | None:
+        language: str | None = msgspec.json.decode(self.options).get("language")
+        return language
+
+
+def _is_web_address(text: str) -> str | None:
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    return text if known and not any(character.isspace() for character in text) else None
+
+
+TRACKING_ID: Final = Field(
+    "tracking_id", "The merchant's own id of the order; an integer is taken too.", "[P][W]", example="order-42"
+)
+
+
+DEVICE_ID: Final = Field("device_id", "The buyer's device.", "[P]")
+
+
+RETURN_URL: Final = Field(
+    "return_url",
+    "Where the buyer goes back to; `id=sbs_…` is added to its query.",
+    "[P]",
+    example="https://shop.example/thanks",
+    maximum=URL_MAXIMUM,
+    accept=_is_web_address,
+)
+
+
+NOTIFICATION_URL: Final = Field(
+    "notification_url",
+    "Where webhooks go.",
+    "[P]",
+    example="https://shop.example/webhooks",
+    maximum=URL_MAXIMUM,
+    accept=_is_web_address,
+)
+
+
+DESCRIPTOR: Final = Field("dynamic_billing_descriptor", "What the buyer's statement says.", "[P]")
+
+
+CANCEL_REASON: Final = Field("cancel_reason", "Why it is canceled.", "[P]", example="Customer asked", blank=(BLANK,))
+
+
+HOLDER: Final = Field("holder", "Name on the card.", "[P]", example="John Doe", maximum=HOLDER_MAXIMUM)
+
+
+NUMBER: Final = Field(
+    "number",
+    "Number of the card, 12 to 19 digits.",
+    "[P]",
+    example="4200000000000000",
+    blank=(BLANK,),
+    accept=lambda text: digits if _NUMBER.match(digits := _SPACES.sub("", text)) else None,
+)
+
+
+VERIFICATION_VALUE: Final = Field(
+    "verification_value",
+    "Security code, 3 or 4 digits.",
+    "[P]",
+    example="123",
+    accept=lambda text: text if _CODE.match(text) else None,
+)
+
+
+CARD_TOKEN: Final = Field("token", "Token of a card that was used before.", "[P]")
+
+
+_TEXTS: Final = (TRACKING_ID, DEVICE_ID, RETURN_URL, NOTIFICATION_URL, DESCRIPTOR)
+
+
+ORDER: Final = (
+    *(BASE, "customer", "plan"),
+    *(field.name for field in _TEXTS),
+    *("additional_data", "receipt_text", "avs_cvc_verification", "settings", "language", "card"),
+)
+
+
+def validate(body: SubscriptionBody) -> SubscriptionRequest:
+    """What is asked for. Raises ``ValidationFailed`` with every fault of every field."""
+    faults = ValidationErrors()
+    plan = _validate_plan(body.plan, faults)
+    card = _validate_card(body.card, faults)
+    customer = _validate_customer(body.customer, faults, required=bool(body.card))
+    texts = {field.name: field.read(getattr(body, field.name), faults) for field in _TEXTS}
+    additional_data = read_object("additional_data", body.additional_data, faults)
+    settings = read_object("settings", body.settings, faults)
+    language = plans.LANGUAGE.read(
+        body.language or settings.get("language"), ValidationErrors()
+    )  # an unknown one is no error [W]
+    if body.receipt_text is not None and not isinstance(body.receipt_text, list):
+        faults.add("receipt_text", "must be an array")
+    faults.raise_if_any(ORDER, errors_first=True)
+    assert plan is not None
+    options = {
+        "language": language,
+        "settings": settings,
+        "dynamic_billing_descriptor": texts[DESCRIPTOR.name],
+        "receipt_text": body.receipt_text,
+        "avs_cvc_verification": body.avs_cvc_verification,
+    }
+    return SubscriptionRequest(
+        plan=plan,
+        customer=customer,
+        card=card,
+        tracking_id=texts[TRACKING_ID.name],
+        device_id=texts[DEVICE_ID.name],
+        return_url=texts[RETURN_URL.name],
+        notification_url=texts[NOTIFICATION_URL.name],
+        additional_data=msgspec.json.encode(additional_data).decode(),
+        options=msgspec.json.encode({name: value for name, value in options.items() if value}).decode(),
+    )
+
+
+def _validate_plan(value: object, faults: ValidationErrors) -> str | PlanFields | None:
+    """By id, or by everything that makes one; then its faults are told as sentences about the whole [P]."""
+    given = read_object("plan", value, faults)
+    if faults.has("plan"):
+        return None
+    if not given:
+        faults.add("plan", BLANK)
+        return None
+    if given.get("id") not in (None, ""):
+        return str(given["id"])
+    inner = ValidationErrors()
+    plan = plans.validate(msgspec.convert(given, PlanBody), inner)
+    for sentence in sentences_of(inner.to_dict(plans.ORDER)):
+        faults.add(BASE, sentence)
+    return plan
+
+
+def _validate_customer(value: object, faults: ValidationErrors, *, required: bool) -> str | CustomerFields | None:
+    """By id, or by details, of which only the given ones are checked: real clients cannot send an ip [W]."""
+    given = read_object("customer", value, faults)
+    if faults.has("customer"):
+        return None
+    if given.get("id") not in (None, ""):
+        return str(given["id"])
+    if not any(entry not in (None, "") for entry in given.values()):
+        if required:
+            faults.add("customer", BLANK)
+        return None
+    return validate_partial(msgspec.convert(given, CustomerBody), faults.nested("customer"))
+
+
+def _validate_card(value: object, faults: ValidationErrors) -> CardDetails | str | None:
+    given = read_object("card", value, faults)
+    if faults.has("card") or not given:
+        return None
+    if given.get("token") not in (None, ""):
+        return CARD_TOKEN.read(given["token"], faults.nested("card"))
+    return validate_card(given, faults.nested("card"))
+
+
+def validate_card(given: dict[str, Any], faults: ValidationErrors, *, hosted: bool = False) -> CardDetails | None:
+    """A card that its holder typed, or ``None``, and then ``faults`` knows what is wrong with it."""
+    number = NUMBER.read(given.get("number"), faults)
+    code = VERIFICATION_VALUE.read(given.get("verification_value"), faults)
+    holder = HOLDER.read(given.get("holder"), faults)
+    month = read_integer("exp_month", given.get("exp_month"), faults, above=0, most=12)
+    year = read_integer("exp_year", given.get("exp_year"), faults, above=0, most=2199)
+    if year is not None and 100 <= year < 2000:
+        faults.add("exp_year", INVALID)
+    if faults.to_dict() or number is None or month is None or year is None:
+        return None
+    return CardDetails(number, code, holder, month, year + 2000 if year < 100 else year, hosted)
+
+
+def validate_reason(body: CancelBody) -> str:
+    """Raises ``ValidationFailed`` where it is missing [P]."""
+    faults = ValidationErrors()
+    reason = CANCEL_REASON.read(body.cancel_reason, faults)
+    faults.raise_if_any(errors_first=True)
+    assert reason is not None
+    return reason
+
+
+def refused(name: str, text: str) -> ValidationFailed:
+    """``{"errors": {"plan": {"base": [text]}}, "message": text}`` [P]."""
+    return ValidationFailed(text, {name: {BASE: [text]}}, errors_first=True)

@@ -1,0 +1,44 @@
+"""What machines ask about the server itself: is it alive, is it ready, how is it doing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ecomcharge.base.errors import Unavailable
+from ecomcharge.storage.database import Database
+from ecomcharge.web.access_log import AccessLog
+from ecomcharge.web.messages import NO_STORE, Request, Response, json_response
+from ecomcharge.web.metrics import CONTENT_TYPE, Metrics
+from ecomcharge.web.router import Route
+
+READY_TIMEOUT_SECONDS: Final = 2.0
+
+
+class OperationRoutes:
+    def __init__(self, database: Database, access_log: AccessLog, metrics: Metrics) -> None:
+        self._database = database
+        self._journal = access_log
+        self._metrics = metrics
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/healthz", self.healthy, needs_shop=False),
+            Route("GET", "/readyz", self.ready, needs_shop=False),
+            Route("GET", "/metrics", self.metrics, needs_shop=False),
+        ]
+
+    async def healthy(self, request: Request) -> Response:
+        return json_response(200, b'{"status":"ok"}')
+
+    async def ready(self, request: Request) -> Response:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                await self._database.ping()
+        except TimeoutError as error:
+            raise Unavailable from error
+        return json_response(200, b'{"status":"ready"}')
+
+    async def metrics(self, request: Request) -> Response:
+        self._journal.flush()
+        return Response(200, self._metrics.exposition(self._database.load), [("content-type", CONTENT_TYPE), NO_STORE])

@@ -1,0 +1,237 @@
+"""What an operator sees: one line per request, counters for Prometheus, and structured logs for the rest.
+
+Nothing here ever gets to see a body, a header or personal data: a line holds the request id, the shop, the
+route (not the path, which holds ids), the status and the milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ecomcharge.storage.database import Load
+from ecomcharge.web.messages import AccessLogEntry
+
+SNAPSHOT_SECONDS: Final = 0.5
+BACKLOG_KEPT_SECONDS: Final = 60.0  # an older backlog is not exposed: the database could not be read since
+BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+OUTCOMES: Final = (  # statuses of payments that are counted
+    *("successful", "failed", "error", "incomplete", "unknown", "expired", "absent"),
+    *("refunding", "refunded", "refund_failed", "voided"),
+)
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """Payments of one status that are not settled, and the age of the oldest."""
+
+    count: int
+    age_seconds: float
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What waits in the database, as ``backlog`` reads it. ``payments`` by status."""
+
+    renewals_due: int
+    renewals_lag_seconds: float
+    payments: dict[str, Unsettled]
+    webhooks_pending: int
+    webhooks_lag_seconds: float
+    webhooks_oldest_seconds: float
+    webhooks_failed: int
+
+
+class Metrics:
+    """Counts for Prometheus, of all workers of a server.
+
+    Each worker counts in plain numbers and writes them to a file of its own in ``directory``; a scrape adds up
+    what the files say. (The library's own multi-process mode keeps every number in a mapped file and costs a
+    request six times as much.) What other workers did shows at most ``SNAPSHOT_SECONDS`` late. Files outlive their
+    workers, so no count goes down. Without a directory the numbers are this process's alone.
+    ``adopted_pid`` is a process that died and that this one replaces: it continues that one's file, so that the number of
+    files does not grow. The backlog is the database's, the same for all: one process reads it now and then and writes it to
+    a file for the others.
+    """
+
+    def __init__(self, directory: str | None, adopted_pid: int | None = None) -> None:
+        self._file = _file_of(Path(directory), adopted_pid) if directory else None
+        self._backlog_file = Path(directory, "backlog") if directory else None
+        self._backlog: Backlog | None = None
+        self._backlog_read_at = 0.0  # seconds since 1970
+        self._counts = Counts({}, {})
+        self._requests: dict[tuple[str, str, int], list[float]] = {}
+        self._work_before: dict[str, int] = {}
+        if adopted_pid is not None and self._file is not None and self._file.exists():
+            self._adopt(self._file)
+
+    def _adopt(self, file: Path) -> None:
+        self._counts = msgspec.json.decode(file.read_bytes(), type=Counts)
+        self._work_before = dict(self._counts.work)
+        for labels, histogram in self._counts.requests.items():
+            route, method, status = labels.split(" ")
+            self._requests[route, method, int(status)] = histogram
+
+    def count(self, notes: Iterable[AccessLogEntry]) -> None:
+        for note in notes:
+            labels = (note.route, note.method, note.status)
+            histogram = self._requests.get(labels)
+            if histogram is None:
+                histogram = self._requests[labels] = [0.0] * (len(BUCKETS) + 2)
+                self._counts.requests[f"{note.route} {note.method} {note.status}"] = histogram
+            histogram[bisect_left(BUCKETS, note.seconds)] += 1
+            histogram[-1] += note.seconds
+
+    def count_charge(self, outcome: str, first: bool) -> None:
+        """A payment's status was written: of a subscription's first charge, or of a renewal."""
+        labels = f"{outcome} {'first' if first else 'renewal'}"
+        self._counts.charges[labels] = self._counts.charges.get(labels, 0) + 1
+
+    def write(self, load: Load | None = None) -> None:
+        """Let the other workers know the numbers so far. Without ``load`` this process's database work is not counted."""
+        if load is not None:
+            for kind, count in asdict(load).items():
+                self._counts.work[kind] = self._work_before.get(kind, 0) + count
+        if self._file is not None:
+            _write_whole(self._file, msgspec.json.encode(self._counts))
+
+    def keep_backlog(self, backlog: Backlog) -> None:
+        """For all processes of the server, until the next one."""
+        self._backlog, self._backlog_read_at = backlog, time.time()
+        if self._backlog_file is not None:
+            _write_whole(self._backlog_file, msgspec.json.encode(backlog))
+
+    def backlog_age_seconds(self) -> float:
+        """How long ago any process of the server read the backlog; infinite if none did."""
+        read_at = self._backlog_read_at
+        if self._backlog_file is not None:
+            with contextlib.suppress(OSError):
+                read_at = self._backlog_file.stat().st_mtime
+        return time.time() - read_at
+
+    def _latest_backlog(self) -> Backlog | None:
+        if self.backlog_age_seconds() > BACKLOG_KEPT_SECONDS:
+            return None
+        if self._backlog_file is not None:
+            with contextlib.suppress(OSError):
+                return msgspec.json.decode(self._backlog_file.read_bytes(), type=Backlog)
+        return self._backlog
+
+    def exposition(self, load: Load) -> bytes:
+        """The numbers of all workers in Prometheus' text format; of this one alone where files cannot be used."""
+        registry = CollectorRegistry()
+        try:
+            self.write(load)
+            registry.register(_Scrape(self._every_worker(), self._latest_backlog()))
+        except OSError:
+            registry.register(_Scrape([self._counts], self._latest_backlog()))
+        return prometheus_client.generate_latest(registry)
+
+    def _every_worker(self) -> list[Counts]:
+        if self._file is None:
+            return [self._counts]
+        return [msgspec.json.decode(file.read_bytes(), type=Counts) for file in self._file.parent.glob("*.json")]
+
+
+class Counts(msgspec.Struct):
+    """What one worker counted.
+
+    ``requests`` maps ``route method status`` to the number of requests in each bucket, the last one without an
+    upper bound, and the sum of their seconds; ``work`` is the database's ``Load``; ``charges`` maps
+    ``outcome kind`` to the number of charges.
+    """
+
+    requests: dict[str, list[float]]
+    work: dict[str, int]
+    charges: dict[str, int] = {}
+
+
+def _file_of(directory: Path, adopted_pid: int | None) -> Path:
+    """The file to which this process, or the one it replaces, writes its counts. Process ids come again, so a time is added."""
+    new = directory / f"{adopted_pid or os.getpid()}-{time.time_ns()}.json"
+    return new if adopted_pid is None else next(directory.glob(f"{adopted_pid}-*.json"), new)
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """Readers see the old content or the new one."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}.new")
+    draft.write_bytes(content)
+    draft.replace(file)
+
+
+class _Scrape(Collector):
+    def __init__(self, workers: Sequence[Counts], backlog: Backlog | None) -> None:
+        self._workers = workers
+        self._backlog = backlog
+
+    def collect(self) -> Iterator[Metric]:
+        requests = HistogramMetricFamily(
+            "ecomcharge_request_duration_seconds",
+            "Requests by route, method and status, and how long they took",
+            labels=["route", "method", "status"],
+        )
+        for labels in sorted({labels for worker in self._workers for labels in worker.requests}):
+            histograms = [worker.requests[labels] for worker in self._workers if labels in worker.requests]
+            *counts, seconds = (sum(column) for column in zip(*histograms, strict=True))
+            bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+            requests.add_metric(labels.split(" "), list(zip(bounds, accumulate(counts), strict=True)), seconds)
+        yield requests
+        work = CounterMetricFamily(
+            "ecomcharge_database_work",
+            "Units of work, the commits that they shared, point reads, and the statements that those shared",
+            labels=["kind"],
+        )
+        for kind in sorted({kind for worker in self._workers for kind in worker.work}):
+            work.add_metric([kind], sum(worker.work.get(kind, 0) for worker in self._workers))
+        yield work
+        charges = CounterMetricFamily(
+            "ecomcharge_charges",
+            "Outcomes of charges as they were recorded; one that was unknown or incomplete counts again with its last outcome",
+            labels=["outcome", "kind"],
+        )
+        # All from the beginning, as the increase of a series that begins at 1 is 0 for Prometheus.
+        known = {f"{outcome} {kind}" for outcome in OUTCOMES for kind in ("first", "renewal")}
+        for labels in sorted(known.union(*(worker.charges for worker in self._workers))):
+            charges.add_metric(labels.split(" "), sum(worker.charges.get(labels, 0) for worker in self._workers))
+        yield charges
+        if self._backlog is not None:
+            yield from _gauges(self._backlog)
+
+
+def _gauges(backlog: Backlog) -> Iterator[Metric]:
+    yield GaugeMetricFamily("ecomcharge_renewals_due", "Subscriptions with something due; at most 10000", backlog.renewals_due)
+    yield GaugeMetricFamily(
+        "ecomcharge_renewals_lag_seconds", "Since when the longest waiting subscription is due", backlog.renewals_lag_seconds
+    )
+    count = GaugeMetricFamily(
+        "ecomcharge_payments_unsettled", "Payments without a final outcome; at most 10000", labels=["status"]
+    )
+    age = GaugeMetricFamily("ecomcharge_payments_unsettled_age_seconds", "Age of the oldest of them", labels=["status"])
+    for status, payments in backlog.payments.items():
+        count.add_metric([status], payments.count)
+        age.add_metric([status], payments.age_seconds)
+    yield count
+    yield age
+    yield GaugeMetricFamily("ecomcharge_webhooks_pending", "Webhooks to be delivered; at most 10000", backlog.webhooks_pending)
+    yield GaugeMetricFamily(
+        "ecomcharge_webhooks_lag_seconds", "Since when the longest waiting webhook could be sent", backlog.webhooks_lag_seconds
+    )
+    yield GaugeMetricFamily(
+        "ecomcharge_webhooks_oldest_seconds", "Age of the oldest webhook that could be sent now", backlog.webhooks_oldest_seconds
+    )
+    yield GaugeMetricFamily("ecomcharge_webhooks_failed", "Webhooks that were given up; at most 10000", backlog.webhooks_failed)
+
+
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST

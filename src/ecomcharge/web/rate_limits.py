@@ -1,0 +1,121 @@
+"""Rate limits: of an address, and of a shop."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from ecomcharge.base.errors import ConfigurationError, TooManyRequests
+from ecomcharge.web.messages import Request
+
+MOST_REMEMBERED: Final = 10_000
+
+
+WINDOW_SECONDS: Final = 60
+
+
+_ADDRESS_AND_PORT: Final = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]+\Z")
+
+
+def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Raises ``ConfigurationError`` for what is neither an address nor a network."""
+    try:
+        return [ipaddress.ip_network(part.strip(), strict=False) for part in trusted_proxies.split(",") if part.strip()]
+    except ValueError as error:
+        raise ConfigurationError(f"--trusted-proxies: {error}") from error
+
+
+class AddressRateLimiter:
+    """Counts what strangers do, per client address in windows of a minute: failed logins, visits of pay links, cards tried.
+
+    ``policy`` names the limit in the answer; ``per_minute`` 0 means that there is none.
+    """
+
+    def __init__(
+        self, policy: str, per_minute: int, trusted_proxies: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._policy = policy
+        self._per_minute = per_minute
+        self._trusted = trusted_networks(trusted_proxies)
+        self._monotonic = monotonic
+        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of the window, how many in it
+
+    def count(self, request: Request) -> None:
+        """Count one. Raises ``TooManyRequests`` when there were too many."""
+        if not self._per_minute:
+            return
+        address = self.client_of(request)
+        now = self._monotonic()
+        started, count = self._counts.get(address, (now, 0))
+        if now - started >= WINDOW_SECONDS:
+            started, count = now, 0
+        if address not in self._counts:
+            _make_room(self._counts)
+        self._counts[address] = (started, count + 1)
+        if count >= self._per_minute:
+            wait = math.ceil(started + WINDOW_SECONDS - now)
+            raise TooManyRequests(self._policy, self._per_minute, WINDOW_SECONDS, wait)
+
+    def client_of(self, request: Request) -> str:
+        """Who to count: the nearest address that is not a trusted proxy's; of IPv6 the /64."""
+        address = request.peer()
+        forwarded = [part.strip() for part in request.forwarded_for().split(",")]
+        while forwarded and self._is_trusted(address):
+            address = forwarded.pop() or address
+        parsed = _parsed(address)
+        if parsed is None:
+            return "unknown"
+        if isinstance(parsed, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
+        return str(parsed)
+
+    def _is_trusted(self, address: str) -> bool:
+        parsed = _parsed(address)
+        return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, with or without a port. IPv4 stays IPv4 when it comes by a socket that speaks both."""
+    if with_port := _ADDRESS_AND_PORT.match(text):
+        text = with_port[1]
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class TokenBucket:
+    """At most so many requests a second for each shop, by a bucket that holds one second's worth."""
+
+    def __init__(self, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._capacity = max(1.0, per_second)
+        self._monotonic = monotonic
+        self._buckets: dict[int, tuple[float, float]] = {}  # shop -> tokens, counted at
+
+    def take(self, shop_id: int) -> None:
+        """Count one request. Raises ``TooManyRequests`` when the shop has had its share."""
+        if not self._per_second:
+            return
+        now = self._monotonic()
+        tokens, counted_at = self._buckets.get(shop_id, (self._capacity, now))
+        tokens = min(self._capacity, tokens + (now - counted_at) * self._per_second)
+        if tokens < 1:
+            self._buckets[shop_id] = (tokens, now)
+            wait = math.ceil((1 - tokens) / self._per_second)
+            raise TooManyRequests("shop", math.floor(self._capacity), 1, wait)
+        if shop_id not in self._buckets:
+            _make_room(self._buckets)
+        self._buckets[shop_id] = (tokens - 1, now)
+
+
+def _make_room(remembered: dict[Any, Any]) -> None:
+    """Keep what strangers can make large small: forget the oldest half when it is full."""
+    if len(remembered) >= MOST_REMEMBERED:
+        for key in list(remembered)[: MOST_REMEMBERED // 2]:
+            del remembered[key]

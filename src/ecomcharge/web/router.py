@@ -1,0 +1,58 @@
+"""Find the route of a request by method and path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ecomcharge.base.errors import (
+    MethodNotAllowed,
+    RouteNotFound,
+)
+from ecomcharge.web.messages import Request, Response, Stream
+
+Handler = Callable[[Request], Awaitable[Response | Stream]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``path`` has ``{}`` in place of one segment, the last or the one before it, or of the last two."""
+
+    method: str
+    path: str
+    handler: Handler
+    needs_shop: bool = True
+
+
+class Router:
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._methods: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            self._methods.setdefault(route.path, {})[route.method] = route
+
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """The route and the value of its ``{}``. Raises ``RouteNotFound`` or ``MethodNotAllowed``."""
+        argument = ""
+        methods = self._methods.get(path)
+        if methods is None:
+            methods, argument = self._with_argument(path.removesuffix("/"))
+        route = methods.get(method) or methods.get("GET" if method == "HEAD" else "")
+        if route is None:
+            raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
+        return route, argument
+
+    def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
+        if path in self._methods:  # it had a slash at its end
+            return self._methods[path], ""
+        head, _, argument = path.rpartition("/")
+        methods = self._methods.get(f"{head}/{{}}")
+        if methods is None:  # the argument may have a name behind it
+            before, _, name = path.rpartition("/")
+            head, _, argument = before.rpartition("/")
+            methods = self._methods.get(f"{head}/{{}}/{name}")
+        if methods is None:  # or another argument
+            methods = self._methods.get(f"{head}/{{}}/{{}}")
+            argument = f"{argument}/{name}"
+        if methods is None or not argument:
+            raise RouteNotFound
+        return methods, argument

@@ -1,0 +1,50 @@
+"""What is done with webhooks, without sending any: that is ``delivery``'s."""
+
+from __future__ import annotations
+
+import itertools
+
+from ecomcharge.base.errors import ConfigurationError, RecordNotFound
+from ecomcharge.shops import store as shops
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.webhooks import store
+from ecomcharge.webhooks.model import SigningKey, Webhook
+
+SIGNING_PURPOSE = "webhooks"
+
+
+async def newest(database: Database, shop_id: int | None, limit: int, state: str | None = None) -> list[Webhook]:
+    """The last webhooks of a shop, or of all, newest first. Raises ``RecordNotFound`` where there is no such shop."""
+    known = [shop.shop_id for shop in await shops.all_shops(database)]
+    if shop_id is not None and shop_id not in known:
+        raise RecordNotFound(f"no shop {shop_id}")
+    found = [await store.newest(database, each, limit, state) for each in (known if shop_id is None else [shop_id])]
+    return sorted(itertools.chain(*found), key=lambda webhook: webhook.id, reverse=True)[:limit]
+
+
+async def redeliver(database: Database, shop_id: int, webhook_id: str, now: int) -> None:
+    """Send a webhook again, with all its retries. Raises ``RecordNotFound``."""
+
+    async def unit(tx: Transaction) -> None:
+        if not await store.redeliver(tx, shop_id, webhook_id, now):
+            raise RecordNotFound(f"shop {shop_id} has no webhook {webhook_id}")
+
+    await database.write(unit)
+
+
+async def signing_key_of(database: Database, master_key: MasterKey, shop_id: int) -> SigningKey:
+    """The key that signs a shop's webhooks, made at first need. Raises ``ConfigurationError`` where there is no such shop."""
+    while True:
+        kept = await store.signing_key(database, shop_id)
+        if kept is None:
+            raise ConfigurationError(f"no shop {shop_id}")
+        if kept[0] is not None:
+            return SigningKey.of_text(master_key.unseal(shop_id, kept[0], SIGNING_PURPOSE))
+        key = SigningKey.new()
+        sealed = master_key.seal(shop_id, key.as_text(), SIGNING_PURPOSE)
+
+        async def unit(tx: Transaction, sealed: str = sealed, public: str = key.public_text()) -> None:
+            await store.keep_signing_key(tx, shop_id, sealed, public)
+
+        await database.write(unit)

@@ -94,7 +94,7 @@ class Trial:
         sql = "SELECT type FROM events WHERE shop_id = :shop_id AND type <> 'customer.created' ORDER BY id"
         return [row[0].partition(".")[0] for row in self.rows(sql)]
 
-    def standing(self) -> tuple[str, bool, bool]:
+    def billing_state(self) -> tuple[str, bool, bool]:
         """State of the one subscription, whether it is due some day, and whether its due date is put aside."""
         [row] = self.rows("SELECT state, due_at, parked_at FROM subscriptions WHERE shop_id = :shop_id")
         return row[0], row[1] is not None, row[2] is not None
@@ -132,10 +132,10 @@ def test_renewals_stop_and_go_on_with_one_charge(trial: Trial) -> None:
     trial.subscribe()
     trial.close()
     trial.advance("95d")
-    assert (trial.charges(), trial.events(), trial.standing()) == (1, ["created"], ("active", False, True))
+    assert (trial.charges(), trial.events(), trial.billing_state()) == (1, ["created"], ("active", False, True))
     trial.open()
     trial.advance("1min")
-    assert (trial.charges(), trial.events(), trial.standing()) == (2, ["created", "renewed"], ("active", True, False))
+    assert (trial.charges(), trial.events(), trial.billing_state()) == (2, ["created", "renewed"], ("active", True, False))
     trial.advance("31d")
     assert (trial.charges(), trial.payments()) == (3, ["successful"] * 3)
 
@@ -155,10 +155,10 @@ def test_a_trial_that_ends_is_not_charged(trial: Trial) -> None:
     trial.subscribe(plan={**A_PLAN, "trial": {"amount": 0, "interval": 7, "interval_unit": "day"}})
     trial.close()
     trial.advance("8d")
-    assert (trial.charges(), trial.events(), trial.standing()) == (1, ["created"], ("trial", False, True))
+    assert (trial.charges(), trial.events(), trial.billing_state()) == (1, ["created"], ("trial", False, True))
     trial.open()
     trial.advance("1min")
-    assert (trial.charges(), trial.standing()) == (2, ("active", True, False))
+    assert (trial.charges(), trial.billing_state()) == (2, ("active", True, False))
 
 
 def test_the_last_cycle_ends_when_the_shop_is_open(trial: Trial) -> None:
@@ -168,7 +168,7 @@ def test_the_last_cycle_ends_when_the_shop_is_open(trial: Trial) -> None:
     assert trial.events() == ["created"]
     trial.open()
     trial.advance("1min")
-    assert (trial.events(), trial.standing()) == (["created", "canceled"], ("canceled", False, False))
+    assert (trial.events(), trial.billing_state()) == (["created", "canceled"], ("canceled", False, False))
 
 
 def test_an_open_page_takes_no_payment_and_expires_later(trial: Trial) -> None:
@@ -178,10 +178,10 @@ def test_an_open_page_takes_no_payment_and_expires_later(trial: Trial) -> None:
     assert_says_closed(httpx.get(page))
     assert_says_closed(httpx.post(page, data=form))
     trial.advance("2d")
-    assert (trial.charges(), trial.events(), trial.standing()) == (0, [], ("redirecting", False, True))
+    assert (trial.charges(), trial.events(), trial.billing_state()) == (0, [], ("redirecting", False, True))
     trial.open()
     trial.advance("1min")
-    assert (trial.charges(), trial.events(), trial.standing()) == (0, ["expired"], ("expired", False, False))
+    assert (trial.charges(), trial.events(), trial.billing_state()) == (0, ["expired"], ("expired", False, False))
 
 
 def test_an_open_page_works_again_in_an_open_shop(trial: Trial) -> None:
@@ -230,7 +230,7 @@ def test_a_charge_whose_outcome_is_unknown_is_followed_in_a_closed_shop(trial: T
     trial.advance("5min")
     assert (trial.payments(), trial.events()) == (["successful"], ["created"])
     trial.advance("40d")
-    assert (trial.charges(), trial.standing()) == (1, ("active", False, True))
+    assert (trial.charges(), trial.billing_state()) == (1, ("active", False, True))
 
 
 def test_what_was_canceled_stays_so(trial: Trial) -> None:
@@ -240,7 +240,7 @@ def test_what_was_canceled_stays_so(trial: Trial) -> None:
     trial.advance("40d")
     trial.open()
     trial.advance("1min")
-    assert (trial.charges(), trial.events(), trial.standing()) == (1, ["created", "canceled"], ("canceled", False, False))
+    assert (trial.charges(), trial.events(), trial.billing_state()) == (1, ["created", "canceled"], ("canceled", False, False))
 
 
 def test_webhooks_that_were_written_are_still_delivered(trial: Trial) -> None:

@@ -510,8 +510,8 @@ def test_whatever_meets_a_charge_at_any_of_its_steps_the_books_agree(
         )
         subscription = await only_subscription(database, credentials)
         assert subscription is not None
-        if renewal and subscription.standing.due_at is not None:
-            clock.moment = subscription.standing.due_at
+        if renewal and subscription.billing_state.due_at is not None:
+            clock.moment = subscription.billing_state.due_at
             await stopped.work(credentials, subscription.id)
         subscription = await work_until_settled(other, clock, real_clock, credentials)
         rows = await database.rows(
@@ -522,7 +522,7 @@ def test_whatever_meets_a_charge_at_any_of_its_steps_the_books_agree(
         for refunded_at, status, _ in rows:
             assert status == ("refunded" if refunded_at is not None else "successful"), f"step {at_step}"
         periods = [period for _, status, period in rows if status == "successful"]
-        assert len(periods) == len(set(periods)) == subscription.standing.paid_billing_cycles, f"step {at_step}"
+        assert len(periods) == len(set(periods)) == subscription.billing_state.paid_billing_cycles, f"step {at_step}"
         unsettled = await database.rows(
             "SELECT id FROM payments WHERE shop_id = :id AND (check_at IS NOT NULL OR status IN ('pending', 'unknown'))",
             {"id": credentials},
@@ -591,7 +591,7 @@ def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: s
             await charging.work(shop_id, waiting.id)
         settled = await store.find(database, shop_id, waiting.id)
         assert settled is not None
-        assert (settled.standing.state, settled.standing.paid_billing_cycles) == ("active", 1)
+        assert (settled.billing_state.state, settled.billing_state.paid_billing_cycles) == ("active", 1)
         assert [row async for row in _charges(database, shop_id)] == [999, 999]
         statuses = {each.status for each in await payments.of_subscription(database, shop_id, waiting.id)}
         assert statuses == {"absent", "successful"}
@@ -681,7 +681,7 @@ def test_a_key_is_running_for_as_long_as_its_gateway_may_take(database_url: str,
         gate = asyncio.Event()
         gateway: Any = charging.gateways.sandbox
         gateway.stop = gate.wait
-        encode: Callable[[Subscription], bytes] = lambda each: f'"{each.standing.state}"'.encode()  # noqa: E731
+        encode: Callable[[Subscription], bytes] = lambda each: f'"{each.billing_state.state}"'.encode()  # noqa: E731
 
         async def create() -> bytes:
             answer = await actions.create_subscription(

@@ -43,7 +43,7 @@ def test_the_account_notices_a_success_that_is_dropped(
 def test_the_account_notices_charges_for_what_is_over(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "is_wanted", lambda standing, period: True)
+    monkeypatch.setattr(lifecycle, "is_wanted", lambda billing_state, period: True)
     account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
     assert account.failed
 
@@ -60,7 +60,9 @@ def test_the_account_notices_no_answer_taken_for_a_no(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        lifecycle, "unanswered", lambda standing, terms, moment: lifecycle.errored(standing, terms, moment).standing
+        lifecycle,
+        "unanswered",
+        lambda billing_state, terms, moment: lifecycle.errored(billing_state, terms, moment).billing_state,
     )
     account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
     assert account.failed

@@ -484,15 +484,15 @@ class Run:
                     subscription = await store.find(self.database, self.shop_id, payment.subscription_id)
                     assert subscription is not None
                     if result is not None and result.status in (base.SUCCESSFUL, base.FAILED):
-                        await self.watcher.settle(subscription, payment, result)
+                        await self.watcher.record_outcome(subscription, payment, result)
         for each in await self._all():
-            if self.chance.random() < (0.1 if self.under_way else 0.02) and each.standing.state not in lifecycle.OVER:
+            if self.chance.random() < (0.1 if self.under_way else 0.02) and each.billing_state.state not in lifecycle.OVER:
                 await actions.cancel_subscription(self.watcher, self.shop_id, each.id, "enough")
-            live = await payments.live(self.database, self.shop_id, each.id, each.standing.period)
+            live = await payments.live(self.database, self.shop_id, each.id, each.billing_state.period)
             if live is not None and self.chance.random() < 0.3:  # the same outcome arrives by two ways
                 result = await self.watcher.look_up(self.shop_id, live)
                 if result is not None and result.status != base.UNKNOWN:
-                    await asyncio.gather(*(self.watcher.settle(each, live, result) for _ in range(2)))
+                    await asyncio.gather(*(self.watcher.record_outcome(each, live, result) for _ in range(2)))
 
     def booked(self) -> list[tuple[str, Charge, Gateway]]:
         """Every charge that a gateway booked, of both accounts."""
@@ -536,8 +536,8 @@ class Run:
                 if payment.check_at is not None:
                     yield payment.check_at
                 elif payment.status in LIVE:
-                    assert each.standing.due_at is not None, f"{each.id} has a charge under way, and nobody will look for it"
-                    yield each.standing.due_at
+                    assert each.billing_state.due_at is not None, f"{each.id} has a charge under way, and nobody will look for it"
+                    yield each.billing_state.due_at
                 else:
                     assert payment.status != REFUNDING, f"{each.id} waits for a refund, and nobody will make it"
 
@@ -554,7 +554,7 @@ class Run:
 
     async def _check_one(self, each: Subscription) -> int:
         """What its payments sum up to, with those that the gateway refuses to refund."""
-        standing, terms = each.standing, terms_of(each.plan, self.watcher.zone)
+        billing_state, terms = each.billing_state, terms_of(each.plan, self.watcher.zone)
         found = await payments.of_subscription(self.database, self.shop_id, each.id)
         done = [payment for payment in found if payment.status == base.SUCCESSFUL]
         kept = [payment for payment in found if payment.status == REFUND_FAILED]
@@ -569,15 +569,19 @@ class Run:
             if payment.status == base.SUCCESSFUL:
                 booked[payment.period].append(charge)
         assert all(len(charges) == 1 for charges in booked.values()), f"{each.id}: a period was charged twice"
-        assert standing.paid_billing_cycles == len(done), f"{each.id}: {standing.paid_billing_cycles} cycles of {len(done)}"
+        assert billing_state.paid_billing_cycles == len(done), (
+            f"{each.id}: {billing_state.paid_billing_cycles} cycles of {len(done)}"
+        )
         for payment in done:
             expected = terms.trial.amount if terms.trial and payment.period == 0 else terms.amount
             assert payment.amount == expected == booked[payment.period][0].order.amount
-        if standing.state not in lifecycle.OVER and not self.is_closed:
-            assert standing.due_at is not None, f"{each.id} is forgotten in state {standing.state}"
-            assert standing.due_at <= self.clock.now() + 11 * 366 * DAY
-        if standing.renew_at is not None:
-            assert standing.renew_at == lifecycle.start_of(standing.period, standing, terms), f"{each.id} lost its anchor"
+        if billing_state.state not in lifecycle.OVER and not self.is_closed:
+            assert billing_state.due_at is not None, f"{each.id} is forgotten in state {billing_state.state}"
+            assert billing_state.due_at <= self.clock.now() + 11 * 366 * DAY
+        if billing_state.renew_at is not None:
+            assert billing_state.renew_at == lifecycle.start_of(billing_state.period, billing_state, terms), (
+                f"{each.id} lost its anchor"
+            )
         assert terms.cycles is None or len(done) <= max(1, terms.cycles), f"{each.id} was charged beyond its cycles"
         refunds = Counter(payment.status for payment in found)
         await self._check_events(each, len(done), refunds[REFUNDED], refunds[REFUND_FAILED])
@@ -595,7 +599,9 @@ class Run:
         assert types[lifecycle.REFUNDED_EVENT] == refunded
         assert types[lifecycle.REFUND_FAILED_EVENT] == kept
         ends = types[lifecycle.CANCELED_EVENT] + types[lifecycle.FAILED_EVENT] + types[lifecycle.EXPIRED_EVENT]
-        assert ends == (1 if each.standing.state in lifecycle.OVER else 0), f"{each.id}: {types} in {each.standing.state}"
+        assert ends == (1 if each.billing_state.state in lifecycle.OVER else 0), (
+            f"{each.id}: {types} in {each.billing_state.state}"
+        )
         if each.notification_url is not None:
             told = await self.database.rows(
                 "SELECT sequence FROM webhooks WHERE shop_id = :shop_id AND subscription_id = :id ORDER BY sequence",

@@ -234,7 +234,7 @@ class Audit:
         for each in chunk:
             parked = shop_id in closed
             for kind, message in (
-                *_check_standing(each, payments[each.id], parked),
+                *_check_billing_state(each, payments[each.id], parked),
                 *_check_payments(each, payments[each.id], now, parked),
                 *_check_events(each, payments[each.id], events[each.id], now),
                 *await self._check_webhooks(each, events[each.id], now),
@@ -408,13 +408,16 @@ def _kept_since(now: int) -> int:
     return now - KEPT_MILLISECONDS + HOUR
 
 
-def _check_standing(each: Subscription, payments: Sequence[Payment], parked: bool) -> list[_Finding]:
-    standing = each.standing
+def _check_billing_state(each: Subscription, payments: Sequence[Payment], parked: bool) -> list[_Finding]:
+    billing_state = each.billing_state
     found: list[_Finding] = []
     paid = [payment for payment in payments if payment.status == base.SUCCESSFUL]
-    if standing.paid_billing_cycles != len(paid):
+    if billing_state.paid_billing_cycles != len(paid):
         found.append(
-            ("paid_cycles", f"paid_billing_cycles is {standing.paid_billing_cycles}, and {len(paid)} payments are successful")
+            (
+                "paid_cycles",
+                f"paid_billing_cycles is {billing_state.paid_billing_cycles}, and {len(paid)} payments are successful",
+            )
         )
     for period, times in Counter(payment.period for payment in paid).items():
         if times > 1:
@@ -422,8 +425,8 @@ def _check_standing(each: Subscription, payments: Sequence[Payment], parked: boo
     cycles = None if each.plan.infinite else each.plan.billing_cycles
     if cycles is not None and len(paid) > max(1, cycles):
         found.append(("too_many_cycles", f"{len(paid)} payments are successful, and the plan has {cycles} billing cycles"))
-    if standing.state not in lifecycle.OVER and standing.due_at is None and not parked:
-        found.append(("forgotten", f"state is {standing.state}, and nothing will ever become due"))
+    if billing_state.state not in lifecycle.OVER and billing_state.due_at is None and not parked:
+        found.append(("forgotten", f"state is {billing_state.state}, and nothing will ever become due"))
     return found
 
 
@@ -436,7 +439,7 @@ def _check_payments(each: Subscription, payments: Sequence[Payment], now: int, p
                 found.append(("unknown_status", f"payment {payment.id} has the unknown status {payment.status}"))
             continue
         check_at = payment.check_at
-        if each.standing.due_at is None and check_at is None and not parked:
+        if each.billing_state.due_at is None and check_at is None and not parked:
             found.append(("never_looked_up", f"payment {payment.id} is {payment.status}, and nobody will look for its outcome"))
         if now - payment.created_at > oldest and not parked:
             age = f"since {iso(payment.created_at)}"
@@ -497,15 +500,15 @@ def _check_refund_events(payments: Sequence[Payment], events: Sequence[_Event]) 
 
 def _check_end_events(each: Subscription, types: Sequence[str], whole: bool) -> list[_Finding]:
     """A subscription ends once, unless a success that came late made it active again."""
-    over = each.standing.state in lifecycle.OVER
+    over = each.billing_state.state in lifecycle.OVER
     kinds = [("end" if type in _END_EVENTS else "paid") for type in types if type in _END_EVENTS | _PAID_EVENTS]
     runs = [(kind, len(list(run))) for kind, run in groupby(kinds)]
     if any(kind == "end" and count > 1 for kind, count in runs):
         return [("end_events", "two events say that it ended, and nothing was paid between them")]
     if over and whole and "end" not in kinds:
-        return [("end_events", f"state is {each.standing.state}, and no event says that it ended")]
+        return [("end_events", f"state is {each.billing_state.state}, and no event says that it ended")]
     if not over and kinds and kinds[-1] == "end":
-        return [("end_events", f"state is {each.standing.state}, and the last event says that it ended")]
+        return [("end_events", f"state is {each.billing_state.state}, and the last event says that it ended")]
     return []
 
 

@@ -145,7 +145,7 @@ class CheckoutPages:
             paid = await actions.pay(self._billing, self._mints, token, card, customer)
         except ShopClosed:
             return self._shop_closed(subscription.language)
-        sent_on = paid is not None and paid.standing.state == lifecycle.REDIRECTING  # and not canceled meanwhile
+        sent_on = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled meanwhile
         challenge = await self._challenge_of(paid) if paid is not None and sent_on else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
 
@@ -166,7 +166,7 @@ class CheckoutPages:
         return await self._billing.gateways.charges(name, shop_id, account, test=subscription.plan.test)
 
     def _waits_for_buyer(self, subscription: Subscription) -> bool:
-        return lifecycle.waits_for_buyer(subscription.standing, self._billing.clock.now())
+        return lifecycle.waits_for_buyer(subscription.billing_state, self._billing.clock.now())
 
     async def _form(
         self, subscription: Subscription, status: int, form: Mapping[str, str], errors: Mapping[str, Any], message: str | None
@@ -310,7 +310,9 @@ class CheckoutPages:
 
     async def _challenge_of(self, subscription: Subscription) -> Payment | None:
         """The payment that waits for 3-D Secure, or is under way."""
-        return await payments.live(self._billing.database, subscription.shop_id, subscription.id, subscription.standing.period)
+        return await payments.live(
+            self._billing.database, subscription.shop_id, subscription.id, subscription.billing_state.period
+        )
 
     def _form_token(self, of: str) -> str:
         return self._master_key.fingerprint(f"form {of}".encode()).hex()
@@ -365,12 +367,12 @@ def _is_test(subscription: Subscription) -> bool:
 
 def _outcome(subscription: Subscription) -> str:
     """What the result page says. Of a subscription that was paid once, a failed renewal is its end and no failed payment."""
-    standing = subscription.standing
-    if standing.paid_billing_cycles:
-        return "canceled" if standing.state in lifecycle.OVER else "success"
-    if standing.state == lifecycle.REDIRECTING:  # its day is over
+    billing_state = subscription.billing_state
+    if billing_state.paid_billing_cycles:
+        return "canceled" if billing_state.state in lifecycle.OVER else "success"
+    if billing_state.state == lifecycle.REDIRECTING:  # its day is over
         return "expired"
-    return _ENDS.get(standing.state, "waiting")
+    return _ENDS.get(billing_state.state, "waiting")
 
 
 def _adds_up(number: str) -> bool:

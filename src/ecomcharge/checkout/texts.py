@@ -1040,12 +1040,12 @@ class Shown:
 def order_of(subscription: Subscription, now: int, zone: ZoneInfo) -> Shown:
     """``zone`` is the time zone in which periods are counted and dates are written."""
     said = in_language(subscription.language)
-    plan, standing = subscription.plan, subscription.standing
+    plan, billing_state = subscription.plan, subscription.billing_state
     first = plan.trial or plan.plan
     cycles = None if plan.infinite else plan.billing_cycles
-    renews = standing.state not in lifecycle.OVER and (cycles is None or max(1, standing.paid_billing_cycles) < cycles)
-    until = standing.active_to or calendar.nth(now, first.every, 1, zone)
-    next_at = standing.renew_at or until
+    renews = billing_state.state not in lifecycle.OVER and (cycles is None or max(1, billing_state.paid_billing_cycles) < cycles)
+    until = billing_state.active_to or calendar.nth(now, first.every, 1, zone)
+    next_at = billing_state.renew_at or until
     if plan.prevent_payments_at_night:
         next_at = calendar.by_day_from(next_at, zone)
     trial = renewal = payments = None
@@ -1056,7 +1056,7 @@ def order_of(subscription: Subscription, now: int, zone: ZoneInfo) -> Shown:
         renewal = f"{said.money(plan.plan.amount, plan.currency)} {said.every(plan.plan.every)}"
     if cycles is not None:
         payments = str(cycles - (plan.trial is not None and plan.trial.amount == 0))
-    unit = first.interval_unit if standing.paid_billing_cycles <= 1 else plan.plan.interval_unit
+    unit = first.interval_unit if billing_state.paid_billing_cycles <= 1 else plan.plan.interval_unit
     return Shown(
         title=plan.title,
         price=said.money(first.amount, plan.currency),

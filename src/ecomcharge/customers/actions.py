@@ -21,9 +21,9 @@ async def create_customer(
     fields: CustomerFields,
     idempotency_key: IdempotencyKey | None,
 ) -> StoredResponse:
-    """Create a customer, once per idempotency_key, and say what to answer.
+    """Create a customer, once for each idempotency key, and say what to answer.
 
-    Raises ``IdempotencyKeyReused`` or ``StillRunning`` from the idempotency_key's key.
+    Raises ``IdempotencyKeyReused`` or ``StillRunning`` for the idempotency key.
     """
 
     async def unit(tx: Transaction) -> StoredResponse:

@@ -35,11 +35,11 @@ async def create_plan(
     *,
     misplaced_test: bool = False,
 ) -> StoredResponse:
-    """Create a plan, once per idempotency_key, and say what to answer.
+    """Create a plan, once for each idempotency key, and say what to answer.
 
     ``misplaced_test`` tells that the body has a true ``test`` in the wrong place.
     Raises ``ValidationFailed`` for such a body if cards of the plan would be charged at a real gateway,
-    ``IdempotencyKeyReused`` or ``StillRunning`` from the idempotency_key's key.
+    ``IdempotencyKeyReused`` or ``StillRunning`` for the idempotency key.
     """
 
     async def unit(tx: Transaction) -> StoredResponse:

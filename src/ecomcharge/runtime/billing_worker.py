@@ -44,19 +44,19 @@ class BillingWorker:
         while not stopped.is_set():
             was_full = not self._has_room()
             try:
-                begun = await self.round(await self.clock.read())
+                started = await self.round(await self.clock.read())
             except EcomchargeError as error:
                 log.warning("worker waits", reason=error.code)
-                begun = 0
+                started = 0
                 await _wait(stopped, RETRY_SECONDS)
             except Exception:  # whatever it was, the next round tries again
                 log.exception("worker failed")
-                begun = 0
+                started = 0
                 await _wait(stopped, RETRY_SECONDS)
             rest = min(POLL_SECONDS, self.delivery.backoff_seconds() or POLL_SECONDS)
             if not self._has_room():
                 await asyncio.wait(self._under_way, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
-            elif not begun and not was_full:  # otherwise charges ended during the round, and more may be due
+            elif not started and not was_full:  # otherwise charges ended during the round, and more may be due
                 await _wait(stopped, rest)
             else:
                 await asyncio.sleep(0)
@@ -70,10 +70,10 @@ class BillingWorker:
         """Work until nothing is due now and no charge is under way in any process; return the time of the clock then."""
         while True:
             now = await self.clock.read()
-            begun = await self.round(now)
+            started = await self.round(now)
             if self._under_way or self._checks or not self.delivery.is_idle:
                 await self.finish()
-            elif not begun:
+            elif not started:
                 if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
                     return now
                 await asyncio.sleep(BREATH_SECONDS)

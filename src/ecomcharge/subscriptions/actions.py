@@ -48,7 +48,7 @@ class IdGenerators:
 @dataclass(frozen=True, slots=True)
 class _Created:
     subscription: Subscription
-    begun: StartedCharge | None = None  # its first charge
+    started: StartedCharge | None = None  # its first charge
 
 
 async def create_subscription(
@@ -62,7 +62,7 @@ async def create_subscription(
     """Create a subscription, and with it the plan and the customer that came in full; charge its card, if it brought one.
 
     Raises ``ValidationFailed`` for an id or a token that the shop does not have, ``IdempotencyKeyReused`` or ``StillRunning``
-    from the idempotency_key's key.
+    for the idempotency key.
     """
     now = charging.clock.now()
 
@@ -76,7 +76,7 @@ async def create_subscription(
         created = await _drawn_up(tx, charging, id_generators, shop_id, wanted, now)
         if idempotency_key is not None:
             answer = _answer(created.subscription, encode)
-            running_until = charging.real_clock.now() + charging.request_milliseconds if created.begun is not None else None
+            running_until = charging.real_clock.now() + charging.request_milliseconds if created.started is not None else None
             earlier = await claim_or_replay(tx, shop_id, idempotency_key, answer, now, charging.real_clock.now(), running_until)
             if earlier is not None:
                 return earlier
@@ -87,17 +87,17 @@ async def create_subscription(
     created = await retry_on_id_collision(charging.database, unit)
     if isinstance(created, StoredResponse):
         return await _replayed(charging, shop_id, created, encode)
-    if created.begun is None:
+    if created.started is None:
         return _answer(created.subscription, encode)
     assert wanted.card is not None
-    answer = _answer(await charging.charge_at_once(created.begun, wanted.card), encode)
+    answer = _answer(await charging.charge_at_once(created.started, wanted.card), encode)
     if idempotency_key is not None:
         await _finish(charging, shop_id, idempotency_key, answer)
     return answer
 
 
 async def _finish(charging: Charging, shop_id: int, idempotency_key: IdempotencyKey, answer: StoredResponse) -> None:
-    """Keep the last word on an idempotency_key. Should that fail, a repeated request is answered with the subscription as it is then."""
+    """Store the final answer of a request. If that fails, a repeated request gets the subscription in its current state."""
 
     async def last_word(tx: Transaction) -> None:
         await finish(tx, shop_id, idempotency_key, answer)
@@ -111,7 +111,7 @@ async def _finish(charging: Charging, shop_id: int, idempotency_key: Idempotency
 
 
 async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, encode: Encode) -> StoredResponse:
-    """What an earlier idempotency_key was answered. Of one that died before its last word, the subscription as it is now."""
+    """The stored answer of an earlier request; of one that died before its final answer, the subscription in its current state."""
     if earlier.final:
         return earlier
     assert earlier.location is not None
@@ -130,8 +130,10 @@ async def _drawn_up(
         await _check_token(tx, shop_id, wanted.card, assigned.gateway)
     waits = wanted.card is None
     terms, card = charging.terms_of_plan(plan), EMPTY_OBJECT
-    standing = lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(wanted.card, str))
-    if isinstance(wanted.card, str) and standing.state == lifecycle.PENDING:
+    billing_state = (
+        lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(wanted.card, str))
+    )
+    if isinstance(wanted.card, str) and billing_state.state == lifecycle.PENDING:
         card = await _card_of_token(tx, shop_id, wanted.card)
     subscription = Subscription(
         shop_id=shop_id,
@@ -139,7 +141,7 @@ async def _drawn_up(
         version=0,
         sequence=0,
         plan=plan,
-        standing=standing,
+        billing_state=billing_state,
         customer_id=customer_id,
         tracking_id=wanted.tracking_id,
         device_id=wanted.device_id,
@@ -154,10 +156,10 @@ async def _drawn_up(
         checkout_token=secrets.token_hex(32) if waits else None,
         gateway_account=assigned.account,
     )
-    if standing.state != lifecycle.PROCESSING:
+    if billing_state.state != lifecycle.PROCESSING:
         return _Created(subscription)
-    begun = charging.begin(subscription, now)
-    return _Created(begun.subscription, begun)
+    started = charging.start_charge(subscription, now)
+    return _Created(started.subscription, started)
 
 
 async def _write(tx: Transaction, charging: Charging, created: _Created, wanted: SubscriptionRequest) -> None:
@@ -171,9 +173,9 @@ async def _write(tx: Transaction, charging: Charging, created: _Created, wanted:
         customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
         if not await customers.insert(tx, shop_id, customer):
             raise IdCollision
-    if not await store.insert(tx, subscription, created.begun.leased_until if created.begun else 0):
+    if not await store.insert(tx, subscription, created.started.leased_until if created.started else 0):
         raise IdCollision
-    if created.begun is not None and not await payments.insert(tx, shop_id, created.begun.payment):
+    if created.started is not None and not await payments.insert(tx, shop_id, created.started.payment):
         raise IdCollision
 
 
@@ -237,12 +239,12 @@ async def cancel_subscription(charging: Charging, shop_id: int, subscription_id:
         subscription = await store.find(tx, shop_id, subscription_id)
         if subscription is None:
             raise RecordNotFound
-        if subscription.standing.state == lifecycle.CANCELED:
+        if subscription.billing_state.state == lifecycle.CANCELED:
             return subscription
-        if subscription.standing.state in lifecycle.OVER:
+        if subscription.billing_state.state in lifecycle.OVER:
             raise ValidationFailed(requests.OVER_ALREADY, {BASE: [requests.OVER_ALREADY]}, errors_first=True)
-        step = lifecycle.canceled(subscription.standing, reason, now)
-        changed = msgspec.structs.replace(subscription, standing=step.standing, sequence=subscription.sequence + 1)
+        step = lifecycle.canceled(subscription.billing_state, reason, now)
+        changed = msgspec.structs.replace(subscription, billing_state=step.billing_state, sequence=subscription.sequence + 1)
         if not await store.update(tx, changed, None):  # a charge under way keeps its lease
             raise StaleVersion
         await charging.event_recorder.record(tx, changed, lifecycle.CANCELED_EVENT, now)
@@ -295,22 +297,22 @@ async def pay(
 
     async def unit(tx: Transaction) -> StartedCharge | None:
         subscription = await store.by_token(tx, token)
-        if subscription is None or not lifecycle.waits_for_buyer(subscription.standing, now):
+        if subscription is None or not lifecycle.waits_for_buyer(subscription.billing_state, now):
             return None
-        if await payments.live(tx, subscription.shop_id, subscription.id, subscription.standing.period) is not None:
+        if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:
             return None
         subscription = await _with_customer(tx, id_generators, subscription, customer, now)
-        return await charging.write_begun(tx, charging.begin(subscription, now))
+        return await charging.write_started(tx, charging.start_charge(subscription, now))
 
     while True:
         try:
-            begun = await retry_on_id_collision(charging.database, unit)
+            started = await retry_on_id_collision(charging.database, unit)
             break
         except StaleVersion:
             continue
-    if begun is None:
+    if started is None:
         return None
-    return await charging.charge_at_once(begun, card)
+    return await charging.charge_at_once(started, card)
 
 
 async def _with_customer(
@@ -341,9 +343,9 @@ async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *
     if payment.status not in (base.INCOMPLETE, *UNSUCCESSFUL):
         return subscription
     if payment.gateway == sandbox.NAME:
-        if subscription.standing.state != lifecycle.REDIRECTING or payment.status != base.INCOMPLETE:
+        if subscription.billing_state.state != lifecycle.REDIRECTING or payment.status != base.INCOMPLETE:
             return subscription
-        due_at = subscription.standing.due_at
+        due_at = subscription.billing_state.due_at
         if due_at is not None and due_at <= charging.clock.now():
             return await charging.expire(subscription)
         if accepted is not None:
@@ -352,7 +354,7 @@ async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *
         result = await charging.look_up(shop_id, payment)
         if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
             return subscription
-        return await charging.settle(subscription, payment, result)
+        return await charging.record_outcome(subscription, payment, result)
     except EcomchargeError as error:  # the answer is in the gateway's books: the billing worker, or the next visit, finds it
         log.warning("a 3-D Secure step is not settled", shop=shop_id, payment=payment.id, reason=error.code)
         return subscription

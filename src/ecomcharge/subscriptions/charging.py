@@ -120,18 +120,18 @@ class Charging:
         """Do what is due of a subscription that was claimed. Where somebody else changed it, it is left to the next round."""
         now = self.clock.now()
         subscription = await store.find(self.database, shop_id, subscription_id)
-        if subscription is None or subscription.standing.due_at is None or subscription.standing.due_at > now:
+        if subscription is None or subscription.billing_state.due_at is None or subscription.billing_state.due_at > now:
             return
-        standing = subscription.standing
+        billing_state = subscription.billing_state
         try:
             if await self._is_parked(subscription):
                 return
-            if standing.state in lifecycle.UNDER_WAY or standing.state == lifecycle.CANCELED:
+            if billing_state.state in lifecycle.UNDER_WAY or billing_state.state == lifecycle.CANCELED:
                 await self._follow_up(subscription, now)
-            elif standing.state == lifecycle.REDIRECTING:
+            elif billing_state.state == lifecycle.REDIRECTING:
                 await self._expire(subscription, now)
-            elif lifecycle.cycles_are_over(standing, self.terms(subscription)):
-                await self._write(subscription, lifecycle.ended(standing, now), now)
+            elif lifecycle.cycles_are_over(billing_state, self.terms(subscription)):
+                await self._write(subscription, lifecycle.ended(billing_state, now), now)
             else:
                 await self._renew(subscription, now)
         except StaleVersion:
@@ -151,52 +151,54 @@ class Charging:
             raise ShopClosed
 
     async def _renew(self, subscription: Subscription, now: int) -> None:
-        standing = subscription.standing
+        billing_state = subscription.billing_state
         charge_at = lifecycle.charge_time(self.terms(subscription), now)
         if charge_at > now:  # it came due by day, and nobody came before the night
-            await self._write_state(subscription, lifecycle.waiting(standing, charge_at))
+            await self._write_state(subscription, lifecycle.waiting(billing_state, charge_at))
             return
 
         async def unit(tx: Transaction) -> StartedCharge:
-            return await self.write_begun(tx, self.begin(subscription, now))
+            return await self.write_started(tx, self.start_charge(subscription, now))
 
-        begun = await self.database.write(unit)
+        started = await self.database.write(unit)
         token = subscription.card_token
         if token is None:  # the gateway took the first payment and gave no token, as one does that is not set up for it
-            await self.settle(begun.subscription, begun.payment, Result(base.FAILED, base.NO_TOKEN_MESSAGE))
+            await self.record_outcome(started.subscription, started.payment, Result(base.FAILED, base.NO_TOKEN_MESSAGE))
         else:
-            await self.carry_out(begun, token, recurring=standing.period > 0)
+            await self.charge(started, token, recurring=billing_state.period > 0)
 
     async def _follow_up(self, subscription: Subscription, now: int) -> None:
         """A charge whose outcome nobody wrote down: ask the gateway before anything else."""
         payment = await self._live_payment(subscription)
         if payment is None:  # only of a canceled one: its charge was settled and nothing is left to do
-            await self._write_state(subscription, lifecycle.at_rest(subscription.standing))
+            await self._write_state(subscription, lifecycle.at_rest(subscription.billing_state))
             return
         result = await self.look_up(subscription.shop_id, payment)
         if result is not None and result.status == base.INCOMPLETE and payment.status == base.INCOMPLETE:
             await self._wait_for_challenge(subscription, payment, now)
         elif result is not None and result.status != base.UNKNOWN:
-            await self.settle(subscription, payment, result)
+            await self.record_outcome(subscription, payment, result)
         elif result is not None or now < payment.created_at + GIVE_UP_MILLISECONDS:
             age = now - payment.created_at
             if age >= SELDOM_MILLISECONDS:
                 log.warning("outcome still unknown", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
             again_at = now + min(SELDOM_MILLISECONDS, max(LOOK_AGAIN_MILLISECONDS, age))
-            await self._write_state(subscription, lifecycle.unanswered(subscription.standing, self.terms(subscription), again_at))
+            await self._write_state(
+                subscription, lifecycle.unanswered(subscription.billing_state, self.terms(subscription), again_at)
+            )
         elif payment.status == PENDING:
-            await self.settle(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
+            await self.record_outcome(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
         else:
-            await self.settle(subscription, payment, Result(base.ERROR, base.TIMEOUT_MESSAGE))
+            await self.record_outcome(subscription, payment, Result(base.ERROR, base.TIMEOUT_MESSAGE))
 
     async def _wait_for_challenge(self, subscription: Subscription, payment: Payment, now: int) -> None:
         """The subscription was canceled while its buyer was at the 3-D Secure step: look again until that step is closed."""
         ends_at = payment.created_at + lifecycle.TOKEN_LIVES
         if now >= ends_at:
-            await self.settle(subscription, payment, Result(payments_model.EXPIRED, base.EXPIRED_MESSAGE))
+            await self.record_outcome(subscription, payment, Result(payments_model.EXPIRED, base.EXPIRED_MESSAGE))
         else:
             again_at = min(ends_at, now + SELDOM_MILLISECONDS)
-            await self._write_state(subscription, lifecycle.waiting(subscription.standing, again_at))
+            await self._write_state(subscription, lifecycle.waiting(subscription.billing_state, again_at))
 
     async def expire(self, subscription: Subscription) -> Subscription:
         """End a subscription whose buyer did not come in time; the subscription as it is then."""
@@ -210,96 +212,98 @@ class Charging:
         if payment is not None:
             result = await self.look_up(subscription.shop_id, payment)
             if result is not None and result.status == base.UNKNOWN:
-                await self._write_state(subscription, lifecycle.waiting(subscription.standing, now + LOOK_AGAIN_MILLISECONDS))
+                await self._write_state(
+                    subscription, lifecycle.waiting(subscription.billing_state, now + LOOK_AGAIN_MILLISECONDS)
+                )
                 return
             if result is not None and result.status != base.INCOMPLETE:
-                await self.settle(subscription, payment, result)
+                await self.record_outcome(subscription, payment, result)
                 return
-            await self.settle(subscription, payment, Result(payments_model.EXPIRED, base.EXPIRED_MESSAGE))
+            await self.record_outcome(subscription, payment, Result(payments_model.EXPIRED, base.EXPIRED_MESSAGE))
             return
-        await self._write(subscription, lifecycle.expired(subscription.standing), now)
+        await self._write(subscription, lifecycle.expired(subscription.billing_state), now)
 
     # A charge, step by step
 
-    def begin(self, subscription: Subscription, now: int) -> StartedCharge:
-        """The next charge of a subscription, to be written with ``write_begun`` and then made with ``carry_out``."""
-        terms, standing = self.terms(subscription), subscription.standing
+    def start_charge(self, subscription: Subscription, now: int) -> StartedCharge:
+        """The next charge of a subscription, to be written with ``write_started`` and then made with ``charge``."""
+        terms, billing_state = self.terms(subscription), subscription.billing_state
         payment = Payment(
             id=uuid_at(now),
             subscription_id=subscription.id,
-            period=standing.period,
-            attempt=standing.number_failed_payment_attempts + 1,
-            amount=lifecycle.amount_due(standing, terms),
+            period=billing_state.period,
+            attempt=billing_state.number_failed_payment_attempts + 1,
+            amount=lifecycle.amount_due(billing_state, terms),
             currency=subscription.plan.currency,
             gateway=subscription.gateway,
             status=PENDING,
             created_at=now,
             gateway_account=subscription.gateway_account,
         )
-        charging = lifecycle.charging(standing, terms, now + LOOK_AGAIN_MILLISECONDS)
-        return StartedCharge(msgspec.structs.replace(subscription, standing=charging), payment, self.lease())
+        charging = lifecycle.charging(billing_state, terms, now + LOOK_AGAIN_MILLISECONDS)
+        return StartedCharge(msgspec.structs.replace(subscription, billing_state=charging), payment, self.lease())
 
-    async def write_begun(self, tx: Transaction, begun: StartedCharge) -> StartedCharge:
+    async def write_started(self, tx: Transaction, started: StartedCharge) -> StartedCharge:
         """Write a charge that begins; the same as it is in the database then.
 
         Raises ``StaleVersion`` when somebody changed the subscription, or began this charge, since it was read, and ``ShopClosed``.
         """
-        await self.require_open_shop(tx, begun.subscription.shop_id)
-        if not await store.update(tx, begun.subscription, begun.leased_until):
+        await self.require_open_shop(tx, started.subscription.shop_id)
+        if not await store.update(tx, started.subscription, started.leased_until):
             raise StaleVersion
-        if not await payments.insert(tx, begun.subscription.shop_id, begun.payment):
+        if not await payments.insert(tx, started.subscription.shop_id, started.payment):
             raise StaleVersion
-        return replace(begun, subscription=as_written(begun.subscription))
+        return replace(started, subscription=as_written(started.subscription))
 
-    async def charge_at_once(self, begun: StartedCharge, card: CardDetails | str) -> Subscription:
+    async def charge_at_once(self, started: StartedCharge, card: CardDetails | str) -> Subscription:
         """Charge what a request wrote; the subscription as far as it is known then.
 
         Never raises for what goes wrong after the commit: the money may have moved, so the answer must not say that nothing
         happened. What is not settled here is settled by the billing worker.
         """
         try:
-            return await self.carry_out(begun, card, recurring=False)
+            return await self.charge(started, card, recurring=False)
         except Exception as error:
-            self._log_left(begun.subscription, begun.payment, error)
+            self._log_left(started.subscription, started.payment, error)
         try:
-            return await self._reload(begun.subscription)
+            return await self._reload(started.subscription)
         except Exception:  # the database is gone
-            return begun.subscription
+            return started.subscription
 
-    async def carry_out(self, begun: StartedCharge, card: CardDetails | str, *, recurring: bool) -> Subscription:
+    async def charge(self, started: StartedCharge, card: CardDetails | str, *, recurring: bool) -> Subscription:
         """Charge what was begun and written down; the subscription as it stands then.
 
         Nothing is sent once the lease is over or the subscription was changed, and the call of the gateway ends before the
         lease does: who takes over finds what there is to find.
         """
-        subscription, payment = begun.subscription, begun.payment
+        subscription, payment = started.subscription, started.payment
         gateway = await self.gateways.named(payment.gateway, subscription.shop_id, payment.gateway_account)
         order = await self._order(subscription, payment, gateway, recurring=recurring)
-        seconds = await self._seconds_to_charge(begun)
+        seconds = await self._seconds_to_charge(started)
         if seconds is None:
-            return await self.settle(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
+            return await self.record_outcome(subscription, payment, Result(ABSENT, base.NOT_SENT_MESSAGE))
         try:
             async with self.time_limit(seconds):
                 result = await gateway.charge(order, card, self.clock.now())
         except TimeoutError:
             result = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        return await self.settle(subscription, payment, result)
+        return await self.record_outcome(subscription, payment, result)
 
-    async def _seconds_to_charge(self, begun: StartedCharge) -> float | None:
+    async def _seconds_to_charge(self, started: StartedCharge) -> float | None:
         """How long the gateway's call may take, or ``None`` where nothing may be sent.
 
         Nothing may be sent when the claim is lost, or as good as over, when the shop was closed, or when the night has begun for
         a charge that waits for the day. The clock is read last, with nothing between it and the call that could wait.
         """
-        subscription = begun.subscription
+        subscription = started.subscription
         version = await store.chargeable_version(self.database, subscription.shop_id, subscription.id)
         if version != subscription.version:
             return None
-        waits_for_day = subscription.card_token is not None and begun.payment.amount > 0
+        waits_for_day = subscription.card_token is not None and started.payment.amount > 0
         now = self.clock.now()
         if waits_for_day and lifecycle.charge_time(self.terms(subscription), now) > now:
             return None
-        left = begun.leased_until - self.real_clock.now()
+        left = started.leased_until - self.real_clock.now()
         left -= min(MARGIN_MILLISECONDS, self.lease_milliseconds // 4)
         return min(self.gateway_timeout_seconds + 1, left / 1000) if left > 0 else None
 
@@ -308,7 +312,7 @@ class Charging:
         gateway = await self.gateways.named(payment.gateway, shop_id, payment.gateway_account)
         return await gateway.look_up(shop_id, payment.id, self.clock.now(), amount=payment.amount, currency=payment.currency)
 
-    async def settle(self, subscription: Subscription, payment: Payment, result: Result) -> Subscription:
+    async def record_outcome(self, subscription: Subscription, payment: Payment, result: Result) -> Subscription:
         """Write down what became of a payment, and what that makes of the subscription; the subscription as it stands then.
 
         A payment is settled once. After that only a success changes it, which is never dropped: it counts, or is refunded.
@@ -351,14 +355,14 @@ class Charging:
         """Raises ``StaleVersion`` or ``_SettledBefore`` when the subscription or the payment was changed since it was read."""
         is_late = payment.status not in LIVE
         status = result.status
-        wanted = lifecycle.is_wanted(subscription.standing, payment.period)
+        wanted = lifecycle.is_wanted(subscription.billing_state, payment.period)
         if is_late:  # a live payment has no rival: the index payments_once sees to that
             wanted = wanted and not await payments.has_rival(tx, subscription.shop_id, payment)
         if status == base.SUCCESSFUL and not wanted:
             status = REFUNDING if payment.amount else payments_model.VOIDED
             # After a late success another payment may still be under way, which somebody has to look for.
-            ends = subscription.standing.state in lifecycle.OVER and not is_late
-            step = Transition(lifecycle.at_rest(subscription.standing) if ends else subscription.standing)
+            ends = subscription.billing_state.state in lifecycle.OVER and not is_late
+            step = Transition(lifecycle.at_rest(subscription.billing_state) if ends else subscription.billing_state)
             check_at = now + CHECK_AGAIN_MILLISECONDS if status == REFUNDING else None
         else:
             step = self._step(subscription, payment, result, now)
@@ -383,23 +387,23 @@ class Charging:
         return as_written(changed), settled, step
 
     def _step(self, subscription: Subscription, payment: Payment, result: Result, now: int) -> Transition:
-        standing, terms = subscription.standing, self.terms(subscription)
-        if standing.period != payment.period:  # it went on without this payment, which must have been settled before
-            return Transition(standing)
+        billing_state, terms = subscription.billing_state, self.terms(subscription)
+        if billing_state.period != payment.period:  # it went on without this payment, which must have been settled before
+            return Transition(billing_state)
         match result.status:
             case base.SUCCESSFUL:
-                return lifecycle.succeeded(standing, terms, now)
+                return lifecycle.succeeded(billing_state, terms, now)
             case base.INCOMPLETE:
-                return Transition(lifecycle.challenged(standing, now))
+                return Transition(lifecycle.challenged(billing_state, now))
             case base.FAILED:
-                return lifecycle.declined(standing, terms, now)
+                return lifecycle.declined(billing_state, terms, now)
             case base.ERROR:
-                return lifecycle.errored(standing, terms, now)
+                return lifecycle.errored(billing_state, terms, now)
             case payments_model.EXPIRED:
-                return lifecycle.expired(standing)
+                return lifecycle.expired(billing_state)
             case payments_model.ABSENT:
-                return lifecycle.forgotten(standing, terms, now, has_token=subscription.card_token is not None)
-        return Transition(lifecycle.unanswered(standing, terms, now + LOOK_AGAIN_MILLISECONDS))
+                return lifecycle.forgotten(billing_state, terms, now, has_token=subscription.card_token is not None)
+        return Transition(lifecycle.unanswered(billing_state, terms, now + LOOK_AGAIN_MILLISECONDS))
 
     # What is learnt later
 
@@ -422,7 +426,7 @@ class Charging:
         result = await self.look_up(subscription.shop_id, payment)
         if result is not None and result.status == base.SUCCESSFUL:
             log.warning("a success came late", shop=subscription.shop_id, subscription=subscription.id, payment=payment.id)
-            await self.settle(subscription, payment, result)
+            await self.record_outcome(subscription, payment, result)
             return
         is_long = payment.check_attempts >= CHECKS
         again_at = None
@@ -475,7 +479,7 @@ class Charging:
         """Write how a refund ended, once, and tell the merchant."""
         ended = msgspec.structs.replace(payment, status=status, settled_at=now, check_at=None)
         while True:
-            changed = _after(subscription, Transition(subscription.standing, event), ended)
+            changed = _after(subscription, Transition(subscription.billing_state, event), ended)
 
             async def unit(tx: Transaction, changed: Subscription = changed, earlier_status: str = payment.status) -> None:
                 if not await store.update(tx, changed, None):
@@ -521,12 +525,12 @@ class Charging:
         await self.database.write(unit)
         return as_written(changed)
 
-    async def _write_state(self, subscription: Subscription, standing: BillingState) -> None:
+    async def _write_state(self, subscription: Subscription, billing_state: BillingState) -> None:
         """Write a standing that tells nobody anything. Raises ``StaleVersion``."""
-        await self._write(subscription, Transition(standing), 0)
+        await self._write(subscription, Transition(billing_state), 0)
 
     async def _live_payment(self, subscription: Subscription) -> Payment | None:
-        return await payments.live(self.database, subscription.shop_id, subscription.id, subscription.standing.period)
+        return await payments.live(self.database, subscription.shop_id, subscription.id, subscription.billing_state.period)
 
     async def _reload(self, subscription: Subscription) -> Subscription:
         found = await store.find(self.database, subscription.shop_id, subscription.id)
@@ -569,7 +573,7 @@ def _after(
     subscription: Subscription, step: Transition, payment: Payment | None = None, card: Card | None = None
 ) -> Subscription:
     changed = msgspec.structs.replace(
-        subscription, standing=step.standing, sequence=subscription.sequence + (1 if step.event is not None else 0)
+        subscription, billing_state=step.billing_state, sequence=subscription.sequence + (1 if step.event is not None else 0)
     )
     if payment is not None:
         told = msgspec.json.encode(payments_model.to_json(payment)).decode()

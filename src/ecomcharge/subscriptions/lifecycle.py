@@ -75,14 +75,14 @@ class BillingState:
 class Transition(NamedTuple):
     """What became of it, what to tell the merchant, and how many periods went by unpaid because we came late."""
 
-    standing: BillingState
+    billing_state: BillingState
     event: str | None = None
     skipped: int = 0
 
 
-def amount_due(standing: BillingState, terms: Terms) -> int:
+def amount_due(billing_state: BillingState, terms: Terms) -> int:
     """What the next charge takes, in minor units; 0 verifies the card."""
-    return terms.trial.amount if terms.trial and standing.period == 0 else terms.amount
+    return terms.trial.amount if terms.trial and billing_state.period == 0 else terms.amount
 
 
 def redirected(now: int) -> BillingState:
@@ -106,178 +106,180 @@ def charge_time(terms: Terms, now: int) -> int:
     return calendar.by_day_from(now, terms.zone) if terms.by_day else now
 
 
-def waits_for_buyer(standing: BillingState, now: int) -> bool:
+def waits_for_buyer(billing_state: BillingState, now: int) -> bool:
     """Not any more when its day is over, though nobody may have written that yet [P]."""
-    return standing.state == REDIRECTING and (standing.due_at is None or standing.due_at > now)
+    return billing_state.state == REDIRECTING and (billing_state.due_at is None or billing_state.due_at > now)
 
 
-def is_wanted(standing: BillingState, period: int) -> bool:
+def is_wanted(billing_state: BillingState, period: int) -> bool:
     """Whether a success of this period's payment is what the subscription waits for. Else the money has to go back [D]."""
-    return standing.state not in OVER and standing.period == period
+    return billing_state.state not in OVER and billing_state.period == period
 
 
-def charging(standing: BillingState, terms: Terms, look_again_at: int) -> BillingState:
+def charging(billing_state: BillingState, terms: Terms, look_again_at: int) -> BillingState:
     """A charge begins. Should nobody tell how it ended, look for it then."""
-    in_trial = terms.trial is not None and standing.period == 0
-    return replace(standing, state=TRIAL_PROCESSING if in_trial else PROCESSING, due_at=look_again_at)
+    in_trial = terms.trial is not None and billing_state.period == 0
+    return replace(billing_state, state=TRIAL_PROCESSING if in_trial else PROCESSING, due_at=look_again_at)
 
 
-def unanswered(standing: BillingState, terms: Terms, look_again_at: int) -> BillingState:
+def unanswered(billing_state: BillingState, terms: Terms, look_again_at: int) -> BillingState:
     """The gateway did not say how the charge ended: ask again then, and charge nothing meanwhile [D]."""
-    in_trial = terms.trial is not None and standing.period == 0
+    in_trial = terms.trial is not None and billing_state.period == 0
     state = TRIAL_GET_STATUS if in_trial else GETTING_STATUS
-    return replace(standing, state=_unless_canceled(standing, state), due_at=look_again_at)
+    return replace(billing_state, state=_unless_canceled(billing_state, state), due_at=look_again_at)
 
 
-def waiting(standing: BillingState, look_again_at: int) -> BillingState:
+def waiting(billing_state: BillingState, look_again_at: int) -> BillingState:
     """The same, a little longer."""
-    return replace(standing, due_at=look_again_at)
+    return replace(billing_state, due_at=look_again_at)
 
 
-def at_rest(standing: BillingState) -> BillingState:
+def at_rest(billing_state: BillingState) -> BillingState:
     """Nothing is to be done any more."""
-    return replace(standing, due_at=None)
+    return replace(billing_state, due_at=None)
 
 
-def challenged(standing: BillingState, now: int) -> BillingState:
+def challenged(billing_state: BillingState, now: int) -> BillingState:
     """The card asks for 3-D Secure: the buyer has a day for it, as for the page [P][D].
 
     Of a canceled subscription nobody is asked any more. The payment is looked up hourly, in case the buyer passes the step.
     """
-    if standing.state == CANCELED:
-        return replace(standing, due_at=now + calendar.HOUR)
-    return replace(standing, state=REDIRECTING, due_at=now + TOKEN_LIVES)
+    if billing_state.state == CANCELED:
+        return replace(billing_state, due_at=now + calendar.HOUR)
+    return replace(billing_state, state=REDIRECTING, due_at=now + TOKEN_LIVES)
 
 
-def forgotten(standing: BillingState, terms: Terms, now: int, *, has_token: bool) -> Transition:
+def forgotten(billing_state: BillingState, terms: Terms, now: int, *, has_token: bool) -> Transition:
     """The charge was not sent, and the gateway knows of none: with a token it is begun again, and nothing is counted [D].
 
     Without a token the card is gone with the request that brought it.
     """
-    if standing.state == CANCELED or not has_token:
-        return errored(standing, terms, now)
-    return Transition(replace(standing, state=ACTIVE if standing.period else PENDING, due_at=now))
+    if billing_state.state == CANCELED or not has_token:
+        return errored(billing_state, terms, now)
+    return Transition(replace(billing_state, state=ACTIVE if billing_state.period else PENDING, due_at=now))
 
 
-def succeeded(standing: BillingState, terms: Terms, now: int) -> Transition:
+def succeeded(billing_state: BillingState, terms: Terms, now: int) -> Transition:
     """The charge took the money. Renewals stay anchored, however late it ran [C]; missed periods are not charged [D]."""
-    if standing.period == 0:
-        paid = replace(_anchored(standing, terms, now), number_failed_payment_attempts=0)
+    if billing_state.period == 0:
+        paid = replace(_anchored(billing_state, terms, now), number_failed_payment_attempts=0)
         return Transition(_paid_until(paid, terms, 1, TRIAL if terms.trial else ACTIVE), CREATED_EVENT)
-    standing = _with_kept_date(standing, terms)
-    following = _first_period_after(standing, terms, now)
-    paid = replace(standing, number_failed_payment_attempts=0)
-    return Transition(_paid_until(paid, terms, following, ACTIVE), RENEWED_EVENT, following - standing.period - 1)
+    billing_state = _with_kept_date(billing_state, terms)
+    following = _first_period_after(billing_state, terms, now)
+    paid = replace(billing_state, number_failed_payment_attempts=0)
+    return Transition(_paid_until(paid, terms, following, ACTIVE), RENEWED_EVENT, following - billing_state.period - 1)
 
 
-def declined(standing: BillingState, terms: Terms, now: int) -> Transition:
+def declined(billing_state: BillingState, terms: Terms, now: int) -> Transition:
     """The bank said no. Tried again the following day at 03:00, by day at 08:00, while attempts are left [P]."""
-    if standing.period == 0:
-        return _failed_at_once(standing)
-    return _tried(standing, terms, FAILED_ATTEMPT, calendar.following_day(now, terms.zone, by_day=terms.by_day), FAILED)
+    if billing_state.period == 0:
+        return _failed_at_once(billing_state)
+    return _tried(billing_state, terms, FAILED_ATTEMPT, calendar.following_day(now, terms.zone, by_day=terms.by_day), FAILED)
 
 
-def errored(standing: BillingState, terms: Terms, now: int) -> Transition:
+def errored(billing_state: BillingState, terms: Terms, now: int) -> Transition:
     """The gateway failed. Tried again at the start of each following hour, by day if so asked, while attempts are left [P]."""
-    if standing.period == 0:
-        return _failed_at_once(standing)
-    return _tried(standing, terms, RESCUING, calendar.following_hour(now, terms.zone, by_day=terms.by_day), ERROR)
+    if billing_state.period == 0:
+        return _failed_at_once(billing_state)
+    return _tried(billing_state, terms, RESCUING, calendar.following_hour(now, terms.zone, by_day=terms.by_day), ERROR)
 
 
-def expired(standing: BillingState) -> Transition:
+def expired(billing_state: BillingState) -> Transition:
     """The buyer did not come in time [P]."""
-    if standing.state == CANCELED:
-        return Transition(at_rest(standing))
-    return Transition(replace(standing, state=EXPIRED, due_at=None), EXPIRED_EVENT)
+    if billing_state.state == CANCELED:
+        return Transition(at_rest(billing_state))
+    return Transition(replace(billing_state, state=EXPIRED, due_at=None), EXPIRED_EVENT)
 
 
-def cycles_are_over(standing: BillingState, terms: Terms) -> bool:
-    return terms.cycles is not None and standing.paid_billing_cycles >= terms.cycles
+def cycles_are_over(billing_state: BillingState, terms: Terms) -> bool:
+    return terms.cycles is not None and billing_state.paid_billing_cycles >= terms.cycles
 
 
-def ended(standing: BillingState, now: int) -> Transition:
+def ended(billing_state: BillingState, now: int) -> Transition:
     """The last cycle of a finite plan is over [C]."""
-    over = replace(standing, state=CANCELED, cancelled_at=now, renew_at=None, due_at=None)
+    over = replace(billing_state, state=CANCELED, cancelled_at=now, renew_at=None, due_at=None)
     return Transition(over, CANCELED_EVENT)
 
 
-def canceled(standing: BillingState, reason: str | None, now: int) -> Transition:
+def canceled(billing_state: BillingState, reason: str | None, now: int) -> Transition:
     """No further charge; what is paid stays paid [C]. A charge under way is still followed to its outcome."""
-    due_at = standing.due_at if standing.state in UNDER_WAY else None
-    if standing.state == REDIRECTING:  # the buyer may be at the 3-D Secure step
+    due_at = billing_state.due_at if billing_state.state in UNDER_WAY else None
+    if billing_state.state == REDIRECTING:  # the buyer may be at the 3-D Secure step
         due_at = now + calendar.HOUR
-    over = replace(standing, state=CANCELED, cancel_reason=reason, cancelled_at=now, renew_at=None, due_at=due_at)
+    over = replace(billing_state, state=CANCELED, cancel_reason=reason, cancelled_at=now, renew_at=None, due_at=due_at)
     return Transition(over, CANCELED_EVENT)
 
 
-def start_of(period: int, standing: BillingState, terms: Terms) -> int:
+def start_of(period: int, billing_state: BillingState, terms: Terms) -> int:
     """When a period begins, counted from the anchor. The first one after a trial begins where the trial ends."""
-    anchor, anchor_period, day = _anchor_of(standing, terms)
+    anchor, anchor_period, day = _anchor_of(billing_state, terms)
     if terms.trial and anchor_period == 0 < period:
         return calendar.nth(anchor, terms.interval, period - 1, terms.zone, after=terms.trial.interval)
     return calendar.nth(anchor, terms.interval, period - anchor_period, terms.zone, day=day)
 
 
-def _anchored(standing: BillingState, terms: Terms, now: int) -> BillingState:
+def _anchored(billing_state: BillingState, terms: Terms, now: int) -> BillingState:
     """Anchored at the first charge."""
-    anchored = replace(standing, billing_cycle_anchor=now, anchor_period=0, anchor_day=None)
+    anchored = replace(billing_state, billing_cycle_anchor=now, anchor_period=0, anchor_day=None)
     return replace(anchored, anchored_at=start_of(1, anchored, terms) if terms.trial else now)
 
 
-def _anchor_of(standing: BillingState, terms: Terms) -> tuple[int, int, int | None]:
+def _anchor_of(billing_state: BillingState, terms: Terms) -> tuple[int, int, int | None]:
     """Anchor, its period and its day of the month. A row of the previous release has ``anchored_at`` only."""
-    if standing.billing_cycle_anchor is not None:
-        assert standing.anchor_period is not None
-        return standing.billing_cycle_anchor, standing.anchor_period, standing.anchor_day
-    assert standing.anchored_at is not None
-    return standing.anchored_at, 1 if terms.trial else 0, None
+    if billing_state.billing_cycle_anchor is not None:
+        assert billing_state.anchor_period is not None
+        return billing_state.billing_cycle_anchor, billing_state.anchor_period, billing_state.anchor_day
+    assert billing_state.anchored_at is not None
+    return billing_state.anchored_at, 1 if terms.trial else 0, None
 
 
-def _with_kept_date(standing: BillingState, terms: Terms) -> BillingState:
+def _with_kept_date(billing_state: BillingState, terms: Terms) -> BillingState:
     """Anchored so that the present period begins when it was promised to.
 
     The stored anchor leads elsewhere when the previous release counted in UTC, or when the operator changed the time
     zone. Then the promised date is the new anchor.
     """
-    assert standing.active_to is not None
-    anchor, anchor_period, day = _anchor_of(standing, terms)
-    if start_of(standing.period, standing, terms) != standing.active_to:
-        day = calendar.day_of_month_ends(anchor, day, standing.active_to, terms.zone)
-        anchor, anchor_period = standing.active_to, standing.period
-    return replace(standing, billing_cycle_anchor=anchor, anchor_period=anchor_period, anchor_day=day)
+    assert billing_state.active_to is not None
+    anchor, anchor_period, day = _anchor_of(billing_state, terms)
+    if start_of(billing_state.period, billing_state, terms) != billing_state.active_to:
+        day = calendar.day_of_month_ends(anchor, day, billing_state.active_to, terms.zone)
+        anchor, anchor_period = billing_state.active_to, billing_state.period
+    return replace(billing_state, billing_cycle_anchor=anchor, anchor_period=anchor_period, anchor_day=day)
 
 
-def _first_period_after(standing: BillingState, terms: Terms, now: int) -> int:
-    return calendar.first_after(lambda period: start_of(period, standing, terms), standing.period + 1, now)
+def _first_period_after(billing_state: BillingState, terms: Terms, now: int) -> int:
+    return calendar.first_after(lambda period: start_of(period, billing_state, terms), billing_state.period + 1, now)
 
 
-def _paid_until(standing: BillingState, terms: Terms, period: int, state: str) -> BillingState:
+def _paid_until(billing_state: BillingState, terms: Terms, period: int, state: str) -> BillingState:
     """Paid up to the beginning of ``period``."""
-    until = start_of(period, standing, terms)
-    paid = replace(standing, period=period, active_to=until, renew_at=until, paid_billing_cycles=standing.paid_billing_cycles + 1)
+    until = start_of(period, billing_state, terms)
+    paid = replace(
+        billing_state, period=period, active_to=until, renew_at=until, paid_billing_cycles=billing_state.paid_billing_cycles + 1
+    )
     over = cycles_are_over(paid, terms)
     due_at = calendar.by_day_from(until, terms.zone) if terms.by_day and not over else until
     return replace(paid, state=state, due_at=due_at)
 
 
-def _failed_at_once(standing: BillingState) -> Transition:
+def _failed_at_once(billing_state: BillingState) -> Transition:
     """The first charge failed: there was never a subscription [C]."""
-    if standing.state == CANCELED:
-        return Transition(replace(standing, due_at=None))
-    return Transition(replace(standing, state=FAILED, due_at=None), FAILED_EVENT)
+    if billing_state.state == CANCELED:
+        return Transition(replace(billing_state, due_at=None))
+    return Transition(replace(billing_state, state=FAILED, due_at=None), FAILED_EVENT)
 
 
-def _tried(standing: BillingState, terms: Terms, state: str, again_at: int, last_state: str) -> Transition:
+def _tried(billing_state: BillingState, terms: Terms, state: str, again_at: int, last_state: str) -> Transition:
     """An attempt of a later charge failed. After a trial that is no first payment there is no further one [P]."""
-    failures = standing.number_failed_payment_attempts + 1
-    if standing.state == CANCELED:
-        return Transition(replace(standing, due_at=None))
-    tried = replace(standing, number_failed_payment_attempts=failures)
-    only_try = terms.trial is not None and not terms.trial.as_first_payment and standing.paid_billing_cycles == 1
+    failures = billing_state.number_failed_payment_attempts + 1
+    if billing_state.state == CANCELED:
+        return Transition(replace(billing_state, due_at=None))
+    tried = replace(billing_state, number_failed_payment_attempts=failures)
+    only_try = terms.trial is not None and not terms.trial.as_first_payment and billing_state.paid_billing_cycles == 1
     if failures >= terms.attempts or only_try:
         return Transition(replace(tried, state=last_state, renew_at=None, due_at=None), FAILED_EVENT)
     return Transition(replace(tried, state=state, due_at=again_at))
 
 
-def _unless_canceled(standing: BillingState, state: str) -> str:
-    return CANCELED if standing.state == CANCELED else state
+def _unless_canceled(billing_state: BillingState, state: str) -> str:
+    return CANCELED if billing_state.state == CANCELED else state

@@ -26,7 +26,7 @@ class Subscription(msgspec.Struct, frozen=True):
     version: int
     sequence: int
     plan: Plan
-    standing: BillingState
+    billing_state: BillingState
     customer_id: str | None
     tracking_id: str | None
     device_id: str | None
@@ -54,27 +54,27 @@ class Subscription(msgspec.Struct, frozen=True):
 
 def to_json(subscription: Subscription, base_url: str, event: str | None = None) -> dict[str, Any]:
     """The subscription object, keys in the documented order [P]. ``base_url`` is where browsers find this server."""
-    standing = subscription.standing
+    billing_state = subscription.billing_state
     told: dict[str, Any] = {
         "id": subscription.id,
-        "state": standing.state,
+        "state": billing_state.state,
         "tracking_id": subscription.tracking_id,
         "device_id": subscription.device_id,
         "created_at": iso(subscription.created_at),
-        "renew_at": _iso(standing.renew_at),
-        "active_to": _iso(standing.active_to),
+        "renew_at": _iso(billing_state.renew_at),
+        "active_to": _iso(billing_state.active_to),
         "card": _raw(subscription.card),
         "customer": {"id": subscription.customer_id} if subscription.customer_id else {},
-        "paid_billing_cycles": standing.paid_billing_cycles,
-        "number_failed_payment_attempts": standing.number_failed_payment_attempts,
+        "paid_billing_cycles": billing_state.paid_billing_cycles,
+        "number_failed_payment_attempts": billing_state.number_failed_payment_attempts,
         "additional_data": _raw(subscription.additional_data),
     }
-    if standing.cancelled_at is not None:
-        told["cancel_reason"] = standing.cancel_reason
-        told["cancelled_at"] = iso(standing.cancelled_at)
+    if billing_state.cancelled_at is not None:
+        told["cancel_reason"] = billing_state.cancel_reason
+        told["cancelled_at"] = iso(billing_state.cancelled_at)
     told["plan"] = plans.to_json(subscription.plan, subscription.shop_id, base_url)
     told["last_transaction"] = _raw(subscription.last_transaction)
-    if standing.state == lifecycle.REDIRECTING:
+    if billing_state.state == lifecycle.REDIRECTING:
         told.update(_where_to(subscription, base_url))
     if event is not None:
         told["event"] = event

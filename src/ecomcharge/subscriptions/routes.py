@@ -24,7 +24,7 @@ from ecomcharge.web.messages import Request, Response, Stream, json_response, st
 from ecomcharge.web.router import Route
 
 _encode = msgspec.json.Encoder().encode
-NEXT_ATTEMPT_HEADER = "x-next-idempotency_key-at"
+NEXT_ATTEMPT_HEADER = "x-next-attempt-at"
 FILTERS = ("state", "customer", "plan", "tracking_id")
 
 
@@ -61,7 +61,7 @@ class SubscriptionRoutes:
 
     async def read(self, request: Request) -> Response:
         subscription = await actions.read_subscription(self._billing, request.shop_id, _id(request))
-        return json_response(200, self._encoded(subscription), *_next_idempotency_key(subscription))
+        return json_response(200, self._encoded(subscription), *_next_attempt(subscription))
 
     async def cancel(self, request: Request) -> Response:
         reason = requests.validate_reason(decode_body(await request.json(), requests.CANCEL_BODY))
@@ -87,12 +87,12 @@ class SubscriptionRoutes:
         return _encode([model.to_json(each, self._base_url) for each in subscriptions])
 
 
-def _next_idempotency_key(subscription: Subscription) -> list[tuple[str, str]]:
+def _next_attempt(subscription: Subscription) -> list[tuple[str, str]]:
     """When a failed charge is tried again: the object has no key for it, and ``renew_at`` is the date that was missed."""
-    standing = subscription.standing
-    if standing.state not in lifecycle.TRIED_AGAIN or standing.due_at is None:
+    billing_state = subscription.billing_state
+    if billing_state.state not in lifecycle.TRIED_AGAIN or billing_state.due_at is None:
         return []
-    return [(NEXT_ATTEMPT_HEADER, iso(standing.due_at))]
+    return [(NEXT_ATTEMPT_HEADER, iso(billing_state.due_at))]
 
 
 def _id(request: Request) -> str:

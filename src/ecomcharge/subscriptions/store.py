@@ -191,17 +191,17 @@ class Subscriptions:
 
 def _params(subscription: Subscription) -> dict[str, Any]:
     params = {name: getattr(subscription, name) for name in _OWN}
-    params.update((name, getattr(subscription.standing, name)) for name in _STANDING)
+    params.update((name, getattr(subscription.billing_state, name)) for name in _STANDING)
     params["plan_id"] = subscription.plan.id
     return params
 
 
 def _subscription(row: Row) -> Subscription:
-    own, standing = len(_OWN), len(_OWN) + len(_STANDING)
+    own, billing_state = len(_OWN), len(_OWN) + len(_STANDING)
     return Subscription(
         **_named(_OWN, row[:own]),
-        standing=BillingState(**_named(_STANDING, row[own:standing])),
-        plan=plans.plan_of(row[standing:]),
+        billing_state=BillingState(**_named(_STANDING, row[own:billing_state])),
+        plan=plans.plan_of(row[billing_state:]),
     )
 
 

@@ -97,7 +97,7 @@ class Delivery:
 
     async def round(self, now: int) -> int:
         """Begin to send what is due; how many. Does not wait for the receivers."""
-        begun = lost = 0
+        started = lost = 0
         while len(self._under_way) < AT_ONCE and not self.backoff_seconds() and lost < RACES_LOST:
             wanted = await self._due(now)
             if not wanted:
@@ -106,9 +106,9 @@ class Delivery:
             left = [webhook for webhook in claimed if not self._begin(webhook)]
             if left:
                 await self._release_lease(left)
-            begun += len(claimed) - len(left)
+            started += len(claimed) - len(left)
             lost = 0 if claimed else lost + 1
-        return begun
+        return started
 
     def backoff_seconds(self) -> float:
         """For how many seconds nothing is looked for, because the last search was slow."""

@@ -108,7 +108,7 @@ _WAITING: Final = Subscription(
     version=0,
     sequence=0,
     plan=_PLAN,
-    standing=lifecycle.redirected(NOW),
+    billing_state=lifecycle.redirected(NOW),
     customer_id=None,
     tracking_id=requests.TRACKING_ID.example,
     device_id=None,
@@ -142,23 +142,23 @@ def _shown(subscription: Subscription, event: str | None = None) -> Json:
 
 
 _started: Final = lifecycle.charging(lifecycle.redirected(NOW), _TERMS, NOW)
-_in_trial: Final = lifecycle.succeeded(_started, _TERMS, NOW).standing
-_renewed: Final = lifecycle.succeeded(_in_trial, _TERMS, NOW + 7 * 24 * calendar.HOUR).standing
-_over: Final = lifecycle.canceled(_renewed, requests.CANCEL_REASON.example, NOW + 8 * 24 * calendar.HOUR).standing
-_declined: Final = lifecycle.declined(_started, _TERMS, NOW).standing
+_in_trial: Final = lifecycle.succeeded(_started, _TERMS, NOW).billing_state
+_renewed: Final = lifecycle.succeeded(_in_trial, _TERMS, NOW + 7 * 24 * calendar.HOUR).billing_state
+_over: Final = lifecycle.canceled(_renewed, requests.CANCEL_REASON.example, NOW + 8 * 24 * calendar.HOUR).billing_state
+_declined: Final = lifecycle.declined(_started, _TERMS, NOW).billing_state
 _good: Final = _paid(base.SUCCESSFUL, base.SUCCESS_MESSAGE)
 _bad: Final = _paid(base.FAILED, base.DECLINE_MESSAGE)
 
-_TRIAL: Final = msgspec.structs.replace(_good, standing=_in_trial)
-_RENEWED: Final = msgspec.structs.replace(_good, standing=_renewed)
-_CANCELED: Final = msgspec.structs.replace(_good, standing=_over)
-_FAILED: Final = msgspec.structs.replace(_bad, standing=_declined)
+_TRIAL: Final = msgspec.structs.replace(_good, billing_state=_in_trial)
+_RENEWED: Final = msgspec.structs.replace(_good, billing_state=_renewed)
+_CANCELED: Final = msgspec.structs.replace(_good, billing_state=_over)
+_FAILED: Final = msgspec.structs.replace(_bad, billing_state=_declined)
 
 
 def _too_late(status: str) -> Subscription:
     """Canceled while its first charge was under way, which then succeeded."""
-    over = lifecycle.canceled(_started, requests.CANCEL_REASON.example, NOW).standing
-    return msgspec.structs.replace(_paid(status, base.SUCCESS_MESSAGE), standing=lifecycle.at_rest(over))
+    over = lifecycle.canceled(_started, requests.CANCEL_REASON.example, NOW).billing_state
+    return msgspec.structs.replace(_paid(status, base.SUCCESS_MESSAGE), billing_state=lifecycle.at_rest(over))
 
 
 WAITING: Final = _shown(_WAITING)

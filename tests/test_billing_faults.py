@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import itertools
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import psutil
@@ -28,6 +28,7 @@ from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
+from ecomcharge.subscriptions import renewals
 from ecomcharge.subscriptions.charging import Charging
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -181,20 +182,15 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_began(
     assert under_way == []
 
 
-class Staggered:
-    """Billing whose charges end one after another, as where a gateway takes its time."""
+def staggered() -> Callable[[Charging, int, str], Awaitable[None]]:
+    """``process_due_subscription`` with charges that end one after another, as at a slow gateway."""
+    process, count = renewals.process_due_subscription, itertools.count(1)
 
-    def __init__(self, charging: Charging) -> None:
-        self._billing = charging
-        self._begun = 0
+    async def process_later(charging: Charging, shop_id: int, subscription_id: str) -> None:
+        await asyncio.sleep(0.01 * next(count))
+        await process(charging, shop_id, subscription_id)
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._billing, name)
-
-    async def work(self, shop_id: int, subscription_id: str) -> None:
-        self._begun += 1
-        await asyncio.sleep(0.01 * self._begun)
-        await self._billing.work(shop_id, subscription_id)
+    return process_later
 
 
 def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
@@ -202,6 +198,7 @@ def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
 ) -> None:
     monkeypatch.setattr(billing_worker, "AT_ONCE", 8)
     monkeypatch.setattr(billing_worker, "POLL_SECONDS", 3600)
+    monkeypatch.setattr(renewals, "process_due_subscription", staggered())
     shop = add_shop(database_url, master_key)
     with ServerProcess(database_url, server_folder, "--sandbox", environment=ENVIRONMENT) as process:
         subscribe(process, shop, 24)
@@ -210,11 +207,10 @@ def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
     async def work(database: Database) -> None:
         clock = SandboxClock(database)
         engine = engine_of(Settings(database=database_url, sandbox=True), database, master_key, clock)
-        working = dataclasses.replace(engine.worker, charging=cast(Charging, Staggered(engine.charging)))
         stopped = asyncio.Event()
-        running = asyncio.create_task(working.run(stopped))
+        running = asyncio.create_task(engine.worker.run(stopped))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while working.done < 24:
+            while engine.worker.done < 24:
                 await asyncio.sleep(0.05)
         stopped.set()
         await running

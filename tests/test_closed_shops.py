@@ -21,7 +21,7 @@ from ecomcharge.shops.actions import close_shop, set_gateway
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Row, Transaction
 from ecomcharge.storage.opening import open_database
-from ecomcharge.subscriptions import actions, closed_shops, requests
+from ecomcharge.subscriptions import actions, closed_shops, renewals, requests
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.actions import IdGenerators
 from support.begateway import GatewayServer
@@ -336,19 +336,19 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
 
             async def renew(id: str, delay: float) -> None:
                 await asyncio.sleep(delay)
-                await engine.charging.work(shop_id, id)
+                await renewals.process_due_subscription(engine.charging, shop_id, id)
 
             async def create_later(delay: float) -> bool:
                 await asyncio.sleep(delay)
                 return await create()
 
-            renewals = [renew(row[0], number * 0.0005) for number, row in enumerate(rows)]
+            renewing = [renew(row[0], number * 0.0005) for number, row in enumerate(rows)]
             creations = [create_later(number * 0.001) for number in range(20)]
-            await asyncio.gather(close(), *renewals, *creations)
+            await asyncio.gather(close(), *renewing, *creations)
             assert await count(other) == charged_at_closing[0]
             assert not await create()
             for row in rows:  # whatever was left is put aside, and nothing of a closed shop is due
-                await engine.charging.work(shop_id, row[0])
+                await renewals.process_due_subscription(engine.charging, shop_id, row[0])
             assert await count(other) == charged_at_closing[0]
             due = await subscriptions.next_due(other)
             assert due is None or due > clock.now()

@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -32,7 +33,7 @@ from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.actions import close_shop, create_shop
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.subscriptions import actions, closed_shops, store
+from ecomcharge.subscriptions import actions, closed_shops, renewals, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
@@ -472,10 +473,10 @@ async def work_until_settled(
         subscription = await only_subscription(charging.database, shop_id)
         assert subscription is not None
         clock.moment += 5 * 60_000 if clock.moment < until - milliseconds + HOUR else HOUR
-        await charging.work(shop_id, subscription.id)
+        await renewals.process_due_subscription(charging, shop_id, subscription.id)
         for each in await payments.of_subscription(charging.database, shop_id, subscription.id):
             if each.check_at is not None and each.check_at <= clock.moment:
-                await charging.check(shop_id, each.id)
+                await renewals.check_payment(charging, shop_id, each.id)
     found = await only_subscription(charging.database, shop_id)
     assert found is not None
     return found
@@ -512,7 +513,7 @@ def test_whatever_meets_a_charge_at_any_of_its_steps_the_books_agree(
         assert subscription is not None
         if renewal and subscription.billing_state.due_at is not None:
             clock.moment = subscription.billing_state.due_at
-            await stopped.work(credentials, subscription.id)
+            await renewals.process_due_subscription(stopped, credentials, subscription.id)
         subscription = await work_until_settled(other, clock, real_clock, credentials)
         rows = await database.rows(
             "SELECT charge.refunded_at, payments.status, payments.period FROM sandbox_charges AS charge"
@@ -582,13 +583,13 @@ def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: s
         stopping = StoppingDatabase(database, 5, meanwhile)  # after the charge was written
         stopped = await billing_of(database, master_key, clock, real_clock, stopping)
         with contextlib.suppress(asyncio.CancelledError):
-            await stopped.work(shop_id, waiting.id)
+            await renewals.process_due_subscription(stopped, shop_id, waiting.id)
         assert [row async for row in _charges(database, shop_id)] == [999]
         await closed_shops.open_shop(database, shop_id=shop_id)
         real_clock.moment += 1_000_000
         for _ in range(30):
             clock.moment += HOUR
-            await charging.work(shop_id, waiting.id)
+            await renewals.process_due_subscription(charging, shop_id, waiting.id)
         settled = await store.find(database, shop_id, waiting.id)
         assert settled is not None
         assert (settled.billing_state.state, settled.billing_state.paid_billing_cycles) == ("active", 1)
@@ -627,22 +628,20 @@ def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: 
     with_database(database_url, work)
 
 
-def test_a_refund_does_not_wait_behind_charges_that_hang(database_url: str, master_key: MasterKey) -> None:
+def test_a_refund_does_not_wait_behind_charges_that_hang(
+    database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work(database: Database) -> None:
         checked, released = asyncio.Event(), asyncio.Event()
 
-        class Hanging:
-            real_clock = MovedClock()
+        async def hang(charging: Charging, shop_id: int, subscription_id: str) -> None:
+            await released.wait()
 
-            def lease(self) -> int:
-                return 10**13
+        async def check(charging: Charging, shop_id: int, payment_id: str) -> None:
+            checked.set()
 
-            async def work(self, shop_id: int, subscription_id: str) -> None:
-                await released.wait()
-
-            async def check(self, shop_id: int, payment_id: str) -> None:
-                checked.set()
-
+        monkeypatch.setattr(renewals, "process_due_subscription", hang)
+        monkeypatch.setattr(renewals, "check_payment", check)
         clock = MovedClock()
         shop_id = await _new_shop(database, master_key)
         charging = await billing_of(database, master_key, clock, MovedClock())
@@ -652,7 +651,7 @@ def test_a_refund_does_not_wait_behind_charges_that_hang(database_url: str, mast
             )
         clock.moment += 40 * 24 * HOUR
         delivery: Any = SimpleNamespace(backoff_seconds=lambda: 0.0, wait=_nothing, is_idle=True)
-        worker = BillingWorker(database, cast(Charging, Hanging()), delivery, clock)
+        worker = BillingWorker(database, replace(charging, lease_milliseconds=10**13), delivery, clock)
         await worker.round(clock.now())
         await worker.round(clock.now())
         await database.write(lambda tx: tx.run("UPDATE payments SET check_at = 1 WHERE shop_id = :id", {"id": shop_id}))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ecomcharge.subscriptions import charging, lifecycle, store
+from ecomcharge.subscriptions import charging, lifecycle, renewals, store
 from support.simulation import simulate
 
 RUNS = {"sqlite": 150, "postgresql": 25}
@@ -26,7 +26,7 @@ def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Cal
 def test_charges_that_are_given_up_too_soon_are_refunded(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(charging, "GIVE_UP_MILLISECONDS", 0)
+    monkeypatch.setattr(renewals, "GIVE_UP_MILLISECONDS", 0)
     account = asyncio.run(simulate(new_database_url(), range(1, 21)))
     assert account.failed == []
     assert account.refunds > 0

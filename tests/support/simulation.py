@@ -45,11 +45,12 @@ from ecomcharge.shops.model import FIRST_ACCOUNT
 from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
-from ecomcharge.subscriptions import actions, closed_shops, lifecycle, store
+from ecomcharge.subscriptions import actions, closed_shops, lifecycle, renewals, store
 from ecomcharge.subscriptions.actions import IdGenerators
-from ecomcharge.subscriptions.charging import CHECK_AGAIN_MILLISECONDS, Charging
+from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder
+from ecomcharge.subscriptions.refunds import CHECK_AGAIN_MILLISECONDS
 from ecomcharge.subscriptions.requests import SubscriptionRequest
 
 T = TypeVar("T")
@@ -426,19 +427,19 @@ class Run:
         database = worker.database.inner  # type: ignore[attr-defined]
 
         async def claim(tx: Transaction) -> list[tuple[int, str]]:
-            return await store.claim(tx, self.clock.now(), self.real_clock.now(), worker.lease(), 3)
+            return await store.claim(tx, self.clock.now(), self.real_clock.now(), worker.new_lease(), 3)
 
         async def claim_checks(tx: Transaction) -> list[tuple[int, str]]:
             return await payments.claim_checks(tx, self.clock.now(), self.clock.now() + CHECK_AGAIN_MILLISECONDS, 3)
 
         for shop_id, subscription_id in await database.write(claim):
             name = self.names.get(subscription_id, "?")
-            await self._start(Work(name), worker.work(shop_id, subscription_id))
+            await self._start(Work(name), renewals.process_due_subscription(worker, shop_id, subscription_id))
         for shop_id, payment_id in await database.write(claim_checks):
             payment = await payments.find(database, shop_id, payment_id)
             assert payment is not None
             name = self.names.get(payment.subscription_id, "?")
-            await self._start(Work(f"check {name}"), worker.check(shop_id, payment_id))
+            await self._start(Work(f"check {name}"), renewals.check_payment(worker, shop_id, payment_id))
 
     async def _start(self, work: Work, doing: Awaitable[Any]) -> None:
         """Until it ends, or stands still."""

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from ecomcharge.base.calendar import HOUR
+from ecomcharge.base.clock import Clock
 from ecomcharge.base.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound, ShopClosed
 from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.base.validation import BLANK, INVALID, ValidationErrors, read_integer
@@ -24,11 +26,13 @@ from ecomcharge.customers.model import FIELDS as CUSTOMER_FIELDS
 from ecomcharge.customers.model import CustomerBody, validate_partial
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
+from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
 from ecomcharge.plans import store as plans
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions, lifecycle, model, requests, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
@@ -57,13 +61,31 @@ _ENDS: Final = {  # what the result page says of a first charge that was not tak
 
 
 class CheckoutPages:
-    def __init__(self, charging: Charging, master_key: MasterKey, id_generators: IdGenerators, limit: AddressRateLimiter) -> None:
-        self._billing = charging
+    """``base_url`` is the address of this server for browsers; ``zone`` is the time zone of the dates on the pages."""
+
+    def __init__(
+        self,
+        database: Database,
+        charging: Charging,
+        gateways: GatewayRegistry,
+        clock: Clock,
+        zone: ZoneInfo,
+        base_url: str,
+        master_key: MasterKey,
+        id_generators: IdGenerators,
+        limit: AddressRateLimiter,
+    ) -> None:
+        self._database = database
+        self._charging = charging
+        self._gateways = gateways
+        self._clock = clock
+        self._zone = zone
+        self._base_url = base_url
         self._master_key = master_key
-        self._mints = id_generators
+        self._id_generators = id_generators
         self._limit = limit
         self._renderer = Renderer()
-        self._root = urlsplit(charging.event_recorder.base_url).path  # a proxy may serve us under a path of its own
+        self._root = urlsplit(base_url).path  # a proxy may serve the program under a path of its own
 
     def routes(self) -> list[Route]:
         return [
@@ -89,12 +111,12 @@ class CheckoutPages:
         return await self._subscribe(request, plan_id, shop_id)
 
     async def _subscribe(self, request: Request, plan_id: str, shop_id: str | None) -> Response:
-        found = await plans.owner_of(self._billing.database, plan_id) if PLAN_ID.match(plan_id) else None
+        found = await plans.owner_of(self._database, plan_id) if PLAN_ID.match(plan_id) else None
         if found is None or (shop_id is not None and shop_id != str(found[0])):
             raise RecordNotFound
         if not await self._is_open(found[0]):
             return self._shop_closed(found[1].language)
-        if not await self._billing.gateways.has_gateway_for(found[0], test=found[1].test):
+        if not await self._gateways.has_gateway_for(found[0], test=found[1].test):
             return self._unavailable(found[1].language)
         if request.method == "HEAD":  # somebody looks whether the link is good; nobody subscribes
             return Response(200, b"", [NO_STORE])
@@ -104,7 +126,7 @@ class CheckoutPages:
         if faults.to_dict():
             raise BadParameter("Return url is invalid")
         try:
-            subscription = await actions.subscribe_by_link(self._billing, self._mints, found[0], found[1], return_url)
+            subscription = await actions.subscribe_by_link(self._charging, self._id_generators, found[0], found[1], return_url)
         except ShopClosed:
             return self._shop_closed(found[1].language)
         return _redirect(302, model.checkout_url(subscription.checkout_token or "", self._base_url))
@@ -142,7 +164,7 @@ class CheckoutPages:
             return await self._form(subscription, 422, form, faults.to_dict((*missing, *CARD_NAMES)), None)
         self._limit.count(request)
         try:
-            paid = await actions.pay(self._billing, self._mints, token, card, customer)
+            paid = await actions.pay(self._charging, self._id_generators, token, card, customer)
         except ShopClosed:
             return self._shop_closed(subscription.language)
         sent_on = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled meanwhile
@@ -163,10 +185,10 @@ class CheckoutPages:
     async def _is_chargeable(self, subscription: Subscription) -> bool:
         """Whether its charge would be sent; a charge that is refused would end the subscription."""
         name, shop_id, account = subscription.gateway, subscription.shop_id, subscription.gateway_account
-        return await self._billing.gateways.charges(name, shop_id, account, test=subscription.plan.test)
+        return await self._gateways.charges(name, shop_id, account, test=subscription.plan.test)
 
     def _waits_for_buyer(self, subscription: Subscription) -> bool:
-        return lifecycle.waits_for_buyer(subscription.billing_state, self._billing.clock.now())
+        return lifecycle.waits_for_buyer(subscription.billing_state, self._clock.now())
 
     async def _form(
         self, subscription: Subscription, status: int, form: Mapping[str, str], errors: Mapping[str, Any], message: str | None
@@ -201,13 +223,13 @@ class CheckoutPages:
         )
 
     def _order(self, subscription: Subscription) -> texts.Shown:
-        return texts.order_of(subscription, self._billing.clock.now(), self._billing.zone)
+        return texts.order_of(subscription, self._clock.now(), self._zone)
 
     async def _missing(self, subscription: Subscription) -> list[str]:
         """The customer's fields that the page asks for: what the merchant wants, or at least an e-mail address [P]."""
         known = None
         if subscription.customer_id is not None:
-            known = await customers.find(self._billing.database, subscription.shop_id, subscription.customer_id)
+            known = await customers.find(self._database, subscription.shop_id, subscription.customer_id)
         wanted = [*ASKED_FIRST, *model.visible_customer_fields(subscription)]
         names = [field.name for field in CUSTOMER_FIELDS if field.name in wanted and field.name not in NOT_ASKED]
         return [name for name in names if known is None or getattr(known, name) is None]
@@ -220,7 +242,7 @@ class CheckoutPages:
         number = requests.NUMBER.read(form.get("number"), ValidationErrors())
         if number is not None and not _adds_up(number):
             faults.add("number", INVALID)
-        today = datetime.fromtimestamp((self._billing.clock.now() - DAY) / 1000, UTC)  # somewhere it still is yesterday
+        today = datetime.fromtimestamp((self._clock.now() - DAY) / 1000, UTC)  # somewhere it still is yesterday
         if card is not None and (card.exp_year, card.exp_month) < (today.year, today.month):
             faults.add("exp_month", texts.EXPIRED_CARD)
         return card
@@ -241,8 +263,8 @@ class CheckoutPages:
             return self._not_found(request)
         shop_id, payment = found
         if payment.gateway != sandbox.NAME:
-            return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=None))
-        subscription = await actions.read_subscription(self._billing, shop_id, payment.subscription_id)
+            return await self._after_challenge(await actions.answer_challenge(self._charging, shop_id, payment, accepted=None))
+        subscription = await actions.read_subscription(self._charging, shop_id, payment.subscription_id)
         if not await self._is_open(shop_id):  # the sandbox's step is a page of ours, and takes no money for a closed shop
             return self._shop_closed(subscription.language)
         if payment.status != base.INCOMPLETE or not self._waits_for_buyer(subscription):
@@ -270,7 +292,7 @@ class CheckoutPages:
         if not is_ours or form.get("answer") not in ANSWERS:
             return self._to_challenge(payment)
         accepted = ANSWERS[form["answer"]]
-        return await self._after_challenge(await actions.answer_challenge(self._billing, shop_id, payment, accepted=accepted))
+        return await self._after_challenge(await actions.answer_challenge(self._charging, shop_id, payment, accepted=accepted))
 
     async def _after_challenge(self, subscription: Subscription) -> Response:
         if not await self._is_open(subscription.shop_id):
@@ -286,10 +308,6 @@ class CheckoutPages:
 
     # Common
 
-    @property
-    def _base_url(self) -> str:
-        return self._billing.event_recorder.base_url
-
     async def asset(self, request: Request) -> Response:
         asset: Asset | None = self._renderer.assets.get(request.argument)
         if asset is None:
@@ -300,19 +318,17 @@ class CheckoutPages:
         token = request.query().get("token", "")
         if not (token.isascii() and token.isalnum() and len(token) == 64):
             return None
-        return await store.by_token(self._billing.database, token)
+        return await store.by_token(self._database, token)
 
     async def _payment(self, request: Request) -> tuple[int, Payment] | None:
         """The shop and its payment."""
         if not PAYMENT_ID.match(request.argument):
             return None
-        return await payments.owner_of(self._billing.database, request.argument)
+        return await payments.owner_of(self._database, request.argument)
 
     async def _challenge_of(self, subscription: Subscription) -> Payment | None:
         """The payment that waits for 3-D Secure, or is under way."""
-        return await payments.live(
-            self._billing.database, subscription.shop_id, subscription.id, subscription.billing_state.period
-        )
+        return await payments.live(self._database, subscription.shop_id, subscription.id, subscription.billing_state.period)
 
     def _form_token(self, of: str) -> str:
         return self._master_key.fingerprint(f"form {of}".encode()).hex()
@@ -327,7 +343,7 @@ class CheckoutPages:
         return _redirect(303, payment.redirect_url)
 
     async def _is_open(self, shop_id: int) -> bool:
-        return await shops.is_open(self._billing.database, shop_id)
+        return await shops.is_open(self._database, shop_id)
 
     def _shop_closed(self, language: str) -> Response:
         return self._rendered(

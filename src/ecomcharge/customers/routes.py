@@ -29,7 +29,7 @@ class CustomerRoutes:
     def __init__(self, database: Database, clock: Clock, id_generator: IdGenerator) -> None:
         self._database = database
         self._clock = clock
-        self._mint = id_generator
+        self._id_generator = id_generator
 
     def routes(self) -> list[Route]:
         return [
@@ -43,7 +43,7 @@ class CustomerRoutes:
         fields = validate(decode_body(body, BODY))
         idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /customers", body)
         answer = await actions.create_customer(
-            self._database, self._mint, self._clock.now(), request.shop_id, fields, idempotency_key
+            self._database, self._id_generator, self._clock.now(), request.shop_id, fields, idempotency_key
         )
         response = stored_response(answer)
         if answer.location is not None:

@@ -88,6 +88,13 @@ async def find(reader: Database | Transaction, shop_id: int, payment_id: str) ->
     return _payment(row) if row is not None else None
 
 
+async def reload(database: Database, shop_id: int, payment: Payment) -> Payment:
+    """A payment, which is known to exist, in its current state."""
+    found = await find(database, shop_id, payment.id)
+    assert found is not None
+    return found
+
+
 async def owner_of(database: Database, payment_id: str) -> tuple[int, Payment] | None:
     """A payment and its shop, for a browser, which knows of no shop."""
     row = await database.find(OWNER, {"id": payment_id})

@@ -28,7 +28,7 @@ class PlanRoutes:
         self._database = database
         self._clock = clock
         self._base_url = base_url
-        self._mint = id_generator
+        self._id_generator = id_generator
         self._ignored_keys = IgnoredKeysLog()
 
     def routes(self) -> list[Route]:
@@ -55,7 +55,7 @@ class PlanRoutes:
 
         answer = await actions.create_plan(
             self._database,
-            self._mint,
+            self._id_generator,
             self._clock.now(),
             request.shop_id,
             fields,

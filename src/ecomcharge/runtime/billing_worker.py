@@ -15,8 +15,10 @@ from ecomcharge.base.errors import EcomchargeError
 from ecomcharge.payments import store as payments
 from ecomcharge.sandbox.moves import ClockMove
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.subscriptions import renewals
 from ecomcharge.subscriptions import store as subscriptions
-from ecomcharge.subscriptions.charging import CHECK_AGAIN_MILLISECONDS, LOOK_AGAIN_MILLISECONDS, Charging
+from ecomcharge.subscriptions.charging import LOOK_AGAIN_MILLISECONDS, Charging
+from ecomcharge.subscriptions.refunds import CHECK_AGAIN_MILLISECONDS
 from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.delivery import Delivery
 
@@ -94,7 +96,7 @@ class BillingWorker:
         if not self._has_room() or not await subscriptions.is_due(self.database, now):
             return 0
         room = AT_ONCE - len(self._under_way)
-        real_now, leased_until = self.charging.real_clock.now(), self.charging.lease()
+        real_now, leased_until = self.charging.real_clock.now(), self.charging.new_lease()
 
         async def unit(tx: Transaction) -> list[tuple[int, str]]:
             return await subscriptions.claim(tx, now, real_now, leased_until, room)
@@ -124,7 +126,7 @@ class BillingWorker:
 
     async def _charge(self, shop_id: int, subscription_id: str) -> None:
         try:
-            await self.charging.work(shop_id, subscription_id)
+            await renewals.process_due_subscription(self.charging, shop_id, subscription_id)
             self.done += 1
         except EcomchargeError as error:
             log.warning("subscription put off", shop=shop_id, subscription=subscription_id, reason=error.code, why=error.message)
@@ -133,7 +135,7 @@ class BillingWorker:
 
     async def _check(self, shop_id: int, payment_id: str) -> None:
         try:
-            await self.charging.check(shop_id, payment_id)
+            await renewals.check_payment(self.charging, shop_id, payment_id)
         except EcomchargeError as error:
             log.warning("payment put off", shop=shop_id, payment=payment_id, reason=error.code, why=error.message)
         except Exception:  # it stays due

@@ -122,13 +122,16 @@ class App:
         self.clock = self._given_clock or sandbox_clock or SystemClock()
         engine = self.engine = engine_of(settings, self.database, master_key, self.clock, self.metrics)
         self.clock_moves = ClockMoves(sandbox_clock, engine.worker.advance) if sandbox_clock else None
-        id_generators = IdGenerators()
+        id_generators, base_url = IdGenerators(), settings.base_url()
         routes = [
             *CustomerRoutes(self.database, self.clock, id_generators.customer).routes(),
-            *PlanRoutes(self.database, self.clock, settings.base_url(), id_generators.plan).routes(),
-            *SubscriptionRoutes(engine.charging, master_key, id_generators).routes(),
+            *PlanRoutes(self.database, self.clock, base_url, id_generators.plan).routes(),
+            *SubscriptionRoutes(self.database, engine.charging, base_url, master_key, id_generators).routes(),
             *EventRoutes(self.database, self.clock).routes(),
-            *CheckoutPages(engine.charging, master_key, id_generators, payments).routes(),
+            *CheckoutPages(
+                *(self.database, engine.charging, engine.gateways, self.clock, settings.zone()),
+                *(base_url, master_key, id_generators, payments),
+            ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
             *OperationRoutes(self.database, self.access_log, self.metrics).routes(),
             *OpenApiRoutes().routes(),

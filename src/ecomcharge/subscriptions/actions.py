@@ -25,8 +25,9 @@ from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
 from ecomcharge.storage.records import IdCollision, retry_on_id_collision
-from ecomcharge.subscriptions import lifecycle, requests, store
-from ecomcharge.subscriptions.charging import Charging, StaleVersion, StartedCharge, as_written
+from ecomcharge.subscriptions import lifecycle, renewals, requests, store
+from ecomcharge.subscriptions.changes import StaleVersion, after_update
+from ecomcharge.subscriptions.charging import Charging, StartedCharge
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.requests import SubscriptionRequest
 from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay, earlier_response, finish
@@ -248,7 +249,7 @@ async def cancel_subscription(charging: Charging, shop_id: int, subscription_id:
         if not await store.update(tx, changed, None):  # a charge under way keeps its lease
             raise StaleVersion
         await charging.event_recorder.record(tx, changed, lifecycle.CANCELED_EVENT, now)
-        return as_written(changed)
+        return after_update(changed)
 
     while True:
         try:
@@ -347,7 +348,7 @@ async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *
             return subscription
         due_at = subscription.billing_state.due_at
         if due_at is not None and due_at <= charging.clock.now():
-            return await charging.expire(subscription)
+            return await renewals.expire(charging, subscription)
         if accepted is not None:
             await charging.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
     try:

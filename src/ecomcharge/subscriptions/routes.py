@@ -1,4 +1,4 @@
-"""The JSON door of subscriptions."""
+"""The routes of the subscriptions API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ecomcharge.base.errors import RecordNotFound
 from ecomcharge.base.ids import SUBSCRIPTION_ID, SUBSCRIPTION_PREFIX
 from ecomcharge.base.validation import decode_body
 from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions, lifecycle, model, requests, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
@@ -29,12 +30,15 @@ FILTERS = ("state", "customer", "plan", "tracking_id")
 
 
 class SubscriptionRoutes:
-    def __init__(self, charging: Charging, master_key: MasterKey, id_generators: IdGenerators) -> None:
-        self._billing = charging
+    def __init__(
+        self, database: Database, charging: Charging, base_url: str, master_key: MasterKey, id_generators: IdGenerators
+    ) -> None:
+        self._database = database
+        self._charging = charging
+        self._base_url = base_url
         self._master_key = master_key
-        self._mints = id_generators
+        self._id_generators = id_generators
         self._ignored_keys = IgnoredKeysLog()
-        self._base_url = charging.event_recorder.base_url
         self._listing: Listing[Subscription]
         self._listing = Listing("subscription", "subscriptions", SUBSCRIPTION_ID, SUBSCRIPTION_PREFIX, self._encode_all)
 
@@ -56,28 +60,30 @@ class SubscriptionRoutes:
         wanted = msgspec.structs.replace(requests.validate(given), misplaced_test=misplaced.asks_for_test)
         idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /subscriptions", body, self._master_key.fingerprint)
         return stored_response(
-            await actions.create_subscription(self._billing, self._mints, request.shop_id, wanted, idempotency_key, self._encoded)
+            await actions.create_subscription(
+                self._charging, self._id_generators, request.shop_id, wanted, idempotency_key, self._encoded
+            )
         )
 
     async def read(self, request: Request) -> Response:
-        subscription = await actions.read_subscription(self._billing, request.shop_id, _id(request))
+        subscription = await actions.read_subscription(self._charging, request.shop_id, _id(request))
         return json_response(200, self._encoded(subscription), *_next_attempt(subscription))
 
     async def cancel(self, request: Request) -> Response:
         reason = requests.validate_reason(decode_body(await request.json(), requests.CANCEL_BODY))
-        subscription = await actions.cancel_subscription(self._billing, request.shop_id, _id(request), reason)
+        subscription = await actions.cancel_subscription(self._charging, request.shop_id, _id(request), reason)
         return json_response(200, self._encoded(subscription))
 
     async def delete(self, request: Request) -> Response:
         """Cancels, without a reason [W][D]."""
-        subscription = await actions.cancel_subscription(self._billing, request.shop_id, _id(request), None)
+        subscription = await actions.cancel_subscription(self._charging, request.shop_id, _id(request), None)
         return json_response(200, self._encoded(subscription))
 
     async def list(self, request: Request) -> Response | Stream:
         query = request.query()
         values = [query.get(name) for name in FILTERS]
         filter = Filter(*values) if storable(*values) else Filter(state="")
-        subscriptions = store.Subscriptions(self._billing.database, request.shop_id, filter)
+        subscriptions = store.Subscriptions(self._database, request.shop_id, filter)
         return await self._listing.answer(request, subscriptions, query, FILTERS)
 
     def _encoded(self, subscription: Subscription) -> bytes:

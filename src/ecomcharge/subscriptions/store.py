@@ -114,6 +114,13 @@ async def find(reader: Database | Transaction, shop_id: int, subscription_id: st
     return _subscription(row) if row is not None else None
 
 
+async def reload(database: Database, subscription: Subscription) -> Subscription:
+    """A subscription, which is known to exist, in its current state."""
+    found = await find(database, subscription.shop_id, subscription.id)
+    assert found is not None
+    return found
+
+
 async def chargeable_version(database: Database, shop_id: int, subscription_id: str) -> int | None:
     """The version of a subscription, or ``None`` where its shop is closed."""
     row = await database.find(CHARGEABLE_VERSION, {"shop_id": shop_id, "id": subscription_id})

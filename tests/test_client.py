@@ -20,7 +20,7 @@ import pytest
 
 import ecomcharge
 from ecomcharge import ApiError, AsyncClient, Client, Customer, TransportError
-from ecomcharge.client import _wait_seconds
+from ecomcharge.client.calls import wait_seconds
 
 JANE = {"email": "jane@shop.test", "ip": "127.0.0.1"}
 JANE_ANSWERED = b"""{"id":"cst_7aee5afb954c7ef7","first_name":null,"last_name":null,"address":null,"country":null,
@@ -294,13 +294,13 @@ def test_a_retry_after_that_is_no_number_of_seconds_is_passed_over(connect: Conn
 
 
 def test_a_wait_is_at_most_half_a_minute() -> None:
-    assert _wait_seconds(httpx.Response(503, headers={"retry-after": "9" * 400}), 0) == 30
-    assert 15 <= _wait_seconds(httpx.ReadTimeout("late"), 5000) <= 30
+    assert wait_seconds(httpx.Response(503, headers={"retry-after": "9" * 400}), 0) == 30
+    assert 15 <= wait_seconds(httpx.ReadTimeout("late"), 5000) <= 30
 
 
 def test_waits_grow_twofold_and_differ() -> None:
     for retry in range(5):
-        waits = {_wait_seconds(httpx.ReadTimeout("late"), retry) for _ in range(20)}
+        waits = {wait_seconds(httpx.ReadTimeout("late"), retry) for _ in range(20)}
         assert 0.125 * 2**retry <= min(waits) < max(waits) <= 0.25 * 2**retry
 
 

@@ -32,7 +32,7 @@ from ecomcharge.client import AsyncClient
 from ecomcharge.customers import store
 from ecomcharge.customers.bulk import transfer, validation_pool
 from ecomcharge.customers.bulk.files import COLUMNS, LINE_MAXIMUM_BYTES, CsvFile, Format, UnreadableLine, open_customers
-from ecomcharge.customers.bulk.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
+from ecomcharge.customers.bulk.transfer import Block, DuplicateCustomer, Import, ImportSummary, OnDuplicate
 from ecomcharge.customers.bulk.validation_pool import Refusal
 from ecomcharge.customers.model import FIELD_NAMES, Customer, CustomerBody, validate_partial
 from ecomcharge.shops.actions import create_shop
@@ -72,14 +72,14 @@ def imported(
     dry_run: bool = False,
     shop_id: int = SHOP,
     refusals: list[Refusal] | None = None,
-) -> Account:
-    async def work(database: Database) -> Account:
+) -> ImportSummary:
+    async def work(database: Database) -> ImportSummary:
         now = SystemClock().now()
         plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
         file = open_customers(io.BytesIO(content), format)
         blocks = transfer.blocks_of_file(database, shop_id, file, plan.id_generator, now)
 
-        def told(_: Account, found: Sequence[Refusal]) -> None:
+        def told(_: ImportSummary, found: Sequence[Refusal]) -> None:
             if refusals is not None:
                 refusals.extend(found)
 
@@ -106,34 +106,34 @@ def command(url: str, *arguments: str, stdin: bytes = b"", **environment: str) -
 
 def test_a_file_is_imported_once_however_often_it_is_imported(url: str) -> None:
     content = lines(2_500)
-    assert imported(url, content) == Account(read=2_500, added=2_500)
-    assert imported(url, content) == Account(read=2_500, already=2_500)
-    assert imported(url, content.rstrip(b"\n")) == Account(read=2_500, already=2_500)
+    assert imported(url, content) == ImportSummary(read=2_500, added=2_500)
+    assert imported(url, content) == ImportSummary(read=2_500, already=2_500)
+    assert imported(url, content.rstrip(b"\n")) == ImportSummary(read=2_500, already=2_500)
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(2_500)]
 
 
 def test_another_file_with_as_many_lines_is_another_file(url: str) -> None:
-    assert imported(url, lines(3)) == Account(read=3, added=3)
-    assert imported(url, lines(3, "d")) == Account(read=3, added=3)
+    assert imported(url, lines(3)) == ImportSummary(read=3, added=3)
+    assert imported(url, lines(3, "d")) == ImportSummary(read=3, added=3)
 
 
 def test_the_same_lines_under_another_heading_are_other_customers(url: str) -> None:
     wrong = b"ip,email\n" + b"a@shop.test,127.0.0.1\n" * 2
-    assert imported(url, wrong, format="csv") == Account(read=2, refused=2)
-    assert imported(url, wrong.replace(b"ip,email", b"email,ip"), format="csv") == Account(read=2, added=2)
+    assert imported(url, wrong, format="csv") == ImportSummary(read=2, refused=2)
+    assert imported(url, wrong.replace(b"ip,email", b"email,ip"), format="csv") == ImportSummary(read=2, added=2)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["line feed", "carriage return and line feed"])
 def test_a_file_that_grew_behind_a_last_line_without_an_end_brings_what_is_new(url: str, end: bytes) -> None:
-    assert imported(url, lines(3).replace(b"\n", end).removesuffix(end)) == Account(read=3, added=3)
-    assert imported(url, lines(5).replace(b"\n", end)) == Account(read=5, added=2, already=3)
+    assert imported(url, lines(3).replace(b"\n", end).removesuffix(end)) == ImportSummary(read=3, added=3)
+    assert imported(url, lines(5).replace(b"\n", end)) == ImportSummary(read=5, added=2, already=3)
 
 
 def test_a_file_that_grew_brings_what_is_new(url: str) -> None:
     imported(url, lines(2_300))
     imported(url, lines(100, "another-"))
-    assert imported(url, lines(4_100)) == Account(read=4_100, added=1_800, already=2_300)
-    assert imported(url, lines(4_100)) == Account(read=4_100, already=4_100)
+    assert imported(url, lines(4_100)) == ImportSummary(read=4_100, added=1_800, already=2_300)
+    assert imported(url, lines(4_100)) == ImportSummary(read=4_100, already=4_100)
     assert len({customer.email for customer in stored(url)}) == len(stored(url)) == 4_200
 
 
@@ -152,7 +152,7 @@ def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: 
     count = validation_pool.WORTH_A_PROCESS + 4_321
     content = lines(count) + b"nonsense\n" + line("last@shop.test")
     refusals: list[Refusal] = []
-    assert imported(url, content, refusals=refusals) == Account(read=count + 2, added=count + 1, refused=1)
+    assert imported(url, content, refusals=refusals) == ImportSummary(read=count + 2, added=count + 1, refused=1)
     assert refusals == [Refusal(count + 1, "Body is not valid JSON")]
     assert [customer.email for customer in stored(url)][-2:] == [f"c{count - 1}@shop.test", "last@shop.test"]
 
@@ -161,7 +161,7 @@ def test_lines_are_refused_in_the_words_of_the_api(server: Shop) -> None:
     bodies = [b"{}", b"nope", b"[]", b'{"email":"a","ip":"x","zip":"1","country":"US"}', b'{"email":1.5,"ip":"::1"}', b"\xff"]
     refusals: list[Refusal] = []
     account = imported(server.process.database, b"\n".join(bodies), shop_id=server.shop_id, refusals=refusals)
-    assert account == Account(read=6, refused=6)
+    assert account == ImportSummary(read=6, refused=6)
     with server.client(headers={"content-type": "application/json"}) as http:
         for number, (body, refusal) in enumerate(zip(bodies[:5], refusals, strict=False), 1):
             answer = http.post("/customers", content=body).json()
@@ -172,7 +172,7 @@ def test_lines_are_refused_in_the_words_of_the_api(server: Shop) -> None:
 def test_an_id_is_kept_and_a_malformed_one_refused_along_with_the_rest(url: str) -> None:
     refusals: list[Refusal] = []
     content = line("a@shop.test", id="cst_0000000000000001") + line("nonsense", id="cst_1")
-    assert imported(url, content, refusals=refusals) == Account(read=2, added=1, refused=1)
+    assert imported(url, content, refusals=refusals) == ImportSummary(read=2, added=1, refused=1)
     assert stored(url)[0].id == "cst_0000000000000001"
     assert refusals == [Refusal(2, "Id is invalid. Email is invalid", {"id": ["is invalid"], "email": ["is invalid"]})]
 
@@ -182,24 +182,24 @@ def test_a_customer_whom_the_shop_has_is_skipped_updated_or_fails(url: str, iden
     imported(url, line("old@shop.test", **identity))
     first = stored(url)[0]
     again = line("new@shop.test", city="Minsk", **identity) + line("fresh@shop.test")
-    assert imported(url, again, dry_run=True) == Account(read=2, added=1, duplicates=1)
+    assert imported(url, again, dry_run=True) == ImportSummary(read=2, added=1, duplicates=1)
     with pytest.raises(DuplicateCustomer) as failed:
         imported(url, line("before@shop.test") + again, on_duplicate="fail")
     assert failed.value.line == 2
     assert stored(url) == [first]
-    assert imported(url, again) == Account(read=2, added=1, duplicates=1)
+    assert imported(url, again) == ImportSummary(read=2, added=1, duplicates=1)
     assert stored(url)[0] == first
-    assert imported(url, again, on_duplicate="update") == Account(read=2, updated=1, already=1)
+    assert imported(url, again, on_duplicate="update") == ImportSummary(read=2, updated=1, already=1)
     assert (stored(url)[0].id, stored(url)[0].email, stored(url)[0].city) == (first.id, "new@shop.test", "Minsk")
     assert len(stored(url)) == 2
 
 
 def test_of_two_lines_with_one_identity_the_second_is_the_duplicate(url: str) -> None:
     twice = line("a@shop.test", external_id="x") + line("b@shop.test", external_id="x")
-    assert imported(url, twice) == Account(read=2, added=1, duplicates=1)
+    assert imported(url, twice) == ImportSummary(read=2, added=1, duplicates=1)
     same_id = {"id": "cst_00000000000000aa"}
     twice = line("c@shop.test", **same_id) + line("d@shop.test", **same_id)
-    assert imported(url, twice, on_duplicate="update") == Account(read=2, added=1, updated=1)
+    assert imported(url, twice, on_duplicate="update") == ImportSummary(read=2, added=1, updated=1)
     assert {customer.email for customer in stored(url)} == {"a@shop.test", "d@shop.test"}
 
 
@@ -208,7 +208,7 @@ def test_the_id_tells_a_customer_before_the_external_id_does(url: str) -> None:
         url, line("a@shop.test", id="cst_0000000000000001", external_id="x") + line("b@shop.test", id="cst_0000000000000002")
     )
     moved = line("c@shop.test", id="cst_0000000000000002", external_id="x")
-    assert imported(url, moved, on_duplicate="update") == Account(read=1, updated=1)
+    assert imported(url, moved, on_duplicate="update") == ImportSummary(read=1, updated=1)
     assert [customer.email for customer in stored(url)] == ["a@shop.test", "c@shop.test"]
 
 
@@ -219,7 +219,7 @@ def test_shops_share_nothing(url: str) -> None:
 
 
 def test_a_dry_run_changes_nothing_and_does_not_count_as_an_import(url: str) -> None:
-    assert imported(url, lines(1_200), dry_run=True) == Account(read=1_200, added=1_200)
+    assert imported(url, lines(1_200), dry_run=True) == ImportSummary(read=1_200, added=1_200)
     assert stored(url) == []
     assert imported(url, lines(1_200)).added == 1_200
 
@@ -227,7 +227,7 @@ def test_a_dry_run_changes_nothing_and_does_not_count_as_an_import(url: str) -> 
 def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(url: str) -> None:
     refusals: list[Refusal] = []
     content = line("a@shop.test", city="x" * 3 * LINE_MAXIMUM_BYTES) + b"\n \n" + line("b@shop.test")
-    assert imported(url, content, refusals=refusals) == Account(read=2, added=1, refused=1)
+    assert imported(url, content, refusals=refusals) == ImportSummary(read=2, added=1, refused=1)
     assert refusals == [Refusal(1, "Line is too long (maximum is 65536 bytes)")]
 
 
@@ -253,7 +253,7 @@ def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
         b"e@shop.test,,::1,,\r\n"
     )
     refusals: list[Refusal] = []
-    assert imported(url, content, format="csv", refusals=refusals) == Account(read=5, added=2, refused=3)
+    assert imported(url, content, format="csv", refusals=refusals) == ImportSummary(read=5, added=2, refused=3)
     assert [(customer.email, customer.city) for customer in stored(url)] == [
         ("a@shop.test", 'Saint "Peter", Port'),
         ("e@shop.test", None),
@@ -283,7 +283,7 @@ def test_a_stray_quote_costs_at_most_its_own_row(url: str, name: str, read: int,
     refusals: list[Refusal] = []
     expected = [] if refused_line is None else [Refusal(refused_line, NOT_CSV)]
     account = imported(url, (DATA / name).read_bytes(), format="csv", refusals=refusals)
-    assert account == Account(read=read, added=read - len(expected), refused=len(expected))
+    assert account == ImportSummary(read=read, added=read - len(expected), refused=len(expected))
     assert refusals == expected
     assert imported(url, (DATA / name).read_bytes(), format="csv").added == 0
 
@@ -317,7 +317,7 @@ def test_a_row_with_an_open_quote_is_refused_alone(url: str, rows: bytes, refuse
     refusals: list[Refusal] = []
     account = imported(url, HEADING + rows, format="csv", refusals=refusals)
     assert [refusal.line for refusal in refusals] == refused
-    assert account == Account(read=len(refused) + len(added), added=len(added), refused=len(refused))
+    assert account == ImportSummary(read=len(refused) + len(added), added=len(added), refused=len(refused))
     assert [customer.email for customer in stored(url)] == [f"{name}@shop.test" for name in added]
 
 
@@ -326,7 +326,7 @@ def test_an_open_quote_far_from_the_next_one_costs_its_row_alone(url: str) -> No
     good = [row % (b"c%d" % number, b"x" * 40) for number in range(3_000)]
     refusals: list[Refusal] = []
     content = HEADING + row % (b"a", b'"5 West') + b"".join(good) + row % (b"z", b'7"')
-    assert imported(url, content, format="csv", refusals=refusals) == Account(read=3_002, added=3_001, refused=1)
+    assert imported(url, content, format="csv", refusals=refusals) == ImportSummary(read=3_002, added=3_001, refused=1)
     assert refusals == [Refusal(2, NOT_CSV)]
 
 
@@ -435,7 +435,7 @@ def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(u
     content = b"".join(json.dumps({"id": id, **values}).encode() + b"\n" for id, values in zip(ids, given, strict=False))
     refusals: list[Refusal] = []
     account = imported(url, content + json.dumps({"first_name": "Ann"}).encode(), refusals=refusals)
-    assert account == Account(read=7, added=3, refused=4)
+    assert account == ImportSummary(read=7, added=3, refused=4)
     assert [(refusal.line, refusal.errors) for refusal in refusals] == [
         (3, {"country": ["is invalid"], "email": ["is invalid"], "ip": ["address is invalid"]}),
         (4, {"city": ["is too long (maximum is 255 characters)"]}),
@@ -452,10 +452,10 @@ def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(u
 def test_customers_with_ids_may_share_an_external_id_and_others_may_not(url: str) -> None:
     one, two, three = (f"cst_{number:016x}" for number in (1, 2, 3))
     content = line("a@shop.test", id=one, external_id="x") + line("b@shop.test", id=two, external_id="x")
-    assert imported(url, content) == Account(read=2, added=2)
-    assert imported(url, content) == Account(read=2, already=2)
+    assert imported(url, content) == ImportSummary(read=2, added=2)
+    assert imported(url, content) == ImportSummary(read=2, already=2)
     more = line("c@shop.test", external_id="x") + line("d@shop.test", id=three, external_id="x")
-    assert imported(url, more, on_duplicate="update") == Account(read=2, added=1, updated=1)
+    assert imported(url, more, on_duplicate="update") == ImportSummary(read=2, added=1, updated=1)
     assert [(customer.id, customer.email) for customer in stored(url)] == [
         (one, "c@shop.test"),
         (two, "b@shop.test"),
@@ -467,7 +467,7 @@ def test_a_skipped_customer_does_not_stand_for_the_external_id_that_it_would_hav
     known = {"id": "cst_0000000000000001"}
     imported(url, line("a@shop.test", **known))
     both = line("b@shop.test", external_id="x", **known) + line("c@shop.test", external_id="x")
-    assert imported(url, both) == Account(read=2, added=1, duplicates=1)
+    assert imported(url, both) == ImportSummary(read=2, added=1, duplicates=1)
     assert {(customer.email, customer.external_id) for customer in stored(url)} == {("a@shop.test", None), ("c@shop.test", "x")}
 
 
@@ -526,7 +526,7 @@ def test_any_store_exports_the_same_after_it_was_imported(
         async def take(plan: Import, blocks: AsyncIterator[Block]) -> None:
             refused: list[Refusal] = []
             account = await plan.run(blocks, lambda _, refusals: refused.extend(refusals))
-            assert (account, refused) == (Account(read=len(customers), added=len(customers)), [])
+            assert (account, refused) == (ImportSummary(read=len(customers), added=len(customers)), [])
 
         await database.write(fill)
         formats: tuple[Format, ...] = ("jsonl", "csv")

@@ -1,6 +1,6 @@
 """A server for the eComCharge Customers API, and a client of it: ``ecomcharge.Client`` and ``ecomcharge.AsyncClient``.
 
-The client is imported at its first use: whoever imports a module of the server pays for no client.
+The client is imported at its first use, because the modules of the server do not need it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         AsyncClient,
         AuthenticationError,
         Client,
+        Customer,
         NotFoundError,
         RateLimitedError,
         StillRunningError,
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
         UnavailableError,
         ValidationError,
     )
-    from ecomcharge.customers.model import Customer
 
     __version__: str
 
-else:  # out of the type checker's sight, to which it would make every name a good one
+else:  # hidden from the type checker, which would otherwise accept every name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":

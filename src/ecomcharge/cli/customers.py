@@ -1,4 +1,4 @@
-"""The command line's door of customers: ``ecomcharge customers import`` and ``ecomcharge customers export``."""
+"""The commands ``ecomcharge customers import`` and ``ecomcharge customers export``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.cli.database_options import WhichDatabase, with_database
 from ecomcharge.customers.bulk import transfer
 from ecomcharge.customers.bulk.files import CustomerFile, Format, open_customers
-from ecomcharge.customers.bulk.transfer import Account, Block, DuplicateCustomer, Import, OnDuplicate
+from ecomcharge.customers.bulk.transfer import Block, DuplicateCustomer, Import, ImportSummary, OnDuplicate
 from ecomcharge.customers.bulk.validation_pool import Refusal, collect_rarely
-from ecomcharge.customers.model import Customer
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import refuse_file_of_database, sqlite_path
@@ -84,7 +83,7 @@ def import_customers(
     for path in (file, report):
         _refuse_file_of_database(path, where)
 
-    async def work(database: Database) -> Account:
+    async def work(database: Database) -> ImportSummary:
         await _must_be_open(database, shop_id)
         now = SystemClock().now()
         plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
@@ -153,32 +152,36 @@ async def _must_be_open(database: Database, shop_id: int) -> None:
         raise ConfigurationError(f"shop {shop_id} is closed")
 
 
-async def _import_from_file(plan: Import, file: str, format: Format, report: str) -> Account:
+async def _import_from_file(plan: Import, file: str, format: Format, report: str) -> ImportSummary:
     with _input(file) as stream:
         source = open_customers(stream, format)
         blocks = transfer.blocks_of_file(plan.database, plan.shop_id, source, plan.id_generator, plan.now)
         return await _run(plan, blocks, report, _size_of(stream), source)
 
 
-async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: str, report: str) -> Account:
-    from ecomcharge.client import ApiError, AsyncClient, TransportError  # only here: a file needs no HTTP
+async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: str, report: str) -> ImportSummary:
+    from ecomcharge.client import (  # imported here: an import from a file needs no HTTP client
+        ApiError,
+        AsyncClient,
+        TransportError,
+    )
 
     try:
         async with AsyncClient(url, shop_id, secret_key, retries=5) as client:
-            theirs: AsyncIterator[Customer] = client.customers(page_size=PAGE_SIZE)
-            return await _run(plan, transfer.blocks_of_customers(plan.shop_id, theirs, plan.id_generator, plan.now), report)
+            customers = client.customers(page_size=PAGE_SIZE)
+            return await _run(plan, transfer.blocks_of_customers(plan.shop_id, customers, plan.id_generator, plan.now), report)
     except (ApiError, TransportError) as error:
         raise ConfigurationError(f"cannot go on reading from {url}: {error}") from error
 
 
 async def _run(
     plan: Import, blocks: AsyncIterator[Block], report: str, size: int | None = None, file: CustomerFile | None = None
-) -> Account:
+) -> ImportSummary:
     sys.setswitchinterval(0.0005)  # seconds; threads that carry blocks to and fro should not wait for a whole block
     collect_rarely()
     with _Report(report) as refused, _progress(size) as show:
 
-        def told(total: Account, refusals: Sequence[Refusal]) -> None:
+        def told(total: ImportSummary, refusals: Sequence[Refusal]) -> None:
             refused.write(refusals)
             show(total, file.bytes_read if file else 0)
 
@@ -218,7 +221,7 @@ class _Report:
 
 
 @contextlib.contextmanager
-def _progress(size: int | None) -> Iterator[Callable[[Account, int], None]]:
+def _progress(size: int | None) -> Iterator[Callable[[ImportSummary, int], None]]:
     """A bar on a terminal, and nothing elsewhere. ``size`` is in bytes."""
     if not sys.stderr.isatty():
         yield lambda account, bytes_read: None
@@ -227,7 +230,7 @@ def _progress(size: int | None) -> Iterator[Callable[[Account, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=size)
 
-        def show(account: Account, bytes_read: int) -> None:
+        def show(account: ImportSummary, bytes_read: int) -> None:
             elapsed = bar.tasks[0].elapsed or 0.001
             text = f"{account.read:,} lines  {account.read / elapsed:,.0f}/s  {account.refused:,} refused"
             bar.update(task, completed=bytes_read, description=text)
@@ -235,7 +238,7 @@ def _progress(size: int | None) -> Iterator[Callable[[Account, int], None]]:
         yield show
 
 
-def _print_account(account: Account, dry_run: bool) -> None:
+def _print_account(account: ImportSummary, dry_run: bool) -> None:
     words = "would be " if dry_run else ""
     counts = {
         f"{words}added": account.added,

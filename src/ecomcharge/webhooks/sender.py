@@ -8,12 +8,12 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Any, Final
 
 import httpcore
 import httpx
 
-from ecomcharge import __version__
 from ecomcharge.webhooks.model import is_public
 
 TIMEOUT_SECONDS: Final = 15.0
@@ -22,7 +22,7 @@ IDLE_SECONDS: Final = 3.0  # a connection is kept for the next webhook; many rec
 REST_BYTES: Final = 64 * 1024  # how much of an answer's body is taken, for a polite end and a connection to keep
 REST_SECONDS: Final = 2.0
 FAULT_MAXIMUM: Final = 200
-_USER_AGENT: Final = f"ecomcharge/{__version__}"
+_USER_AGENT: Final = f"ecomcharge/{version('ecomcharge')}"
 _FAULTS: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 
 

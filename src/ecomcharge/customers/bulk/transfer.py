@@ -34,7 +34,7 @@ RECORDS_PER_BLOCK: Final = 2_000
 
 
 @dataclass
-class Account:
+class ImportSummary:
     """What became of the lines of an import. ``already`` counts those that an earlier import of the same file took."""
 
     read: int = 0
@@ -44,7 +44,7 @@ class Account:
     already: int = 0
     refused: int = 0
 
-    def __iadd__(self, other: Account) -> Account:
+    def __iadd__(self, other: ImportSummary) -> ImportSummary:
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         return self
@@ -136,9 +136,9 @@ async def _finished(records: int, place: Place, checking: Awaitable[Checked]) ->
 
 
 async def blocks_of_customers(
-    shop_id: int, customers: AsyncIterator[Customer], id_generator: IdGenerator, now: int
+    shop_id: int, customers: AsyncIterator[msgspec.Struct], id_generator: IdGenerator, now: int
 ) -> AsyncIterator[Block]:
-    """Out of another server. Their ids tell them apart, so there is nothing to mark."""
+    """Blocks of customers that another server sent (the client's ``Customer``). Their ids identify them: no checkpoint."""
     line, nth = 0, 0  # of the source, and of the block
     checking = Checking(shop_id, id_generator.reserve(now, RECORDS_PER_BLOCK))
     async for customer in customers:
@@ -163,13 +163,13 @@ class Import:
     on_duplicate: OnDuplicate = "skip"
     dry_run: bool = False
 
-    async def run(self, blocks: AsyncIterator[Block], told: Callable[[Account, Sequence[Refusal]], None]) -> Account:
+    async def run(self, blocks: AsyncIterator[Block], told: Callable[[ImportSummary, Sequence[Refusal]], None]) -> ImportSummary:
         """Import the blocks in their order; ``told`` of each as it is done. While one is written the next is read.
 
         Raises ``DuplicateCustomer``, or what the database raises; whole blocks before stay.
         """
-        total, written = Account(), asyncio.get_running_loop().create_future()
-        written.set_result((Account(), []))
+        total, written = ImportSummary(), asyncio.get_running_loop().create_future()
+        written.set_result((ImportSummary(), []))
         try:
             async for block in blocks:
                 _tell(total, await written, told)
@@ -179,8 +179,8 @@ class Import:
             await asyncio.wait([written])
         return total
 
-    async def _take(self, block: Block) -> tuple[Account, Sequence[Refusal]]:
-        async def unit(tx: Transaction) -> Account:
+    async def _take(self, block: Block) -> tuple[ImportSummary, Sequence[Refusal]]:
+        async def unit(tx: Transaction) -> ImportSummary:
             account = await self._write(tx, block)
             if self.dry_run:
                 raise _OnlyTried(account)
@@ -193,12 +193,12 @@ class Import:
         account.read, account.refused = block.records, len(block.checked.refused)
         return account, block.checked.refused
 
-    async def _write(self, tx: Transaction, block: Block) -> Account:
+    async def _write(self, tx: Transaction, block: Block) -> ImportSummary:
         done = await self._records_done(tx, block.place)
         candidates = block.checked.candidates
         updating = self.on_duplicate == "update"
         wanted = [each for each in candidates if each.nth > done or (updating and each.recognisable)] if done else candidates
-        account = Account(already=len(candidates) - len(wanted))
+        account = ImportSummary(already=len(candidates) - len(wanted))
         await self._add(tx, wanted, account)
         return account
 
@@ -213,7 +213,7 @@ class Import:
                 return mark.records - place.begins
         return 0
 
-    async def _add(self, tx: Transaction, wanted: Sequence[Candidate], account: Account) -> None:
+    async def _add(self, tx: Transaction, wanted: Sequence[Candidate], account: ImportSummary) -> None:
         fresh, duplicates = await self._told_apart(tx, wanted)
         inserted = await store.insert_many(tx, [candidate.row for candidate in fresh])
         for candidate, is_new in zip(fresh, inserted, strict=True):
@@ -254,7 +254,7 @@ class Import:
         while not await store.insert(tx, self.shop_id, _with_id(customer, self.id_generator.generate(self.now))):
             pass
 
-    async def _deal_with(self, tx: Transaction, duplicates: Sequence[Duplicate], account: Account) -> None:
+    async def _deal_with(self, tx: Transaction, duplicates: Sequence[Duplicate], account: ImportSummary) -> None:
         duplicates = sorted(duplicates, key=lambda duplicate: duplicate.candidate.nth)  # of two for one customer the later wins
         if duplicates and self.on_duplicate == "fail":
             raise DuplicateCustomer(duplicates[0].candidate.line)
@@ -269,7 +269,7 @@ class Import:
 class _OnlyTried(Exception):
     """A dry run: undo what was written and say what it would have been."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ImportSummary) -> None:
         super().__init__()
         self.account = account
 
@@ -278,7 +278,11 @@ def _with_id(customer: Customer, id: str) -> Customer:
     return msgspec.structs.replace(customer, id=id)
 
 
-def _tell(total: Account, written: tuple[Account, Sequence[Refusal]], told: Callable[[Account, Sequence[Refusal]], None]) -> None:
+def _tell(
+    total: ImportSummary,
+    written: tuple[ImportSummary, Sequence[Refusal]],
+    told: Callable[[ImportSummary, Sequence[Refusal]], None],
+) -> None:
     account, refusals = written
     total += account
     told(total, refusals)

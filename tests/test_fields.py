@@ -1,4 +1,4 @@
-"""Fields, without a server: the short ways give the same verdicts as the libraries, and nothing surprises them."""
+"""The validation of fields: fast checks agree with the libraries, and every input gives a value or a clear error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.validation import Field, ValidationErrors, human_name, message_of
-from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, read_each, validate
+from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, validate
 
 ASCII_ADDRESSES = st.text(alphabet="abyzAZ019.-_+'@!~ \"()<>,:;[]\\", max_size=30)
 DOTTED = st.lists(st.text(alphabet="ab1-_", max_size=8), min_size=1, max_size=4).map(".".join)
@@ -121,25 +121,6 @@ likely_values = st.sampled_from(["US", "ca", "CO", "ON", "92006", "92006-1234", 
 bodies = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELD_NAMES, likely_values | json_values))
 
 
-@given(bodies)
-def test_a_body_is_checked_or_refused_with_a_message_that_says_what_the_errors_say(values: dict[str, object]) -> None:
-    body = CustomerBody(**values)
-    refusal: ValidationFailed | None = None
-    try:
-        customer = validate(body)
-    except ValidationFailed as invalid:
-        refusal = invalid
-    if refusal is not None:
-        assert refusal.message == message_of(refusal.errors)
-        assert list(refusal.errors) == [name for name in FIELD_NAMES if name in refusal.errors]
-        assert all(texts and len(set(texts)) == len(texts) for texts in refusal.errors.values())
-    else:
-        assert customer.email is not None
-        assert customer.ip is not None
-        again = CustomerBody(**msgspec.structs.asdict(customer))
-        assert validate(again) == customer  # what is stored would be accepted as it is
-
-
 USUAL = {
     "first_name": "Ren\u00e9",
     "address": "1 1st Street",
@@ -160,24 +141,23 @@ nearly_usual = st.dictionaries(st.sampled_from(FIELD_NAMES), odd_values | odd_te
 
 @given(bodies | nearly_usual.map(lambda odd: USUAL | odd))
 @example(USUAL | {"state": None})
-@settings(max_examples=1_000)
-def test_looking_at_all_fields_at_once_comes_to_the_same_as_reading_each(values: dict[str, object]) -> None:
-    body, faults = CustomerBody(**values), ValidationErrors()
-    one_by_one = read_each(body, faults)
+@settings(max_examples=300)
+def test_a_body_is_checked_or_refused_with_a_message_that_says_what_the_errors_say(values: dict[str, object]) -> None:
+    body = CustomerBody(**values)
+    refusal: ValidationFailed | None = None
     try:
-        at_once = validate(body)
+        customer = validate(body)
     except ValidationFailed as invalid:
-        refusal = invalid.errors
+        refusal = invalid
+    if refusal is not None:
+        assert refusal.message == message_of(refusal.errors)
+        assert list(refusal.errors) == [name for name in FIELD_NAMES if name in refusal.errors]
+        assert all(texts and len(set(texts)) == len(texts) for texts in refusal.errors.values())
     else:
-        refusal = {}
-        assert at_once == one_by_one
-    assert refusal == faults.to_dict(FIELD_NAMES)
-
-
-def test_a_usual_customer_is_looked_at_at_once() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Field, "read", None)
-        assert msgspec.structs.asdict(validate(CustomerBody(**USUAL))).items() >= USUAL.items()
+        assert customer.email is not None
+        assert customer.ip is not None
+        again = CustomerBody(**msgspec.structs.asdict(customer))
+        assert validate(again) == customer  # what is stored would be accepted as it is
 
 
 def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> None:

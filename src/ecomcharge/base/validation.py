@@ -162,24 +162,6 @@ class Field:
         return accepted
 
 
-def are_plain(values: Iterable[object]) -> bool:
-    """Whether ``Field.read`` would take each as it is, or as absent, as far as it is not up to ``accept``.
-
-    Looks at all of them at once, which is several times as fast. Says no where that does not tell, too.
-    """
-    try:
-        together = " ".join([value for value in values if value is not None])  # type: ignore[misc]  # or raises
-    except TypeError:
-        return False
-    # Nothing to strip and nothing empty: the spaces between them have none beside them.
-    return (
-        0 < len(together) <= MAXIMUM_LENGTH
-        and together.isprintable()
-        and "  " not in together
-        and together[0] != " " != together[-1]
-    )
-
-
 def read_integer(
     name: str,
     value: object,

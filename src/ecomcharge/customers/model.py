@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.base.addresses import accept_email, accept_ip, is_ipv4, is_plain_email
+from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.ids import CUSTOMER_ID
-from ecomcharge.base.postal import COUNTRIES, accept_country, state_is_required, state_of, zip_fits
-from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, are_plain, message_of
+from ecomcharge.base.postal import accept_country, state_is_required, state_of, zip_fits
+from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, message_of
 
 
 class CustomerBody(msgspec.Struct):
@@ -113,72 +113,58 @@ FIELDS: Final = (FIRST_NAME, LAST_NAME, ADDRESS, COUNTRY, CITY, ZIP, STATE, PHON
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _STORED_FIELDS: Final = tuple(dataclasses.replace(field, blank=()) for field in FIELDS)
+_COUNTRY, _ZIP, _STATE = (FIELDS.index(field) for field in (COUNTRY, ZIP, STATE))
 
 
 def validate(body: CustomerBody) -> CustomerFields:
-    """The fields of a new customer. Raises ``ValidationFailed`` with every fault of every field."""
-    values = msgspec.structs.astuple(body)[: len(FIELD_NAMES)]
-    if are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
-        return given
-    faults = ValidationErrors()
-    customer = read_each(body, faults)
-    faults.raise_if_any(FIELD_NAMES)
+    """The fields of a new customer. Raises ``ValidationFailed`` with every error of every field."""
+    errors = ValidationErrors()
+    customer = _read(body, errors)
+    errors.raise_if_any(FIELD_NAMES)
     return customer
 
 
-def _is_taken_as_it_is(plain: CustomerFields) -> bool:
-    """Whether reading it field by field would come to the same: so with nearly every customer, and in half the time."""
-    country, state = plain.country, plain.state
-    return (
-        plain.email is not None
-        and plain.ip is not None
-        and (country is None or country in COUNTRIES)
-        and (plain.zip is None or zip_fits(country, plain.zip))
-        and (not state_is_required(country) if state is None else state_of(country, state) == state)
-        and is_ipv4(plain.ip)
-        and is_plain_email(plain.email)
-    )
+def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
+    values = _read_each(FIELDS, body, errors)
+    country, zip, state = values[_COUNTRY], values[_ZIP], values[_STATE]
+    if zip is not None and not zip_fits(country, zip):
+        errors.add(ZIP.name, INVALID)
+    if state is not None:
+        values[_STATE] = state_of(country, state)
+        if values[_STATE] is None:
+            errors.add(STATE.name, INVALID)
+    elif state_is_required(country) and not errors.has(STATE.name):
+        errors.add(STATE.name, BLANK)
+    return CustomerFields(*values)
 
 
-def read_each(body: CustomerBody, faults: ValidationErrors) -> CustomerFields:
-    country = COUNTRY.read(body.country, faults)
-    return CustomerFields(
-        first_name=FIRST_NAME.read(body.first_name, faults),
-        last_name=LAST_NAME.read(body.last_name, faults),
-        address=ADDRESS.read(body.address, faults),
-        country=country,
-        city=CITY.read(body.city, faults),
-        zip=_validate_zip(body.zip, country, faults),
-        state=_validate_state(body.state, country, faults),
-        phone=PHONE.read(body.phone, faults),
-        email=EMAIL.read(body.email, faults),
-        ip=IP.read(body.ip, faults),
-        external_id=EXTERNAL_ID.read(body.external_id, faults),
-    )
+def _read_each(fields: Sequence[Field], body: CustomerBody, errors: ValidationErrors) -> list[str | None]:
+    values = msgspec.structs.astuple(body)  # the id of an ``IdentifiedBody`` comes after the fields
+    return [field.read(value, errors) for field, value in zip(fields, values, strict=False)]
 
 
-def validate_partial(body: CustomerBody, faults: ValidationErrors) -> CustomerFields:
-    """The fields of a customer that comes with a subscription: what is given is checked, nothing is required [W]."""
-    told = ValidationErrors()
-    customer = read_each(body, told)
+def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
+    """The fields of a customer inside a subscription: a given field is checked, no field is required [W]."""
+    found = ValidationErrors()
+    customer = _read(body, found)
     blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
-    for name, texts in told.to_dict(FIELD_NAMES).items():
+    for name, texts in found.to_dict(FIELD_NAMES).items():
         if tuple(texts) != blank.get(name):
             for text in texts:
-                faults.add(name, text)
+                errors.add(name, text)
     return customer
 
 
 class IdentifiedBody(CustomerBody):
-    """A customer out of a file or another server, with the id that it had there, if any."""
+    """A customer of a file or of another server, with the id that it had there, if any."""
 
     id: Any = None
 
 
 def validate_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
-    """The id, if there is one, and the fields. Raises ``ValidationFailed`` with every fault of all of them.
+    """The id, if there is one, and the fields. Raises ``ValidationFailed`` with every error of all of them.
 
-    A record with a valid id was in a store before, and is only held to what a store may hold.
+    A record with a valid id was stored before, so it only has to meet the rules of a stored customer.
     """
     if body.id is None or body.id == "":
         return None, validate(body)
@@ -193,33 +179,12 @@ def validate_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
 
 
 def validate_stored(body: CustomerBody) -> CustomerFields:
-    """The fields of a customer that was stored before. Raises ``ValidationFailed`` with every fault of every field.
+    """The fields of a customer that was stored before. Raises ``ValidationFailed`` with every error of every field.
 
-    Each field that is given keeps its own rule. Nothing is required, and state and zip are taken as they are: a customer
-    may have come with a subscription, and the payment page adds fields one by one, whatever the country is.
+    Each given field keeps its own rule. No field is required, and the country decides nothing about state and zip: a
+    customer may have come with a subscription, and the payment page adds single fields.
     """
-    values = msgspec.structs.astuple(body)[: len(FIELD_NAMES)]
-    if are_plain(values) and _is_taken_as_it_is(given := CustomerFields(*values)):
-        return given
-    faults = ValidationErrors()
-    customer = CustomerFields(*[field.read(value, faults) for field, value in zip(_STORED_FIELDS, values, strict=True)])
-    faults.raise_if_any(FIELD_NAMES)
+    errors = ValidationErrors()
+    customer = CustomerFields(*_read_each(_STORED_FIELDS, body, errors))
+    errors.raise_if_any(FIELD_NAMES)
     return customer
-
-
-def _validate_zip(value: object, country: str | None, faults: ValidationErrors) -> str | None:
-    text = ZIP.read(value, faults)
-    if text is not None and not zip_fits(country, text):
-        faults.add(ZIP.name, INVALID)
-    return text
-
-
-def _validate_state(value: object, country: str | None, faults: ValidationErrors) -> str | None:
-    text = STATE.read(value, faults)
-    if text is not None:
-        text = state_of(country, text)
-        if text is None:
-            faults.add(STATE.name, INVALID)
-    elif state_is_required(country) and not faults.has(STATE.name):
-        faults.add(STATE.name, BLANK)
-    return text

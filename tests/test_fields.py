@@ -141,7 +141,7 @@ nearly_usual = st.dictionaries(st.sampled_from(FIELD_NAMES), odd_values | odd_te
 
 @given(bodies | nearly_usual.map(lambda odd: USUAL | odd))
 @example(USUAL | {"state": None})
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_body_is_checked_or_refused_with_a_message_that_says_what_the_errors_say(values: dict[str, object]) -> None:
     body = CustomerBody(**values)
     refusal: ValidationFailed | None = None

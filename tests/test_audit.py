@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import ENVIRONMENT, with_database
-from ecomcharge.audit.checks import Disagreement, audit
+from ecomcharge.audit.audit import audit
+from ecomcharge.audit.model import Disagreement
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import Result
 from ecomcharge.payments import store as payments

@@ -29,7 +29,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from ecomcharge.audit.checks import audit
+from ecomcharge.audit.audit import audit
 from ecomcharge.base.calendar import HOUR
 from ecomcharge.base.errors import ShopClosed, Unavailable
 from ecomcharge.customers.model import CustomerFields

@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from ecomcharge.audit.checks import audit
+from ecomcharge.audit.audit import audit
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.shops.keys import MasterKey

@@ -10,7 +10,8 @@ from typing import Annotated, Final
 import cyclopts
 from cyclopts import Parameter
 
-from ecomcharge.audit.checks import RECHECK_SECONDS, Audit, Totals
+from ecomcharge.audit.audit import RECHECK_SECONDS, Audit
+from ecomcharge.audit.model import Totals
 from ecomcharge.base.calendar import parse_moment
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError

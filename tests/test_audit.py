@@ -57,11 +57,11 @@ async def tell_stories(books: Books) -> Stories:
 
 async def pass_challenge(books: Books, subscription_id: str) -> None:
     [payment] = await payments.of_subscription(books.database, books.shop_id, subscription_id)
-    await actions.answer_challenge(books.engine.charging, books.shop_id, payment, accepted=True)
+    await actions.answer_challenge(books.services.charging, books.shop_id, payment, accepted=True)
 
 
 async def check(books: Books) -> list[Disagreement]:
-    return await audit(books.database, books.engine.gateways, books.clock, shop_id=books.shop_id, recheck_seconds=0.05)
+    return await audit(books.database, books.services.gateways, books.clock, shop_id=books.shop_id, recheck_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +420,7 @@ def test_a_real_gateway_is_asked_for_each_payment(
         async def named(name: str, shop_id: int, account: str | None) -> Any:
             return OtherGateway(result)
 
-        monkeypatch.setattr(books.engine.gateways, "named", named)
+        monkeypatch.setattr(books.services.gateways, "named", named)
         return [one.kind for one in await check(books)]
 
     assert with_books(database_url, master_key, work) == kinds

@@ -20,7 +20,7 @@ import pytest
 from conftest import ENVIRONMENT, add_shop, with_database
 from ecomcharge.base.settings import Settings
 from ecomcharge.runtime import billing_worker
-from ecomcharge.runtime.composition import engine_of
+from ecomcharge.runtime.composition import billing_services
 from ecomcharge.runtime.processes import run_until_signalled
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.keys import MasterKey
@@ -206,15 +206,15 @@ def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
 
     async def work(database: Database) -> None:
         clock = SandboxClock(database)
-        engine = engine_of(Settings(database=database_url, sandbox=True), database, master_key, clock)
+        services = billing_services(Settings(database=database_url, sandbox=True), database, master_key, clock)
         stopped = asyncio.Event()
-        running = asyncio.create_task(engine.worker.run(stopped))
+        running = asyncio.create_task(services.worker.run(stopped))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while engine.worker.done < 24:
+            while services.worker.done < 24:
                 await asyncio.sleep(0.05)
         stopped.set()
         await running
-        await engine.close()
+        await services.close()
 
     with_database(database_url, work)
 

@@ -16,7 +16,7 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ShopClosed
 from ecomcharge.base.settings import Settings
 from ecomcharge.checkout.texts import WORDS
-from ecomcharge.runtime.composition import engine_of
+from ecomcharge.runtime.composition import billing_services
 from ecomcharge.shops.actions import close_shop, set_gateway
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Row, Transaction
@@ -312,14 +312,14 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
 
     async def race(database: Database) -> None:
         clock = LaterClock()
-        engine = engine_of(settings, database, master_key, clock)
+        services = billing_services(settings, database, master_key, clock)
         other = await open_database(database_url)  # as the command has one
         try:
             id_generators = IdGenerators()
 
             async def create() -> bool:
                 try:
-                    await actions.create_subscription(engine.charging, id_generators, shop_id, wanted, None, lambda made: b"{}")
+                    await actions.create_subscription(services.charging, id_generators, shop_id, wanted, None, lambda made: b"{}")
                 except ShopClosed:
                     return False
                 return True
@@ -336,7 +336,7 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
 
             async def renew(id: str, delay: float) -> None:
                 await asyncio.sleep(delay)
-                await renewals.process_due_subscription(engine.charging, shop_id, id)
+                await renewals.process_due_subscription(services.charging, shop_id, id)
 
             async def create_later(delay: float) -> bool:
                 await asyncio.sleep(delay)
@@ -348,7 +348,7 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
             assert await count(other) == charged_at_closing[0]
             assert not await create()
             for row in rows:  # whatever was left is put aside, and nothing of a closed shop is due
-                await renewals.process_due_subscription(engine.charging, shop_id, row[0])
+                await renewals.process_due_subscription(services.charging, shop_id, row[0])
             assert await count(other) == charged_at_closing[0]
             due = await subscriptions.next_due(other)
             assert due is None or due > clock.now()
@@ -356,7 +356,7 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
             assert await other.rows("SELECT 1 FROM subscriptions WHERE parked_at IS NOT NULL", {}) == []
         finally:
             await other.close()
-            await engine.close()
+            await services.close()
 
     async def count(database: Database) -> int:
         [row] = await database.rows("SELECT COUNT(*) FROM payments WHERE shop_id = :shop_id", {"shop_id": shop_id})
@@ -375,7 +375,7 @@ def test_a_closing_waits_for_charges_that_begin(postgres: PostgresServer, master
     order: list[str] = []
 
     async def race(database: Database) -> None:
-        charging = engine_of(Settings(database=database_url), database, master_key, SystemClock()).charging
+        charging = billing_services(Settings(database=database_url), database, master_key, SystemClock()).charging
         other = await open_database(database_url)
 
         async def begin(tx: Transaction) -> None:

@@ -96,7 +96,7 @@ def test_the_backlog_is_what_waits_in_the_database(database_url: str, master_key
 def test_a_webhook_behind_an_earlier_one_of_its_subscription_does_not_lag(database_url: str, master_key: MasterKey) -> None:
     async def work(books: Books) -> None:
         await books.subscribe(notification_url=CLOSED_PORT_URL)
-        await books.engine.worker.do_everything_due()  # refused, and due again in some seconds
+        await books.services.worker.do_everything_due()  # refused, and due again in some seconds
         await books.run("UPDATE webhooks SET due_at = due_at + 3600000 WHERE shop_id = :shop_id")
         await books.pass_time(HOUR // 2)
         await books.run(

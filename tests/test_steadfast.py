@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from conftest import ENVIRONMENT, add_shop
-from ecomcharge.base.settings import Settings
-from ecomcharge.runtime.composition import App
+from ecomcharge.runtime.housekeeping import every
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Load
 from ecomcharge.web.access_log import AccessLog
@@ -59,7 +58,7 @@ def test_a_task_beside_the_server_survives_its_failures() -> None:
             calls += 1
             raise OSError("too many open files")
 
-        task = asyncio.create_task(App(Settings())._every(0.001, fails))
+        task = asyncio.create_task(every(0.001, fails))
         while calls < 3:
             await asyncio.sleep(0.001)
         task.cancel()

@@ -14,7 +14,7 @@ from ecomcharge.customers.model import CustomerFields
 from ecomcharge.gateways import sandbox
 from ecomcharge.gateways.base import CardDetails
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice
-from ecomcharge.runtime.composition import Engine, engine_of
+from ecomcharge.runtime.composition import BillingServices, billing_services
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.shops.actions import create_shop
@@ -42,7 +42,7 @@ class Books:
     """One shop on a sandbox whose clock stands still at ``BEGIN``."""
 
     database: Database
-    engine: Engine
+    services: BillingServices
     clock: SandboxClock
     metrics: Metrics
     shop_id: int
@@ -87,7 +87,7 @@ class Books:
             options=EMPTY_OBJECT,
         )
         answer = await actions.create_subscription(
-            self.engine.charging,
+            self.services.charging,
             self.id_generators,
             self.shop_id,
             wanted,
@@ -97,10 +97,10 @@ class Books:
         return str(msgspec.json.decode(answer.body)["id"])
 
     async def cancel(self, subscription_id: str) -> None:
-        await actions.cancel_subscription(self.engine.charging, self.shop_id, subscription_id, "enough")
+        await actions.cancel_subscription(self.services.charging, self.shop_id, subscription_id, "enough")
 
     async def advance(self, milliseconds: int) -> None:
-        await ClockMoves(self.clock, self.engine.worker.advance).run(lambda now: now + milliseconds)
+        await ClockMoves(self.clock, self.services.worker.advance).run(lambda now: now + milliseconds)
 
     async def pass_time(self, milliseconds: int) -> None:
         """Nothing that becomes due is done."""
@@ -140,11 +140,11 @@ def with_books(url: str, master_key: MasterKey, work: Callable[[Books], Awaitabl
             await set_frozen_clock(clock, BEGIN)
             credentials = await create_shop(database, master_key, BEGIN, name="Books")
             metrics = Metrics(None)
-            engine = engine_of(Settings(database=url, sandbox=True), database, master_key, clock, metrics)
+            services = billing_services(Settings(database=url, sandbox=True), database, master_key, clock, metrics)
             try:
-                return await work(Books(database, engine, clock, metrics, credentials.shop_id))
+                return await work(Books(database, services, clock, metrics, credentials.shop_id))
             finally:
-                await engine.close()
+                await services.close()
         finally:
             await database.close()
 

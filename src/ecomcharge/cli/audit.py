@@ -19,7 +19,7 @@ from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
 from ecomcharge.cli.database_options import settings_from_environment
 from ecomcharge.cli.terminal import AsJson, print_json
-from ecomcharge.runtime.composition import engine_of
+from ecomcharge.runtime.composition import billing_services
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.actions import check_master_key
 from ecomcharge.shops.keys import master_key_of
@@ -78,9 +78,9 @@ async def _run(
             )
         await check_master_key(database, master_key)
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
-        engine = engine_of(settings, database, master_key, clock)
+        services = billing_services(settings, database, master_key, clock)
         found: Counter[bool] = Counter()
-        run = Audit(database, engine.gateways, clock, since, recheck_seconds)
+        run = Audit(database, services.gateways, clock, since, recheck_seconds)
         try:
             async for each in run.run(shop_id):
                 found[each.is_checked] += 1
@@ -89,7 +89,7 @@ async def _run(
                 else:
                     print(f"{'disagrees' if each.is_checked else 'not checked'}: shop {each.shop_id}: {each.message}")
         finally:
-            await engine.close()
+            await services.close()
         return found, run.totals
     finally:
         await database.close()

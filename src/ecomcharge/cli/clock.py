@@ -14,7 +14,7 @@ from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
 from ecomcharge.cli.database_options import settings_from_environment
 from ecomcharge.cli.terminal import AsJson, moment, print_json
-from ecomcharge.runtime.composition import engine_of
+from ecomcharge.runtime.composition import billing_services
 from ecomcharge.sandbox.clock import SandboxClock, moment_of, step_of, to_json
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.shops.actions import check_master_key, check_no_real_gateway
@@ -109,11 +109,11 @@ def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitabl
             await check_no_real_gateway(database)
             clock = SandboxClock(database)
             await clock.refresh()
-            engine = engine_of(settings, database, master_key, clock)
+            services = billing_services(settings, database, master_key, clock)
             try:
-                await work(clock, ClockMoves(clock, engine.worker.advance))
+                await work(clock, ClockMoves(clock, services.worker.advance))
             finally:
-                await engine.close()
+                await services.close()
             return clock
         finally:
             await database.close()

@@ -1,30 +1,27 @@
-"""Composition: everything is wired here, by hand, top to bottom."""
+"""Composition: this module creates every object of a process and connects them, top to bottom."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
 from ecomcharge.base.clock import Clock, SystemClock
-from ecomcharge.base.errors import EcomchargeError
 from ecomcharge.base.settings import Settings
 from ecomcharge.checkout.pages import CheckoutPages
 from ecomcharge.customers.routes import CustomerRoutes
-from ecomcharge.events import store as events
 from ecomcharge.events.routes import EventRoutes
 from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.plans.routes import PlanRoutes
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_and_keep_backlog
 from ecomcharge.runtime.billing_worker import BillingWorker
+from ecomcharge.runtime.housekeeping import delete_old_records, every
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.sandbox.routes import ClockRoutes
-from ecomcharge.shops import store as shops
 from ecomcharge.shops.keys import MasterKey, master_key_of
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import open_database
@@ -32,7 +29,6 @@ from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.notifications import EventRecorder
 from ecomcharge.subscriptions.routes import SubscriptionRoutes
-from ecomcharge.web import idempotency
 from ecomcharge.web.access_log import AccessLog
 from ecomcharge.web.asgi import AsgiAdapter
 from ecomcharge.web.auth import Authenticator
@@ -44,18 +40,16 @@ from ecomcharge.web.metrics import SNAPSHOT_SECONDS, Metrics
 from ecomcharge.web.openapi import OpenApiRoutes
 from ecomcharge.web.rate_limits import AddressRateLimiter, TokenBucket
 from ecomcharge.web.rsgi import RsgiAdapter
-from ecomcharge.webhooks import store as webhooks
 from ecomcharge.webhooks.delivery import Delivery
 
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
-FORGOTTEN_PER_COMMIT = 500
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What moves money and tells of it, wired up: for a server's worker, a billing worker, and the command line."""
+class BillingServices:
+    """The services that charge and report: of a server process, of a billing worker and of a command."""
 
     database: Database
     clock: Clock
@@ -69,9 +63,9 @@ class Engine:
         await self.gateways.close()
 
 
-def engine_of(
+def billing_services(
     settings: Settings, database: Database, master_key: MasterKey, clock: Clock, metrics: Metrics | None = None
-) -> Engine:
+) -> BillingServices:
     """``metrics`` counts the outcomes of charges."""
     base_url = settings.base_url()
     gateways = GatewayRegistry(database, master_key, base_url, settings.gateway_timeout_seconds, sandbox_mode=settings.sandbox)
@@ -84,11 +78,11 @@ def engine_of(
         charging = replace(charging, on_outcome=metrics.count_charge)
     allow_private = settings.webhooks_to_private_addresses or settings.sandbox
     delivery = Delivery(database, master_key, clock, lease, allow_private=allow_private)
-    return Engine(database, clock, gateways, charging, delivery, BillingWorker(database, charging, delivery, clock))
+    return BillingServices(database, clock, gateways, charging, delivery, BillingWorker(database, charging, delivery, clock))
 
 
 class App:
-    """One worker: a database, the server in front of it, and the housekeeping beside it."""
+    """One server process: a database, the API in front of it, and its periodic tasks."""
 
     def __init__(
         self,
@@ -103,11 +97,11 @@ class App:
         self._given_clock = clock
         self.clock: Clock
         self.database: Database
-        self.engine: Engine
+        self.services: BillingServices
         self.server: Server
         self.metrics = Metrics(metrics_directory, adopted_pid)
         self.access_log = AccessLog(settings.log_format, self.metrics)
-        self._beside: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.clock_moves: ClockMoves | None = None
 
     async def start(self) -> None:
@@ -120,16 +114,16 @@ class App:
         authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()
-        engine = self.engine = engine_of(settings, self.database, master_key, self.clock, self.metrics)
-        self.clock_moves = ClockMoves(sandbox_clock, engine.worker.advance) if sandbox_clock else None
+        services = self.services = billing_services(settings, self.database, master_key, self.clock, self.metrics)
+        self.clock_moves = ClockMoves(sandbox_clock, services.worker.advance) if sandbox_clock else None
         id_generators, base_url = IdGenerators(), settings.base_url()
         routes = [
             *CustomerRoutes(self.database, self.clock, id_generators.customer).routes(),
             *PlanRoutes(self.database, self.clock, base_url, id_generators.plan).routes(),
-            *SubscriptionRoutes(self.database, engine.charging, base_url, master_key, id_generators).routes(),
+            *SubscriptionRoutes(self.database, services.charging, base_url, master_key, id_generators).routes(),
             *EventRoutes(self.database, self.clock).routes(),
             *CheckoutPages(
-                *(self.database, engine.charging, engine.gateways, self.clock, settings.zone()),
+                *(self.database, services.charging, services.gateways, self.clock, settings.zone()),
                 *(base_url, master_key, id_generators, payments),
             ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
@@ -139,23 +133,23 @@ class App:
         ]
         rate = TokenBucket(settings.requests_per_second / max(1, settings.workers))
         self.server = Server(routes, authenticator, rate, self.access_log, sandbox_clock.refresh if sandbox_clock else None)
-        self._beside = [
-            asyncio.create_task(self._every(self._housekeeping_seconds, self._forget_what_is_old)),
-            asyncio.create_task(self._every(SNAPSHOT_SECONDS, self._write_metrics)),
-            asyncio.create_task(self._every(backlog.REFRESH_SECONDS, self._read_backlog)),
+        self._tasks = [
+            asyncio.create_task(every(self._housekeeping_seconds, lambda: delete_old_records(self.database, self.clock))),
+            asyncio.create_task(every(SNAPSHOT_SECONDS, self._write_metrics)),
+            asyncio.create_task(every(backlog.REFRESH_SECONDS, self._read_backlog)),
         ]
 
     async def stop(self) -> None:
-        for task in self._beside:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._beside, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             with contextlib.suppress(OSError):
                 await self._write_metrics()
             if self.clock_moves is not None:
                 await self.clock_moves.close()
-            await self.engine.worker.finish()  # what a move of the clock began
-            await self.engine.close()
+            await self.services.worker.finish()  # charges that a move of the clock started
+            await self.services.close()
         finally:
             await self.database.close()
 
@@ -170,28 +164,8 @@ class App:
     def asgi(self) -> AsgiAdapter:
         return AsgiAdapter(self.server, self.limits)
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await work()
-            except EcomchargeError as error:
-                log.warning("housekeeping put off", reason=error.code)
-            except Exception:  # whatever it was, the next round tries again
-                log.exception("housekeeping failed")
-
-    async def _forget_what_is_old(self) -> None:
-        """Idempotency keys are kept for a day, events and webhooks for thirty; what is older goes, a little at a time."""
-        for shop in await shops.all_shops(self.database):
-            for forget_some_old in (idempotency.forget_some_old, events.forget_some_old, webhooks.forget_some_old):
-                forgotten = FORGOTTEN_PER_COMMIT
-                while forgotten == FORGOTTEN_PER_COMMIT:
-                    now = await self.clock.read()  # before each transaction: another process may set a sandbox clock back
-                    forgotten = await forget_some_old(self.database, shop.shop_id, now, FORGOTTEN_PER_COMMIT)
-                    await asyncio.sleep(0.1 if forgotten else 0)  # lets others commit
-
     async def _read_backlog(self) -> None:
-        """Only where no other process of the server does: it is kept for all."""
+        """Read the backlog if no other process of the server did: all of them share it."""
         if self.metrics.backlog_age_seconds() >= backlog.STALE_SECONDS:
             await read_and_keep_backlog(self.database, self.clock, self.metrics)
 

@@ -19,7 +19,7 @@ from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_and_keep_backlog
-from ecomcharge.runtime.composition import engine_of
+from ecomcharge.runtime.composition import billing_services
 from ecomcharge.runtime.metrics_endpoint import metrics_endpoint
 from ecomcharge.runtime.processes import die_with_parent, run_until_signalled
 from ecomcharge.runtime.scheduling import NICENESS, tune_garbage_collector
@@ -45,7 +45,7 @@ async def work(
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         metrics = Metrics(metrics_directory, adopted_pid)
-        engine = engine_of(settings, database, master_key, clock, metrics)
+        services = billing_services(settings, database, master_key, clock, metrics)
         tune_garbage_collector()  # a full collection took 30 ms, and offers nobody the processor
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -54,9 +54,9 @@ async def work(
                     await stack.enter_async_context(metrics_endpoint(settings.metrics_host, settings.metrics_port, exposition))
                 if settings.metrics_port or metrics_directory is not None:
                     await stack.enter_async_context(_measured(database, clock, metrics))
-                await engine.worker.run(stopped)
+                await services.worker.run(stopped)
         finally:
-            await engine.close()
+            await services.close()
     finally:
         await database.close()
 

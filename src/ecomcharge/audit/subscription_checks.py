@@ -96,15 +96,15 @@ def check_last_transaction(each: Subscription, payments: Sequence[Payment]) -> l
 def check_events(each: Subscription, payments: Sequence[Payment], events: Sequence[Event], now: int) -> list[Finding]:
     found: list[Finding] = []
     sequences = [event.sequence for event in events]
-    kept_since = kept_since(now)
-    whole = each.created_at >= kept_since and moment_of(each.id) >= kept_since  # none of its events was deleted for its age
+    oldest = kept_since(now)
+    whole = each.created_at >= oldest and moment_of(each.id) >= oldest  # none of its events was deleted for its age
     expected_first = 1 if whole else sequences[0] if sequences else each.sequence + 1
     missing = [number for before, number in pairwise([expected_first - 1, *sequences, each.sequence + 1]) if number != before + 1]
     if missing:
         found.append(("event_missing", f"events end at {each.sequence}, and one before {missing[0]} is missing"))
     paid_at = [recorded_at(payment) for payment in payments if payment.status == base.SUCCESSFUL]
-    paid = sum(whole or moment >= kept_since for moment in paid_at)
-    told = sum(event.type in _PAID_EVENTS and (whole or event.created_at >= kept_since) for event in events)
+    paid = sum(whole or moment >= oldest for moment in paid_at)
+    told = sum(event.type in _PAID_EVENTS and (whole or event.created_at >= oldest) for event in events)
     if paid != told:
         found.append(("paid_events", f"{told} events say created or renewed, and {paid} payments are successful"))
     if whole and sum(event.type == CREATED_EVENT for event in events) > 1:

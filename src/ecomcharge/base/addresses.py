@@ -9,11 +9,11 @@ from typing import Final
 
 import email_validator
 
-_PLAIN_EMAIL_MAXIMUM: Final = 64  # characters: then no part of it is too long
+_PLAIN_EMAIL_MAXIMUM: Final = 64  # characters: no part of such an address is too long
 
 
-# No two hyphens side by side in the domain: these may be Punycode. Atomic groups and not possessive ones: Python 3.11 before
-# 3.11.5 goes on in the middle of a possessive group that failed, and would take a.@b.com.
+# Two hyphens side by side in a domain may be Punycode, so the library decides. Atomic groups, not possessive quantifiers:
+# Python 3.11 before 3.11.5 matches a.@b.com with a possessive group.
 _ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]++"
 
 

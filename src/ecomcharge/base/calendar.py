@@ -2,7 +2,7 @@
 
 Moments are UTC milliseconds. Days, weeks, months and years are added to the local date and time of a time zone, and the
 sum is converted to UTC once: 31 January, 28 February, 31 March, at the same time of day [D]. A local time that daylight
-saving leaves out moves forward by what is left out; of one that occurs twice the first is taken [D]. Hours are absolute.
+saving time skips moves forward by the length of the gap; of a local time that occurs twice the first counts [D]. Hours are absolute.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DAY_ENDS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """So many of a unit: ``Interval(3, "month")``."""
+    """A number of calendar units: ``Interval(3, "month")``."""
 
     count: int
     unit: str
@@ -38,9 +38,9 @@ class Interval:
 def nth(anchor: int, interval: Interval, n: int, zone: ZoneInfo, *, after: Interval | None = None, day: int | None = None) -> int:
     """The moment ``n`` intervals after ``anchor``, counted in ``zone``.
 
-    ``after`` is another interval that passes before them, such as a trial. Months of both are added up before the day
-    is limited to the length of the month. ``day`` replaces the anchor's day of the month: 31 for an anchor on
-    28 February that stands for the end of the month.
+    ``after`` is an interval before them, such as a trial. The months of both are added before the day is limited to the
+    length of the month. ``day`` replaces the anchor's day of the month: 31 for an anchor on 28 February that means the end
+    of the month.
     """
     if after is not None:
         if after.unit in _MONTHS and interval.unit in _MONTHS:
@@ -69,7 +69,8 @@ def first_after(start_of: Callable[[int], int], n: int, now: int) -> int:
 def day_of_month_ends(anchor: int, day: int | None, moment: int, zone: ZoneInfo) -> int | None:
     """The day of the month to count from when ``moment`` becomes the anchor: 31 after 31 January and 28 February.
 
-    ``None`` where ``moment`` is not a month's end that is shorter than the day of ``anchor`` (or ``day``, as in ``nth``).
+    ``None`` unless ``moment`` is the last day of a month that is shorter than the day of ``anchor`` (or ``day``, as in
+    ``nth``).
     """
     local = _local(moment, zone)
     wanted = day or _local(anchor, zone).day
@@ -82,7 +83,7 @@ def following_day(now: int, zone: ZoneInfo, *, by_day: bool) -> int:
 
 
 def following_hour(now: int, zone: ZoneInfo, *, by_day: bool) -> int:
-    """When a charge that ended in error is tried again: at the start of the next hour, by day if that is asked [P]."""
+    """When a charge that ended in error is tried again: at the start of the next hour, by day if the plan requires it [P]."""
     local = _datetime(now).astimezone(zone)
     offset = int((local.utcoffset() or timedelta()).total_seconds() * 1000)
     moment = ((now + offset) // HOUR + 1) * HOUR - offset
@@ -105,7 +106,7 @@ def _next_day_at(now: int, zone: ZoneInfo, hour: int) -> int:
 
 
 def _moment_of(local: datetime, hour: int) -> int:
-    """That hour of the local day. An hour that daylight saving leaves out is the one after it; of two it is the first."""
+    """The moment of an hour of the local day. For a skipped hour it is the next one; of two equal hours it is the first."""
     wanted = local.replace(hour=hour, minute=0, second=0, microsecond=0, fold=0)
     return _milliseconds(wanted)
 
@@ -127,8 +128,8 @@ def _local(moment: int, zone: ZoneInfo) -> datetime:
 def _moment(local: datetime, zone: ZoneInfo) -> int:
     """The moment at which clocks in ``zone`` show ``local``.
 
-    With ``fold=0`` Python takes the first of two equal local times, and counts one that is left out with the UTC offset
-    that was valid before (PEP 495), which moves it forward by what is left out.
+    With ``fold=0`` Python takes the first of two equal local times. A skipped local time gets the UTC offset from before the
+    gap (PEP 495), which moves it forward by the length of the gap.
     """
     return _milliseconds(local.replace(tzinfo=zone, fold=0))
 
@@ -147,7 +148,7 @@ def parse_moment(text: str) -> int:
     return _milliseconds(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
 
 
-@lru_cache(maxsize=4096)  # a plan is shown with each of its subscriptions, and its moments with it
+@lru_cache(maxsize=4096)  # each subscription contains its plan, so the same moments are written often
 def iso(moment: int) -> str:
     """``2026-01-31T12:00:00.000Z``, as the platform writes moments [P]."""
     return f"{_datetime(moment):%Y-%m-%dT%H:%M:%S}.{moment % 1000:03d}Z"

@@ -1,4 +1,4 @@
-"""Time, asked once at the edge and passed on as a value."""
+"""The clock. Code reads it once, at the edge, and passes the time on as a value."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Clock(Protocol):
         ...
 
     async def read(self) -> int:
-        """The same, of a clock that other processes may set: it is read from the database first.
+        """The current time, read from the database first for a clock that other processes may set.
 
-        Whoever is not inside a request takes the time from here.
+        Code outside a request uses this method.
         """
         ...
 

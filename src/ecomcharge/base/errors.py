@@ -1,7 +1,7 @@
-"""The family of errors that a caller may see.
+"""The domain errors. A caller may see each of them.
 
-Each has a stable ``code`` (for logs and for people who search the docs) and a sentence. Which HTTP status
-a code becomes is written in one place, ``web/wire.py``; nothing here knows about HTTP.
+Each has a stable ``code``, for logs and for searching the docs, and a sentence. The table in ``web/messages.py`` maps them to
+HTTP statuses; this module knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FieldErrors = Mapping[str, Any]  # texts by field; of a nested object, again by 
 
 
 class EcomchargeError(Exception):
-    """Base of every error that is an answer rather than an accident."""
+    """Base of the errors that a handler answers, in contrast to programming errors."""
 
     code = "error"
     message = "Something went wrong"
@@ -24,18 +24,18 @@ class EcomchargeError(Exception):
 
 
 class Unauthorized(EcomchargeError):
-    """No credentials, wrong credentials, or a closed shop: the three look alike on purpose."""
+    """No credentials, wrong credentials, or a closed shop: all three give the same answer on purpose."""
 
     code = "unauthorized"
     message = "Unauthorized"
 
 
 class ShopClosed(Unauthorized):
-    """The shop was closed while the request, or the billing worker, was about to begin something. Nothing was written."""
+    """The shop was closed before the request or the billing worker committed. Nothing was written."""
 
 
 class RecordNotFound(EcomchargeError):
-    """Nothing of this shop's has that id. Another shop's record answers the same."""
+    """This shop has no record with that id. The answer for a record of another shop is the same."""
 
     code = "record_not_found"
     message = "Record not found"
@@ -58,7 +58,7 @@ class MethodNotAllowed(EcomchargeError):
 
 
 class MalformedBody(EcomchargeError):
-    """The body is not UTF-8 JSON, or it stopped halfway."""
+    """The body is not UTF-8 JSON, or it is not complete."""
 
     code = "malformed_body"
     message = "Body is not valid JSON"
@@ -80,17 +80,17 @@ class UnsupportedContentType(EcomchargeError):
 
 
 class BadParameter(EcomchargeError):
-    """A header or a query parameter of ours that cannot be understood."""
+    """A header or a query parameter of the API has an invalid value."""
 
     code = "bad_parameter"
     message = "A parameter is invalid"
 
 
 class ValidationFailed(EcomchargeError):
-    """Field faults, all of them at once.
+    """All errors of the fields of a request.
 
-    ``errors`` maps a field to its texts, in the order of the fields; ``message`` says the same in one line.
-    ``errors_first``: in which order the two stand in the answer, which differs between pages of the documentation.
+    ``errors`` maps a field to its texts, in the order of the fields; ``message`` is the same in one line. ``errors_first``
+    puts ``errors`` before ``message`` in the answer, because pages of the documentation differ.
     """
 
     code = "invalid"
@@ -117,10 +117,10 @@ class StillRunning(EcomchargeError):
 
 
 class TooManyRequests(EcomchargeError):
-    """A limit is reached.
+    """The caller reached a rate limit.
 
-    ``policy`` names the limit, ``quota`` requests are allowed per ``window_seconds``, and after
-    ``retry_after_seconds`` there will be room again.
+    ``policy`` names the limit. It allows ``quota`` requests per ``window_seconds``; the next one is allowed after
+    ``retry_after_seconds``.
     """
 
     code = "too_many_requests"
@@ -135,7 +135,7 @@ class TooManyRequests(EcomchargeError):
 
 
 class Unavailable(EcomchargeError):
-    """The store is down, full or read-only. Nothing was written; try again."""
+    """The database is down, full or read-only. Nothing was written; a retry is safe."""
 
     code = "unavailable"
     message = "Service is temporarily unavailable"
@@ -143,9 +143,9 @@ class Unavailable(EcomchargeError):
 
 
 class OutcomeUnknown(EcomchargeError):
-    """The connection to the database broke during COMMIT, and its outcome could not be learnt in time.
+    """The connection to the database broke during COMMIT, and the outcome did not become known in time.
 
-    The one honest answer: it may or may not have been written. With an idempotency key a retry is safe.
+    The transaction may or may not be committed. With an idempotency key a retry is safe.
     """
 
     code = "outcome_unknown"
@@ -153,6 +153,6 @@ class OutcomeUnknown(EcomchargeError):
 
 
 class ConfigurationError(EcomchargeError):
-    """For the operator: a setting, a file or a database that cannot be used as it is."""
+    """A setting, a file or a database that the operator must correct."""
 
     code = "unusable"

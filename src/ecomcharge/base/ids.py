@@ -1,9 +1,9 @@
 """Identifiers: a prefix and 16 lower-case hex digits, as the documentation shows them (``cst_7aee5afb954c7ef7``).
 
-The 64 bits are milliseconds since 1970 in the high 42 and randomness in the low 22, strictly rising within
-a process, so that ids sort by creation and inserts land at the end of the index. 42 bits last until 2109.
-Two processes that mint in the same millisecond meet with a chance of one in four million; the primary key
-refuses the second and its insert mints again.
+The high 42 bits are milliseconds since 1970 and the low 22 bits are random. Ids rise strictly within a process, so they sort
+by creation and inserts go to the end of the index. 42 bits last until 2109. Two processes that generate an id in the same
+millisecond collide with a chance of one in four million; the primary key refuses the second insert, which is repeated with a
+new id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 RANDOM_BITS = 22
-LONGEST_STEP = 256  # from one id to the next where time does not part them
+LONGEST_STEP = 256  # from one id to the next in the same millisecond
 
 CUSTOMER_PREFIX = "cst_"
 PLAN_PREFIX = "pln_"
@@ -40,7 +40,7 @@ PAYMENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 class IdGenerator:
-    """Mints rising 64-bit numbers. One per process and kind of record; not shared between threads."""
+    """Generates rising ids. One per process and kind of record; not shared between threads."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -48,10 +48,10 @@ class IdGenerator:
         self._random = _random_words()
 
     def generate(self, now: int) -> str:
-        """A new id for the moment ``now`` (UTC milliseconds), later than every id this mint gave before.
+        """A new id for the moment ``now`` (UTC milliseconds), later than every earlier id of this generator.
 
-        When the clock steps back, or more than a few ids are wanted in one millisecond, the mint goes on
-        from its last id by a small random step: rising always wins over telling the time.
+        When the clock goes back, or several ids are needed in one millisecond, the next id is the last one plus a small
+        random step: the order of ids matters more than their time.
         """
         random = next(self._random)
         number = now << RANDOM_BITS | random >> 32 - RANDOM_BITS
@@ -61,10 +61,10 @@ class IdGenerator:
         return f"{self._prefix}{number:016x}"
 
     def generate_after(self, previous: str, now: int) -> str:
-        """A new id that sorts after ``previous``, an id of the same kind that any process minted.
+        """A new id that sorts after ``previous``, an id of the same kind of any process.
 
         It is an id of the moment ``now`` unless ``previous`` is later, because the clock of its process was ahead or the
-        sandbox clock was set back. Later ids of this generator do not follow it into the future.
+        sandbox clock was set back. Later ids of this generator are not affected.
         """
         id = self.generate(now)
         if id > previous:
@@ -73,8 +73,8 @@ class IdGenerator:
         return f"{self._prefix}{number:016x}"
 
     def reserve(self, now: int, count: int) -> ReservedIds:
-        """``count`` ids that another process may use: all are later than those that this mint gave before, and earlier than
-        those that it will give.
+        """``count`` ids that another process may use: later than all earlier ids of this generator, and earlier than all its
+        later ones.
         """
         number = now << RANDOM_BITS | next(self._random) >> 32 - RANDOM_BITS
         reserved = ReservedIds(self._prefix, max(self._last, number))
@@ -84,7 +84,7 @@ class IdGenerator:
 
 @dataclass(frozen=True)
 class ReservedIds:
-    """Rising ids past the number ``last``. To be iterated over once, and for no more ids than were reserved."""
+    """Rising ids after the number ``last``. Iterate over it once, for at most the number of reserved ids."""
 
     prefix: str
     last: int
@@ -98,7 +98,7 @@ class ReservedIds:
 
 
 def moment_of(id: str) -> int:
-    """When an id was minted, in UTC milliseconds (for one that was not pushed on by its predecessor)."""
+    """The time of an id in UTC milliseconds. It can be later than the clock if ids were generated in quick succession."""
     return number_of(id) >> RANDOM_BITS
 
 
@@ -108,18 +108,18 @@ def number_of(id: str) -> int:
 
 
 def first_id_at(prefix: str, moment: int) -> str:
-    """An id before all that are minted from that moment on."""
+    """An id that sorts before all ids of that moment and later."""
     return f"{prefix}{moment << RANDOM_BITS:016x}"
 
 
 def uuid_at(now: int) -> str:
-    """A UUID, version 7 (RFC 9562): 74 random bits behind the moment, so that rows land at the end of an index."""
+    """A UUID, version 7 (RFC 9562): 74 random bits after the time, so rows go to the end of an index."""
     random = int.from_bytes(os.urandom(10), "big")
     number = now << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
     return str(uuid.UUID(int=number))
 
 
 def _random_words() -> Iterator[int]:
-    """32 random bits at a time, drawn from the system in blocks: a call for each id would cost more than the id."""
+    """32 random bits at a time, read from the system in blocks: a system call for each id would cost more than the id."""
     while True:
         yield from struct.unpack("256I", os.urandom(1024))

@@ -18,7 +18,7 @@ def wants_json(log_format: LogFormat) -> bool:
 
 
 def configure_logging(log_format: LogFormat) -> None:
-    """Logs go to standard error: JSON lines, or a readable form on a terminal."""
+    """Write logs to standard error: JSON lines, or a readable form on a terminal."""
     renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     if wants_json(log_format):
         renderer = structlog.processors.JSONRenderer(
@@ -37,7 +37,7 @@ def configure_logging(log_format: LogFormat) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """Lines of libraries that use the standard logging, in the same shape as ours."""
+    """Formats log records of the standard library as the same JSON lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         time_ = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
@@ -48,7 +48,7 @@ class JsonLines(logging.Formatter):
 
 
 def granian_logging(log_format: LogFormat) -> dict[str, Any]:
-    """What granian says of its workers, in the chosen format."""
+    """The logging configuration of granian, in the chosen format."""
     formatter: dict[str, Any] = {"()": "ecomcharge.base.logs.JsonLines"}
     if not wants_json(log_format):
         formatter = {"format": "%(asctime)s %(levelname)s %(message)s"}

@@ -8,9 +8,9 @@ from typing import Final
 import pycountry
 from babel.numbers import get_currency_symbol
 
-AMOUNT_MAXIMUM: Final = 10**12 - 1  # minor units; sums of a lifetime of charges still fit 64 bits
+AMOUNT_MAXIMUM: Final = 10**12 - 1  # minor units; the sum of all charges of a subscription fits 64 bits
 
-# Digits after the point where they are not two, as the platform's own SDK has them [W]. ISO 4217 differs in some.
+# Decimal places of the currencies that do not have two, as in the platform's SDK [W]. ISO 4217 differs for some.
 _WITHOUT: Final = "BIF CLF CLP CVE DJF GNF IDR IQD IRR ISK JPY KMF KPW KRW LAK LBP MMK PYG RWF UYI VND VUV XAF XOF XPF"
 _WITH_ONE: Final = "MOP"
 _WITH_THREE: Final = "BHD JOD KWD LYD OMR TND"
@@ -29,7 +29,7 @@ CURRENCIES: Final = frozenset(
 
 
 def digits_of(currency: str) -> int:
-    """How many digits of an amount stand behind the point."""
+    """The number of decimal places of a currency."""
     return _DIGITS.get(currency, 2)
 
 
@@ -43,6 +43,6 @@ def decimal_text(amount: int, currency: str) -> str:
 
 @lru_cache(maxsize=4096)
 def readable(amount: int, currency: str) -> str:
-    """As the platform describes plans: ``€9.99`` [P]. A symbol of letters is set apart: ``BYN 9.99`` [D]."""
+    """As the platform describes plans: ``€9.99`` [P]. A symbol of letters is followed by a space: ``BYN 9.99`` [D]."""
     symbol = get_currency_symbol(currency, "en")
     return f"{symbol}{' ' if symbol[-1].isalpha() else ''}{decimal_text(amount, currency)}"

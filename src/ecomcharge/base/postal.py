@@ -16,7 +16,7 @@ def _two_letter_subdivisions(country: str) -> frozenset[str]:
     return frozenset(part.code.partition("-")[2] for part in parts)
 
 
-# ISO 3166-2 lists the outlying areas under US; the military "states" are the postal service's own.
+# ISO 3166-2 lists the outlying areas under US; the military "states" are codes of the postal service.
 STATES: Final[Mapping[str, frozenset[str]]] = {
     "US": _two_letter_subdivisions("US") | {"AA", "AE", "AP"},
     "CA": _two_letter_subdivisions("CA"),
@@ -27,7 +27,7 @@ ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
 
 
 def accept_country(text: str) -> str | None:
-    """ISO 3166-1 alpha-2 [S]; lower case is taken and stored in capitals [D]."""
+    """ISO 3166-1 alpha-2 [S]; lower case is accepted and stored in upper case [D]."""
     code = _capitals(text)
     return code if code in COUNTRIES else None
 
@@ -39,7 +39,7 @@ def zip_fits(country: str | None, text: str) -> bool:
 
 
 def state_of(country: str | None, text: str) -> str | None:
-    """In the US and Canada one of the country's two-letter codes [S], stored in capitals; elsewhere any text [D].
+    """The state to store: in the US and Canada a two-letter code of the country [S] in upper case, elsewhere any text [D].
 
     ``None`` means that the country has no such state.
     """
@@ -51,10 +51,10 @@ def state_of(country: str | None, text: str) -> str | None:
 
 
 def _capitals(text: str) -> str:
-    """Of ASCII letters only: the capitals of ``ß`` are ``SS``, and that is a country."""
+    """Upper case of ASCII letters only: the upper case of ``ß`` is ``SS``, the code of a country."""
     return text.upper() if text.isascii() else text
 
 
 def state_is_required(country: str | None) -> bool:
-    """In the US and Canada [S]."""
+    """Whether a customer of the country needs a state: in the US and Canada [S]."""
     return country in STATES

@@ -1,4 +1,4 @@
-"""Every setting, each explained beside itself.
+"""The settings, each with its explanation.
 
 Each is an option of ``ecomcharge serve`` (``--max-body-bytes``) and an environment variable
 (``ECOMCHARGE_MAX_BODY_BYTES``); the option wins.
@@ -51,33 +51,32 @@ class Settings:
     workers
         Server processes. One per core that may be used; they share the port and the database.
     sandbox
-        Sandbox mode: make a first shop where there is none and print its credentials, offer a clock that can be moved,
-        and send webhooks to private addresses too. It does not start where an open shop has a real gateway. Not for
-        production.
+        Sandbox mode: create a first shop if there is none and print its credentials, offer a clock that can be moved, and
+        send webhooks to private addresses too. It does not start if an open shop has a real gateway. Not for production.
     public_url
-        Where browsers find this server, for the addresses of its pages. Without it ``http://host:port``.
+        Address of this server for browsers, used in links to its pages. The default is ``http://host:port``.
     time_zone
-        IANA name of the time zone in which the days, weeks, months and years of plans are counted, charges are repeated at
-        03:00 or kept between 08:00 and 20:00, and pages write dates. Changing it keeps every date that was promised.
+        IANA name of the time zone of the calendar: of the days, weeks, months and years of plans, of retries at 03:00, of the
+        hours between 08:00 and 20:00, and of the dates on pages. A change keeps every date that is already set.
     worker
-        Run a worker beside the server, which charges what is due and sends webhooks. Where machines are many, a few
-        ``ecomcharge worker`` do as well.
+        Run a billing worker beside the server. It makes the charges that are due and sends webhooks. With many machines, a
+        few processes of ``ecomcharge worker`` are enough.
     lease_seconds
-        How long what a worker began is left to it; if it was killed meanwhile, another looks after it then. A call of the
-        gateway ends before that, so a value below the gateway's time-out and five more gives the gateway less time. That is
-        safe, and asks the gateway more often. Webhooks are left for 90 at least.
+        How long a worker owns the work that it started. If it was killed, another worker takes the work over after this
+        time. A call of the gateway ends before the lease does, so a value below the gateway's time-out plus five gives the
+        gateway less time. That is safe, but the gateway is asked more often. The lease of a webhook is at least 90.
     webhooks_to_private_addresses
         Send webhooks to loopback, private and link-local addresses too; sandbox mode always does.
     master_key
-        Base64 of 32 bytes under which shop keys are hashed and sealed. Better given as an environment variable.
+        Base64 of the 32 bytes that hash and encrypt shop keys. Prefer the environment variable.
     master_key_file
-        File that holds the master key. With SQLite the default is a file beside the database, made at first need.
+        File that holds the master key. With SQLite the default is a file beside the database, which is created when it is needed.
     tls_certificate
-        PEM file with the certificate chain. With it and the key the server speaks HTTPS.
+        PEM file with the certificate chain. With a certificate and its key the server speaks HTTPS.
     tls_key
         PEM file with the certificate's private key.
     trusted_proxies
-        Addresses or networks, separated by commas, whose X-Forwarded-For is believed. Empty: nobody's.
+        Addresses or networks, separated by commas, whose X-Forwarded-For header is trusted. Empty: none.
     max_body_bytes
         Largest request body; a larger one gets 413.
     max_header_bytes
@@ -87,28 +86,28 @@ class Settings:
     body_timeout_seconds
         How long a request body may take to arrive; a slower one gets 408.
     stall_timeout_seconds
-        How long a client may take nothing of a long answer before it is cut off.
+        How long a client may read nothing of a long answer before its connection is closed.
     max_concurrent_requests
-        Requests in progress in one worker; more wait in the kernel's queue.
+        Requests in progress in one server process; more wait in the queue of the kernel.
     requests_per_second
-        Requests per second that one shop may make, shared evenly by the workers; more get 429. 0: unlimited.
+        Requests per second of one shop, divided evenly among the server processes; more get 429. 0: unlimited.
     failed_logins_per_minute
-        Failed logins per minute and client address (IPv6: per /64) in one worker; further failures get 429,
-        while right credentials still pass. 0: unlimited.
+        Failed logins per minute and client address (IPv6: per /64) in one server process; further failures get 429,
+        correct credentials are still accepted. 0: unlimited.
     gateway_timeout_seconds
-        How long a real gateway may take to answer. A charge without an answer by then is looked up a minute later,
+        How long a real gateway may take to answer. A charge without an answer in that time is looked up a minute later,
         before anything else is tried.
     checkouts_per_minute
-        Cards that may be tried and pay links that may be opened per minute and client address (IPv6: per /64) in one
-        worker; more get 429. 0: unlimited.
+        Cards submitted and pay links opened per minute and client address (IPv6: per /64) in one server process; more get
+        429. 0: unlimited.
     postgres_connections
-        Most connections of one worker to PostgreSQL.
+        Largest number of connections of one process to PostgreSQL.
     shutdown_timeout_seconds
-        How long requests in progress may take to finish after SIGTERM.
+        How long requests in progress may run after SIGTERM.
     metrics_host
-        Address on which ``ecomcharge worker`` answers ``/metrics`` and ``/healthz``.
+        Address on which ``ecomcharge worker`` serves ``/metrics`` and ``/healthz``.
     metrics_port
-        Port on which ``ecomcharge worker`` answers them; 0: on none. ``ecomcharge serve`` answers them on its own port.
+        Port on which ``ecomcharge worker`` serves them; 0: none. ``ecomcharge serve`` serves them on its own port.
     log_format
         ``json`` (one object per line), ``console`` (for people), or ``auto``: console on a terminal.
     """
@@ -154,7 +153,7 @@ class Settings:
             raise ConfigurationError("--public-url must be http:// or https:// with a host, and no query")
 
     def zone(self) -> ZoneInfo:
-        """Raises ``ConfigurationError`` for a name that no time zone has."""
+        """Raises ``ConfigurationError`` for a name that is not a time zone."""
         try:
             return ZoneInfo(self.time_zone)
         except (KeyError, ValueError, OSError) as error:
@@ -163,7 +162,7 @@ class Settings:
             ) from error
 
     def base_url(self) -> str:
-        """Where browsers find this server, without a slash at its end."""
+        """The address of this server for browsers, without a slash at its end."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host

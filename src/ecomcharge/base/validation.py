@@ -1,7 +1,6 @@
-"""What a field of a request may hold: the rules, the texts of their errors, and their words for OpenAPI.
+"""Validation of request fields: the rules, the texts of their errors, and their descriptions for OpenAPI.
 
-A ``Field`` is written once per field and read three times: by validation, by the OpenAPI document and by the
-API reference. Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page, [D] our choice.
+A ``Field`` is defined once and used three times: by validation, by the OpenAPI document and by the API reference. Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page, [D] our choice.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ TOO_SMALL: Final = "must be greater than {bound}"
 TOO_LARGE: Final = "must be less than or equal to {bound}"
 NOT_A_BOOLEAN: Final = "must be true or false"
 NOT_AN_OBJECT: Final = "must be an object"
-BASE: Final = "base"  # texts about the whole of an object: told without a name [P]
+BASE: Final = "base"  # errors about an object as a whole: their texts have no field name [P]
 
 MAXIMUM_LENGTH: Final = 255
 
@@ -46,7 +45,7 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 class ValidationErrors:
-    """Collects what is wrong with a body, so that all of it can be told at once. Objects within it keep their nesting [P]."""
+    """Collects all validation errors of a body. Errors of nested objects keep their nesting [P]."""
 
     __slots__ = ("_texts",)
 
@@ -59,7 +58,7 @@ class ValidationErrors:
         texts.append(text)
 
     def nested(self, name: str) -> ValidationErrors:
-        """The faults of the object that this one holds under a name."""
+        """The errors of the nested object with that name."""
         inner = self._texts.get(name)
         if not isinstance(inner, ValidationErrors):
             inner = self._texts[name] = ValidationErrors()
@@ -69,18 +68,18 @@ class ValidationErrors:
         return name in self._texts
 
     def to_dict(self, order: Iterable[str] | None = None) -> dict[str, Any]:
-        """The texts by field, objects within objects; in the given order, or as they were found."""
+        """The texts by field, nested like the objects; in the given order, or in the order in which they were found."""
         names = self._texts if order is None else [name for name in order if name in self._texts]
-        told: dict[str, Any] = {}
+        errors_by_field: dict[str, Any] = {}
         for name in names:
             texts = self._texts[name]
             inner = texts.to_dict() if isinstance(texts, ValidationErrors) else texts
             if inner:
-                told[name] = inner
-        return told
+                errors_by_field[name] = inner
+        return errors_by_field
 
     def raise_if_any(self, order: Iterable[str] | None = None, *, errors_first: bool = False) -> None:
-        """Raise ``ValidationFailed`` if there is anything to tell, with the fields in the given order."""
+        """Raise ``ValidationFailed`` if there is any error, with the fields in the given order."""
         if self._texts and (errors := self.to_dict(order)):
             raise ValidationFailed(message_of(errors), errors, errors_first=errors_first)
 
@@ -88,13 +87,13 @@ class ValidationErrors:
 def message_of(errors: Mapping[str, Any]) -> str:
     """``{"ip": ["can't be blank"]}`` becomes ``Ip can't be blank`` [S]; several are joined by ``. `` [S][P].
 
-    Of nested objects only the innermost name is told, and texts under ``base`` stand without one [P].
+    Of nested objects only the innermost name appears, and texts under ``base`` have no name [P].
     """
     return ". ".join(sentences_of(errors))
 
 
 def sentences_of(errors: Mapping[str, Any]) -> Iterator[str]:
-    """Each text with its field's name made human before it."""
+    """Each text after the human form of its field's name."""
     for name, texts in errors.items():
         if isinstance(texts, Mapping):
             yield from sentences_of(texts)
@@ -113,8 +112,8 @@ def human_name(name: str) -> str:
 class Field:
     """One text field of a request.
 
-    ``accept`` takes the trimmed text and gives back the text to store, or ``None`` to refuse it with ``refusal``.
-    ``blank`` holds the texts told when a required field is absent; it is empty for an optional one.
+    ``accept`` takes the trimmed text and returns the text to store, or ``None`` to refuse it with ``refusal``. ``blank``
+    holds the error texts of an absent required field; it is empty for an optional field.
     """
 
     name: str
@@ -131,59 +130,59 @@ class Field:
     def required(self) -> bool:
         return bool(self.blank)
 
-    def read(self, value: object, faults: ValidationErrors) -> str | None:
-        """The text to store, or ``None`` when it is absent or at fault (and then ``faults`` knows)."""
+    def read(self, value: object, errors: ValidationErrors) -> str | None:
+        """The text to store, or ``None`` if it is absent or invalid; ``errors`` then has its errors."""
         printable = False
         if value is None:
             text = ""
         elif isinstance(value, str):
-            printable = value.isprintable()  # then a space is its only white space, and it holds nothing refused
+            printable = value.isprintable()  # such a text has no white space but the space, and no refused character
             text = value.strip(" " if printable else _WHITE_SPACE)
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value) if abs(value) < 10**self.maximum else "9" * (self.maximum + 1)
         else:
-            faults.add(self.name, NOT_A_STRING)
+            errors.add(self.name, NOT_A_STRING)
             return None
         if not text:
-            for fault in self.blank:
-                faults.add(self.name, fault)
+            for text in self.blank:
+                errors.add(self.name, text)
             return None
         if len(text) > self.maximum:
-            faults.add(self.name, self.overlong.format(maximum=self.maximum))
+            errors.add(self.name, self.overlong.format(maximum=self.maximum))
             return None
         if not printable and _REFUSED_CHARACTER.search(text):
-            faults.add(self.name, self.refusal)
+            errors.add(self.name, self.refusal)
             return None
         if self.accept is None:
             return text
         accepted = self.accept(text)
         if accepted is None:
-            faults.add(self.name, self.refusal)
+            errors.add(self.name, self.refusal)
         return accepted
 
 
 def read_integer(
     name: str,
     value: object,
-    faults: ValidationErrors,
+    errors: ValidationErrors,
     *,
     above: int,
     most: int,
     required: bool = True,
     default: int | None = None,
 ) -> int | None:
-    """A whole number, also as ``5.0`` or ``"5"`` [W]; ``None`` when it is absent or at fault (and then ``faults`` knows)."""
+    """A whole number, also as ``5.0`` or ``"5"`` [W]; ``None`` if it is absent or invalid; ``errors`` then has its errors."""
     if value is None or _is_blank(value):
         if default is None and required:
-            faults.add(name, BLANK)
+            errors.add(name, BLANK)
         return default
     number = _whole(value)
     if number is None:
-        faults.add(name, NOT_AN_INTEGER if isinstance(value, float) else NOT_A_NUMBER)
+        errors.add(name, NOT_AN_INTEGER if isinstance(value, float) else NOT_A_NUMBER)
     elif number <= above:
-        faults.add(name, TOO_SMALL.format(bound=above))
+        errors.add(name, TOO_SMALL.format(bound=above))
     elif number > most:
-        faults.add(name, TOO_LARGE.format(bound=most))
+        errors.add(name, TOO_LARGE.format(bound=most))
     else:
         return number
     return None
@@ -204,24 +203,24 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def read_boolean(name: str, value: object, faults: ValidationErrors, *, default: bool) -> bool:
-    """``true`` or ``false``, also as text, since forms send it so [D]."""
+def read_boolean(name: str, value: object, errors: ValidationErrors, *, default: bool) -> bool:
+    """``true`` or ``false``, also as text, because forms send text [D]."""
     if value is None or _is_blank(value):
         return default
     if isinstance(value, str) and (text := value.strip(_WHITE_SPACE).lower()) in ("true", "false"):
         return text == "true"
     if not isinstance(value, bool):
-        faults.add(name, NOT_A_BOOLEAN)
+        errors.add(name, NOT_A_BOOLEAN)
         return default
     return value
 
 
-def read_object(name: str, value: object, faults: ValidationErrors) -> dict[str, Any]:
-    """A JSON object; an empty one when it is absent or at fault (and then ``faults`` knows)."""
+def read_object(name: str, value: object, errors: ValidationErrors) -> dict[str, Any]:
+    """A JSON object; an empty one if it is absent or invalid; ``errors`` then has its errors."""
     if value is None or value == "":
         return {}
     if not isinstance(value, dict):
-        faults.add(name, NOT_AN_OBJECT)
+        errors.add(name, NOT_AN_OBJECT)
         return {}
     return value
 

@@ -123,26 +123,26 @@ ORDER: Final = (
 )
 
 
-def validate(body: PlanBody, faults: ValidationErrors) -> PlanFields | None:
+def validate(body: PlanBody, errors: ValidationErrors) -> PlanFields | None:
     """The fields of a new plan, or ``None``, and then ``faults`` holds everything that is wrong with it."""
-    price, visible_fields = _validate_plan(body.plan, faults)
-    trial = _validate_trial(body.trial, faults)
-    infinite = read_boolean("infinite", body.infinite, faults, default=True)
+    price, visible_fields = _validate_plan(body.plan, errors)
+    trial = _validate_trial(body.trial, errors)
+    infinite = read_boolean("infinite", body.infinite, errors, default=True)
     cycles = None
     if not infinite:
-        cycles = read_integer("billing_cycles", body.billing_cycles, faults, above=0, most=CYCLES_MAXIMUM)
+        cycles = read_integer("billing_cycles", body.billing_cycles, errors, above=0, most=CYCLES_MAXIMUM)
     attempts = read_integer(
-        *("number_payment_attempts", body.number_payment_attempts, faults),
+        *("number_payment_attempts", body.number_payment_attempts, errors),
         above=0,
         most=ATTEMPTS_MAXIMUM,
         default=DEFAULT_ATTEMPTS,
     )
-    title = TITLE.read(body.title, faults)
-    currency = CURRENCY.read(body.currency, faults)
-    language = LANGUAGE.read(body.language, faults) or DEFAULT_LANGUAGE
-    test = read_boolean("test", body.test, faults, default=False)
-    by_day = read_boolean("prevent_payments_at_night", body.prevent_payments_at_night, faults, default=False)
-    if faults.to_dict():
+    title = TITLE.read(body.title, errors)
+    currency = CURRENCY.read(body.currency, errors)
+    language = LANGUAGE.read(body.language, errors) or DEFAULT_LANGUAGE
+    test = read_boolean("test", body.test, errors, default=False)
+    by_day = read_boolean("prevent_payments_at_night", body.prevent_payments_at_night, errors, default=False)
+    if errors.to_dict():
         return None
     assert title is not None
     assert currency is not None
@@ -151,41 +151,41 @@ def validate(body: PlanBody, faults: ValidationErrors) -> PlanFields | None:
     return PlanFields(title, currency, price, trial, language, infinite, cycles, attempts, by_day, test, visible_fields)
 
 
-def _validate_plan(value: object, faults: ValidationErrors) -> tuple[Price | None, tuple[str, ...]]:
-    given = read_object("plan", value, faults)
-    if faults.has("plan"):
+def _validate_plan(value: object, errors: ValidationErrors) -> tuple[Price | None, tuple[str, ...]]:
+    given = read_object("plan", value, errors)
+    if errors.has("plan"):
         return None, ()
-    inner = faults.nested("plan")
+    inner = errors.nested("plan")
     return _validate_price(given, inner, above=0), _visible_fields(given, inner)
 
 
-def _validate_trial(value: object, faults: ValidationErrors) -> TrialPrice | None:
+def _validate_trial(value: object, errors: ValidationErrors) -> TrialPrice | None:
     """Amount, interval and unit go together only [P]; an amount of 0 is a free trial [W]."""
-    given = read_object("trial", value, faults)
-    if faults.has("trial") or all(given.get(name) is None for name in ("amount", "interval", "interval_unit")):
+    given = read_object("trial", value, errors)
+    if errors.has("trial") or all(given.get(name) is None for name in ("amount", "interval", "interval_unit")):
         return None
-    inner = faults.nested("trial")
+    inner = errors.nested("trial")
     price = _validate_price(given, inner, above=-1)
     as_first = read_boolean("as_first_payment", given.get("as_first_payment"), inner, default=False)
     return TrialPrice(price.amount, price.interval, price.interval_unit, as_first) if price else None
 
 
-def _validate_price(given: dict[str, Any], faults: ValidationErrors, *, above: int) -> Price | None:
+def _validate_price(given: dict[str, Any], errors: ValidationErrors, *, above: int) -> Price | None:
     longest = calendar.LONGEST.get(str(given.get("interval_unit")).strip(), calendar.LONGEST["hour"])
-    amount = read_integer("amount", given.get("amount"), faults, above=above, most=money.AMOUNT_MAXIMUM)
-    interval = read_integer("interval", given.get("interval"), faults, above=0, most=longest)
-    unit = INTERVAL_UNIT.read(given.get("interval_unit"), faults)
+    amount = read_integer("amount", given.get("amount"), errors, above=above, most=money.AMOUNT_MAXIMUM)
+    interval = read_integer("interval", given.get("interval"), errors, above=0, most=longest)
+    unit = INTERVAL_UNIT.read(given.get("interval_unit"), errors)
     return None if amount is None or interval is None or unit is None else Price(amount, interval, unit)
 
 
-def _visible_fields(given_plan: dict[str, Any], faults: ValidationErrors) -> tuple[str, ...]:
+def _visible_fields(given_plan: dict[str, Any], errors: ValidationErrors) -> tuple[str, ...]:
     """Echoed, whatever they say [P][W]."""
     given = given_plan.get("visible_fields")
     if given is None:
         return ()
     texts = isinstance(given, list) and len(given) <= VISIBLE_FIELDS_MAXIMUM and all(isinstance(name, str) for name in given)
     if not texts or any("\0" in name for name in given):
-        faults.add("visible_fields", INVALID)
+        errors.add("visible_fields", INVALID)
         return ()
     return tuple(given)
 

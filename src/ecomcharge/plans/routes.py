@@ -44,9 +44,9 @@ class PlanRoutes:
         misplaced = ignored_keys.misplaced_in(body, ignored_keys.PLAN)
         self._ignored_keys.note(request.shop_id, misplaced)
         request.answer_headers = misplaced.headers
-        faults = ValidationErrors()
-        fields = model.validate(given, faults)
-        faults.raise_if_any(model.ORDER, errors_first=True)
+        errors = ValidationErrors()
+        fields = model.validate(given, errors)
+        errors.raise_if_any(model.ORDER, errors_first=True)
         assert fields is not None
         idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /plans", body)
 

@@ -167,19 +167,19 @@ ORDER: Final = (
 
 def validate(body: SubscriptionBody) -> SubscriptionRequest:
     """What is asked for. Raises ``ValidationFailed`` with every fault of every field."""
-    faults = ValidationErrors()
-    plan = _validate_plan(body.plan, faults)
-    card = _validate_card(body.card, faults)
-    customer = _validate_customer(body.customer, faults, required=bool(body.card))
-    texts = {field.name: field.read(getattr(body, field.name), faults) for field in _TEXTS}
-    additional_data = read_object("additional_data", body.additional_data, faults)
-    settings = read_object("settings", body.settings, faults)
+    errors = ValidationErrors()
+    plan = _validate_plan(body.plan, errors)
+    card = _validate_card(body.card, errors)
+    customer = _validate_customer(body.customer, errors, required=bool(body.card))
+    texts = {field.name: field.read(getattr(body, field.name), errors) for field in _TEXTS}
+    additional_data = read_object("additional_data", body.additional_data, errors)
+    settings = read_object("settings", body.settings, errors)
     language = plans.LANGUAGE.read(
         body.language or settings.get("language"), ValidationErrors()
     )  # an unknown one is no error [W]
     if body.receipt_text is not None and not isinstance(body.receipt_text, list):
-        faults.add("receipt_text", "must be an array")
-    faults.raise_if_any(ORDER, errors_first=True)
+        errors.add("receipt_text", "must be an array")
+    errors.raise_if_any(ORDER, errors_first=True)
     assert plan is not None
     options = {
         "language": language,
@@ -201,65 +201,65 @@ def validate(body: SubscriptionBody) -> SubscriptionRequest:
     )
 
 
-def _validate_plan(value: object, faults: ValidationErrors) -> str | PlanFields | None:
+def _validate_plan(value: object, errors: ValidationErrors) -> str | PlanFields | None:
     """By id, or by everything that makes one; then its faults are told as sentences about the whole [P]."""
-    given = read_object("plan", value, faults)
-    if faults.has("plan"):
+    given = read_object("plan", value, errors)
+    if errors.has("plan"):
         return None
     if not given:
-        faults.add("plan", BLANK)
+        errors.add("plan", BLANK)
         return None
     if given.get("id") not in (None, ""):
         return str(given["id"])
     inner = ValidationErrors()
     plan = plans.validate(msgspec.convert(given, PlanBody), inner)
     for sentence in sentences_of(inner.to_dict(plans.ORDER)):
-        faults.add(BASE, sentence)
+        errors.add(BASE, sentence)
     return plan
 
 
-def _validate_customer(value: object, faults: ValidationErrors, *, required: bool) -> str | CustomerFields | None:
+def _validate_customer(value: object, errors: ValidationErrors, *, required: bool) -> str | CustomerFields | None:
     """By id, or by details, of which only the given ones are checked: real clients cannot send an ip [W]."""
-    given = read_object("customer", value, faults)
-    if faults.has("customer"):
+    given = read_object("customer", value, errors)
+    if errors.has("customer"):
         return None
     if given.get("id") not in (None, ""):
         return str(given["id"])
     if not any(entry not in (None, "") for entry in given.values()):
         if required:
-            faults.add("customer", BLANK)
+            errors.add("customer", BLANK)
         return None
-    return validate_partial(msgspec.convert(given, CustomerBody), faults.nested("customer"))
+    return validate_partial(msgspec.convert(given, CustomerBody), errors.nested("customer"))
 
 
-def _validate_card(value: object, faults: ValidationErrors) -> CardDetails | str | None:
-    given = read_object("card", value, faults)
-    if faults.has("card") or not given:
+def _validate_card(value: object, errors: ValidationErrors) -> CardDetails | str | None:
+    given = read_object("card", value, errors)
+    if errors.has("card") or not given:
         return None
     if given.get("token") not in (None, ""):
-        return CARD_TOKEN.read(given["token"], faults.nested("card"))
-    return validate_card(given, faults.nested("card"))
+        return CARD_TOKEN.read(given["token"], errors.nested("card"))
+    return validate_card(given, errors.nested("card"))
 
 
-def validate_card(given: dict[str, Any], faults: ValidationErrors, *, hosted: bool = False) -> CardDetails | None:
+def validate_card(given: dict[str, Any], errors: ValidationErrors, *, hosted: bool = False) -> CardDetails | None:
     """A card that its holder typed, or ``None``, and then ``faults`` knows what is wrong with it."""
-    number = NUMBER.read(given.get("number"), faults)
-    code = VERIFICATION_VALUE.read(given.get("verification_value"), faults)
-    holder = HOLDER.read(given.get("holder"), faults)
-    month = read_integer("exp_month", given.get("exp_month"), faults, above=0, most=12)
-    year = read_integer("exp_year", given.get("exp_year"), faults, above=0, most=2199)
+    number = NUMBER.read(given.get("number"), errors)
+    code = VERIFICATION_VALUE.read(given.get("verification_value"), errors)
+    holder = HOLDER.read(given.get("holder"), errors)
+    month = read_integer("exp_month", given.get("exp_month"), errors, above=0, most=12)
+    year = read_integer("exp_year", given.get("exp_year"), errors, above=0, most=2199)
     if year is not None and 100 <= year < 2000:
-        faults.add("exp_year", INVALID)
-    if faults.to_dict() or number is None or month is None or year is None:
+        errors.add("exp_year", INVALID)
+    if errors.to_dict() or number is None or month is None or year is None:
         return None
     return CardDetails(number, code, holder, month, year + 2000 if year < 100 else year, hosted)
 
 
 def validate_reason(body: CancelBody) -> str:
     """Raises ``ValidationFailed`` where it is missing [P]."""
-    faults = ValidationErrors()
-    reason = CANCEL_REASON.read(body.cancel_reason, faults)
-    faults.raise_if_any(errors_first=True)
+    errors = ValidationErrors()
+    reason = CANCEL_REASON.read(body.cancel_reason, errors)
+    errors.raise_if_any(errors_first=True)
     assert reason is not None
     return reason
 

@@ -1,8 +1,8 @@
 """The calendar of subscriptions: when periods begin and when a failed charge is tried again. Pure.
 
-Moments are UTC milliseconds. Days, weeks, months and years are added to the local date and time of a time zone, and the
-sum is converted to UTC once: 31 January, 28 February, 31 March, at the same time of day [D]. A local time that daylight
-saving time skips moves forward by the length of the gap; of a local time that occurs twice the first counts [D]. Hours are absolute.
+Moments are UTC milliseconds. Days, weeks, months and years are added to the local date and time of a time zone, and the sum
+is converted to UTC once: 31 January, 28 February, 31 March, at the same time of day [D]. A local time that daylight saving
+time skips moves forward by the length of the gap. Of a local time that occurs twice the first counts [D]. Hours are absolute.
 """
 
 from __future__ import annotations

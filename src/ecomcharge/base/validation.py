@@ -1,6 +1,7 @@
 """Validation of request fields: the rules, the texts of their errors, and their descriptions for OpenAPI.
 
-A ``Field`` is defined once and used three times: by validation, by the OpenAPI document and by the API reference. Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page, [D] our choice.
+A ``Field`` is defined once and used by validation, by the OpenAPI document and by the API reference. Sources: [S] the
+eComCharge page "Customers", [P] the sister brand's newer page, [D] our choice.
 """
 
 from __future__ import annotations

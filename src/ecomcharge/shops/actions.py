@@ -1,4 +1,4 @@
-"""What an operator does with shops. A key is returned in the clear exactly once, by the action that made it."""
+"""The actions of an operator on shops. Only the action that creates a key returns it in clear text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def create_shop(
     shop_id: int | None = None,
     secret_key: str | None = None,
 ) -> Credentials:
-    """A new shop, with a made key unless one is given. Raises ``ConfigurationError`` when id, name or key cannot be used."""
+    """Create a shop, with a generated key unless one is given. Raises ``ConfigurationError`` for an invalid id, name or key."""
     name = validate_name(name)
     wanted = None if shop_id is None else validate_shop_id(shop_id)
     key = _own_or_made(secret_key)
@@ -63,7 +63,7 @@ async def rotate_key(
     secret_key: str | None = None,
     overlap_seconds: int = 0,
 ) -> Credentials:
-    """A new key for a shop; its older keys stay good for ``overlap_seconds``."""
+    """Create a new key for a shop; its older keys stay valid for ``overlap_seconds``."""
     if not 0 <= overlap_seconds <= OVERLAP_MAXIMUM_SECONDS:
         raise ConfigurationError(f"overlap must be between 0 and {OVERLAP_MAXIMUM_SECONDS} seconds")
     validate_shop_id(shop_id)
@@ -84,7 +84,7 @@ async def rotate_key(
 
 
 async def check_master_key(database: Database, master_key: MasterKey) -> None:
-    """Raises ``ConfigurationError`` when the keys in the database were sealed under another master key."""
+    """Raises ``ConfigurationError`` if the keys in the database were encrypted with another master key."""
     sealed = await store.any_sealed_key(database)
     if sealed is not None:
         master_key.unseal(*sealed)
@@ -94,7 +94,7 @@ async def check_master_key(database: Database, master_key: MasterKey) -> None:
 class ShopDetails:
     shop: Shop
     choice: GatewayChoice
-    accounts: list[AccountInUse]  # without those that are forgotten
+    accounts: list[AccountInUse]  # without those whose key was deleted
 
     @property
     def current(self) -> GatewayAccount | None:
@@ -115,8 +115,8 @@ async def set_gateway(
 ) -> None:
     """Choose the gateway that charges a shop's new subscriptions, except those of plans that are tests.
 
-    The same address and user is the same account with a new key. What was charged at another account stays there.
-    Raises ``ConfigurationError`` for what cannot be used, ``RecordNotFound``.
+    The same address and user is the same account with a new key. Subscriptions of another account stay at that account.
+    Raises ``ConfigurationError`` for an invalid address, user or key, and ``RecordNotFound``.
     """
     validate_shop_id(shop_id)
     if gateway not in GATEWAYS:
@@ -146,9 +146,9 @@ async def set_gateway(
 
 
 async def _account_with_key(tx: Transaction, shop_id: int, wanted: GatewayAccount) -> GatewayAccount:
-    """The shop's account at this address and of this user, made if there is none, with the new key."""
+    """The shop's account with this address and user, created if it does not exist, with the new key."""
     known = await store.accounts(tx, shop_id)
-    for account in known:  # one that the previous release set up has no row yet
+    for account in known:  # an account of the previous release has no row yet
         await store.insert_account(tx, shop_id, account)
     same = next((one for one in known if one.is_same(wanted.gateway, wanted.url, wanted.user)), None)
     if same is not None:
@@ -176,7 +176,7 @@ async def shop_details(database: Database, shop_id: int) -> ShopDetails:
 
 
 async def forget_account(database: Database, *, shop_id: int, account_id: str) -> None:
-    """Delete the key of an account. Raises ``ConfigurationError`` while something needs it, ``RecordNotFound``."""
+    """Delete the key of an account. Raises ``ConfigurationError`` while the account is in use, and ``RecordNotFound``."""
     validate_shop_id(shop_id)
 
     async def unit(tx: Transaction) -> None:
@@ -192,7 +192,7 @@ async def forget_account(database: Database, *, shop_id: int, account_id: str) -
             raise ConfigurationError(f"{found} charges the new subscriptions of shop {shop_id}: choose another gateway first")
         if found.use.is_needed:
             raise ConfigurationError(f"{found} is still needed: {found.use}")
-        await store.insert_account(tx, shop_id, found.account)  # one that the previous release set up has no row yet
+        await store.insert_account(tx, shop_id, found.account)  # an account of the previous release has no row yet
         await store.forget_account(tx, shop_id, account_id)
 
     await database.write(unit)
@@ -209,7 +209,7 @@ async def _accounts_in_use(tx: Transaction, shop_id: int, choice: GatewayChoice)
 
 
 async def check_no_real_gateway(database: Database) -> None:
-    """For a process in sandbox mode. Raises ``ConfigurationError`` when an open shop has an account on another machine."""
+    """Raises ``ConfigurationError`` if an open shop has an account on another machine. For processes in sandbox mode."""
     for shop_id, account_id, url in await store.accounts_of_open_shops(database):
         if not is_loopback(url):
             raise ConfigurationError(
@@ -220,7 +220,7 @@ async def check_no_real_gateway(database: Database) -> None:
 
 
 async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
-    """Nobody gets in any more; the data stays. Closing twice changes nothing."""
+    """Refuse all requests of the shop; its data is kept. A second call changes nothing."""
     validate_shop_id(shop_id)
 
     async def unit(tx: Transaction) -> None:
@@ -232,7 +232,7 @@ async def close_shop(database: Database, now: int, *, shop_id: int) -> None:
 
 
 def _is_gateway_address(text: str) -> bool:
-    """Card numbers go there, so it is HTTPS, or nowhere but to this machine."""
+    """Card numbers are sent there, so it must be HTTPS or an address of this machine."""
     try:
         parts = urlsplit(text)
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:

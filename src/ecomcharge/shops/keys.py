@@ -1,9 +1,9 @@
-"""Shop keys, and the master key under which they are kept.
+"""Shop keys, and the master key that protects them.
 
-A shop's secret key is stored twice, and neither lets a thief of the database use it: as a keyed hash, to
-compare with what a client sends, and sealed with AES-256-GCM, because the platform signs webhooks with the
-shop's own key. Both are keyed from the master key, which never lies in the database. The keyed hash makes a
-short key of a sandbox as safe at rest as a made one of 256 bits, at the price of a hash and not of a slow one.
+A shop's secret key is stored in two forms, and the database alone reveals neither: as a keyed hash, to compare with the key of
+a request, and encrypted with AES-256-GCM, because webhooks are signed with the shop's own key. The keys of both come from the
+master key, which is never in the database. With a keyed hash the short key of a sandbox is as safe at rest as a generated one
+of 256 bits, and no slow hash is needed.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _NONCE_BYTES: Final = 12
 
 
 def make_secret_key() -> str:
-    """A new secret key: a prefix to recognise it by, 256 random bits and a CRC-32 of them, in base 62."""
+    """A new secret key: a recognizable prefix, 256 random bits and their CRC-32, in base 62."""
     digits = _base62(secrets.randbits(256), _RANDOM_DIGITS)
     return PREFIX + digits + _checksum(digits)
 
 
 def is_made_key(key: str) -> bool:
-    """Whether a key has the prefix, length and checksum of one that ``make_secret_key`` made."""
+    """Whether a key has the prefix, length and checksum of a key of ``make_secret_key``."""
     digits, checksum = key[len(PREFIX) : -_CHECK_DIGITS], key[-_CHECK_DIGITS:]
     return key.startswith(PREFIX) and len(digits) == _RANDOM_DIGITS and _checksum(digits) == checksum
 
 
 def own_key_fault(key: str) -> str | None:
-    """Why a key that somebody chose cannot be used, or ``None``. HTTP Basic carries printable ASCII safely."""
+    """Why a key that a person chose is invalid; ``None`` for a valid one. HTTP Basic carries printable ASCII safely."""
     if len(key) < OWN_KEY_MINIMUM:
         return f"is too short (minimum is {OWN_KEY_MINIMUM} characters)"
     if len(key) > OWN_KEY_MAXIMUM:
@@ -72,7 +72,7 @@ def _base62(number: int, width: int) -> str:
 
 
 class MasterKey:
-    """Hashes and seals shop keys. 32 bytes; two keys are derived from it, one for each use."""
+    """Hashes and encrypts shop keys. It has 32 bytes; one key for each use is derived from it."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != MASTER_KEY_BYTES:
@@ -87,21 +87,21 @@ class MasterKey:
         return hmac.digest(self._hash_key, f"{shop_id}:{secret_key}".encode(), "sha256").hex()
 
     def stamp(self, card_number: str) -> str:
-        """64 hex digits that are the same for the same card, and tell nothing of its number without this key."""
+        """64 hex digits that are equal for equal cards and reveal nothing of the number without this key."""
         return hmac.digest(self._stamp_key, card_number.encode(), "sha256").hex()
 
     def fingerprint(self, body: bytes) -> bytes:
-        """In place of a body that may hold a card number, wherever something of it is kept."""
+        """A keyed hash, stored in place of a body that may contain a card number."""
         return hmac.digest(self._fingerprint_key, body, "sha256")
 
     def seal(self, shop_id: int, secret: str, purpose: str = "") -> str:
-        """Base64 of nonce and ciphertext; opens for this shop and this purpose only."""
+        """Encrypt a text for one shop and one purpose. Returns base64 of nonce and ciphertext."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._seal.encrypt(nonce, secret.encode(), _bound_to(shop_id, purpose))
         return base64.b64encode(nonce + sealed).decode()
 
     def unseal(self, shop_id: int, sealed: str, purpose: str = "") -> str:
-        """Raises ``ConfigurationError`` if it was sealed under another master key, for another shop or purpose, or altered."""
+        """Decrypt. Raises ``ConfigurationError`` for another master key, shop or purpose, and for changed data."""
         raw = base64.b64decode(sealed)
         try:
             return self._seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(shop_id, purpose)).decode()
@@ -110,17 +110,17 @@ class MasterKey:
 
 
 def same_hash(left: str, right: str) -> bool:
-    """Compared in constant time."""
+    """Compare in constant time."""
     return hmac.compare_digest(left, right)
 
 
 def make_master_key() -> str:
-    """A new master key, as ``ECOMCHARGE_MASTER_KEY`` wants it: base64 of 32 random bytes."""
+    """A new master key in the form of ``ECOMCHARGE_MASTER_KEY``: base64 of 32 random bytes."""
     return base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()
 
 
 def master_key_of(settings: Settings) -> MasterKey:
-    """Raises ``ConfigurationError`` when there is none and none can be made."""
+    """The master key of these settings. Raises ``ConfigurationError`` if there is none and none can be created."""
     database_file = sqlite_path(settings.database)
     if database_file is not None:
         make_folder_of(database_file)
@@ -128,9 +128,10 @@ def master_key_of(settings: Settings) -> MasterKey:
 
 
 def load_master_key(given: str | None, file: str | None, *, database_file: str | None) -> MasterKey:
-    """The master key that was given, or of the given file, or of the file beside the SQLite database.
+    """The given master key, or the one in the given file, or the one in the file beside the SQLite database.
 
-    Only the last is made at first need (mode 0600). Raises ``ConfigurationError`` with a way out when there is none.
+    Only the last file is created if it does not exist (mode 0600). Raises ``ConfigurationError`` with a solution if there is
+    no key.
     """
     if given:
         return MasterKey(_decoded(given, "ECOMCHARGE_MASTER_KEY"))
@@ -145,7 +146,7 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
             "with PostgreSQL the master key must be given: make one with `ecomcharge master-key new`, keep it"
             " where the database is not, and set ECOMCHARGE_MASTER_KEY or ECOMCHARGE_MASTER_KEY_FILE"
         )
-    path = Path(f"{os.path.realpath(database_file)}.master-key")  # one key, by whatever name the database is opened
+    path = Path(f"{os.path.realpath(database_file)}.master-key")  # the same key for every path of the database
     try:
         if not path.exists():
             _write_once(path, make_master_key())
@@ -155,7 +156,7 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write the file whole or not at all; of several processes that try at once, one succeeds and all go on."""
+    """Write the whole file or nothing. Of several processes that try at once one succeeds, and all continue."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

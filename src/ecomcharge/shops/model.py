@@ -1,4 +1,4 @@
-"""Shops and their keys: nouns and rules."""
+"""Shops, their keys and their gateway accounts: types and rules."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from ecomcharge.base.errors import ConfigurationError
 
-SHOP_ID_MAXIMUM: Final = 2**53 - 1  # every JSON reader holds it exactly
+SHOP_ID_MAXIMUM: Final = 2**53 - 1  # exact in every JSON reader
 NAME_MAXIMUM: Final = 255
 SANDBOX: Final = "sandbox"  # the gateway that moves no money
 GATEWAYS: Final = (SANDBOX, "begateway")
 GATEWAY_KEY_PURPOSE: Final = "gateway"
-FIRST_ACCOUNT: Final = "1"  # also what rows without an account mean
+FIRST_ACCOUNT: Final = "1"  # also the account of rows without one
 LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "::1"))
 OVERLAP_MAXIMUM_SECONDS: Final = 366 * 24 * 60 * 60
 
@@ -37,13 +37,13 @@ class GatewayChoice:
 
     @property
     def was_made(self) -> bool:
-        """``False`` for a shop that has the sandbox only because nobody chose a gateway for it."""
+        """``False`` for a shop that uses the sandbox because no gateway was chosen for it."""
         return self.gateway != "sandbox" or self.chosen_at is not None
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayAccount:
-    """An account that a shop has at a gateway, or had: without ``sealed_key`` it is forgotten."""
+    """An account of a shop at a gateway. Without ``sealed_key`` its key was deleted."""
 
     id: str
     gateway: str
@@ -53,13 +53,13 @@ class GatewayAccount:
     created_at: int  # UTC milliseconds
 
     def is_same(self, gateway: str, url: str, user: str) -> bool:
-        """Whether these name this account; its key may be another one by now."""
+        """Whether address and user name this account. Its key may have changed."""
         return (self.gateway, _address(self.url), self.user) == (gateway, _address(url), user)
 
 
 @dataclass(frozen=True, slots=True)
 class AccountUse:
-    """What needs an account: subscriptions that are not over, and payments whose outcome is not known."""
+    """The use of an account: subscriptions that have not ended, and payments without a known outcome."""
 
     subscriptions: int = 0
     unsettled_payments: int = 0
@@ -88,7 +88,7 @@ class AccountInUse:
 
 @dataclass(frozen=True, slots=True)
 class ShopKey:
-    """One key of an open shop: its keyed hash, and when it stops being good (UTC milliseconds), if ever."""
+    """One key of an open shop: its keyed hash, and when it expires (UTC milliseconds; ``None``: never)."""
 
     key_hash: str
     expires_at: int | None
@@ -99,14 +99,14 @@ class ShopKey:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a shop's developer gets to see once."""
+    """The credentials of a shop, printed once."""
 
     shop_id: int
     secret_key: str
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address is on this machine: a stand-in for tests, and no real gateway."""
+    """Whether the address is on this machine: a stand-in for tests, not a real gateway."""
     return urlsplit(url).hostname in LOOPBACK
 
 
@@ -121,7 +121,7 @@ def _address(url: str) -> tuple[str, str | None, int | None, str]:
 
 
 def random_shop_id() -> int:
-    """Nine digits: there is no counter that all machines would have to share."""
+    """A random id of nine digits, so machines need no shared counter."""
     return 100_000_000 + secrets.randbelow(900_000_000)
 
 

@@ -1,4 +1,4 @@
-"""Rows of shops, shop_keys and gateway_accounts, and what needs an account."""
+"""SQL of shops, shop keys and gateway accounts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPEN_SHOP = "UPDATE shops SET closed_at = NULL WHERE shop_id = :shop_id AND clos
 
 IS_OPEN = "SELECT 1 FROM shops WHERE shop_id = :shop_id AND closed_at IS NULL"
 
-# SQLite has one writer at a time; PostgreSQL must keep the shop from being closed or opened before this transaction commits.
+# PostgreSQL must lock the shop, so that nobody closes or opens it before this transaction commits. SQLite has one writer.
 LOCK_OPEN_SHOP = {"sqlite": IS_OPEN, "postgresql": f"{IS_OPEN} FOR SHARE"}
 
 INSERT_KEY = """
@@ -47,7 +47,7 @@ UPDATE shops SET
 WHERE shop_id = :shop_id
 """
 
-# The account stays in its columns: subscriptions that were made with it are charged there.
+# The columns of the account are kept: its subscriptions are charged there.
 CHOOSE_SANDBOX = "UPDATE shops SET gateway = 'sandbox', gateway_chosen_at = :now WHERE shop_id = :shop_id"
 
 ACCOUNTS = """
@@ -103,7 +103,7 @@ ORDER BY 1, 2
 
 ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
 
-# A key that an earlier rotation already ends sooner keeps its sooner end.
+# A key that an earlier rotation ends sooner keeps that time.
 EXPIRE_OTHER_KEYS = """
 UPDATE shop_keys SET expires_at = :expires_at
 WHERE shop_id = :shop_id AND key_hash <> :key_hash AND (expires_at IS NULL OR expires_at > :expires_at)
@@ -130,7 +130,7 @@ async def close_shop(tx: Transaction, shop_id: int, now: int) -> bool:
 
 
 async def open_shop(tx: Transaction, shop_id: int) -> bool:
-    """``False`` if it was open."""
+    """``False`` if the shop was open."""
     return await tx.run(OPEN_SHOP, {"shop_id": shop_id}) > 0
 
 
@@ -139,7 +139,7 @@ async def is_open(database: Database, shop_id: int) -> bool:
 
 
 async def lock_open_shop(tx: Transaction, shop_id: int, engine: str) -> bool:
-    """Whether the shop is open, and then it stays so until the transaction ends."""
+    """Whether the shop is open. It stays open until the transaction ends."""
     return bool(await tx.rows(LOCK_OPEN_SHOP[engine], {"shop_id": shop_id}))
 
 
@@ -154,7 +154,7 @@ async def keys_of_open_shop(database: Database, shop_id: int) -> Sequence[ShopKe
 
 
 async def any_sealed_key(database: Database) -> tuple[int, str] | None:
-    """Some shop and its sealed key, if there is any."""
+    """Any shop id with its encrypted key; ``None`` if there is no shop."""
     rows = await database.rows(ANY_SEALED_KEY, {})
     return (rows[0][0], rows[0][1]) if rows else None
 
@@ -174,7 +174,7 @@ async def gateway_choice(reader: Database | Transaction, shop_id: int) -> Gatewa
 
 
 async def choose_sandbox(tx: Transaction, shop_id: int, now: int) -> bool:
-    """``False`` if there is no such shop."""
+    """``False`` for an unknown shop."""
     return await tx.run(CHOOSE_SANDBOX, {"shop_id": shop_id, "now": now}) > 0
 
 
@@ -213,7 +213,7 @@ async def forget_account(tx: Transaction, shop_id: int, account_id: str) -> None
 
 
 async def uses_of_accounts(reader: Database | Transaction, shop_id: int) -> dict[str, AccountUse]:
-    """By account; one that nothing needs is not among them."""
+    """The uses by account; an account without a use is left out."""
     params = {"shop_id": shop_id}
     subscriptions = {row[0]: row[1] for row in await reader.rows(SUBSCRIPTIONS_BY_ACCOUNT, params)}
     payments = {row[0]: row[1] for row in await reader.rows(UNSETTLED_PAYMENTS_BY_ACCOUNT, params)}

@@ -112,7 +112,7 @@ async def _finish(charging: Charging, shop_id: int, idempotency_key: Idempotency
 
 
 async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, encode: Encode) -> StoredResponse:
-    """The stored answer of an earlier request; of one that died before its final answer, the subscription in its current state."""
+    """The stored answer of an earlier request. If that died before its final answer: the subscription in its current state."""
     if earlier.final:
         return earlier
     assert earlier.location is not None

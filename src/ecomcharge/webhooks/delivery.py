@@ -1,4 +1,4 @@
-"""Sends what is in the outbox. A receiver that is slow or dead holds up nobody but itself."""
+"""Delivery of webhooks from the outbox. A slow or dead receiver delays only its own webhooks."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ AT_ONCE: Final = 256
 AT_ONCE_PER_SHOP: Final = 64
 AT_ONCE_PER_RECEIVER: Final = 16
 CLAIMED_AT_ONCE: Final = 32
-LEAST_LEASE_MILLISECONDS: Final = 90_000  # longer than an attempt takes, with all patience
+LEAST_LEASE_MILLISECONDS: Final = 90_000  # longer than the longest attempt
 SLOW_SEARCH_SECONDS: Final = 0.1
-SHARE_OF_SEARCH: Final = 0.3  # of the time at most goes into slow searches for what may be sent
+SHARE_OF_SEARCH: Final = 0.3  # largest part of the time for slow searches for due webhooks
 LONGEST_REST_SECONDS: Final = 5.0
-RACES_LOST: Final = 3  # after so many in a row others are quick enough
-PATIENCE_SECONDS: Final = 30.0  # with a database that is gone, before and after an attempt
+RACES_LOST: Final = 3  # after so many slow searches in a row the others are fast enough
+PATIENCE_SECONDS: Final = 30.0  # while the database is unavailable, before and after an attempt
 RETRY_SECONDS: Final = 0.5
-KEYS_KEPT_SECONDS: Final = 4.0  # a key that was rotated must be felt within five
+KEYS_KEPT_SECONDS: Final = 4.0  # a rotated key must be in use within five
 _ORIGIN: Final = re.compile(r"[^/]*//[^/?#]*")
 
 
@@ -61,11 +61,11 @@ class _Keys:
 
 
 class Delivery:
-    """Claims webhooks that are due and sends them. One per process; any number of processes.
+    """Claims due webhooks and sends them. One per process; any number of processes.
 
-    No receiver and no shop takes more than its share of what is under way. Those that have it are left out of the claim,
-    however long their queue is; and where queues are so long that to look past them takes time, it is done less often.
-    Leases, and the keys of shops, go by ``real_clock``, also in a sandbox.
+    No receiver and no shop gets more than its share of the attempts in progress. The claim leaves out those that have their
+    share, however long their queue is. If the queues are so long that a search past them is slow, the searches are less
+    frequent. ``real_clock`` measures leases and the validity of keys, also in a sandbox.
     """
 
     def __init__(
@@ -84,19 +84,19 @@ class Delivery:
         self._lease_milliseconds = max(lease_milliseconds, LEAST_LEASE_MILLISECONDS)
         self._real_clock = real_clock
         self._next_search = 0.0  # on the monotonic clock
-        self._slow = False  # the last search was
+        self._slow = False  # whether the last search was slow
         self._sender = Sender(AT_ONCE, allow_private=allow_private)
         self._chance = random.SystemRandom()
         self._keys: dict[int, _Keys] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._shops: Counter[int] = Counter()
         self._receivers: Counter[str] = Counter()
-        self._moving_to: int | None = None  # where the sandbox clock is being moved to
-        self._unreachable: dict[str, str] = {}  # receivers, and why, during a move of the sandbox clock
-        self._queue_ends_at: dict[tuple[int, str], int] = {}  # of subscriptions, when their last skipped attempt was due
+        self._moving_to: int | None = None  # target of the current move of the sandbox clock
+        self._unreachable: dict[str, str] = {}  # receivers and the reason, during a move of the sandbox clock
+        self._queue_ends_at: dict[tuple[int, str], int] = {}  # by subscription: when its last skipped attempt was due
 
     async def round(self, now: int) -> int:
-        """Begin to send what is due; how many. Does not wait for the receivers."""
+        """Start to send due webhooks; return their number. Does not wait for the receivers."""
         started = lost = 0
         while len(self._under_way) < AT_ONCE and not self.backoff_seconds() and lost < RACES_LOST:
             wanted = await self._due(now)
@@ -111,14 +111,14 @@ class Delivery:
         return started
 
     def backoff_seconds(self) -> float:
-        """For how many seconds nothing is looked for, because the last search was slow."""
+        """Seconds until the next search, after a slow one."""
         return max(0.0, self._next_search - time.monotonic())
 
     async def _due(self, now: int) -> list[tuple[int, str]]:
         busy_shops = [shop_id for shop_id, count in self._shops.items() if count >= AT_ONCE_PER_SHOP]
         busy_receivers = [origin for origin, count in self._receivers.items() if count >= AT_ONCE_PER_RECEIVER]
         room = AT_ONCE - len(self._under_way)
-        most = room if self._slow else min(CLAIMED_AT_ONCE, room)  # a search that costs much should bring much
+        most = room if self._slow else min(CLAIMED_AT_ONCE, room)  # an expensive search should find many
         began = time.monotonic()
         due = await store.due(self._database, now, self._real_clock.now(), most, busy_shops, busy_receivers)
         took = time.monotonic() - began
@@ -135,7 +135,7 @@ class Delivery:
         return await self._database.write(unit)
 
     def _begin(self, webhook: Webhook) -> bool:
-        """``False`` where its shop or its receiver has its share already."""
+        """Whether the shop and the receiver have less than their share."""
         shop_id, origin = webhook.shop_id, origin_of(webhook.url)
         if self._shops[shop_id] >= AT_ONCE_PER_SHOP or self._receivers[origin] >= AT_ONCE_PER_RECEIVER:
             return False
@@ -154,9 +154,9 @@ class Delivery:
 
     @contextlib.contextmanager
     def skipping_unreachable_receivers(self, moving_to: int) -> Iterator[None]:
-        """While the sandbox clock is moved to ``moving_to``, do not try a receiver again that could not be reached once.
+        """While the sandbox clock moves to ``moving_to``, try an unreachable receiver only once.
 
-        Each attempt would be a step of the move, and a year of them takes minutes.
+        Each attempt would be a step of the move, and the attempts of a year take minutes.
         """
         self._moving_to = moving_to
         try:
@@ -167,7 +167,7 @@ class Delivery:
             self._queue_ends_at.clear()
 
     async def wait(self) -> None:
-        """Until every attempt under way has come to its end."""
+        """Return when no attempt is in progress."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -206,16 +206,16 @@ class Delivery:
                 return await store.note_attempt(tx, noted)
 
             await _patiently(lambda: self._database.write(unit))
-        except Exception:  # whatever it was, the lease runs out and another round tries again
+        except Exception:  # the lease ends, and another round tries again
             log.exception("webhook could not be handled", shop=webhook.shop_id, webhook=webhook.id)
 
     async def _skip(self, webhook: Webhook, fault: str) -> None:
-        """Skip the attempts that are due before the sandbox clock has arrived: all of them now, in one step.
+        """Skip all attempts that are due before the target of the clock move, in one step.
 
-        The schedule of a subscription's next webhook begins where that of the one before it ended.
+        The schedule of the next webhook of a subscription starts where the schedule of the one before it ended.
         """
         moving_to = self._moving_to
-        if moving_to is None:  # it has arrived meanwhile
+        if moving_to is None:  # the clock move has ended
             await self._release_lease([webhook])
             return
         queue = (webhook.shop_id, webhook.subscription_id)
@@ -258,7 +258,7 @@ class Delivery:
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Again while the database is gone, for a while: what was sent once should not be sent twice for want of a note."""
+    """Write, and retry for a time while the database is unavailable: an attempt that is not recorded is sent twice."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -270,7 +270,7 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port as they are written: who spells one receiver in many ways has but the share of one shop."""
+    """Scheme, host and port as written. Several spellings of one receiver still have only the share of one shop."""
     match = _ORIGIN.match(url)
     return match[0] if match else ""
 

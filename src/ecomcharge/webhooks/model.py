@@ -1,4 +1,4 @@
-"""A webhook: one message to a merchant, how it is signed, and when it is tried again.
+"""A webhook: one message to a merchant, its signatures and its retry schedule.
 
 Sources: [P] the platform's page on webhooks, [C] captured traffic, [D] our choice (Standard Webhooks beside the rest).
 """
@@ -34,9 +34,9 @@ KEY_BITS: Final = 2048  # [P]
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """A message in the outbox. ``attempts`` were made so far; times are UTC milliseconds.
+    """A message in the outbox. ``attempts`` counts the attempts so far; times are UTC milliseconds.
 
-    ``attempts_skipped`` of the retry schedule were due while the sandbox clock was moved, and were not made.
+    ``attempts_skipped`` counts the attempts that became due during a move of the sandbox clock and were not made.
     """
 
     shop_id: int
@@ -57,7 +57,7 @@ class Webhook(msgspec.Struct, frozen=True):
 
     @property
     def attempts_scheduled(self) -> int:
-        """How far the retry schedule has come."""
+        """The number of retries of the schedule that were made or skipped."""
         return self.attempts + self.attempts_skipped
 
 
@@ -67,9 +67,9 @@ def retry_delay(retry: int, chance: random.Random) -> int:
 
 
 def skip_attempts(webhook: Webhook, since: int, until: int, fault: str, chance: random.Random) -> tuple[Webhook, int]:
-    """The webhook without those attempts that fall due from ``since`` to ``until``, and when the last of them was due.
+    """The webhook after all attempts from ``since`` to ``until`` were skipped, and the time of the last one.
 
-    It is given up if they are the last of the schedule.
+    It is given up if the schedule has no further attempt.
     """
     due_at: int | None = since
     last, skipped = since, webhook.attempts_skipped
@@ -105,11 +105,11 @@ class SigningKey:
         return cls(key)
 
     def as_text(self) -> str:
-        """To be sealed: base64 of PKCS#8."""
+        """The private key for encrypted storage: base64 of PKCS#8."""
         return base64.b64encode(self.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())).decode()
 
     def public_text(self) -> str:
-        """The public key as the platform gives it: bare base64 of its DER (SPKI) [P]."""
+        """The public key as the platform publishes it: base64 of its DER (SPKI) [P]."""
         der = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(der).decode()
 
@@ -127,7 +127,7 @@ def pem_of(public_text: str) -> str:
 def headers_of(webhook: Webhook, secret_key: str, signing_key: SigningKey, timestamp: int) -> dict[str, str]:
     """``timestamp`` in seconds since 1970, of this attempt.
 
-    The last three are of Standard Webhooks 1.0.0; their HMAC-SHA256 is keyed with the shop's secret key as it is.
+    The last three headers are those of Standard Webhooks 1.0.0. The key of their HMAC-SHA256 is the shop's secret key.
     """
     body = webhook.body.encode()
     credentials = base64.b64encode(f"{webhook.shop_id}:{secret_key}".encode()).decode()
@@ -144,7 +144,7 @@ def headers_of(webhook: Webhook, secret_key: str, signing_key: SigningKey, times
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address may belong to a merchant out on the internet: not loopback, private, link-local or the like."""
+    """Whether an IP address is public: not loopback, private, link-local or similar."""
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
@@ -159,8 +159,8 @@ def is_public(address: str) -> bool:
 
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-# What older Pythons or the registry itself take for global: protocol assignments and a cloud's metadata within them,
-# another cloud's host agent, relays of 6to4, NAT64 for local use, Teredo, site-local addresses.
+# Networks that older Python versions or the IANA registry call global: protocol assignments with the metadata service of a
+# cloud, the host agent of another cloud, 6to4 relays, NAT64 for local use, Teredo, site-local addresses.
 _SPECIAL: Final = tuple(
     ipaddress.ip_network(text)
     for text in ("192.0.0.0/24", "168.63.129.16/32", "192.88.99.0/24", "64:ff9b:1::/48", "2001::/32", "fec0::/10")

@@ -1,4 +1,4 @@
-"""What is done with webhooks, without sending any: that is ``delivery``'s."""
+"""Actions on webhooks that send nothing. ``delivery`` sends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNING_PURPOSE = "webhooks"
 
 
 async def newest(database: Database, shop_id: int | None, limit: int, state: str | None = None) -> list[Webhook]:
-    """The last webhooks of a shop, or of all, newest first. Raises ``RecordNotFound`` where there is no such shop."""
+    """The last webhooks of one shop or of all shops, newest first. Raises ``RecordNotFound`` for an unknown shop."""
     known = [shop.shop_id for shop in await shops.all_shops(database)]
     if shop_id is not None and shop_id not in known:
         raise RecordNotFound(f"no shop {shop_id}")
@@ -34,7 +34,7 @@ async def redeliver(database: Database, shop_id: int, webhook_id: str, now: int)
 
 
 async def signing_key_of(database: Database, master_key: MasterKey, shop_id: int) -> SigningKey:
-    """The key that signs a shop's webhooks, made at first need. Raises ``ConfigurationError`` where there is no such shop."""
+    """The key that signs a shop's webhooks, created at the first call. Raises ``ConfigurationError`` for an unknown shop."""
     while True:
         kept = await store.signing_key(database, shop_id)
         if kept is None:

@@ -1,4 +1,4 @@
-"""How a webhook travels: to the receiver's name by HTTP, over addresses that were looked at first, and no further."""
+"""Sends a webhook by HTTP to the receiver's host name, but only over IP addresses that were checked first."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import httpx
 from ecomcharge.webhooks.model import is_public
 
 TIMEOUT_SECONDS: Final = 15.0
-CONNECT_SECONDS: Final = 5.0  # to one address; then the next one of the name is tried
-IDLE_SECONDS: Final = 3.0  # a connection is kept for the next webhook; many receivers close theirs after five
-REST_BYTES: Final = 64 * 1024  # how much of an answer's body is taken, for a polite end and a connection to keep
+CONNECT_SECONDS: Final = 5.0  # for one address; then the next address of the name is tried
+IDLE_SECONDS: Final = 3.0  # how long a connection is kept for the next webhook; many receivers close theirs after five
+REST_BYTES: Final = 64 * 1024  # how much of an answer's body is read, so that the connection can be kept
 REST_SECONDS: Final = 2.0
 FAULT_MAXIMUM: Final = 200
 _USER_AGENT: Final = f"ecomcharge/{version('ecomcharge')}"
@@ -27,17 +27,17 @@ _FAULTS: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.Pro
 
 
 class Refused(Exception):
-    """An address that webhooks do not go to."""
+    """The address must not receive webhooks."""
 
 
 class Unreachable(str):
-    """Why a receiver gave no answer: no connection could be opened, or the answer did not come in time."""
+    """The receiver gave no answer: no connection could be opened, or the answer did not come in time."""
 
 
 class Sender:
     """Posts to receivers, at most ``at_once``. TLS is verified against the name; redirects and proxies are not followed.
 
-    Certificates are trusted as certifi has them, or as SSL_CERT_FILE or SSL_CERT_DIR say.
+    The trusted certificates are those of certifi, or of SSL_CERT_FILE or SSL_CERT_DIR.
     """
 
     def __init__(self, at_once: int, *, allow_private: bool) -> None:
@@ -50,7 +50,7 @@ class Sender:
         )
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int | None, str | None]:
-        """The receiver's status, or why there is none; ``Unreachable`` if it would not help to try again at once."""
+        """The status of the receiver, or the reason for none; ``Unreachable`` if an immediate retry would not help."""
         status = None
         try:
             target = httpx.URL(url)
@@ -78,7 +78,7 @@ class Sender:
 
 
 async def _take_the_rest(response: httpcore.Response) -> None:
-    """The status counts, whatever becomes of the body."""
+    """Read the body. Errors are ignored, because only the status counts."""
     taken = 0
     with contextlib.suppress(TimeoutError, *_FAULTS):
         async with asyncio.timeout(REST_SECONDS):
@@ -94,15 +94,15 @@ def _sentence(error: Exception) -> str:
 
 
 class _Addresses(httpcore.AsyncNetworkBackend):
-    """Connects to what was looked at, and not to what the name says a moment later.
+    """Connects to the address that was checked, not to the result of a second look-up.
 
-    Below the pool of connections, which goes by names: two receivers that share an address do not share a connection.
+    It works below the connection pool, whose keys are host names: receivers that share an address share no connection.
     """
 
     def __init__(self, at_once: int, *, allow_private: bool) -> None:
         self._allow_private = allow_private
         self._network = httpcore.AnyIOBackend()
-        # A lookup goes on in its thread when nobody waits for it any more, so there are more threads than attempts.
+        # A look-up continues in its thread after its attempt was canceled, so there are more threads than attempts.
         self._resolvers = ThreadPoolExecutor(2 * at_once, thread_name_prefix="webhook-names")
 
     async def connect_tcp(
@@ -113,7 +113,7 @@ class _Addresses(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises ``Refused`` where no address may be connected to."""
+        """Raises ``Refused`` if webhooks may go to none of the addresses."""
         addresses = await self._found(host, port)
         if not self._allow_private:
             addresses = [address for address in addresses if is_public(address.partition("%")[0])]
@@ -130,7 +130,7 @@ class _Addresses(httpcore.AsyncNetworkBackend):
             return [str(ipaddress.ip_address(host))]
         loop = asyncio.get_running_loop()
         try:
-            # Not the loop's own resolver: its few threads would all wait for a dead name server.
+            # Not the resolver of the event loop: a dead name server would block all of its few threads.
             found = await loop.run_in_executor(self._resolvers, _look_up, host, port)
         except (socket.gaierror, UnicodeError) as error:
             raise Refused(f"the name cannot be resolved: {error}") from error

@@ -29,8 +29,8 @@ INSERT INTO webhooks (
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 
-# What is due and nobody's, in the order of each subscription: an earlier one that is still to be delivered goes first.
-# It is looked for outside the transaction that takes it, because the queue of a dead receiver may be long.
+# Due webhooks without a lease. Those of one subscription are sent in order: an undelivered earlier one goes first. The search
+# runs outside the claiming transaction, because the queue of a dead receiver may be long.
 DUE = """
 SELECT shop_id, id FROM webhooks AS waiting
 WHERE due_at <= :now AND leased_until <= :real_now AND NOT EXISTS (
@@ -51,7 +51,7 @@ OF_OTHER_SHOPS = "AND shop_id <> :{name}"
 
 OF_OTHER_RECEIVERS = "AND substr(replace(replace(url, '?', '/'), '#', '/') || '/', 1, length(:{name})) <> :{name}"
 
-# Only an attempt that is still the last one has a say: a lease may have run out meanwhile.
+# Changes nothing if another attempt was recorded since: the lease may have ended.
 NOTE_ATTEMPT = """
 UPDATE webhooks SET
     state = :state, attempts = :attempts, due_at = :due_at, leased_until = 0, last_status = :last_status,
@@ -121,7 +121,7 @@ async def due(
     busy_shops: Sequence[int] = (),
     busy_receivers: Sequence[str] = (),
 ) -> list[tuple[int, str]]:
-    """Up to ``limit``, by shop and id, that nobody has, none of them of those shops or to those receivers (``https://host:port``)."""
+    """Up to ``limit`` due webhooks without a lease, by shop and id, without those shops and receivers (``https://host:port``)."""
     shops = dict(zip((f"shop_{letter}" for letter in ascii_lowercase), busy_shops, strict=False))
     receivers = dict(zip((f"receiver_{letter}" for letter in ascii_lowercase), (f"{o}/" for o in busy_receivers), strict=False))
     others = [
@@ -133,29 +133,29 @@ async def due(
 
 
 async def claim(tx: Transaction, wanted: Sequence[tuple[int, str]], now: int, real_now: int, leased_until: int) -> list[Webhook]:
-    """Those of the wanted ones that are still due and nobody's."""
+    """Claim the given webhooks; return those that were still due and without a lease."""
     claimed: list[Webhook] = []
-    for shop_id, id in sorted(wanted):  # all workers in the same order, so that none waits for one that waits for it
+    for shop_id, id in sorted(wanted):  # the same order in all workers prevents deadlocks
         params = {"shop_id": shop_id, "id": id, "now": now, "real_now": real_now, "leased_until": leased_until}
         claimed += [_webhook(row) for row in await tx.rows(CLAIM, params)]
     return claimed
 
 
 async def note_attempt(tx: Transaction, webhook: Webhook) -> bool:
-    """What came of an attempt. ``False`` if somebody else noted one meanwhile."""
+    """Record the result of an attempt. ``False`` if another process recorded one since."""
     names = ("shop_id", "id", "state", "attempts", "due_at", "last_status", "last_error", "delivered_at")
     return await tx.run(NOTE_ATTEMPT, {name: getattr(webhook, name) for name in names}) > 0
 
 
 async def note_skipped_attempts(tx: Transaction, webhook: Webhook, skipped_before: int) -> bool:
-    """Attempts that were not made. ``False`` if somebody else made or skipped one meanwhile."""
+    """Record skipped attempts. ``False`` if another process made or skipped one since."""
     names = ("shop_id", "id", "state", "attempts", "attempts_skipped", "due_at", "last_error")
     params = {name: getattr(webhook, name) for name in names}
     return await tx.run(NOTE_SKIPPED_ATTEMPTS, {**params, "skipped_before": skipped_before}) > 0
 
 
 async def release_lease(tx: Transaction, webhook: Webhook) -> None:
-    """Leave it to whoever has room for it."""
+    """End the lease, so that another process can send the webhook."""
     await tx.run(PUT_BACK, {"shop_id": webhook.shop_id, "id": webhook.id, "attempts": webhook.attempts})
 
 
@@ -175,13 +175,13 @@ async def newest(database: Database, shop_id: int, limit: int, state: str | None
 
 
 async def next_due(database: Database, now: int) -> int | None:
-    """When the next attempt after ``now`` is due, if no earlier webhook of its subscription is then to be delivered."""
+    """When the next attempt after ``now`` is due that does not wait for an earlier webhook of its subscription."""
     moment: int | None = (await database.rows(NEXT_DUE, {"now": now}))[0][0]
     return moment
 
 
 async def is_next_and_due(database: Database, now: int) -> bool:
-    """Whether a webhook is due that waits for no earlier one of its subscription, whether or not somebody is sending it."""
+    """Whether a webhook is due that waits for no earlier one of its subscription. It may have a lease."""
     return bool(await database.rows(IS_NEXT_AND_DUE, {"now": now}))
 
 
@@ -190,19 +190,19 @@ async def is_due(database: Database, now: int) -> bool:
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
-    """Delete up to ``limit`` webhooks of a shop that are done with and no longer kept; how many there were."""
+    """Delete up to ``limit`` ended webhooks of a shop that are older than the retention time; return their number."""
     oldest = first_id_at(WEBHOOK_PREFIX, max(0, now - KEPT_MILLISECONDS))
     return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
 
 
 async def signing_key(database: Database, shop_id: int) -> tuple[str | None, str | None] | None:
-    """Sealed private and public key of a shop, or ``None`` where there is no such shop."""
+    """The encrypted private key and the public key of a shop; ``None`` for an unknown shop."""
     row = await database.find(SIGNING_KEY, {"shop_id": shop_id})
     return (row[0], row[1]) if row is not None else None
 
 
 async def keep_signing_key(tx: Transaction, shop_id: int, sealed: str, public: str) -> bool:
-    """``False`` if the shop has one already, which then stays."""
+    """``False`` if the shop has a key already, which is kept."""
     return await tx.run(KEEP_SIGNING_KEY, {"shop_id": shop_id, "sealed": sealed, "public": public}) > 0
 
 

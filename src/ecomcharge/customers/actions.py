@@ -1,4 +1,4 @@
-"""What is done with customers. One function each, one transaction each."""
+"""The actions on customers: one function and one transaction for each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def create_customer(
     fields: CustomerFields,
     idempotency_key: IdempotencyKey | None,
 ) -> StoredResponse:
-    """Create a customer, once for each idempotency key, and say what to answer.
+    """Create a customer, once for each idempotency key; return the response.
 
     Raises ``IdempotencyKeyReused`` or ``StillRunning`` for the idempotency key.
     """

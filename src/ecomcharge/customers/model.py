@@ -1,4 +1,4 @@
-"""A customer: its fields, their rules, and what the wire shows of it.
+"""A customer: its fields, their rules and the customer object of the API.
 
 Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page, [D] our choice.
 """
@@ -19,7 +19,7 @@ from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, Valida
 
 
 class CustomerBody(msgspec.Struct):
-    """A request's body as it came: any JSON value for any field, unknown keys ignored [W]."""
+    """The body of a request before validation: any JSON value for any field, unknown keys ignored [W]."""
 
     first_name: Any = None
     last_name: Any = None
@@ -38,7 +38,7 @@ BODY: Final = msgspec.json.Decoder(CustomerBody)
 
 
 class CustomerFields(msgspec.Struct, frozen=True):
-    """What a customer is made of, checked. ``None`` means absent."""
+    """The validated fields of a customer. ``None`` means absent."""
 
     first_name: str | None = None
     last_name: str | None = None

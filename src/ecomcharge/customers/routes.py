@@ -1,4 +1,4 @@
-"""The JSON door of customers: ``POST /customers``, ``GET /customers``, ``GET /customers/{id}``."""
+"""The routes of customers: ``POST /customers``, ``GET /customers``, ``GET /customers/{id}``."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ class CustomerRoutes:
 
 
 def _subscriptions_of(customer_id: str) -> tuple[str, str]:
-    """RFC 8288: where the customer's subscriptions are [D]."""
+    """The link to the customer's subscriptions (RFC 8288) [D]."""
     return "link", f'</subscriptions?customer={customer_id}>; rel="related"; title="subscriptions"'

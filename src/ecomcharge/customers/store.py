@@ -1,4 +1,4 @@
-"""Rows of customers."""
+"""SQL of customers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ENDS_OF_IMPORTS = "SELECT DISTINCT lines FROM customer_imports WHERE shop_id = :
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Customers whose email, and whose external id, is exactly this. ``None`` means any."""
+    """Selects customers by exact email and external id. ``None`` means any."""
 
     email: str | None = None
     external_id: str | None = None
@@ -90,7 +90,7 @@ async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
     return await tx.insert(INSERT, _params(shop_id, customer))
 
 
-CustomerRow = tuple[Any, ...]  # its shop's id, then the fields of the customer, as INSERT names them
+CustomerRow = tuple[Any, ...]  # the shop id, then the fields of the customer in the order of INSERT
 
 
 def row_of(shop_id: int, customer_id: str, fields: CustomerFields) -> CustomerRow:
@@ -102,12 +102,12 @@ def customer_of(row: CustomerRow) -> Customer:
 
 
 async def insert_many(tx: Transaction, rows: Sequence[CustomerRow]) -> Sequence[bool]:
-    """For each ``False`` if its id is taken."""
+    """For each customer ``False`` if its id is taken."""
     return await tx.insert_many(INSERT, rows)
 
 
 async def update(tx: Transaction, shop_id: int, customer: Customer) -> None:
-    """Give the customer with this id these fields."""
+    """Replace the fields of the customer with this id."""
     await tx.run(UPDATE, _params(shop_id, customer))
 
 
@@ -116,14 +116,14 @@ async def has(tx: Transaction, shop_id: int, customer_id: str) -> bool:
 
 
 async def ids_by_external_id(tx: Transaction, shop_id: int, external_ids: Sequence[str]) -> dict[str, str]:
-    """Of those that are known, the id of the first customer with each."""
+    """The id of the first customer with each external id; unknown ones are left out."""
     asked = [{"shop_id": shop_id, "external_id": external_id} for external_id in external_ids]
     rows = await tx.find_many(FIND_BY_EXTERNAL_ID, asked)
     return {external_id: row[0] for external_id, row in zip(external_ids, rows, strict=True) if row is not None}
 
 
 async def insert_checkpoint(tx: Transaction, shop_id: int, digest: str, lines: int, now: int) -> bool:
-    """Note that these lines are in; ``False`` if they were in before."""
+    """Record that these lines were imported; ``False`` if they were imported before."""
     mark = {"shop_id": shop_id, "digest": digest, "lines": lines, "imported_at": now}
     return await tx.insert(INSERT_MARK, mark)
 
@@ -133,7 +133,7 @@ async def is_marked(tx: Transaction, shop_id: int, digest: str) -> bool:
 
 
 async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[int]:
-    """After how many lines earlier imports ended, where that was within a block."""
+    """The number of lines after which earlier imports ended within a block."""
     return [row[0] for row in await database.rows(ENDS_OF_IMPORTS, {"shop_id": shop_id, "block": block})]
 
 
@@ -144,18 +144,18 @@ async def find(reader: Database | Transaction, shop_id: int, customer_id: str) -
 
 @dataclass(frozen=True, slots=True)
 class Customers:
-    """The customers of a shop that a filter lets through, to be listed in order of creation."""
+    """The customers of a shop that match a filter, in order of creation."""
 
     database: Database
     shop_id: int
     filter: Filter = EVERYONE
 
     async def after(self, after: str, limit: int) -> list[Customer]:
-        """The first customers past an id. Every id is past the empty string."""
+        """The first customers after an id. Every id is after the empty string."""
         return await self._rows(AFTER, {"after": after, "limit": limit})
 
     async def before(self, before: str, limit: int) -> list[Customer]:
-        """The last customers short of an id."""
+        """The last customers before an id."""
         return (await self._rows(BEFORE, {"before": before, "limit": limit}))[::-1]
 
     async def page(self, offset: int, limit: int) -> list[Customer]:

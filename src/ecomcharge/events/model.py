@@ -1,4 +1,4 @@
-"""An event: what happened to an object of a shop, and how the object stood then. Ours [D]."""
+"""An event: a change of an object of a shop, with the object in its new state. An addition of this program [D]."""
 
 from __future__ import annotations
 

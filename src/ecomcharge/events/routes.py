@@ -1,4 +1,4 @@
-"""The JSON door of events: ``GET /events``, newest first."""
+"""The route of events: ``GET /events``, newest first."""
 
 from __future__ import annotations
 

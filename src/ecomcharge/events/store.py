@@ -1,4 +1,4 @@
-"""Rows of events. A customer's creation has no row: it is read from the customer, so that it costs a create nothing."""
+"""SQL of events. The creation of a customer has no row: it is read from the customer, so a create writes no event."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def insert(tx: Transaction, shop_id: int, event: Event) -> bool:
 
 
 async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) -> str | None:
-    """The id of an object's event with this sequence number, or ``None`` if it is not kept any more."""
+    """The id of an object's event with this sequence number, or ``None`` if it was deleted."""
     row = await tx.find(ID_OF, {"shop_id": shop_id, "object_id": object_id, "sequence": sequence})
     return str(row[0]) if row is not None else None
 
@@ -65,7 +65,7 @@ async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) ->
 async def newest(
     database: Database, shop_id: int, now: int, *, before: str, limit: int, object_id: str | None = None, type: str | None = None
 ) -> list[Event]:
-    """The last events short of an id, newest first; of one object or one type where that is given."""
+    """The last events before an id, newest first; of one object or one type if given."""
     before = before or PAST_EVERY_ID
     oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
     found: list[Event] = []
@@ -85,7 +85,7 @@ async def newest(
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
-    """Delete up to ``limit`` events of a shop that are no longer kept; how many there were."""
+    """Delete up to ``limit`` events of a shop that are older than the retention time; return their number."""
     oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
     return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
 

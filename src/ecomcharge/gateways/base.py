@@ -1,7 +1,7 @@
-"""What a gateway is asked, and what it answers. Two implementations: ``sandbox`` and ``begateway``.
+"""The gateway protocol: orders and results. Two implementations: ``sandbox`` and ``begateway``.
 
-A gateway is called with no transaction open. Every order carries an id of ours that the gateway keeps, so that a
-charge whose outcome never arrived can be looked up, and one that is sent twice is taken once.
+A gateway is called with no transaction open. Every order carries an id of ours that the gateway stores. With it a charge
+without a known outcome can be looked up, and an order that is sent twice is charged once.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final, Protocol
 import msgspec
 
 SUCCESSFUL: Final = "successful"
-FAILED: Final = "failed"  # the bank said no
+FAILED: Final = "failed"  # the bank declined
 ERROR: Final = "error"  # the gateway itself failed, and no money moved
-INCOMPLETE: Final = "incomplete"  # the buyer has to pass 3-D Secure first
-UNKNOWN: Final = "unknown"  # no answer came; look it up before anything else
+INCOMPLETE: Final = "incomplete"  # the buyer must pass 3-D Secure first
+UNKNOWN: Final = "unknown"  # no answer arrived; look the charge up before anything else
 
 SUCCESS_MESSAGE: Final = "Successfully processed"  # [P]
 DECLINE_MESSAGE: Final = "Payment was declined"  # [C]
@@ -33,18 +33,18 @@ REFUND_REASON: Final = "The subscription was over when the payment completed"
 
 @dataclass(frozen=True, slots=True)
 class CardDetails:
-    """A card as its holder typed it. It lives in memory only: it is never stored, logged or shown, not even by ``repr``."""
+    """A card as its holder entered it. It exists in memory only: it is never stored or logged, and ``repr`` hides it."""
 
     number: str = field(repr=False)
     verification_value: str | None = field(repr=False)
     holder: str | None = field(repr=False)
     exp_month: int
     exp_year: int
-    hosted: bool = False  # typed into our page and not sent by the merchant, who then does not see stamp and bin [P]
+    hosted: bool = False  # entered on our page, not sent by the merchant, who then does not see stamp and bin [P]
 
 
 class Card(msgspec.Struct, frozen=True, omit_defaults=False):
-    """A card as the wire shows it, keys in the documented order [P]. ``token`` charges it again."""
+    """The card object of the API, keys in the documented order [P]. ``token`` charges the card again."""
 
     holder: str | None
     stamp: str | None
@@ -64,7 +64,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=False):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One charge. ``amount`` in minor units; 0 verifies the card and takes nothing."""
+    """One charge. ``amount`` in minor units; 0 only verifies the card."""
 
     id: str
     shop_id: int
@@ -81,7 +81,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a charge. ``uid`` is the gateway's id of it, ``card`` is known once the gateway has one."""
+    """The outcome of a charge. ``uid`` is its id at the gateway; ``card`` is set once the gateway knows the card."""
 
     status: str
     message: str
@@ -94,31 +94,31 @@ class Gateway(Protocol):
     name: str
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
-        """Charge a card, or the one that a token stands for. An order that was taken before is answered as it was then.
+        """Charge a card or the card of a token. A repeated order gets the answer of the first one.
 
-        Never raises for what a gateway or a network does: no answer is ``UNKNOWN``.
+        Never raises for errors of the gateway or the network: no answer is ``UNKNOWN``.
         """
         ...
 
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
-        """The charge with this id of ours: ``None`` if the gateway never had it, ``UNKNOWN`` if nobody can tell.
+        """The charge with this id of ours: ``None`` if the gateway never received it, ``UNKNOWN`` if its outcome is not clear.
 
-        Nor can a gateway tell that took something else than ``amount`` (minor units) of ``currency``.
+        A charge of another amount than ``amount`` (minor units) of ``currency`` is ``UNKNOWN`` too.
         """
         ...
 
     async def refund(
         self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
     ) -> Result:
-        """Give back the whole of a successful charge, once, however often it is asked.
+        """Refund the whole of a successful charge. Repeated calls refund once.
 
-        ``SUCCESSFUL`` when the money went back, ``FAILED`` when the gateway refuses, ``UNKNOWN`` when nobody can tell.
-        ``attempt`` rises after each ``FAILED``. Never raises for what a gateway or a network does.
+        ``SUCCESSFUL`` if the money was returned, ``FAILED`` if the gateway refuses, ``UNKNOWN`` if the outcome is not clear.
+        ``attempt`` rises after each ``FAILED``. Never raises for errors of the gateway or the network.
         """
         ...
 
 
-_BRANDS: Final = (  # by the first digits, as ISO/IEC 7812 ranges are known publicly
+_BRANDS: Final = (  # by the first digits: the public ranges of ISO/IEC 7812
     ("visa", 4, 4),
     ("master", 51, 55),
     ("master", 2221, 2720),

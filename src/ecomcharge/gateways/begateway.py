@@ -1,8 +1,8 @@
-"""The platform's card API: payments and look-ups over HTTPS, as its documentation describes them [P].
+"""The card API of the platform: payments and look-ups over HTTPS, as documented [P].
 
-What is not certain is ``UNKNOWN``: a time-out, a status of 500 and above, an answer that is not the documented JSON or
-speaks of another order, amount or currency. Only what cannot have moved money is an error: a request that was never
-sent, a refusal.
+An uncertain outcome is ``UNKNOWN``: a time-out, a status of 500 and above, an answer that is not the documented JSON or that
+is about another order, amount or currency. Only an outcome that cannot have moved money is an error: a request that was never
+sent, or a refusal.
 """
 
 from __future__ import annotations
@@ -26,25 +26,33 @@ NAME: Final = "begateway"
 API_VERSION: Final = "3"
 TIMEOUT_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
-CONNECTIONS: Final = 1_000  # so that orders to a gateway that hangs do not keep those to others waiting
+CONNECTIONS: Final = 1_000  # many, so that orders to a gateway that hangs do not delay orders to others
 ANSWER_MAXIMUM_BYTES: Final = 256 * 1024
 URL_MAXIMUM: Final = 2_000
-VERIFIED_AMOUNT: Final = 1  # of a tokenization, which takes nothing: the documentation asks for an amount above 0 [P][D]
-CHALLENGE_LIVES: Final = 24 * HOUR  # as long as we wait for the buyer; afterwards the gateway must not take the money
+VERIFIED_AMOUNT: Final = 1  # of a tokenization, which charges nothing: the documentation requires an amount above 0 [P][D]
+CHALLENGE_LIVES: Final = 24 * HOUR  # as long as the subscription waits for the buyer; the gateway must not charge later
 
 PAYMENT: Final = "payment"
 TOKENIZATION: Final = "tokenization"
 REFUND: Final = "refund"
 
-_STATUSES: Final = {  # the first three of cards, the others of further methods [P]
+_STATUSES: Final = {  # the first three are statuses of cards, the others of further payment methods [P]
     "successful": base.SUCCESSFUL,
     "failed": base.FAILED,
     "incomplete": base.INCOMPLETE,
     "expired": base.FAILED,
     "error": base.ERROR,
 }
-_TELLING: Final = (base.SUCCESSFUL, base.UNKNOWN, base.INCOMPLETE, base.FAILED, base.ERROR)  # of several, which to believe
-_UNCLEAR_REFUSALS: Final = frozenset((408, 409, 499))  # given up or repeated halfway: the first one may still be at work
+_PRECEDENCE: Final = (
+    base.SUCCESSFUL,
+    base.UNKNOWN,
+    base.INCOMPLETE,
+    base.FAILED,
+    base.ERROR,
+)  # which of several transactions decides, in this order
+_UNCLEAR_REFUSALS: Final = frozenset(
+    (408, 409, 499)
+)  # the request was interrupted or repeated: the first one may still be processed
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _ADDRESS: Final = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone")
 _LONG_NUMBER: Final = re.compile(r"(?:\d[ -]?){11,18}\d")
@@ -52,12 +60,12 @@ _UNKNOWN: Final = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
 
 
 class _Unclear(Exception):
-    """Something came back, or nothing, that does not tell what became of the charge."""
+    """No answer, or an answer from which the outcome of the charge does not follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sought:
-    """What a transaction has to say of itself to be the one that is meant."""
+    """The attributes of the expected transaction."""
 
     id: str
     amount: int
@@ -71,20 +79,20 @@ class _Sought:
         return transaction.get("tracking_id") == self.id and transaction.get("type", self.kind) == self.kind
 
     def agrees_with(self, transaction: dict[str, Any]) -> bool:
-        """A tokenization moves nothing, so that its amount says nothing."""
+        """Whether amount and currency match. A tokenization moves no money, so its amount does not count."""
         told = (transaction.get("amount"), transaction.get("currency"))
         return self.kind == TOKENIZATION or told == (self.amount, self.currency)
 
 
 def shared_client(timeout_seconds: float = TIMEOUT_SECONDS) -> httpx.AsyncClient:
-    """One for all gateways. It follows no redirects, and no proxy that the environment names."""
+    """The HTTP client of all gateways. It follows no redirects and ignores proxies of the environment."""
     timeout = httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=20)
     return httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
 
 
 class BegatewayGateway:
-    """One shop's account at a gateway. ``timeout_seconds`` is how long a whole answer may take."""
+    """One shop's account at a gateway. ``timeout_seconds`` limits the time of a whole answer."""
 
     name = NAME
 
@@ -108,7 +116,7 @@ class BegatewayGateway:
         transaction = answer.get("transaction")
         if isinstance(transaction, dict):
             return _charged(transaction, sought, order)
-        if 400 <= status < 500 and status not in _UNCLEAR_REFUSALS:  # refused before anything was done
+        if 400 <= status < 500 and status not in _UNCLEAR_REFUSALS:  # refused before any processing
             return Result(base.ERROR, _sentence(answer) or base.ERROR_MESSAGE)
         return _UNKNOWN
 
@@ -117,7 +125,7 @@ class BegatewayGateway:
             status, answer = await self._ask("GET", f"/v2/transactions/tracking_id/{order_id}", None, None)
         except (*_NOT_SENT, _Unclear):
             return _UNKNOWN
-        if status == 404 and _sentence(answer):  # said by the gateway, and not by something in between that lost its way
+        if status == 404 and _sentence(answer):  # the answer of the gateway itself, not of a proxy
             return None
         found = answer.get("transactions")
         if status != 200 or not isinstance(found, list):
@@ -128,12 +136,12 @@ class BegatewayGateway:
             return _UNKNOWN if any(not _is_aside(entry, order_id) for entry in found) else None
         _complain_of_doubles(shop_id, order_id, ours)
         results = [_result(entry) if sought.agrees_with(entry) else _UNKNOWN for entry in ours]
-        return min(results, key=lambda result: _TELLING.index(result.status))
+        return min(results, key=lambda result: _PRECEDENCE.index(result.status))
 
     async def refund(
         self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
     ) -> Result:
-        """Give back what has not gone back yet. An earlier refund may have lost its answer, so it is looked for first [P]."""
+        """Refund the rest of a payment. The answer of an earlier refund may be lost, so look for earlier refunds first [P]."""
         try:
             transactions = await self._transactions_of(order_id)
         except (*_NOT_SENT, _Unclear):
@@ -161,7 +169,7 @@ class BegatewayGateway:
         return Result(base.FAILED, _sentence(answer) or base.ERROR_MESSAGE) if refused else _UNKNOWN
 
     async def _transactions_of(self, order_id: str) -> list[dict[str, Any]]:
-        """All that the gateway has with this id of ours. Raises as ``_ask`` does."""
+        """All transactions of the gateway with this id of ours. Raises the errors of ``_ask``."""
         status, answer = await self._ask("GET", f"/v2/transactions/tracking_id/{order_id}", None, None)
         found = answer.get("transactions")
         if status != 200 or not isinstance(found, list):
@@ -169,11 +177,11 @@ class BegatewayGateway:
         return [entry for entry in found if isinstance(entry, dict)]
 
     async def _ask(self, method: str, path: str, body: Any, request_id: str | None) -> tuple[int, dict[str, Any]]:
-        """Raises one of ``_NOT_SENT`` when nothing was sent, ``_Unclear`` when nobody can tell what became of it."""
-        # Nothing is to be unpacked: a small answer could become a huge one.
+        """Send a request. Raises one of ``_NOT_SENT`` if nothing was sent, and ``_Unclear`` if the outcome is not known."""
+        # No compression: a small compressed answer could become a huge one.
         headers = {"X-API-Version": API_VERSION, "Accept": "application/json", "Accept-Encoding": "identity"}
         if request_id is not None:
-            headers["RequestID"] = request_id  # for a day the platform answers a repeated one as it did the first [P]
+            headers["RequestID"] = request_id  # for a day the platform gives a repeated request the first answer [P]
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 request = self._client.build_request(method, self._url + path, json=body, headers=headers)
@@ -212,11 +220,11 @@ def _request(order: Order, card: CardDetails | str, now: int) -> dict[str, Any]:
         "currency": order.currency,
         "description": order.description,
         "tracking_id": order.id,
-        "duplicate_check": False,  # renewals of one amount may follow each other; RequestID and tracking_id tell them apart
+        "duplicate_check": False,  # renewals may have equal amounts; RequestID and tracking_id distinguish them
         "language": order.language,
         "test": order.test,
         "credit_card": _credit_card(card, recurring=order.recurring),
-        "additional_data": {"contract": ["recurring"]},  # asked for with every token, and to be given one [P]
+        "additional_data": {"contract": ["recurring"]},  # required with every token, and to receive one [P]
     }
     parts = {"customer": ("ip", "email"), "billing_address": _ADDRESS}
     for part, names in parts.items():
@@ -246,13 +254,13 @@ def _credit_card(card: CardDetails | str, *, recurring: bool) -> dict[str, Any]:
 
 
 def _charged(transaction: dict[str, Any], sought: _Sought, order: Order) -> Result:
-    """What came back from a charge, if it is the one that was asked for and tells enough to go on with."""
+    """The result of a charge from its answer, if that is about this charge and complete."""
     if not (sought.is_in(transaction) and sought.agrees_with(transaction)):
         return _UNKNOWN
     result = _result(transaction)
     without_token = result.status == base.SUCCESSFUL and result.card is None and not order.recurring
     without_way = result.status == base.INCOMPLETE and result.redirect_url is None
-    return _UNKNOWN if without_token or without_way else result  # ask again: perhaps it is told then
+    return _UNKNOWN if without_token or without_way else result  # look it up: the next answer may contain it
 
 
 def _result(transaction: dict[str, Any]) -> Result:
@@ -272,20 +280,20 @@ def _status_of(transaction: dict[str, Any]) -> str:
 
 
 def _uid_of_success(transactions: list[dict[str, Any]]) -> str | None:
-    """The id of the payment that took the money, where the charge's answer did not tell it."""
+    """The id of the payment that moved the money, if the answer of the charge did not contain it."""
     paid = (entry for entry in transactions if entry.get("type", PAYMENT) == PAYMENT and _status_of(entry) == base.SUCCESSFUL)
     return next((uid for entry in paid if (uid := _text(entry.get("uid")))), None)
 
 
 def _refund_result(transaction: dict[str, Any]) -> Result:
-    """Of a refund. One that the bank has not decided yet, or that does not say how much went back, is asked for again."""
+    """The result of a refund. ``UNKNOWN``, and so repeated later, if the bank has not decided or the amount is missing."""
     result = _result(transaction)
     unclear = result.status == base.INCOMPLETE or not isinstance(transaction.get("amount"), int)
     return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if unclear else result
 
 
 def _is_aside(entry: Any, order_id: str) -> bool:
-    """A refund or the like, which stands beside the payment that it belongs to."""
+    """Whether a transaction is a refund or similar, recorded beside the payment that it belongs to."""
     return isinstance(entry, dict) and entry.get("tracking_id") == order_id
 
 
@@ -321,13 +329,13 @@ def _text(value: Any) -> str | None:
 
 
 def _harmless(value: Any) -> str | None:
-    """A sentence of the gateway, without anything in it that could be a card's number."""
+    """A message of the gateway without anything that could be a card number."""
     text = _text(value)
     return _LONG_NUMBER.sub("…", text) if text else None
 
 
 def _number(value: Any) -> int:
-    """A month or a year, told as a number or in digits; 0 if it is neither."""
+    """A month or a year from a number or a text of digits; 0 for anything else."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0
 

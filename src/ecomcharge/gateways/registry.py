@@ -1,7 +1,7 @@
-"""Which gateway charges what: tests of a plan always the sandbox, everything else what the shop's operator chose.
+"""The choice of the gateway: the sandbox for test plans, otherwise the gateway that the operator chose for the shop.
 
-Sandbox and real money do not mix: a server in sandbox mode charges no gateway on another machine, and outside sandbox mode
-the sandbox gateway charges for a shop only after its operator chose it.
+Sandbox and real money do not mix. A server in sandbox mode uses no gateway on another machine. Outside sandbox mode the sandbox
+gateway charges for a shop only if the operator chose it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ecomcharge.storage.database import Database, Transaction
 
 log = structlog.get_logger()
 
-KEPT_SECONDS: Final = 4.0  # a changed setting is felt within five
+KEPT_SECONDS: Final = 4.0  # a changed setting must be in use within five
 KEPT_MAXIMUM: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Where a new subscription is charged. The sandbox has no accounts."""
+    """The gateway and account of a new subscription. The sandbox has no accounts."""
 
     gateway: str
     account: str | None
@@ -39,12 +39,12 @@ class Assignment:
 
 @dataclass(slots=True)
 class RefusingGateway:
-    """Stands for an account that must not be charged. Nothing is sent; what was charged there before stays unknown."""
+    """A gateway that must not be used. It sends nothing; earlier charges there stay unknown."""
 
     name: str
     message: str
     shop_id: int
-    warned: set[tuple[int, str]]  # by shop and message: one warning each
+    warned: set[tuple[int, str]]  # one warning for each shop and message
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
         _warn_once(self.warned, self.shop_id, self.message)
@@ -61,7 +61,7 @@ class RefusingGateway:
 
 @dataclass(slots=True)
 class SandboxForTests:
-    """The sandbox of a shop for which no gateway was chosen: it charges tests and refuses everything else."""
+    """The sandbox of a shop without a chosen gateway: it charges test plans and refuses all others."""
 
     inner: SandboxGateway
     warned: set[tuple[int, str]]
@@ -89,7 +89,7 @@ class _Kept:
 
 
 class GatewayRegistry:
-    """The gateways of all shops. ``sandbox_mode``: whether this process runs with ``--sandbox``."""
+    """The gateways of all shops. ``sandbox_mode`` is whether this process runs with ``--sandbox``."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class GatewayRegistry:
         await self._client.aclose()
 
     async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
-        """The gateway and the account of a new subscription. Raises ``ValidationFailed`` where the shop has no gateway for it."""
+        """The gateway and the account of a new subscription. Raises ``ValidationFailed`` if the shop has no gateway for it."""
         if test:
             return Assignment(sandbox.NAME, None)
         choice = await store.gateway_choice(tx, shop_id)
@@ -129,12 +129,12 @@ class GatewayRegistry:
         return test or self._sandbox_mode or (await store.gateway_choice(self._database, shop_id)).was_made
 
     async def charges(self, name: str, shop_id: int, account: str | None, *, test: bool) -> bool:
-        """Whether a charge there would be sent at all: ``False`` where this process refuses it."""
+        """Whether this process would send a charge to that account."""
         gateway = await self.named(name, shop_id, account)
         return not isinstance(gateway, RefusingGateway) and (test or not isinstance(gateway, SandboxForTests))
 
     async def named(self, name: str, shop_id: int, account: str | None) -> Gateway:
-        """The shop's account at a gateway, or what refuses to charge it. ``account`` ``None`` is the shop's first one."""
+        """The shop's account at a gateway, or a gateway that refuses every charge. ``None`` as account is the shop's first one."""
         key = (shop_id, sandbox.NAME if name == sandbox.NAME else account or FIRST_ACCOUNT)
         if self._sandbox_mode and name == sandbox.NAME:
             return self.sandbox

@@ -1,6 +1,6 @@
-"""The sandbox gateway: no network, the card decides. It keeps books of its own, as a bank would.
+"""The sandbox gateway. It uses no network: the card decides the outcome. It has its own ledger, as a bank does.
 
-The published test cards behave as published [P]; those of ours stand for what no published one does [D].
+The published test cards behave as published [P]. Our own test cards cover cases that no published one covers [D].
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ecomcharge.storage.records import execute
 
 NAME: Final = "sandbox"
 SLOW_SECONDS: Final = 3.0
-CHALLENGE_CLOSES: Final = 25 * HOUR  # the bank's page, some time after we stop waiting for the buyer [D]
+CHALLENGE_CLOSES: Final = 25 * HOUR  # the bank closes its page some time after the subscription stops waiting for the buyer [D]
 
 SUCCESSFUL: Final = "successful"
 CHALLENGE: Final = "challenge"  # 3-D Secure first
 FAILED: Final = "failed"
 ERROR: Final = "error"
-TIMEOUT_CHARGED: Final = "timeout, charged"  # no answer, and the money is taken
-TIMEOUT_ABSENT: Final = "timeout, absent"  # no answer, and the gateway never heard of it
+TIMEOUT_CHARGED: Final = "timeout, charged"  # no answer, but the charge was made
+TIMEOUT_ABSENT: Final = "timeout, absent"  # no answer, and the gateway never received the charge
 RENEWAL_TIMEOUT: Final = "renewal times out, charged"
 RENEWALS_FAIL: Final = "renewals fail"
 SECOND_RENEWAL_FAILS: Final = "second renewal fails once"
@@ -63,7 +63,7 @@ TEST_CARDS: Final[Mapping[str, str]] = {
     "4111110000000104": RENEWAL_TIMEOUT,
 }
 
-# What the nth charge of a card with this behaviour comes to, where that differs from success; the first is number 0.
+# The outcome of the nth charge of a card with this behaviour, if it is not a success; the first charge has number 0.
 _BY_COUNT: Final[Mapping[str, tuple[range, str]]] = {
     RENEWALS_FAIL: (range(1, 2**31), base.FAILED),
     RENEWAL_FAILS_ONCE: (range(1, 2), base.FAILED),
@@ -114,7 +114,7 @@ WHERE shop_id = :shop_id AND id = :id AND status = 'successful'
 
 
 class SandboxGateway:
-    """``base_url`` is where a buyer's browser finds this server, for the 3-D Secure step."""
+    """``base_url`` is the address of this server for browsers, for the 3-D Secure step."""
 
     name = NAME
 
@@ -159,13 +159,13 @@ class SandboxGateway:
         return Result(base.SUCCESSFUL if given_back else base.FAILED, "")
 
     async def answer_challenge(self, shop_id: int, order_id: str, *, accepted: bool) -> None:
-        """The buyer passed 3-D Secure, or refused. The first answer stands."""
+        """Record that the buyer passed 3-D Secure or refused. Only the first answer counts."""
         status = base.SUCCESSFUL if accepted else base.FAILED
         params = {"shop_id": shop_id, "id": order_id, "status": status, "message": _MESSAGES[status]}
         await execute(self._database, ANSWER_CHALLENGE, params)
 
     async def _entered(self, order: Order, card: Card, behaviour: str, now: int, *, is_new: bool) -> str:
-        """Enter the charge into the books, once, and say how it stands there."""
+        """Enter the charge into the ledger, once, and return its state there."""
 
         async def unit(tx: Transaction) -> str:
             if is_new:
@@ -230,7 +230,7 @@ class SandboxGateway:
 
 
 def _behaviour_of(card: CardDetails, now: int) -> str:
-    """Cards that nobody published are declined, and so are those that are past their month [D]."""
+    """The behaviour of a card. Unknown and expired cards are declined [D]."""
     return FAILED if _is_past(card.exp_month, card.exp_year, now) else TEST_CARDS.get(card.number, FAILED)
 
 

@@ -1,4 +1,4 @@
-"""A payment: one charge of a subscription, written down before it is sent and again when its outcome is known."""
+"""A payment: one charge of a subscription, recorded before it is sent and again when its outcome is known."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import msgspec
 from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.gateways import base
 
-PENDING: Final = "pending"  # written down; perhaps not sent yet
-ABSENT: Final = "absent"  # it never reached the gateway: we died before
-EXPIRED: Final = "expired"  # the buyer did not come back from 3-D Secure
+PENDING: Final = "pending"  # recorded; perhaps not sent yet
+ABSENT: Final = "absent"  # it never reached the gateway: the process died before
+EXPIRED: Final = "expired"  # the buyer did not finish 3-D Secure
 
-# The gateway took the money, and the subscription does not want it: it is over, or another payment paid the period.
-REFUNDING: Final = "refunding"  # a refund is to be made
-REFUNDED: Final = "refunded"  # the money went back
-REFUND_FAILED: Final = "refund_failed"  # the gateway refused every attempt to refund: the operator has to do it
-VOIDED: Final = "voided"  # the verification of a card (amount 0), which took nothing
+# The gateway charged after the subscription ended, or after another payment paid the period.
+REFUNDING: Final = "refunding"  # it must be refunded
+REFUNDED: Final = "refunded"  # the money was returned
+REFUND_FAILED: Final = "refund_failed"  # the gateway refused every refund: the operator must refund by hand
+VOIDED: Final = "voided"  # the verification of a card (amount 0), which moved no money
 
-# Of one period at most one payment has one of these, as the index payments_once sees to.
+# At most one payment of a period has one of these statuses: the index payments_once enforces it.
 LIVE: Final = (PENDING, base.UNKNOWN, base.INCOMPLETE)
-# Ended without success, as far as anybody knew. A success that is learnt later is recorded all the same.
+# Ended without success as far as known. A success that becomes known later is still recorded.
 UNSUCCESSFUL: Final = (base.FAILED, base.ERROR, EXPIRED, ABSENT)
 
 RECHECK_AFTER: Final = 24 * HOUR  # a payment that ended without success is looked up once more
@@ -34,10 +34,10 @@ _REFUND_MESSAGES: Final = {
 
 
 class Payment(msgspec.Struct, frozen=True):
-    """``amount`` in minor units, times in UTC milliseconds. ``id`` is ours and told to the gateway, ``uid`` the gateway's.
+    """``amount`` in minor units, times in UTC milliseconds. ``id`` is ours, and the gateway receives it; ``uid`` is the gateway's.
 
-    ``check_at`` is when the payment is to be looked up, or refunded, after it ended; ``check_attempts`` counts how often that
-    came to nothing.
+    ``check_at`` is when the ended payment is looked up or refunded next; ``check_attempts`` counts the attempts without a
+    result.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Payment(msgspec.Struct, frozen=True):
 def to_json(payment: Payment) -> dict[str, Any]:
     """``last_transaction`` of a subscription, keys in the documented order [P].
 
-    A payment that was refunded stays ``successful``, as on the platform; its message says what became of it [D].
+    A refunded payment stays ``successful``, as on the platform; its message reports the refund [D].
     """
     told = {
         "uid": payment.uid or payment.id,

@@ -1,4 +1,4 @@
-"""Rows of payments."""
+"""SQL of payments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INSERT INTO payments (
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id, subscription_id
 """
 
-# The payment of a period whose outcome is not known yet; there is one at most.
+# The payment of a period without a known outcome; there is at most one.
 LIVE = f"""
 SELECT {COLUMNS} FROM payments
 WHERE shop_id = :shop_id AND subscription_id = :subscription_id AND period = :period
@@ -39,14 +39,14 @@ FIND = f"SELECT {COLUMNS} FROM payments WHERE shop_id = :shop_id AND id = :id"
 
 OWNER = f"SELECT shop_id, {COLUMNS} FROM payments WHERE id = :id"
 
-# Another payment that pays the period, or may still pay it.
+# Another payment that paid the period or can still pay it.
 RIVAL = """
 SELECT id FROM payments
 WHERE shop_id = :shop_id AND subscription_id = :subscription_id AND period = :period AND id <> :id
 AND status IN ('pending', 'unknown', 'incomplete', 'successful') LIMIT 1
 """
 
-# Changes nothing if the status is not the one that was read: then the caller reads again.
+# Changes nothing if the status has changed since it was read; the caller then reads again.
 SETTLE = """
 UPDATE payments SET
     status = :status, uid = :uid, message = :message, redirect_url = :redirect_url, settled_at = :settled_at,
@@ -59,7 +59,7 @@ UPDATE payments SET check_at = :check_at, check_attempts = :check_attempts
 WHERE shop_id = :shop_id AND id = :id AND status = :status
 """
 
-# Claims payments to look up or to refund. The claim is the later date: if the process dies, the payment becomes due again.
+# Claims payments for a look-up or a refund. The claim sets a later date: if the process dies, the payment becomes due again.
 CLAIM_CHECKS = """
 UPDATE payments SET check_at = :again_at
 WHERE (shop_id, id) IN (
@@ -74,7 +74,7 @@ IS_CHECK_DUE = "SELECT 1 FROM payments WHERE check_at <= :now LIMIT 1"
 
 
 async def insert(tx: Transaction, shop_id: int, payment: Payment) -> bool:
-    """``False`` if the period has a payment under way or done: then no other must be begun."""
+    """``False`` if the period has a payment that is in progress or successful: no other may start."""
     return await tx.insert(INSERT, {"shop_id": shop_id, **msgspec.structs.asdict(payment)})
 
 
@@ -96,7 +96,7 @@ async def reload(database: Database, shop_id: int, payment: Payment) -> Payment:
 
 
 async def owner_of(database: Database, payment_id: str) -> tuple[int, Payment] | None:
-    """A payment and its shop, for a browser, which knows of no shop."""
+    """A payment and its shop id, for requests of browsers, which have no shop."""
     row = await database.find(OWNER, {"id": payment_id})
     return (row[0], _payment(row[1:])) if row is not None else None
 
@@ -107,13 +107,13 @@ async def of_subscription(database: Database, shop_id: int, subscription_id: str
 
 
 async def has_rival(tx: Transaction, shop_id: int, payment: Payment) -> bool:
-    """Whether another payment pays the same period, or may still pay it."""
+    """Whether another payment paid the same period or can still pay it."""
     period = {"shop_id": shop_id, "subscription_id": payment.subscription_id, "period": payment.period, "id": payment.id}
     return bool(await tx.rows(RIVAL, period))
 
 
 async def write_outcome(tx: Transaction, shop_id: int, payment: Payment, earlier_status: str) -> bool:
-    """Write the outcome of a payment that had ``earlier_status``. ``False`` if somebody else wrote before: then read again."""
+    """Write the outcome of a payment that had ``earlier_status``. ``False`` if another process wrote first: read again."""
     outcome = {
         "shop_id": shop_id,
         "id": payment.id,
@@ -130,7 +130,7 @@ async def write_outcome(tx: Transaction, shop_id: int, payment: Payment, earlier
 
 
 async def check_later(tx: Transaction, shop_id: int, payment: Payment) -> None:
-    """Write when to look at the payment again, and how often that came to nothing, unless its status has changed meanwhile."""
+    """Write the time of the next check and the number of checks without a result, unless the status has changed."""
     params = {
         "shop_id": shop_id,
         "id": payment.id,
@@ -142,12 +142,12 @@ async def check_later(tx: Transaction, shop_id: int, payment: Payment) -> None:
 
 
 async def claim_checks(tx: Transaction, now: int, again_at: int, limit: int) -> list[tuple[int, str]]:
-    """Up to ``limit`` payments, by shop and id, that are to be looked up or refunded now. They are due again at ``again_at``."""
+    """Claim up to ``limit`` due payments, by shop and id. They become due again at ``again_at``."""
     return [(row[0], row[1]) for row in await tx.rows(CLAIM_CHECKS, {"now": now, "again_at": again_at, "limit": limit})]
 
 
 async def next_check(database: Database) -> int | None:
-    """When the next payment is to be looked up or refunded."""
+    """When the next look-up or refund is due."""
     moment: int | None = (await database.rows(NEXT_CHECK, {}))[0][0]
     return moment
 

@@ -1,4 +1,4 @@
-"""What is done with plans. One function each, one transaction each."""
+"""The actions on plans: one function and one transaction for each."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ async def create_plan(
     *,
     misplaced_test: bool = False,
 ) -> StoredResponse:
-    """Create a plan, once for each idempotency key, and say what to answer.
+    """Create a plan, once for each idempotency key; return the response.
 
-    ``misplaced_test`` tells that the body has a true ``test`` in the wrong place.
-    Raises ``ValidationFailed`` for such a body if cards of the plan would be charged at a real gateway,
-    ``IdempotencyKeyReused`` or ``StillRunning`` for the idempotency key.
+    ``misplaced_test`` is whether the body has a true ``test`` in the wrong place. Raises ``ValidationFailed`` for such a body
+    if a real gateway would charge for the plan, and ``IdempotencyKeyReused`` or ``StillRunning`` for the idempotency key.
     """
 
     async def unit(tx: Transaction) -> StoredResponse:

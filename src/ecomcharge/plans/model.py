@@ -1,4 +1,4 @@
-"""A plan: how often and how much a subscription is charged, and what the wire shows of it.
+"""A plan: when and how much a subscription is charged, and the plan object of the API.
 
 Sources: [P] the platform's page on plans, [W] clients in the wild, [D] our choice. Amounts are minor units.
 """
@@ -35,7 +35,7 @@ VISIBLE_FIELDS_MAXIMUM: Final = 50
 
 
 class PlanBody(msgspec.Struct):
-    """A request's body as it came: any JSON value for any field, unknown keys ignored [W]."""
+    """The body of a request before validation: any JSON value for any field, unknown keys ignored [W]."""
 
     id: Any = None
     test: Any = None
@@ -54,7 +54,7 @@ BODY: Final = msgspec.json.Decoder(PlanBody)
 
 
 class Price(msgspec.Struct, frozen=True):
-    """An amount for each so many of a unit of time."""
+    """An amount for each interval."""
 
     amount: int
     interval: int
@@ -70,7 +70,7 @@ class TrialPrice(Price, frozen=True):
 
 
 class PlanFields(msgspec.Struct, frozen=True):
-    """What a plan is made of, checked."""
+    """The validated fields of a plan."""
 
     title: str
     currency: str
@@ -86,7 +86,7 @@ class PlanFields(msgspec.Struct, frozen=True):
 
 
 class Plan(PlanFields, frozen=True, kw_only=True):
-    """A plan as it is kept. It never changes: what a buyer agreed to stays so."""
+    """A stored plan. It never changes, so the terms that a buyer accepted stay the same."""
 
     id: str
     created_at: int  # UTC milliseconds, as is the next
@@ -124,7 +124,7 @@ ORDER: Final = (
 
 
 def validate(body: PlanBody, errors: ValidationErrors) -> PlanFields | None:
-    """The fields of a new plan, or ``None``, and then ``faults`` holds everything that is wrong with it."""
+    """The fields of a new plan; ``None`` if it is invalid, and ``errors`` then has all its errors."""
     price, visible_fields = _validate_plan(body.plan, errors)
     trial = _validate_trial(body.trial, errors)
     infinite = read_boolean("infinite", body.infinite, errors, default=True)
@@ -179,7 +179,7 @@ def _validate_price(given: dict[str, Any], errors: ValidationErrors, *, above: i
 
 
 def _visible_fields(given_plan: dict[str, Any], errors: ValidationErrors) -> tuple[str, ...]:
-    """Echoed, whatever they say [P][W]."""
+    """The visible fields, which the API returns unchanged [P][W]."""
     given = given_plan.get("visible_fields")
     if given is None:
         return ()
@@ -191,7 +191,7 @@ def _visible_fields(given_plan: dict[str, Any], errors: ValidationErrors) -> tup
 
 
 def misplaced_test(place: str) -> ValidationFailed:
-    """For a body whose ``test`` is true and stands where it is ignored, though a real gateway would charge [D]."""
+    """The error of a body with a true ``test`` in a place where it is ignored, so that a real gateway would charge [D]."""
     text = f"must be sent as {place}; where it stands it is ignored, and real cards would be charged"
     texts: dict[str, Any] = {"test": [text]}
     for name in reversed(place.split(".")[:-1]):
@@ -223,7 +223,7 @@ def _told(price: Price, currency: str) -> str:
 
 
 def to_json(plan: Plan, shop_id: int, base_url: str) -> dict[str, Any]:
-    """The plan object, keys in the documented order [P]. ``base_url`` is where browsers find this server."""
+    """The plan object, keys in the documented order [P]. ``base_url`` is the address of this server for browsers."""
     trial: dict[str, Any] = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without one [P]
     if plan.trial is not None:
         trial = {

@@ -1,4 +1,4 @@
-"""The JSON door of plans: ``POST /plans``, ``GET /plans``, ``GET /plans/{id}``."""
+"""The routes of plans: ``POST /plans``, ``GET /plans``, ``GET /plans/{id}``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of plans."""
+"""SQL of plans."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def find(reader: Database | Transaction, shop_id: int, plan_id: str) -> Pl
 
 
 async def owner_of(database: Database, plan_id: str) -> tuple[int, Plan] | None:
-    """A plan and its shop, for a browser, which knows of no shop."""
+    """A plan and its shop id, for requests of browsers, which have no shop."""
     row = await database.find(OWNER, {"id": plan_id})
     return (row[0], plan_of(row[1:])) if row is not None else None
 
@@ -77,7 +77,7 @@ class Plans:
 
 
 def plan_of(row: Row) -> Plan:
-    """A plan out of ``COLUMNS``."""
+    """The plan of a row of ``COLUMNS``."""
     id, title, currency, language, infinite, billing_cycles, plan_amount, plan_interval, plan_interval_unit, *rest = row
     trial_amount, trial_interval, trial_interval_unit, trial_as_first_payment, visible_fields, *rest = rest
     attempts, by_day, test, created_at, updated_at = rest

@@ -17,7 +17,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a plan says about charging. ``cycles`` is ``None`` for a plan without end, ``zone`` the system's time zone."""
+    """The terms of a plan that matter for charging. ``cycles`` is ``None`` for a plan without end, ``zone`` the system's time zone."""
 
     amount: int  # minor units
     interval: Interval

@@ -134,7 +134,7 @@ class GatewayRegistry:
         return not isinstance(gateway, RefusingGateway) and (test or not isinstance(gateway, SandboxForTests))
 
     async def named(self, name: str, shop_id: int, account: str | None) -> Gateway:
-        """The shop's account at a gateway, or a gateway that refuses every charge. ``None`` as account is the shop's first one."""
+        """The shop's account at a gateway, or a gateway that refuses every charge. ``account=None`` is the first account."""
         key = (shop_id, sandbox.NAME if name == sandbox.NAME else account or FIRST_ACCOUNT)
         if self._sandbox_mode and name == sandbox.NAME:
             return self.sandbox

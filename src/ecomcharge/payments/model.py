@@ -34,7 +34,7 @@ _REFUND_MESSAGES: Final = {
 
 
 class Payment(msgspec.Struct, frozen=True):
-    """``amount`` in minor units, times in UTC milliseconds. ``id`` is ours, and the gateway receives it; ``uid`` is the gateway's.
+    """``amount`` in minor units, times in UTC milliseconds. ``id`` is ours and known to the gateway; ``uid`` is the gateway's.
 
     ``check_at`` is when the ended payment is looked up or refunded next; ``check_attempts`` counts the attempts without a
     result.

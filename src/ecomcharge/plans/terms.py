@@ -17,7 +17,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a plan that matter for charging. ``cycles`` is ``None`` for a plan without end, ``zone`` the system's time zone."""
+    """The terms of a plan that matter for charging. ``cycles`` is ``None`` for a plan without end."""
 
     amount: int  # minor units
     interval: Interval

@@ -1,4 +1,4 @@
-"""What is done with subscriptions at somebody's request. One function each."""
+"""The actions on subscriptions: one function for each request of a merchant or a buyer."""
 
 from __future__ import annotations
 
@@ -56,33 +56,31 @@ async def create_subscription(
     charging: Charging,
     id_generators: IdGenerators,
     shop_id: int,
-    wanted: SubscriptionRequest,
+    requested: SubscriptionRequest,
     idempotency_key: IdempotencyKey | None,
     encode: Encode,
 ) -> StoredResponse:
-    """Create a subscription, and with it the plan and the customer that came in full; charge its card, if it brought one.
+    """Create a subscription, with its plan and customer if the request contains them, and charge its card if it has one.
 
-    Raises ``ValidationFailed`` for an id or a token that the shop does not have, ``IdempotencyKeyReused`` or ``StillRunning``
-    for the idempotency key.
+    Raises ``ValidationFailed`` for an id or a token that the shop does not have, and ``IdempotencyKeyReused`` or
+    ``StillRunning`` for the idempotency key.
     """
     now = charging.clock.now()
 
     async def unit(tx: Transaction) -> _Created | StoredResponse:
-        if (
-            idempotency_key is not None
-        ):  # first: what was answered once is answered again, whatever the shop's settings are by now
+        if idempotency_key is not None:  # first, so that a later change of the shop does not change a stored answer
             earlier = await earlier_response(tx, shop_id, idempotency_key, now, charging.real_clock.now())
             if earlier is not None:
                 return earlier
-        created = await _drawn_up(tx, charging, id_generators, shop_id, wanted, now)
+        created = await _prepare(tx, charging, id_generators, shop_id, requested, now)
         if idempotency_key is not None:
             answer = _answer(created.subscription, encode)
             running_until = charging.real_clock.now() + charging.request_milliseconds if created.started is not None else None
             earlier = await claim_or_replay(tx, shop_id, idempotency_key, answer, now, charging.real_clock.now(), running_until)
             if earlier is not None:
                 return earlier
-        _refuse_misplaced_test(created.subscription, wanted)
-        await _write(tx, charging, created, wanted)
+        _refuse_misplaced_test(created.subscription, requested)
+        await _write(tx, charging, created, requested)
         return created
 
     created = await retry_on_id_collision(charging.database, unit)
@@ -90,8 +88,8 @@ async def create_subscription(
         return await _replayed(charging, shop_id, created, encode)
     if created.started is None:
         return _answer(created.subscription, encode)
-    assert wanted.card is not None
-    answer = _answer(await charging.charge_at_once(created.started, wanted.card), encode)
+    assert requested.card is not None
+    answer = _answer(await charging.charge_at_once(created.started, requested.card), encode)
     if idempotency_key is not None:
         await _finish(charging, shop_id, idempotency_key, answer)
     return answer
@@ -120,22 +118,22 @@ async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, e
     return replace(earlier, body=encode(subscription))
 
 
-async def _drawn_up(
-    tx: Transaction, charging: Charging, id_generators: IdGenerators, shop_id: int, wanted: SubscriptionRequest, now: int
+async def _prepare(
+    tx: Transaction, charging: Charging, id_generators: IdGenerators, shop_id: int, requested: SubscriptionRequest, now: int
 ) -> _Created:
-    """The subscription as it will be written, and its first payment where it brings a card."""
-    plan = await _plan(tx, id_generators, shop_id, wanted.plan, now)
-    customer_id = await _customer_id(tx, id_generators, shop_id, wanted.customer, now)
+    """The subscription to be written, and its first charge if the request has a card."""
+    plan = await _plan(tx, id_generators, shop_id, requested.plan, now)
+    customer_id = await _customer_id(tx, id_generators, shop_id, requested.customer, now)
     assigned = await charging.gateways.assign(tx, shop_id, test=plan.test)
-    if isinstance(wanted.card, str):
-        await _check_token(tx, shop_id, wanted.card, assigned.gateway)
-    waits = wanted.card is None
+    if isinstance(requested.card, str):
+        await _check_token(tx, shop_id, requested.card, assigned.gateway)
+    waits = requested.card is None
     terms, card = charging.terms_of_plan(plan), EMPTY_OBJECT
     billing_state = (
-        lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(wanted.card, str))
+        lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(requested.card, str))
     )
-    if isinstance(wanted.card, str) and billing_state.state == lifecycle.PENDING:
-        card = await _card_of_token(tx, shop_id, wanted.card)
+    if isinstance(requested.card, str) and billing_state.state == lifecycle.PENDING:
+        card = await _card_of_token(tx, shop_id, requested.card)
     subscription = Subscription(
         shop_id=shop_id,
         id=id_generators.subscription.generate(now),
@@ -144,16 +142,16 @@ async def _drawn_up(
         plan=plan,
         billing_state=billing_state,
         customer_id=customer_id,
-        tracking_id=wanted.tracking_id,
-        device_id=wanted.device_id,
+        tracking_id=requested.tracking_id,
+        device_id=requested.device_id,
         created_at=now,
         gateway=assigned.gateway,
         card=card,
-        additional_data=wanted.additional_data,
-        options=wanted.options,
+        additional_data=requested.additional_data,
+        options=requested.options,
         last_transaction=EMPTY_OBJECT,
-        return_url=wanted.return_url,
-        notification_url=wanted.notification_url,
+        return_url=requested.return_url,
+        notification_url=requested.notification_url,
         checkout_token=secrets.token_hex(32) if waits else None,
         gateway_account=assigned.account,
     )
@@ -163,15 +161,15 @@ async def _drawn_up(
     return _Created(started.subscription, started)
 
 
-async def _write(tx: Transaction, charging: Charging, created: _Created, wanted: SubscriptionRequest) -> None:
+async def _write(tx: Transaction, charging: Charging, created: _Created, requested: SubscriptionRequest) -> None:
     """Customer, plan, subscription and payment, in one transaction. Raises ``IdCollision``, or ``ShopClosed``."""
     subscription, shop_id = created.subscription, created.subscription.shop_id
     await charging.require_open_shop(tx, shop_id)
-    if isinstance(wanted.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
+    if isinstance(requested.plan, PlanFields) and not await plans.insert(tx, shop_id, subscription.plan):
         raise IdCollision
-    if isinstance(wanted.customer, CustomerFields):
+    if isinstance(requested.customer, CustomerFields):
         assert subscription.customer_id is not None
-        customer = Customer(subscription.customer_id, *msgspec.structs.astuple(wanted.customer))
+        customer = Customer(subscription.customer_id, *msgspec.structs.astuple(requested.customer))
         if not await customers.insert(tx, shop_id, customer):
             raise IdCollision
     if not await store.insert(tx, subscription, created.started.leased_until if created.started else 0):
@@ -180,39 +178,39 @@ async def _write(tx: Transaction, charging: Charging, created: _Created, wanted:
         raise IdCollision
 
 
-def _refuse_misplaced_test(subscription: Subscription, wanted: SubscriptionRequest) -> None:
-    """Raises ``ValidationFailed`` where somebody asked for a test in the wrong place and a real gateway would charge."""
-    if wanted.misplaced_test and subscription.gateway != sandbox.NAME:
+def _refuse_misplaced_test(subscription: Subscription, requested: SubscriptionRequest) -> None:
+    """Raises ``ValidationFailed`` if the request asks for a test in the wrong place and a real gateway would charge."""
+    if requested.misplaced_test and subscription.gateway != sandbox.NAME:
         raise plan_model.misplaced_test("plan.test")
 
 
-async def _plan(tx: Transaction, id_generators: IdGenerators, shop_id: int, wanted: str | PlanFields, now: int) -> Plan:
-    if isinstance(wanted, PlanFields):
-        return plan_actions.made(id_generators.plan, now, wanted)
-    plan = await plans.find(tx, shop_id, wanted) if PLAN_ID.match(wanted) else None
+async def _plan(tx: Transaction, id_generators: IdGenerators, shop_id: int, requested: str | PlanFields, now: int) -> Plan:
+    if isinstance(requested, PlanFields):
+        return plan_actions.made(id_generators.plan, now, requested)
+    plan = await plans.find(tx, shop_id, requested) if PLAN_ID.match(requested) else None
     if plan is None:
         raise requests.refused("plan", requests.NO_SUCH.format(noun="plan"))
     return plan
 
 
 async def _customer_id(
-    tx: Transaction, id_generators: IdGenerators, shop_id: int, wanted: str | CustomerFields | None, now: int
+    tx: Transaction, id_generators: IdGenerators, shop_id: int, requested: str | CustomerFields | None, now: int
 ) -> str | None:
-    if isinstance(wanted, CustomerFields):
+    if isinstance(requested, CustomerFields):
         return id_generators.customer.generate(now)
-    if wanted is not None and not (CUSTOMER_ID.match(wanted) and await customers.has(tx, shop_id, wanted)):
+    if requested is not None and not (CUSTOMER_ID.match(requested) and await customers.has(tx, shop_id, requested)):
         raise requests.refused("customer", requests.NO_SUCH.format(noun="customer"))
-    return wanted
+    return requested
 
 
 async def _check_token(tx: Transaction, shop_id: int, token: str, gateway: str) -> None:
-    """The sandbox knows its tokens; whether a real gateway knows one, it says itself."""
+    """Raises ``ValidationFailed`` for an unknown token of the sandbox. A real gateway checks its tokens itself."""
     if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token}) is None:
         raise requests.refused("card", requests.NO_SUCH_TOKEN)
 
 
 async def _card_of_token(tx: Transaction, shop_id: int, token: str) -> str:
-    """The card that a token stands for, as a JSON object; the token alone where only the gateway knows the card."""
+    """The card of a token as a JSON object; only the token if only the gateway knows the card."""
     row = await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token})
     return str(row[0]) if row is not None else msgspec.json.encode({"token": token}).decode()
 
@@ -230,9 +228,9 @@ async def read_subscription(charging: Charging, shop_id: int, subscription_id: s
 
 
 async def cancel_subscription(charging: Charging, shop_id: int, subscription_id: str, reason: str | None) -> Subscription:
-    """No further charge. Canceling a second time changes nothing [D].
+    """Cancel a subscription: no further charge. A second call changes nothing [D].
 
-    Raises ``RecordNotFound``, or ``ValidationFailed`` for a subscription that came to another end.
+    Raises ``RecordNotFound``, and ``ValidationFailed`` for a subscription that ended in another way.
     """
     now = charging.clock.now()
 
@@ -246,7 +244,7 @@ async def cancel_subscription(charging: Charging, shop_id: int, subscription_id:
             raise ValidationFailed(requests.OVER_ALREADY, {BASE: [requests.OVER_ALREADY]}, errors_first=True)
         step = lifecycle.canceled(subscription.billing_state, reason, now)
         changed = msgspec.structs.replace(subscription, billing_state=step.billing_state, sequence=subscription.sequence + 1)
-        if not await store.update(tx, changed, None):  # a charge under way keeps its lease
+        if not await store.update(tx, changed, None):  # a charge in progress keeps its lease
             raise StaleVersion
         await charging.event_recorder.record(tx, changed, lifecycle.CANCELED_EVENT, now)
         return after_update(changed)
@@ -258,14 +256,14 @@ async def cancel_subscription(charging: Charging, shop_id: int, subscription_id:
             continue
 
 
-# What a buyer does on the hosted page
+# Actions of the buyer on the payment page
 
 
 async def subscribe_by_link(
     charging: Charging, id_generators: IdGenerators, shop_id: int, plan: Plan, return_url: str | None
 ) -> Subscription:
-    """A new subscription to a plan, by its pay link [P]."""
-    wanted = SubscriptionRequest(
+    """Create a subscription to a plan by its pay link [P]."""
+    requested = SubscriptionRequest(
         plan=plan.id,
         customer=None,
         card=None,
@@ -279,8 +277,8 @@ async def subscribe_by_link(
     now = charging.clock.now()
 
     async def unit(tx: Transaction) -> _Created:
-        created = await _drawn_up(tx, charging, id_generators, shop_id, wanted, now)
-        await _write(tx, charging, created, wanted)
+        created = await _prepare(tx, charging, id_generators, shop_id, requested, now)
+        await _write(tx, charging, created, requested)
         return created
 
     return (await retry_on_id_collision(charging.database, unit)).subscription
@@ -289,10 +287,10 @@ async def subscribe_by_link(
 async def pay(
     charging: Charging, id_generators: IdGenerators, token: str, card: CardDetails, customer: Mapping[str, str | None]
 ) -> Subscription | None:
-    """Charge the card that a buyer typed on the page with this token; the subscription as it stands then.
+    """Charge the card that a buyer entered on the page with this token; return the subscription in its new state.
 
-    Once, however often it is asked: ``None`` when the subscription does not wait for its buyer, or no longer.
-    ``customer`` holds checked fields that the merchant did not send.
+    Repeated calls charge once: ``None`` if the subscription does not wait for its buyer. ``customer`` contains validated
+    fields that the merchant did not send.
     """
     now = charging.clock.now()
 
@@ -302,7 +300,7 @@ async def pay(
             return None
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:
             return None
-        subscription = await _with_customer(tx, id_generators, subscription, customer, now)
+        subscription = await _add_customer(tx, id_generators, subscription, customer, now)
         return await charging.write_started(tx, charging.start_charge(subscription, now))
 
     while True:
@@ -316,10 +314,10 @@ async def pay(
     return await charging.charge_at_once(started, card)
 
 
-async def _with_customer(
+async def _add_customer(
     tx: Transaction, id_generators: IdGenerators, subscription: Subscription, given: Mapping[str, str | None], now: int
 ) -> Subscription:
-    """With what the buyer added: a customer of the subscription's own, or the fields that the merchant's one lacks."""
+    """Store the fields that the buyer added: in a new customer, or in the missing fields of the merchant's customer."""
     if subscription.customer_id is None:
         blank = dict.fromkeys(CustomerFields.__struct_fields__)
         customer = Customer(id_generators.customer.generate(now), **{**blank, **given})
@@ -335,10 +333,10 @@ async def _with_customer(
 
 
 async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
-    """The buyer comes from 3-D Secure: in the sandbox with an answer, from a real gateway with ``None``.
+    """The buyer returns from 3-D Secure: in the sandbox with an answer, from a real gateway with ``None``.
 
-    The subscription as it stands after the gateway was asked. The sandbox takes no answer once the subscription is over or
-    its day has passed. What a real gateway says counts always: it may have taken the money.
+    Returns the subscription after the gateway was asked. The sandbox accepts no answer after the end of the subscription or
+    of its day. The answer of a real gateway always counts: it may have charged.
     """
     subscription = await read_subscription(charging, shop_id, payment.subscription_id)
     if payment.status not in (base.INCOMPLETE, *UNSUCCESSFUL):
@@ -356,6 +354,6 @@ async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *
         if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
             return subscription
         return await charging.record_outcome(subscription, payment, result)
-    except EcomchargeError as error:  # the answer is in the gateway's books: the billing worker, or the next visit, finds it
+    except EcomchargeError as error:  # the gateway has recorded the answer: the billing worker or the next visit finds it
         log.warning("a 3-D Secure step is not settled", shop=shop_id, payment=payment.id, reason=error.code)
         return subscription

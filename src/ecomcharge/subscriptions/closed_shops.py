@@ -1,6 +1,6 @@
-"""Subscriptions of a closed shop: their due dates are put aside, and come back when the shop opens.
+"""Subscriptions of a closed shop: their due dates are parked, and restored when the shop opens.
 
-Both happen in transactions that lock the shop's row, so that no date is put aside in a shop that has just opened.
+Both happen in transactions that lock the shop's row, so that no date is parked in a shop that has just opened.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UPDATE subscriptions SET version = version + 1, parked_at = due_at, due_at = NUL
 WHERE shop_id = :shop_id AND id = :id AND version = :version AND due_at IS NOT NULL
 """
 
-# What became due or came to its end meanwhile, by an outcome that arrived late, keeps what that outcome says.
+# A late outcome may have set a new due date or ended the subscription; then its result is kept.
 UNPARK: Final = """
 UPDATE subscriptions SET
     version = version + 1,
@@ -31,7 +31,7 @@ WHERE shop_id = :shop_id AND parked_at IS NOT NULL
 
 
 async def park(database: Database, shop_id: int, subscription_id: str, version: int) -> bool:
-    """Put the due date of a subscription aside. ``False`` if the shop is open or the subscription changed meanwhile."""
+    """Park the due date of a subscription. ``False`` if the shop is open or the subscription changed."""
     params = {"shop_id": shop_id, "id": subscription_id, "version": version}
 
     async def unit(tx: Transaction) -> bool:
@@ -43,7 +43,7 @@ async def park(database: Database, shop_id: int, subscription_id: str, version: 
 
 
 async def open_shop(database: Database, *, shop_id: int) -> int:
-    """Open a closed shop; how many due dates came back. Opening an open shop changes nothing.
+    """Open a closed shop; return the number of restored due dates. Opening an open shop changes nothing.
 
     Raises ``RecordNotFound`` for a shop that does not exist.
     """

@@ -1,8 +1,7 @@
-"""The life of a subscription: what each happening makes of it. Pure: values in, values out.
+"""The state machine of a subscription: each function is one transition. Pure: values in, values out.
 
-A ``BillingState`` is what changes in a life, ``Terms`` is what its plan says. The functions ask nothing and write
-nothing; who calls them does both. Sources of the rules: subscriptions of the platform's documentation [P], captured
-traffic [C], our choice [D].
+A ``BillingState`` is the part of a subscription that changes, ``Terms`` are the terms of its plan. The functions do no I/O.
+Sources of the rules: the platform's documentation of subscriptions [P], captured traffic [C], our choice [D].
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Final, NamedTuple
 from ecomcharge.base import calendar
 from ecomcharge.plans.terms import Terms
 
-# States of the platform [P]. ``tokenizing`` and ``notified`` exist there and are passed in no time here.
+# The states of the platform [P]. ``tokenizing`` and ``notified`` exist there; here a subscription is never in them.
 PENDING: Final = "pending"  # the first charge, by token, waits for the morning [D]
 REDIRECTING: Final = "redirecting"
 TRIAL_PROCESSING: Final = "trial_processing"
@@ -42,19 +41,19 @@ RENEWED_EVENT: Final = "renewed.subscription"
 CANCELED_EVENT: Final = "canceled.subscription"
 FAILED_EVENT: Final = "failed.subscription"
 EXPIRED_EVENT: Final = "expired.subscription"
-REFUNDED_EVENT: Final = "refunded.subscription"  # money that came too late went back [D]
-REFUND_FAILED_EVENT: Final = "refund_failed.subscription"  # the gateway refuses to give it back [D]
+REFUNDED_EVENT: Final = "refunded.subscription"  # a payment that came too late was refunded [D]
+REFUND_FAILED_EVENT: Final = "refund_failed.subscription"  # the gateway refuses the refund [D]
 
 TOKEN_LIVES: Final = 24 * calendar.HOUR  # [P]
 
 
 @dataclass(frozen=True, slots=True)
 class BillingState:
-    """Where a subscription stands. ``period`` is the next one to be paid: 0 the first charge, and then counted on.
+    """The billing state of a subscription. ``period`` is the next period to be paid: 0 is the first charge.
 
-    Periods are counted from ``billing_cycle_anchor``, the start of ``anchor_period``; ``anchor_day`` is the day of the
-    month where the anchor itself is the end of a shorter month. ``anchored_at``, the start of the first period at the
-    plan's own price, is what the previous release counts from; it stays as it is.
+    Periods count from ``billing_cycle_anchor``, the start of ``anchor_period``. ``anchor_day`` is the day of the month if the
+    anchor is the last day of a shorter month. The previous release counts from ``anchored_at``, the start of the first period
+    at the plan's own price; it never changes.
     """
 
     state: str
@@ -73,7 +72,7 @@ class BillingState:
 
 
 class Transition(NamedTuple):
-    """What became of it, what to tell the merchant, and how many periods went by unpaid because we came late."""
+    """The new billing state, the event for the merchant, and the number of periods that were skipped because no worker ran."""
 
     billing_state: BillingState
     event: str | None = None
@@ -81,7 +80,7 @@ class Transition(NamedTuple):
 
 
 def amount_due(billing_state: BillingState, terms: Terms) -> int:
-    """What the next charge takes, in minor units; 0 verifies the card."""
+    """The amount of the next charge in minor units; 0 verifies the card."""
     return terms.trial.amount if terms.trial and billing_state.period == 0 else terms.amount
 
 
@@ -91,9 +90,9 @@ def redirected(now: int) -> BillingState:
 
 
 def first_charge(terms: Terms, now: int, *, by_token: bool) -> BillingState:
-    """A new subscription that is charged at once. By token a plan that is charged by day only waits for 08:00 [P][D].
+    """A new subscription that is charged at once. With a token, a plan without charges at night waits for 08:00 [P][D].
 
-    A card that comes in full is charged at once, whatever the hour: its number and code are not kept.
+    A card with its number is charged at once at every hour, because number and code are not stored.
     """
     morning = charge_time(terms, now)
     if by_token and morning > now and (terms.trial is None or terms.trial.amount):
@@ -102,47 +101,47 @@ def first_charge(terms: Terms, now: int, *, by_token: bool) -> BillingState:
 
 
 def charge_time(terms: Terms, now: int) -> int:
-    """When a charge that is due may be made: now, or the next 08:00 where the plan forbids charges at night [P]."""
+    """The earliest time of a due charge: now, or the next 08:00 if the plan forbids charges at night [P]."""
     return calendar.by_day_from(now, terms.zone) if terms.by_day else now
 
 
 def waits_for_buyer(billing_state: BillingState, now: int) -> bool:
-    """Not any more when its day is over, though nobody may have written that yet [P]."""
+    """Whether the subscription waits for its buyer. After its day it does not, even if the expiry is not written yet [P]."""
     return billing_state.state == REDIRECTING and (billing_state.due_at is None or billing_state.due_at > now)
 
 
 def is_wanted(billing_state: BillingState, period: int) -> bool:
-    """Whether a success of this period's payment is what the subscription waits for. Else the money has to go back [D]."""
+    """Whether the subscription waits for a successful payment of this period. Otherwise a success is refunded [D]."""
     return billing_state.state not in OVER and billing_state.period == period
 
 
 def charging(billing_state: BillingState, terms: Terms, look_again_at: int) -> BillingState:
-    """A charge begins. Should nobody tell how it ended, look for it then."""
+    """A charge starts. If no process records its outcome, it is looked up at ``look_again_at``."""
     in_trial = terms.trial is not None and billing_state.period == 0
     return replace(billing_state, state=TRIAL_PROCESSING if in_trial else PROCESSING, due_at=look_again_at)
 
 
 def unanswered(billing_state: BillingState, terms: Terms, look_again_at: int) -> BillingState:
-    """The gateway did not say how the charge ended: ask again then, and charge nothing meanwhile [D]."""
+    """The outcome of the charge is unknown: look it up at ``look_again_at``, and charge nothing before [D]."""
     in_trial = terms.trial is not None and billing_state.period == 0
     state = TRIAL_GET_STATUS if in_trial else GETTING_STATUS
     return replace(billing_state, state=_unless_canceled(billing_state, state), due_at=look_again_at)
 
 
 def waiting(billing_state: BillingState, look_again_at: int) -> BillingState:
-    """The same, a little longer."""
+    """The same state with a later due date."""
     return replace(billing_state, due_at=look_again_at)
 
 
 def at_rest(billing_state: BillingState) -> BillingState:
-    """Nothing is to be done any more."""
+    """The same state without a due date."""
     return replace(billing_state, due_at=None)
 
 
 def challenged(billing_state: BillingState, now: int) -> BillingState:
-    """The card asks for 3-D Secure: the buyer has a day for it, as for the page [P][D].
+    """The card requires 3-D Secure: the buyer has a day for it, as for the payment page [P][D].
 
-    Of a canceled subscription nobody is asked any more. The payment is looked up hourly, in case the buyer passes the step.
+    A canceled subscription stays canceled. Its payment is looked up hourly, because the buyer may still pass the step.
     """
     if billing_state.state == CANCELED:
         return replace(billing_state, due_at=now + calendar.HOUR)
@@ -150,9 +149,9 @@ def challenged(billing_state: BillingState, now: int) -> BillingState:
 
 
 def forgotten(billing_state: BillingState, terms: Terms, now: int, *, has_token: bool) -> Transition:
-    """The charge was not sent, and the gateway knows of none: with a token it is begun again, and nothing is counted [D].
+    """The charge was never sent: with a token it starts again, and the attempt does not count [D].
 
-    Without a token the card is gone with the request that brought it.
+    Without a token it fails, because the card was known only to the request that sent it.
     """
     if billing_state.state == CANCELED or not has_token:
         return errored(billing_state, terms, now)
@@ -160,7 +159,7 @@ def forgotten(billing_state: BillingState, terms: Terms, now: int, *, has_token:
 
 
 def succeeded(billing_state: BillingState, terms: Terms, now: int) -> Transition:
-    """The charge took the money. Renewals stay anchored, however late it ran [C]; missed periods are not charged [D]."""
+    """The charge succeeded. Renewals keep their anchor even after a late charge [C]; missed periods are not charged [D]."""
     if billing_state.period == 0:
         paid = replace(_anchored(billing_state, terms, now), number_failed_payment_attempts=0)
         return Transition(_paid_until(paid, terms, 1, TRIAL if terms.trial else ACTIVE), CREATED_EVENT)
@@ -171,21 +170,21 @@ def succeeded(billing_state: BillingState, terms: Terms, now: int) -> Transition
 
 
 def declined(billing_state: BillingState, terms: Terms, now: int) -> Transition:
-    """The bank said no. Tried again the following day at 03:00, by day at 08:00, while attempts are left [P]."""
+    """The bank declined. The next attempt is the following day at 03:00, or at 08:00 by day, while attempts are left [P]."""
     if billing_state.period == 0:
         return _failed_at_once(billing_state)
     return _tried(billing_state, terms, FAILED_ATTEMPT, calendar.following_day(now, terms.zone, by_day=terms.by_day), FAILED)
 
 
 def errored(billing_state: BillingState, terms: Terms, now: int) -> Transition:
-    """The gateway failed. Tried again at the start of each following hour, by day if so asked, while attempts are left [P]."""
+    """The gateway failed. The next attempt is at the start of the next hour, by day if required, while attempts are left [P]."""
     if billing_state.period == 0:
         return _failed_at_once(billing_state)
     return _tried(billing_state, terms, RESCUING, calendar.following_hour(now, terms.zone, by_day=terms.by_day), ERROR)
 
 
 def expired(billing_state: BillingState) -> Transition:
-    """The buyer did not come in time [P]."""
+    """The buyer did not pay in time [P]."""
     if billing_state.state == CANCELED:
         return Transition(at_rest(billing_state))
     return Transition(replace(billing_state, state=EXPIRED, due_at=None), EXPIRED_EVENT)
@@ -202,7 +201,7 @@ def ended(billing_state: BillingState, now: int) -> Transition:
 
 
 def canceled(billing_state: BillingState, reason: str | None, now: int) -> Transition:
-    """No further charge; what is paid stays paid [C]. A charge under way is still followed to its outcome."""
+    """No further charge; paid periods stay paid [C]. A charge in progress is still followed to its outcome."""
     due_at = billing_state.due_at if billing_state.state in UNDER_WAY else None
     if billing_state.state == REDIRECTING:  # the buyer may be at the 3-D Secure step
         due_at = now + calendar.HOUR
@@ -211,7 +210,7 @@ def canceled(billing_state: BillingState, reason: str | None, now: int) -> Trans
 
 
 def start_of(period: int, billing_state: BillingState, terms: Terms) -> int:
-    """When a period begins, counted from the anchor. The first one after a trial begins where the trial ends."""
+    """When a period begins, counted from the anchor. The first period after a trial begins at the end of the trial."""
     anchor, anchor_period, day = _anchor_of(billing_state, terms)
     if terms.trial and anchor_period == 0 < period:
         return calendar.nth(anchor, terms.interval, period - 1, terms.zone, after=terms.trial.interval)
@@ -225,7 +224,7 @@ def _anchored(billing_state: BillingState, terms: Terms, now: int) -> BillingSta
 
 
 def _anchor_of(billing_state: BillingState, terms: Terms) -> tuple[int, int, int | None]:
-    """Anchor, its period and its day of the month. A row of the previous release has ``anchored_at`` only."""
+    """The anchor, its period and its day of the month. A row of the previous release has only ``anchored_at``."""
     if billing_state.billing_cycle_anchor is not None:
         assert billing_state.anchor_period is not None
         return billing_state.billing_cycle_anchor, billing_state.anchor_period, billing_state.anchor_day
@@ -234,10 +233,10 @@ def _anchor_of(billing_state: BillingState, terms: Terms) -> tuple[int, int, int
 
 
 def _with_kept_date(billing_state: BillingState, terms: Terms) -> BillingState:
-    """Anchored so that the present period begins when it was promised to.
+    """The state with an anchor that keeps the stored start of the current period.
 
-    The stored anchor leads elsewhere when the previous release counted in UTC, or when the operator changed the time
-    zone. Then the promised date is the new anchor.
+    The stored anchor gives another date if the previous release counted in UTC, or if the operator changed the time zone.
+    Then the stored date becomes the new anchor.
     """
     assert billing_state.active_to is not None
     anchor, anchor_period, day = _anchor_of(billing_state, terms)
@@ -252,7 +251,7 @@ def _first_period_after(billing_state: BillingState, terms: Terms, now: int) -> 
 
 
 def _paid_until(billing_state: BillingState, terms: Terms, period: int, state: str) -> BillingState:
-    """Paid up to the beginning of ``period``."""
+    """The state after a payment: paid until the beginning of ``period``."""
     until = start_of(period, billing_state, terms)
     paid = replace(
         billing_state, period=period, active_to=until, renew_at=until, paid_billing_cycles=billing_state.paid_billing_cycles + 1
@@ -263,14 +262,14 @@ def _paid_until(billing_state: BillingState, terms: Terms, period: int, state: s
 
 
 def _failed_at_once(billing_state: BillingState) -> Transition:
-    """The first charge failed: there was never a subscription [C]."""
+    """The first charge failed, so the subscription never became active [C]."""
     if billing_state.state == CANCELED:
         return Transition(replace(billing_state, due_at=None))
     return Transition(replace(billing_state, state=FAILED, due_at=None), FAILED_EVENT)
 
 
 def _tried(billing_state: BillingState, terms: Terms, state: str, again_at: int, last_state: str) -> Transition:
-    """An attempt of a later charge failed. After a trial that is no first payment there is no further one [P]."""
+    """An attempt of a later charge failed. After a trial that is not a first payment there is only one attempt [P]."""
     failures = billing_state.number_failed_payment_attempts + 1
     if billing_state.state == CANCELED:
         return Transition(replace(billing_state, due_at=None))

@@ -1,4 +1,4 @@
-"""A subscription: what may be asked for, what is kept, and what the wire shows.
+"""A subscription: the stored object and the subscription object of the API.
 
 Sources: [P] the platform's page on subscriptions, [C] captured traffic, [W] clients in the wild, [D] our choice.
 """
@@ -19,7 +19,7 @@ EMPTY_OBJECT: Final = "{}"
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """A subscription as it is kept, with its plan. The texts named after JSON objects hold one."""
+    """A stored subscription with its plan. ``card``, ``additional_data``, ``options`` and ``last_transaction`` are JSON texts."""
 
     shop_id: int
     id: str
@@ -48,14 +48,14 @@ class Subscription(msgspec.Struct, frozen=True):
 
     @property
     def language(self) -> str:
-        """Of the page that the buyer sees: as the subscription says, or else its plan."""
+        """The language of the payment page: of the subscription, or else of its plan."""
         return msgspec.json.decode(self.options).get("language") or self.plan.language
 
 
 def to_json(subscription: Subscription, base_url: str, event: str | None = None) -> dict[str, Any]:
-    """The subscription object, keys in the documented order [P]. ``base_url`` is where browsers find this server."""
+    """The subscription object, keys in the documented order [P]. ``base_url`` is the address of this server for browsers."""
     billing_state = subscription.billing_state
-    told: dict[str, Any] = {
+    body: dict[str, Any] = {
         "id": subscription.id,
         "state": billing_state.state,
         "tracking_id": subscription.tracking_id,
@@ -70,15 +70,15 @@ def to_json(subscription: Subscription, base_url: str, event: str | None = None)
         "additional_data": _raw(subscription.additional_data),
     }
     if billing_state.cancelled_at is not None:
-        told["cancel_reason"] = billing_state.cancel_reason
-        told["cancelled_at"] = iso(billing_state.cancelled_at)
-    told["plan"] = plans.to_json(subscription.plan, subscription.shop_id, base_url)
-    told["last_transaction"] = _raw(subscription.last_transaction)
+        body["cancel_reason"] = billing_state.cancel_reason
+        body["cancelled_at"] = iso(billing_state.cancelled_at)
+    body["plan"] = plans.to_json(subscription.plan, subscription.shop_id, base_url)
+    body["last_transaction"] = _raw(subscription.last_transaction)
     if billing_state.state == lifecycle.REDIRECTING:
-        told.update(_where_to(subscription, base_url))
+        body.update(_where_to(subscription, base_url))
     if event is not None:
-        told["event"] = event
-    return told
+        body["event"] = event
+    return body
 
 
 def checkout_url(token: str, base_url: str) -> str:
@@ -86,7 +86,7 @@ def checkout_url(token: str, base_url: str) -> str:
 
 
 def _where_to(subscription: Subscription, base_url: str) -> dict[str, str]:
-    """Where the buyer has to go: to the 3-D Secure step that is under way, else to the page [P][W]."""
+    """The address for the buyer: the 3-D Secure step in progress, otherwise the payment page [P][W]."""
     challenge = msgspec.json.decode(subscription.last_transaction).get("redirect_url")
     token = subscription.checkout_token
     where = {}
@@ -106,7 +106,7 @@ def _raw(json: str) -> msgspec.Raw:
 
 
 def visible_customer_fields(subscription: Subscription) -> list[str]:
-    """Which of the customer's fields the merchant wants the page to ask for [P]."""
+    """The customer fields that the merchant wants on the payment page [P]."""
     settings = msgspec.json.decode(subscription.options).get("settings", {})
     given = settings.get("customer_fields") if isinstance(settings, dict) else None
     visible = given.get("visible") if isinstance(given, dict) else given

@@ -19,22 +19,23 @@ from ecomcharge.subscriptions.model import Subscription, to_json
 from ecomcharge.webhooks import store
 from ecomcharge.webhooks.model import PENDING, Webhook
 
-TRIES = 10  # of ids: another process may mint the same one in the same millisecond
+TRIES = 10  # to find a free id: another process may generate the same one in the same millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class EventRecorder:
-    """Writes down what happened to subscriptions, for ``GET /events`` and for the merchant's webhook."""
+    """Records the events of subscriptions, for ``GET /events`` and for the merchant's webhooks."""
 
     base_url: str
     event_ids: IdGenerator = field(default_factory=lambda: IdGenerator(EVENT_PREFIX))
     webhook_ids: IdGenerator = field(default_factory=lambda: IdGenerator(WEBHOOK_PREFIX))
 
     async def record(self, tx: Transaction, subscription: Subscription, event: str, now: int) -> None:
-        """To be called with the subscription as it is now, in the transaction that made it so. Its sequence is the event's.
+        """Record an event in the transaction that changes the subscription, with the changed subscription.
 
-        The id of the event sorts after the id of the subscription's event before it, whichever process and clock that was
-        minted by. The webhook has the digits of the event's id, so that lists of webhooks have the same order.
+        The sequence of the subscription becomes the sequence of the event. The id of the event sorts after the id of the
+        event before it, even if another process with another clock generated that. The webhook has the digits of the event's
+        id, so that lists of webhooks have the same order.
         """
         object_ = msgspec.json.encode(to_json(subscription, self.base_url, event))
         row = Event("", event, subscription.id, subscription.sequence, now, msgspec.Raw(object_))
@@ -73,14 +74,14 @@ class EventRecorder:
         raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
 
     async def _previous_event_id(self, tx: Transaction, subscription: Subscription) -> str:
-        """Of the subscription's event before this one; empty, which every id sorts after, if there is none."""
+        """The id of the subscription's previous event; empty, which sorts before every id, if there is none."""
         if subscription.sequence <= 1:
             return ""
         return await events.id_of(tx, subscription.shop_id, subscription.id, subscription.sequence - 1) or ""
 
 
 def checkout_object(subscription: Subscription, customer: Customer | None) -> dict[str, Any]:
-    """What is told when a page's token ran out: the checkout object instead of the subscription's [P]."""
+    """The body of the webhook of an expired payment page: the checkout object instead of the subscription object [P]."""
     plan = subscription.plan
     trial_or_plan = plan.trial or plan.plan
     return {

@@ -1,4 +1,4 @@
-"""Rows of subscriptions, each read together with its plan."""
+"""SQL of subscriptions, each read together with its plan."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INSERT INTO subscriptions (
 ) ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 
-# Whoever read an older version changes nothing, and has to read again.
+# Changes nothing if the version has changed since it was read; the caller then reads again.
 UPDATE = """
 UPDATE subscriptions SET
     version = version + 1, sequence = :sequence, state = :state, customer_id = :customer_id, anchored_at = :anchored_at,
@@ -77,7 +77,7 @@ WHERE subscriptions.shop_id = :shop_id {{matching}}
 ORDER BY subscriptions.id LIMIT :limit OFFSET :offset
 """
 
-# Work that is due, for whoever comes first: a lease that runs out by itself, in real time.
+# Due subscriptions without a lease. A lease expires in real time.
 CLAIM = """
 UPDATE subscriptions SET leased_until = :leased_until
 WHERE (shop_id, id) IN (
@@ -101,10 +101,9 @@ async def insert(tx: Transaction, subscription: Subscription, leased_until: int 
 
 
 async def update(tx: Transaction, subscription: Subscription, leased_until: int | None = 0) -> bool:
-    """Write what changes in a life. ``False`` if it was changed since it was read: then read it again.
+    """Write the parts of a subscription that change. ``False`` if it changed since it was read: read it again.
 
-    Without ``leased_until`` (UTC milliseconds of the real clock) the lease is given back. With ``None`` it stays with the
-    process that holds it.
+    ``leased_until`` (UTC milliseconds of the real clock) is the end of the lease: 0 ends it now, ``None`` keeps it.
     """
     return await tx.run(UPDATE, {**_params(subscription), "leased_until": leased_until}) > 0
 
@@ -122,25 +121,25 @@ async def reload(database: Database, subscription: Subscription) -> Subscription
 
 
 async def chargeable_version(database: Database, shop_id: int, subscription_id: str) -> int | None:
-    """The version of a subscription, or ``None`` where its shop is closed."""
+    """The version of a subscription; ``None`` if its shop is closed."""
     row = await database.find(CHARGEABLE_VERSION, {"shop_id": shop_id, "id": subscription_id})
     return int(row[0]) if row is not None else None
 
 
 async def by_token(reader: Database | Transaction, token: str) -> Subscription | None:
-    """The subscription whose page bears this token."""
+    """The subscription whose payment page has this token."""
     row = await reader.find(BY_TOKEN, {"token": token})
     return _subscription(row) if row is not None else None
 
 
 async def claim(tx: Transaction, now: int, real_now: int, leased_until: int, limit: int) -> list[tuple[int, str]]:
-    """Up to ``limit`` subscriptions, by shop and id, that have something due and are nobody's."""
+    """Claim up to ``limit`` due subscriptions without a lease, by shop and id."""
     params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit}
     return [(row[0], row[1]) for row in await tx.rows(CLAIM, params)]
 
 
 async def next_due(database: Database) -> int | None:
-    """When the next thing is due, whether or not somebody is at it."""
+    """When the next subscription is due, with or without a lease."""
     moment: int | None = (await database.rows(NEXT_DUE, {}))[0][0]
     return moment
 
@@ -150,13 +149,13 @@ async def is_due(database: Database, now: int) -> bool:
 
 
 async def is_held(database: Database, until: int, real_now: int) -> bool:
-    """Whether somebody is at a subscription that has something due until then."""
+    """Whether a subscription that is due until then has a lease."""
     return bool(await database.rows(IS_HELD, {"until": until, "real_now": real_now}))
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Subscriptions that are exactly so. ``None`` means any."""
+    """Selects subscriptions by exact values. ``None`` means any."""
 
     state: str | None = None
     customer_id: str | None = None
@@ -175,7 +174,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """The subscriptions of a shop that a filter lets through, to be listed in order of creation."""
+    """The subscriptions of a shop that match a filter, in order of creation."""
 
     database: Database
     shop_id: int

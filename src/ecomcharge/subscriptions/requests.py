@@ -1,4 +1,4 @@
-"""Requests about subscriptions: their bodies, and the rules for them."""
+"""The request bodies of subscriptions and their validation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SPACES: Final = re.compile(r"[ -]+")
 
 
 class SubscriptionBody(msgspec.Struct):
-    """A request's body as it came: any JSON value for any field, unknown or misplaced keys ignored [W]."""
+    """The body of a request before validation: any JSON value for any field, unknown or misplaced keys ignored [W]."""
 
     customer: Any = None
     plan: Any = None
@@ -68,7 +68,7 @@ CANCEL_BODY: Final = msgspec.json.Decoder(CancelBody)
 
 
 class SubscriptionRequest(msgspec.Struct, frozen=True):
-    """A subscription that is asked for, checked. Plan and customer are told by id or by what they are made of."""
+    """A validated request for a subscription. Plan and customer are given by id or by their fields."""
 
     plan: str | PlanFields
     customer: str | CustomerFields | None
@@ -78,7 +78,7 @@ class SubscriptionRequest(msgspec.Struct, frozen=True):
     return_url: str | None
     notification_url: str | None
     additional_data: str  # a JSON object
-    options: str  # a JSON object: what is only passed on
+    options: str  # a JSON object: values that are only stored and returned
     misplaced_test: bool = False  # the body has a true ``test`` where it is ignored
 
     @property
@@ -166,7 +166,7 @@ ORDER: Final = (
 
 
 def validate(body: SubscriptionBody) -> SubscriptionRequest:
-    """What is asked for. Raises ``ValidationFailed`` with every fault of every field."""
+    """The validated request. Raises ``ValidationFailed`` with every error of every field."""
     errors = ValidationErrors()
     plan = _validate_plan(body.plan, errors)
     card = _validate_card(body.card, errors)
@@ -202,7 +202,7 @@ def validate(body: SubscriptionBody) -> SubscriptionRequest:
 
 
 def _validate_plan(value: object, errors: ValidationErrors) -> str | PlanFields | None:
-    """By id, or by everything that makes one; then its faults are told as sentences about the whole [P]."""
+    """A plan by id or by its fields. Errors of its fields become sentences about the whole plan [P]."""
     given = read_object("plan", value, errors)
     if errors.has("plan"):
         return None
@@ -219,7 +219,7 @@ def _validate_plan(value: object, errors: ValidationErrors) -> str | PlanFields 
 
 
 def _validate_customer(value: object, errors: ValidationErrors, *, required: bool) -> str | CustomerFields | None:
-    """By id, or by details, of which only the given ones are checked: real clients cannot send an ip [W]."""
+    """A customer by id or by its fields. Only given fields are checked: real clients cannot send an ip [W]."""
     given = read_object("customer", value, errors)
     if errors.has("customer"):
         return None
@@ -242,7 +242,7 @@ def _validate_card(value: object, errors: ValidationErrors) -> CardDetails | str
 
 
 def validate_card(given: dict[str, Any], errors: ValidationErrors, *, hosted: bool = False) -> CardDetails | None:
-    """A card that its holder typed, or ``None``, and then ``faults`` knows what is wrong with it."""
+    """A card that its holder entered; ``None`` if it is invalid, and ``errors`` then has its errors."""
     number = NUMBER.read(given.get("number"), errors)
     code = VERIFICATION_VALUE.read(given.get("verification_value"), errors)
     holder = HOLDER.read(given.get("holder"), errors)
@@ -256,7 +256,7 @@ def validate_card(given: dict[str, Any], errors: ValidationErrors, *, hosted: bo
 
 
 def validate_reason(body: CancelBody) -> str:
-    """Raises ``ValidationFailed`` where it is missing [P]."""
+    """The reason. Raises ``ValidationFailed`` if it is missing [P]."""
     errors = ValidationErrors()
     reason = CANCEL_REASON.read(body.cancel_reason, errors)
     errors.raise_if_any(errors_first=True)

@@ -15,7 +15,7 @@ from conftest import ENVIRONMENT, MASTER_KEY, Shop, add_shop, with_database
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ShopClosed
 from ecomcharge.base.settings import Settings
-from ecomcharge.checkout.texts import WORDS
+from ecomcharge.checkout.translations import LANGUAGES, translation_for
 from ecomcharge.runtime.composition import billing_services
 from ecomcharge.shops.actions import close_shop, set_gateway
 from ecomcharge.shops.keys import MasterKey
@@ -115,7 +115,7 @@ def typed(card: str = GOOD_CARD) -> dict[str, str]:
 
 def assert_says_closed(answer: httpx.Response, language: str = "en") -> None:
     assert answer.status_code == 410, answer.text
-    assert f"<h1>{WORDS[language]['closed_title']}</h1>" in answer.text
+    assert f"<h1>{translation_for(language).gettext('This shop is closed')}</h1>" in answer.text
     assert "text/html" in answer.headers["content-type"]
 
 
@@ -193,7 +193,7 @@ def test_an_open_page_works_again_in_an_open_shop(trial: Trial) -> None:
     assert (trial.charges(), trial.events()) == (1, ["created"])
 
 
-@pytest.mark.parametrize("language", sorted(WORDS))
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_says_so_in_the_buyers_language(trial: Trial, language: str) -> None:
     page = trial.subscribe(card=None, language=language)["redirect_url"]
     trial.close()

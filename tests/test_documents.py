@@ -29,7 +29,7 @@ from ecomcharge.base.validation import (
     TOO_LONG,
     TOO_SMALL,
 )
-from ecomcharge.checkout.pages import CARD_NAMES
+from ecomcharge.checkout.forms import CARD_NAMES
 from ecomcharge.customers.model import FIELD_NAMES
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS
 from ecomcharge.gateways.base import Card

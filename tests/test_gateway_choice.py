@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from conftest import ENVIRONMENT, Shop, add_shop, with_database
-from ecomcharge.checkout import texts
+from ecomcharge.checkout.results import UNAVAILABLE
+from ecomcharge.checkout.translations import LANGUAGES, translation_for
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import CardDetails, Order
 from ecomcharge.gateways.registry import GatewayRegistry
@@ -98,14 +99,14 @@ def test_after_the_sandbox_was_chosen_it_charges(unchosen: Shop, http: httpx.Cli
     assert (response.status_code, response.json()["state"]) == (201, "active")
 
 
-@pytest.mark.parametrize("language", sorted(texts.WORDS))
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_pay_link_says_in_words_that_payment_is_not_possible(http: httpx.Client, language: str) -> None:
     plan = http.post("/plans", json={**PLAN, "language": language}).json()
     for path in (f"/plans/{plan['id']}/pay", f"/v2/confirm_order/{plan['id']}/{plan['shop_id']}" if "shop_id" in plan else None):
         if path is not None:
             response = httpx.get(f"{http.base_url}{path}")
             assert response.status_code == 409
-            assert texts.WORDS[language]["unavailable_title"] in response.text
+            assert translation_for(language).gettext(UNAVAILABLE.title) in response.text
             assert httpx.head(f"{http.base_url}{path}").status_code == 409
     assert http.get("/subscriptions").json() == []
 
@@ -124,7 +125,7 @@ def test_the_page_of_an_older_subscription_says_that_payment_is_not_possible_and
             moved = address.replace(server.url, later.url)
             for response in (httpx.get(moved), httpx.post(moved, data={**CARD, "form_token": form_token})):
                 assert response.status_code == 409
-                assert texts.WORDS["en"]["unavailable_title"] in response.text
+                assert UNAVAILABLE.title in response.text
         assert http.get(f"/subscriptions/{subscription['id']}").json()["state"] == "redirecting"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ecomcharge.base import money
-from ecomcharge.checkout import texts
+from ecomcharge.checkout.summary import format_money
+from ecomcharge.checkout.translations import LANGUAGES, translation_for
 from ecomcharge.plans.model import PlanFields, Price, description_of
 
 DIGITS = {
@@ -43,12 +44,12 @@ def test_description_and_page_write_the_same_number(currency: str) -> None:
     grouped = {0: "50,000", 1: "5,000.0", 2: "500.00", 3: "50.000"}[digits]
     plan = PlanFields("T", currency, Price(50000, 1, "month"), None, "en", True, None, 3, False, False, ())
     assert description_of(plan).endswith(f"{number} each 1 month.")
-    assert texts.in_language("en").money(50000, currency).endswith(grouped)
+    assert format_money(50000, currency, translation_for("en").locale).endswith(grouped)
 
 
-@pytest.mark.parametrize("language", sorted(texts.WORDS))
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("currency", ["EUR", "UGX", *sorted(DIGITS)])
 def test_every_language_writes_as_many_digits(language: str, currency: str) -> None:
-    text = texts.in_language(language).money(1, currency)
+    text = format_money(1, currency, translation_for(language).locale)
     least = {0: "1", 1: "01", 2: "001", 3: "0001"}[DIGITS.get(currency, 2)]
     assert "".join(filter(str.isdigit, text)) == least

@@ -1,31 +1,27 @@
-"""The buyer's pages: the payment page, the sandbox's 3-D Secure step, the result, and the pay link of a plan.
+"""The routes of the checkout: the payment page, the sandbox's 3-D Secure step, the result, and the pay link of a plan.
 
-No credentials: whoever knows the page's token may pay. The pages are plain forms that work without JavaScript.
+No credentials: the page's token is the permission to pay. The pages are plain forms that work without JavaScript.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from ecomcharge.base.calendar import HOUR
 from ecomcharge.base.clock import Clock
-from ecomcharge.base.errors import BadParameter, EcomchargeError, RecordNotFound, RouteNotFound, ShopClosed
+from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, ShopClosed
 from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
-from ecomcharge.base.validation import BLANK, INVALID, ValidationErrors, read_integer
-from ecomcharge.checkout import texts
+from ecomcharge.base.validation import ValidationErrors
+from ecomcharge.checkout import forms, results
 from ecomcharge.checkout.rendering import Asset, Renderer
+from ecomcharge.checkout.results import Outcome
+from ecomcharge.checkout.summary import Summary, summarize
+from ecomcharge.checkout.translations import preferred_language, translation_for
 from ecomcharge.customers import store as customers
-from ecomcharge.customers.model import FIELDS as CUSTOMER_FIELDS
-from ecomcharge.customers.model import CustomerBody, validate_partial
 from ecomcharge.gateways import base, sandbox
-from ecomcharge.gateways.base import CardDetails
 from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
@@ -42,22 +38,7 @@ from ecomcharge.web.rate_limits import AddressRateLimiter
 from ecomcharge.web.router import Route
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
-FORM_MAXIMUM_FIELDS: Final = 50
-FORM: Final = "application/x-www-form-urlencoded"
-CARD_NAMES: Final = ("number", "exp_month", "exp_year", "verification_value", "holder")
-ECHOED: Final = ("exp_month", "exp_year", "holder")  # what a page may show again of a card; never the rest
-ASKED_FIRST: Final = ("email",)  # what a subscription's customer has at least
 ANSWERS: Final = {"accept": True, "refuse": False}  # to the sandbox's 3-D Secure step
-NOT_ASKED: Final = ("ip", "external_id")  # no matter of the buyer's
-RETURN_SECONDS: Final = 6  # how long the result is shown before the buyer goes back to the merchant
-RETURN_SECONDS_MAXIMUM: Final = 600
-DAY: Final = 24 * HOUR
-_ENDS: Final = {  # what the result page says of a first charge that was not taken, by state
-    lifecycle.FAILED: "failed",
-    lifecycle.ERROR: "failed",
-    lifecycle.EXPIRED: "expired",
-    lifecycle.CANCELED: "canceled",
-}
 
 
 class CheckoutPages:
@@ -103,7 +84,7 @@ class CheckoutPages:
     # The pay link
 
     async def subscribe(self, request: Request) -> Response:
-        """A new subscription, and the buyer to its page: a 302 with an empty body, for a client breaks on any other [W]."""
+        """Create a subscription and redirect the buyer to its page: 302 with an empty body, as a real client requires [W]."""
         return await self._subscribe(request, request.argument, None)
 
     async def confirm(self, request: Request) -> Response:
@@ -117,13 +98,13 @@ class CheckoutPages:
         if not await self._is_open(found[0]):
             return self._shop_closed(found[1].language)
         if not await self._gateways.has_gateway_for(found[0], test=found[1].test):
-            return self._unavailable(found[1].language)
-        if request.method == "HEAD":  # somebody looks whether the link is good; nobody subscribes
+            return self._notice(results.UNAVAILABLE, found[1].language, 409)
+        if request.method == "HEAD":  # a check of the link only; it creates nothing
             return Response(200, b"", [NO_STORE])
         self._limit.count(request)
-        faults = ValidationErrors()
-        return_url = requests.RETURN_URL.read(request.query().get("return_url"), faults)
-        if faults.to_dict():
+        errors = ValidationErrors()
+        return_url = requests.RETURN_URL.read(request.query().get("return_url"), errors)
+        if errors.to_dict():
             raise BadParameter("Return url is invalid")
         try:
             subscription = await actions.subscribe_by_link(self._charging, self._id_generators, found[0], found[1], return_url)
@@ -139,10 +120,10 @@ class CheckoutPages:
             return self._not_found(request)
         if not await self._is_open(subscription.shop_id):
             return self._shop_closed(subscription.language)
-        return await self._shown(subscription)
+        return await self._page_of(subscription)
 
     async def pay(self, request: Request) -> Response:
-        """Charge the card, once; then 303, so that reloading repeats nothing."""
+        """Charge the card, once. Answers 303, so that a reload does not send the form again."""
         subscription = await self._subscription(request)
         if subscription is None:
             return self._not_found(request)
@@ -152,38 +133,38 @@ class CheckoutPages:
         if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
             return self._back_to(token)
         if not await self._is_chargeable(subscription):
-            return self._result(subscription, "unavailable", 409)
-        form = await _form(request)
+            return self._result(subscription, results.UNAVAILABLE, 409)
+        form = await forms.read_form(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
-            return await self._form(subscription, 403, form, {}, "form_is_old")
-        faults = ValidationErrors()
-        card = self._validate_card(form, faults)
+            return await self._form(subscription, 403, form, message=forms.FORM_TOO_OLD)
+        errors = ValidationErrors()
+        card = forms.validate_card(form, errors, self._clock.now())
         missing = await self._missing(subscription)
-        customer = self._validate_customer(form, missing, faults)
-        if faults.to_dict() or card is None:
-            return await self._form(subscription, 422, form, faults.to_dict((*missing, *CARD_NAMES)), None)
+        customer = forms.validate_customer(form, missing, errors)
+        if errors.to_dict() or card is None:
+            return await self._form(subscription, 422, form, errors=errors.to_dict((*missing, *forms.CARD_NAMES)))
         self._limit.count(request)
         try:
             paid = await actions.pay(self._charging, self._id_generators, token, card, customer)
         except ShopClosed:
             return self._shop_closed(subscription.language)
-        sent_on = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled meanwhile
-        challenge = await self._challenge_of(paid) if paid is not None and sent_on else None
+        is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime
+        challenge = await self._challenge_of(paid) if paid is not None and is_challenged else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
 
-    async def _shown(self, subscription: Subscription) -> Response:
-        """The form, or where the buyer has to go instead, or how it went."""
+    async def _page_of(self, subscription: Subscription) -> Response:
+        """The form, a redirect to the 3-D Secure step, or the result."""
         if not self._waits_for_buyer(subscription):
             return self._result(subscription)
         challenge = await self._challenge_of(subscription)
         if challenge is not None:
             return self._to_challenge(challenge)
         if not await self._is_chargeable(subscription):
-            return self._result(subscription, "unavailable", 409)
-        return await self._form(subscription, 200, {}, {}, None)
+            return self._result(subscription, results.UNAVAILABLE, 409)
+        return await self._form(subscription, 200, {})
 
     async def _is_chargeable(self, subscription: Subscription) -> bool:
-        """Whether its charge would be sent; a charge that is refused would end the subscription."""
+        """Whether a gateway would take its charge. A refused charge would end the subscription."""
         name, shop_id, account = subscription.gateway, subscription.shop_id, subscription.gateway_account
         return await self._gateways.charges(name, shop_id, account, test=subscription.plan.test)
 
@@ -191,7 +172,13 @@ class CheckoutPages:
         return lifecycle.waits_for_buyer(subscription.billing_state, self._clock.now())
 
     async def _form(
-        self, subscription: Subscription, status: int, form: Mapping[str, str], errors: Mapping[str, Any], message: str | None
+        self,
+        subscription: Subscription,
+        status: int,
+        form: Mapping[str, str],
+        *,
+        errors: Mapping[str, Any] | None = None,
+        message: str | None = None,
     ) -> Response:
         token = subscription.checkout_token or ""
         missing = await self._missing(subscription)
@@ -200,64 +187,41 @@ class CheckoutPages:
             subscription.language,
             status,
             form_action=_form_target(subscription),
-            order=self._order(subscription),
+            order=self._summary(subscription),
             fields=missing,
-            values={name: form.get(name, "") for name in (*ECHOED, *missing)},
-            problems=texts.in_language(subscription.language).problems(errors),
+            values={name: form.get(name, "") for name in (*forms.ECHOED, *missing)},
+            problems=forms.problems_of(errors or {}, translation_for(subscription.language)),
             message=message,
             form_token=self._form_token(token),
             action=f"{self._root}/v2/checkout?token={token}",
             test=_is_test(subscription),
         )
 
-    def _result(self, subscription: Subscription, outcome: str | None = None, status: int = 200) -> Response:
+    def _result(self, subscription: Subscription, outcome: Outcome | None = None, status: int = 200) -> Response:
         return self._rendered(
             "result.html",
             subscription.language,
             status,
-            outcome=outcome or _outcome(subscription),
-            order=self._order(subscription),
-            return_url=_return_url(subscription),
-            return_seconds=_return_seconds(subscription),
+            outcome=outcome or results.outcome_of(subscription),
+            order=self._summary(subscription),
+            return_url=results.return_url_of(subscription),
+            return_seconds=results.return_seconds_of(subscription),
             test=_is_test(subscription),
         )
 
-    def _order(self, subscription: Subscription) -> texts.Shown:
-        return texts.order_of(subscription, self._clock.now(), self._zone)
+    def _summary(self, subscription: Subscription) -> Summary:
+        return summarize(subscription, self._clock.now(), self._zone)
 
     async def _missing(self, subscription: Subscription) -> list[str]:
-        """The customer's fields that the page asks for: what the merchant wants, or at least an e-mail address [P]."""
         known = None
         if subscription.customer_id is not None:
             known = await customers.find(self._database, subscription.shop_id, subscription.customer_id)
-        wanted = [*ASKED_FIRST, *model.visible_customer_fields(subscription)]
-        names = [field.name for field in CUSTOMER_FIELDS if field.name in wanted and field.name not in NOT_ASKED]
-        return [name for name in names if known is None or getattr(known, name) is None]
-
-    def _validate_card(self, form: Mapping[str, str], faults: ValidationErrors) -> CardDetails | None:
-        """As the API checks it, and what a page can tell a buyer before the bank does: a first decline is for good."""
-        card = requests.validate_card({name: form.get(name) for name in CARD_NAMES}, faults, hosted=True)
-        if not form.get("verification_value", "").strip():
-            faults.add("verification_value", BLANK)
-        number = requests.NUMBER.read(form.get("number"), ValidationErrors())
-        if number is not None and not _adds_up(number):
-            faults.add("number", INVALID)
-        today = datetime.fromtimestamp((self._clock.now() - DAY) / 1000, UTC)  # somewhere it still is yesterday
-        if card is not None and (card.exp_year, card.exp_month) < (today.year, today.month):
-            faults.add("exp_month", texts.EXPIRED_CARD)
-        return card
-
-    def _validate_customer(self, form: Mapping[str, str], missing: list[str], faults: ValidationErrors) -> dict[str, str | None]:
-        given = validate_partial(CustomerBody(**{name: form.get(name) for name in missing}), faults)
-        for name in missing:
-            if getattr(given, name) is None and not faults.has(name) and name in ASKED_FIRST:
-                faults.add(name, BLANK)
-        return {name: getattr(given, name) for name in missing}
+        return forms.missing_fields(subscription, known)
 
     # 3-D Secure
 
     async def challenge(self, request: Request) -> Response:
-        """The sandbox's step; from a real gateway's the buyer comes back here."""
+        """The sandbox's 3-D Secure page. From the page of a real gateway the buyer comes back to this address."""
         found = await self._payment(request)
         if found is None:
             return self._not_found(request)
@@ -265,7 +229,7 @@ class CheckoutPages:
         if payment.gateway != sandbox.NAME:
             return await self._after_challenge(await actions.answer_challenge(self._charging, shop_id, payment, accepted=None))
         subscription = await actions.read_subscription(self._charging, shop_id, payment.subscription_id)
-        if not await self._is_open(shop_id):  # the sandbox's step is a page of ours, and takes no money for a closed shop
+        if not await self._is_open(shop_id):  # the sandbox takes no money for a closed shop
             return self._shop_closed(subscription.language)
         if payment.status != base.INCOMPLETE or not self._waits_for_buyer(subscription):
             return await self._after_challenge(subscription)
@@ -274,7 +238,7 @@ class CheckoutPages:
             subscription.language,
             200,
             form_action=_target_after_challenge(subscription),
-            order=self._order(subscription),
+            order=self._summary(subscription),
             form_token=self._form_token(payment.id),
             action=f"{self._root}/process/{payment.id}",
             test=True,
@@ -287,7 +251,7 @@ class CheckoutPages:
         shop_id, payment = found
         if not await self._is_open(shop_id):
             return await self.challenge(request)
-        form = await _form(request)
+        form = await forms.read_form(request)
         is_ours = hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(payment.id).encode())
         if not is_ours or form.get("answer") not in ANSWERS:
             return self._to_challenge(payment)
@@ -297,11 +261,11 @@ class CheckoutPages:
     async def _after_challenge(self, subscription: Subscription) -> Response:
         if not await self._is_open(subscription.shop_id):
             return self._shop_closed(subscription.language)
-        if self._waits_for_buyer(subscription):  # the gateway does not know yet; asked again at each refresh
-            return self._result(subscription, "waiting")
+        if self._waits_for_buyer(subscription):  # no outcome yet; each refresh asks the gateway again
+            return self._result(subscription, results.WAITING)
         if subscription.checkout_token is not None:
             return self._back_to(subscription.checkout_token)
-        return_url = _return_url(subscription)
+        return_url = results.return_url_of(subscription)
         if return_url is not None:
             return _redirect(303, return_url)
         return self._result(subscription)
@@ -321,23 +285,23 @@ class CheckoutPages:
         return await store.by_token(self._database, token)
 
     async def _payment(self, request: Request) -> tuple[int, Payment] | None:
-        """The shop and its payment."""
+        """The shop's id and its payment."""
         if not PAYMENT_ID.match(request.argument):
             return None
         return await payments.owner_of(self._database, request.argument)
 
     async def _challenge_of(self, subscription: Subscription) -> Payment | None:
-        """The payment that waits for 3-D Secure, or is under way."""
+        """The payment that waits for 3-D Secure or for its outcome."""
         return await payments.live(self._database, subscription.shop_id, subscription.id, subscription.billing_state.period)
 
-    def _form_token(self, of: str) -> str:
-        return self._master_key.fingerprint(f"form {of}".encode()).hex()
+    def _form_token(self, subject: str) -> str:
+        return self._master_key.fingerprint(f"form {subject}".encode()).hex()
 
     def _back_to(self, token: str) -> Response:
         return _redirect(303, f"{self._root}/v2/checkout?token={token}")
 
     def _to_challenge(self, payment: Payment) -> Response:
-        """To the gateway's step, or to ours: on the host where the buyer is, whatever we take ours to be called."""
+        """Redirect to the gateway's page, or to the sandbox's on the host name that the buyer's browser uses."""
         if payment.gateway == sandbox.NAME or payment.redirect_url is None:
             return _redirect(303, f"{self._root}/process/{payment.id}")
         return _redirect(303, payment.redirect_url)
@@ -346,34 +310,29 @@ class CheckoutPages:
         return await shops.is_open(self._database, shop_id)
 
     def _shop_closed(self, language: str) -> Response:
-        return self._rendered(
-            "result.html", language, 410, outcome="closed", order=None, return_url=None, return_seconds=None, test=False
-        )
+        return self._notice(results.CLOSED, language, 410)
 
     def _not_found(self, request: Request) -> Response:
-        language = texts.preferred(request.header("accept-language") or "")
-        return self._rendered(
-            "result.html", language, 404, outcome="unknown", order=None, return_url=None, return_seconds=None, test=False
-        )
+        return self._notice(results.UNKNOWN, preferred_language(request.header("accept-language") or ""), 404)
 
-    def _unavailable(self, language: str) -> Response:
-        """The page for a buyer who opens the pay link of a shop without a gateway for the plan."""
+    def _notice(self, outcome: Outcome, language: str, status: int) -> Response:
+        """A result page without a subscription."""
         return self._rendered(
-            "result.html", language, 409, outcome="unavailable", order=None, return_url=None, return_seconds=None, test=False
+            "result.html", language, status, outcome=outcome, order=None, return_url=None, return_seconds=None, test=False
         )
 
     def _rendered(self, template: str, language: str, status: int, *, form_action: str = "'self'", **context: Any) -> Response:
         page = self._renderer.render(template, language, assets=f"{self._root}/v2/checkout", **context)
-        return Response(status, page, [HTML, NO_STORE, *_guards(form_action)])
+        return Response(status, page, [HTML, NO_STORE, *_security_headers(form_action)])
 
 
 def _form_target(subscription: Subscription) -> str:
-    """Where the form may lead: here, to the gateway's 3-D Secure, and back to the merchant."""
+    """The origins that the form may lead to: this server, the gateway's 3-D Secure page, and the merchant."""
     return "'self'" if subscription.gateway == sandbox.NAME else "'self' https:"
 
 
 def _target_after_challenge(subscription: Subscription) -> str:
-    """Where there is no page of ours to come back to, the answer leads straight to the merchant, and on from there."""
+    """A subscription without a checkout page sends the buyer straight to the merchant, who may redirect again."""
     return "'self'" if subscription.checkout_token is not None else "'self' https: http:"
 
 
@@ -381,33 +340,7 @@ def _is_test(subscription: Subscription) -> bool:
     return subscription.plan.test or subscription.gateway == sandbox.NAME
 
 
-def _outcome(subscription: Subscription) -> str:
-    """What the result page says. Of a subscription that was paid once, a failed renewal is its end and no failed payment."""
-    billing_state = subscription.billing_state
-    if billing_state.paid_billing_cycles:
-        return "canceled" if billing_state.state in lifecycle.OVER else "success"
-    if billing_state.state == lifecycle.REDIRECTING:  # its day is over
-        return "expired"
-    return _ENDS.get(billing_state.state, "waiting")
-
-
-def _adds_up(number: str) -> bool:
-    """The check digit of a card number (ISO/IEC 7812-1, annex B)."""
-    digits = [int(digit) for digit in reversed(number)]
-    return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0
-
-
-def _return_seconds(subscription: Subscription) -> int:
-    """When the buyer goes back by itself: as ``settings.auto_return`` says, or else ours."""
-    settings = msgspec.json.decode(subscription.options).get("settings", {})
-    wanted = settings.get("auto_return") if isinstance(settings, dict) else None
-    seconds = read_integer(
-        "auto_return", wanted, ValidationErrors(), above=-1, most=RETURN_SECONDS_MAXIMUM, default=RETURN_SECONDS
-    )
-    return RETURN_SECONDS if seconds is None else seconds
-
-
-def _guards(form_action: str) -> list[tuple[str, str]]:
+def _security_headers(form_action: str) -> list[tuple[str, str]]:
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
         f"form-action {form_action}; frame-ancestors 'none'"
@@ -419,26 +352,5 @@ def _guards(form_action: str) -> list[tuple[str, str]]:
     ]
 
 
-def _return_url(subscription: Subscription) -> str | None:
-    """Back to the merchant with ``id=sbs_…`` added; the query that is there is kept [P]."""
-    if subscription.return_url is None:
-        return None
-    parts = urlsplit(subscription.return_url)
-    query = "&".join(part for part in (parts.query, urlencode({"id": subscription.id})) if part)
-    return parts._replace(query=query).geturl()
-
-
 def _redirect(status: int, location: str) -> Response:
     return Response(status, b"", [("location", quote(location, safe="%/:=&?~#+!$,;'@()*[]")), NO_STORE])
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form. Of one that is malformed, none: the page then says what is missing."""
-    media_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
-    if media_type != FORM:
-        return {}
-    body = await request.read_body()
-    try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FORM_MAXIMUM_FIELDS))
-    except (ValueError, EcomchargeError):
-        return {}

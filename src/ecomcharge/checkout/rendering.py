@@ -1,4 +1,4 @@
-"""Templates and the files beside them, read once. Nothing on the pages comes from anywhere else."""
+"""The templates of the checkout pages and their files. A page loads nothing from another server."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ecomcharge.checkout import texts
+from ecomcharge.checkout import forms
+from ecomcharge.checkout.translations import translation_for
 from ecomcharge.web.docs_page import File
 
 ASSETS: Final = {"checkout.css": "text/css", "checkout.js": "text/javascript"}
-AUTOCOMPLETE: Final = {  # what browsers call the fields of a customer (HTML, section 4.10.18.7)
+AUTOCOMPLETE: Final = {  # names of the customer's fields for browsers (HTML, section 4.10.18.7)
     "first_name": "given-name",
     "last_name": "family-name",
     "address": "address-line1",
@@ -35,10 +36,14 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals["autocomplete"] = AUTOCOMPLETE
+        self._environment.globals.update(
+            autocomplete=AUTOCOMPLETE, countries=forms.countries, labels=forms.LABELS, problem_texts=forms.PROBLEM_TEXTS
+        )
         folder = resources.files("ecomcharge.checkout").joinpath("static")
         self.assets = {name: File(kind, folder.joinpath(name).read_bytes()) for name, kind in ASSETS.items()}
 
     def render(self, template: str, language: str, **context: Any) -> bytes:
-        said = texts.in_language(language)
-        return self._environment.get_template(template).render(t=said, lang=said.language, **context).encode()
+        """The page in UTF-8. Templates mark their messages with ``_``, which translates them into the language."""
+        translation = translation_for(language)
+        context.update(_=translation.gettext, lang=translation.language)
+        return self._environment.get_template(template).render(context).encode()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ecomcharge.base import errors
 from ecomcharge.checkout import rendering
-from ecomcharge.checkout.pages import ASKED_FIRST, CARD_NAMES, FORM
+from ecomcharge.checkout.forms import ASKED_FIRST, CARD_NAMES, FORM
 from ecomcharge.customers import model as customers
 from ecomcharge.subscriptions import requests
 from ecomcharge.web.openapi import customers as customers_told

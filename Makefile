@@ -46,6 +46,7 @@ lint: $(VENV)/installed-for-work
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_messages.py
 
 format: $(VENV)/installed-for-work
 	$(BIN)/ruff check --fix .

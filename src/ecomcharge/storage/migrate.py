@@ -21,12 +21,19 @@ _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql\Z")
 
 def migrations_for(engine: str) -> list[Migration]:
     """Every migration of this program in order, in the engine's words."""
-    found = []
-    for entry in resources.files("ecomcharge.storage").joinpath("migrations").iterdir():
-        if match := _FILE_NAME.match(entry.name):
-            sql = re.sub(rf"/\*{engine}:(.*?)\*/", r"\1", entry.read_text("utf-8"), flags=re.DOTALL)
-            found.append(Migration(int(match[1]), match[2], sql))
+    entries = resources.files("ecomcharge.storage").joinpath("migrations").iterdir()
+    found = [
+        Migration(int(match[1]), match[2], _with_fragments_of(engine, entry.read_text("utf-8")))
+        for entry in entries
+        if (match := _FILE_NAME.match(entry.name))
+    ]
     return sorted(found, key=lambda migration: migration.version)
+
+
+def _with_fragments_of(engine: str, text: str) -> str:
+    """The text with the fragments that are marked for this engine taken out of their comments."""
+    head, *marked = text.split(f"/*{engine}:")
+    return head + "".join(each.replace("*/", "", 1) for each in marked)
 
 
 async def migrate(database: Database) -> list[Migration]:

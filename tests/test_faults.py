@@ -28,9 +28,10 @@ from conftest import ENVIRONMENT, add_shop
 from ecomcharge.base.errors import OutcomeUnknown, Unavailable
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import postgres as postgres_storage
 from ecomcharge.storage.database import Transaction
-from ecomcharge.storage.postgres import PostgresDatabase
+from ecomcharge.storage.postgres import PostgresDatabase, recovery
+from ecomcharge.storage.postgres.database import TRANSACTIONS_IN_FLIGHT
+from ecomcharge.storage.statements import Insert
 from support.load import Ledger, Line, Load, Reply, Wish, is_plain_refusal, read_all
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -305,11 +306,11 @@ class Cutter:
         writer.close()
 
 
-INSERT_NOTE = "INSERT INTO notes (id, text) VALUES (:id, :text) ON CONFLICT DO NOTHING RETURNING id"
+INSERT_NOTE = Insert("notes", ("id", "text"), key=("id",))
 
 
 async def _insert_note(tx: Transaction) -> str:
-    await tx.insert(INSERT_NOTE, {"id": next(_numbers), "text": "x"})
+    await tx.insert(INSERT_NOTE, (next(_numbers), "x"))
     return "written"
 
 
@@ -365,7 +366,7 @@ def test_a_commit_that_never_arrived_is_refused_and_nothing_is_written(postgres_
 def test_a_commit_that_nobody_can_tell_about_is_called_unknown(
     postgres_url: str, how: str, notes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_storage, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(recovery, "RECOVERY_SECONDS", 1.0)
 
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         cutter.cut(how)
@@ -380,7 +381,7 @@ def test_a_commit_that_nobody_can_tell_about_is_called_unknown(
 @pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
 def test_an_engine_that_cannot_tell_outcomes_makes_a_broken_commit_unknown(postgres_url: str, how: str, notes: int) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
-        database._tells_outcome = False  # as with CockroachDB, which has no pg_xact_status
+        database._has_transaction_status = False  # as with CockroachDB, which has no pg_xact_status
         cutter.cut(how)
         return await told_and_true(database, database.write(_insert_note), postgres_url)
 
@@ -388,11 +389,11 @@ def test_an_engine_that_cannot_tell_outcomes_makes_a_broken_commit_unknown(postg
 
 
 def test_while_one_commit_is_in_doubt_other_writes_are_answered(postgres_url: str) -> None:
-    """Two lanes carry the writes; an outage that catches both during COMMIT must not silence the rest."""
+    """Two transactions are in flight at most. An outage that meets both during COMMIT must not delay the others."""
 
     async def work(database: PostgresDatabase, cutter: Cutter) -> float:
         doubtful = []
-        for _ in range(postgres_storage.WRITE_LANES):
+        for _ in range(TRANSACTIONS_IN_FLIGHT):
             cutter.met.clear()
             cutter.cut("hold")
             doubtful.append(asyncio.ensure_future(database.write(_insert_note)))

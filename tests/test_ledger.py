@@ -403,9 +403,9 @@ class StoppingDatabase:
         await self.stop()
         return result
 
-    async def find(self, sql: str, params: Any) -> Any:
+    async def find(self, read: Any, key: Any) -> Any:
         await self.stop()
-        return await self._inner.find(sql, params)
+        return await self._inner.find(read, key)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

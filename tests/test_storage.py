@@ -29,8 +29,9 @@ from ecomcharge.storage import sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.opening import open_database, sqlite_path
-from ecomcharge.storage.postgres import CopyTarget, copy_target, gathered_find, gathered_insert, translated
+from ecomcharge.storage.postgres import statements as postgres_statements
 from ecomcharge.storage.records import PER_CHUNK, chunks_of
+from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.web.idempotency import IdempotencyKey, forget_some_old
 from support.postgres import PostgresServer
 
@@ -99,7 +100,7 @@ def test_the_failure_of_one_unit_stays_its_own(database_url: str) -> None:
 
 def test_a_unit_that_refuses_before_it_writes_costs_its_neighbours_nothing(database_url: str) -> None:
     async def refuses(tx: Transaction) -> None:
-        await tx.find(store.FIND, {"shop_id": 1, "id": "cst_0000000000000000"})
+        await tx.find(store.FIND, (1, "cst_0000000000000000"))
         raise LookupError
 
     async def work(database: Database) -> None:
@@ -157,7 +158,7 @@ def test_a_read_sees_what_another_process_was_told_is_written_however_many_read_
 
     async def crowd(database: Database) -> None:
         while True:
-            await database.find(store.FIND, {"shop_id": 1, "id": customer(0).id})
+            await database.find(store.FIND, (1, customer(0).id))
             await asyncio.sleep(0)
 
     async def work(database: Database) -> None:
@@ -203,7 +204,7 @@ def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch:
         """Whether they shared a transaction."""
 
         async def one() -> bool:
-            await database.find(store.FIND, {"shop_id": 1, "id": customer(0).id})
+            await database.find(store.FIND, (1, customer(0).id))
             reader: apsw.Connection = database._reader._connection  # type: ignore[attr-defined]
             return reader.in_transaction
 
@@ -472,25 +473,64 @@ def test_three_slashes_are_relative_and_four_absolute(monkeypatch: pytest.Monkey
     assert sqlite_path("postgresql://localhost/x") is None
 
 
-def test_named_parameters_become_numbers() -> None:
-    assert translated("SELECT :a, :b_c, :a") == ("SELECT $1, $2, $1", ("a", "b_c"))
+INSERT = Insert("t", ("k", "v"), key=("k",))
+READ = PointRead("t", ("v", "w"), key=("k", "l"))
+JOINED_READ = PointRead("t JOIN u ON u.k = t.k", ("u.v",), key=("t.k",), suffix="AND u.w IS NULL ORDER BY u.v LIMIT 1")
 
 
-def test_statements_are_gathered_around_arrays() -> None:
-    assert gathered_find("SELECT x FROM t WHERE k = :k", ("int8",)) == (
-        "SELECT asked.position, found.* FROM unnest($1::int8[]) WITH ORDINALITY AS asked(p1, position)"
-        " CROSS JOIN LATERAL (SELECT x FROM t WHERE k = asked.p1) AS found"
-    )
-    assert gathered_insert("INSERT INTO t (k, v) VALUES (:k, :v) ON CONFLICT DO NOTHING RETURNING k", ("int8", "text")) == (
-        "INSERT INTO t (k, v) SELECT given.p1, given.p2 FROM unnest($1::int8[], $2::text[]) AS given(p1, p2)"
-        " ON CONFLICT DO NOTHING RETURNING k"
+def test_sqlite_statements_have_question_marks() -> None:
+    assert sqlite._insert(INSERT) == "INSERT INTO t (k, v) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    assert sqlite._select(READ) == "SELECT v, w FROM t WHERE k = ? AND l = ?"
+    assert sqlite._select(JOINED_READ) == (
+        "SELECT u.v FROM t JOIN u ON u.k = t.k WHERE t.k = ? AND u.w IS NULL ORDER BY u.v LIMIT 1"
     )
 
 
-def test_an_insert_whose_values_go_in_as_they_are_can_be_copied() -> None:
-    target = copy_target(store.INSERT)
-    assert target == CopyTarget("customers", ("shop_id", *Customer.__struct_fields__))
-    assert copy_target("INSERT INTO t (a, b) VALUES (:x, :y) ON CONFLICT DO NOTHING") == CopyTarget("t", ("a", "b"))
-    assert copy_target("INSERT INTO t (a, b) VALUES (:x, 1) ON CONFLICT DO NOTHING") is None
-    assert copy_target("INSERT INTO t (a, b) VALUES (:x, :x) ON CONFLICT DO NOTHING") is None
-    assert copy_target("INSERT INTO t (a) SELECT :x WHERE 1 = 1") is None
+def test_postgresql_statements_for_one_have_a_parameter_per_value() -> None:
+    assert postgres_statements.select_one(READ) == "SELECT v, w FROM t WHERE k = $1 AND l = $2"
+    assert postgres_statements.insert_one(INSERT, with_transaction_id=False) == (
+        "INSERT INTO t (k, v) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING k"
+    )
+    assert postgres_statements.insert_one(INSERT, with_transaction_id=True) == (
+        "INSERT INTO t (k, v) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING k, pg_current_xact_id()::text"
+    )
+
+
+def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
+    assert postgres_statements.select_many(JOINED_READ, ("int8",)) == (
+        "SELECT asked.position, found.* FROM unnest($1::int8[]) WITH ORDINALITY AS asked(k1, position)"
+        " CROSS JOIN LATERAL (SELECT u.v FROM t JOIN u ON u.k = t.k"
+        " WHERE t.k = asked.k1 AND u.w IS NULL ORDER BY u.v LIMIT 1) AS found"
+    )
+    assert postgres_statements.insert_many(INSERT, ("int8", "text"), with_transaction_id=False) == (
+        "INSERT INTO t (k, v) SELECT * FROM unnest($1::int8[], $2::text[]) ON CONFLICT DO NOTHING RETURNING k"
+    )
+
+
+def test_the_key_of_a_row_is_in_the_order_of_the_key() -> None:
+    assert Insert("t", ("a", "b", "c"), key=("c", "a")).key_of((1, 2, 3)) == (3, 1)
+
+
+def test_postgresql_numbers_named_parameters_and_sqlite_binds_them() -> None:
+    assert postgres_statements.numbered("SELECT :a, :b_c, :a") == ("SELECT $1, $2, $1", ("a", "b_c"))
+    assert postgres_statements.numbered("SELECT :a, :b").values({"b": 2, "a": 1, "unused": 3}) == [1, 2]
+
+
+@pytest.mark.parametrize("sql", ["SELECT x::text FROM t", "SELECT '12:30'", "SELECT ': '"])
+def test_a_colon_that_is_no_parameter_is_refused(sql: str) -> None:
+    with pytest.raises(ValueError, match=":"):
+        postgres_statements.numbered(sql)
+
+
+def test_a_unit_that_changes_rows_with_a_read_is_refused(tmp_path: Path) -> None:
+    """An engine has to know which units have written."""
+
+    async def changes(tx: Transaction) -> None:
+        await tx.rows("UPDATE shops SET name = 'x' RETURNING shop_id", {})
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        with pytest.raises(RuntimeError, match="changes rows"):
+            await database.write(changes)
+
+    with_database(f"sqlite:///{tmp_path}/reads.db", work)

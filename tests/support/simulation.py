@@ -45,6 +45,7 @@ from ecomcharge.shops.model import FIRST_ACCOUNT
 from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.statements import PointRead
 from ecomcharge.subscriptions import actions, closed_shops, lifecycle, renewals, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
@@ -160,10 +161,10 @@ class MortalDatabase:
         await self.fate.step()
         return result
 
-    async def find(self, sql: str, params: Params) -> Row | None:
+    async def find(self, read: PointRead, key: Row) -> Row | None:
         await self.fate.step()
         self._raise_if_lost()
-        return await self.inner.find(sql, params)
+        return await self.inner.find(read, key)
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         self._raise_if_lost()

@@ -10,18 +10,13 @@ import msgspec
 
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 
-COLUMNS: Final = "id, first_name, last_name, address, country, city, zip, state, phone, email, ip, external_id"
+COLUMNS: Final = ", ".join(Customer.__struct_fields__)
 
-INSERT = """
-INSERT INTO customers (
-    shop_id, id, first_name, last_name, address, country, city, zip, state, phone, email, ip, external_id
-) VALUES (
-    :shop_id, :id, :first_name, :last_name, :address, :country, :city, :zip, :state, :phone, :email, :ip, :external_id
-) ON CONFLICT DO NOTHING RETURNING shop_id, id
-"""
+INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__), key=("shop_id", "id"))
 
-FIND = f"SELECT {COLUMNS} FROM customers WHERE shop_id = :shop_id AND id = :id"
+FIND = PointRead("customers", Customer.__struct_fields__, key=("shop_id", "id"))
 
 AFTER = f"""
 SELECT {COLUMNS} FROM customers
@@ -49,16 +44,11 @@ UPDATE customers SET
 WHERE shop_id = :shop_id AND id = :id
 """
 
-FIND_BY_EXTERNAL_ID = """
-SELECT id FROM customers WHERE shop_id = :shop_id AND external_id = :external_id ORDER BY id LIMIT 1
-"""
+FIND_BY_EXTERNAL_ID = PointRead("customers", ("id",), key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
 
-INSERT_MARK = """
-INSERT INTO customer_imports (shop_id, digest, lines, imported_at) VALUES (:shop_id, :digest, :lines, :imported_at)
-ON CONFLICT DO NOTHING RETURNING shop_id, digest, imported_at
-"""
+INSERT_MARK = Insert("customer_imports", ("shop_id", "digest", "lines", "imported_at"), key=("shop_id", "digest", "imported_at"))
 
-FIND_MARK = "SELECT lines FROM customer_imports WHERE shop_id = :shop_id AND digest = :digest"
+FIND_MARK = PointRead("customer_imports", ("lines",), key=("shop_id", "digest"))
 
 ENDS_OF_IMPORTS = "SELECT DISTINCT lines FROM customer_imports WHERE shop_id = :shop_id AND lines % :block <> 0"
 
@@ -87,10 +77,10 @@ EVERYONE: Final = Filter()
 
 async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT, _params(shop_id, customer))
+    return await tx.insert(INSERT, (shop_id, *msgspec.structs.astuple(customer)))
 
 
-CustomerRow = tuple[Any, ...]  # the shop id, then the fields of the customer in the order of INSERT
+CustomerRow = tuple[Any, ...]  # of INSERT: the id of the shop, then the fields of the customer
 
 
 def row_of(shop_id: int, customer_id: str, fields: CustomerFields) -> CustomerRow:
@@ -108,28 +98,26 @@ async def insert_many(tx: Transaction, rows: Sequence[CustomerRow]) -> Sequence[
 
 async def update(tx: Transaction, shop_id: int, customer: Customer) -> None:
     """Replace the fields of the customer with this id."""
-    await tx.run(UPDATE, _params(shop_id, customer))
+    await tx.run(UPDATE, {"shop_id": shop_id, **msgspec.structs.asdict(customer)})
 
 
 async def has(tx: Transaction, shop_id: int, customer_id: str) -> bool:
-    return await tx.find(FIND, {"shop_id": shop_id, "id": customer_id}) is not None
+    return await tx.find(FIND, (shop_id, customer_id)) is not None
 
 
 async def ids_by_external_id(tx: Transaction, shop_id: int, external_ids: Sequence[str]) -> dict[str, str]:
     """The id of the first customer with each external id; unknown ones are left out."""
-    asked = [{"shop_id": shop_id, "external_id": external_id} for external_id in external_ids]
-    rows = await tx.find_many(FIND_BY_EXTERNAL_ID, asked)
+    rows = await tx.find_many(FIND_BY_EXTERNAL_ID, [(shop_id, external_id) for external_id in external_ids])
     return {external_id: row[0] for external_id, row in zip(external_ids, rows, strict=True) if row is not None}
 
 
 async def insert_checkpoint(tx: Transaction, shop_id: int, digest: str, lines: int, now: int) -> bool:
     """Record that these lines were imported; ``False`` if they were imported before."""
-    mark = {"shop_id": shop_id, "digest": digest, "lines": lines, "imported_at": now}
-    return await tx.insert(INSERT_MARK, mark)
+    return await tx.insert(INSERT_MARK, (shop_id, digest, lines, now))
 
 
 async def is_marked(tx: Transaction, shop_id: int, digest: str) -> bool:
-    return await tx.find(FIND_MARK, {"shop_id": shop_id, "digest": digest}) is not None
+    return await tx.find(FIND_MARK, (shop_id, digest)) is not None
 
 
 async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[int]:
@@ -138,7 +126,7 @@ async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[
 
 
 async def find(reader: Database | Transaction, shop_id: int, customer_id: str) -> Customer | None:
-    row = await reader.find(FIND, {"shop_id": shop_id, "id": customer_id})
+    row = await reader.find(FIND, (shop_id, customer_id))
     return Customer(*row) if row is not None else None
 
 
@@ -165,7 +153,3 @@ class Customers:
         params = {"shop_id": self.shop_id, **position, **self.filter.params}
         rows = await self.database.rows(sql.format(matching=self.filter.matching), params)
         return [Customer(*row) for row in rows]
-
-
-def _params(shop_id: int, customer: Customer) -> dict[str, object]:
-    return {"shop_id": shop_id, **msgspec.structs.asdict(customer)}

@@ -12,14 +12,11 @@ from ecomcharge.customers.store import COLUMNS
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import execute
+from ecomcharge.storage.statements import Insert, PointRead
 
-INSERT = """
-INSERT INTO events (shop_id, id, type, object_id, sequence, created_at, data)
-VALUES (:shop_id, :id, :type, :object_id, :sequence, :created_at, :data)
-ON CONFLICT DO NOTHING RETURNING shop_id, id
-"""
+INSERT = Insert("events", ("shop_id", "id", "type", "object_id", "sequence", "created_at", "data"), key=("shop_id", "id"))
 
-ID_OF = "SELECT id FROM events WHERE shop_id = :shop_id AND object_id = :object_id AND sequence = :sequence"
+ID_OF = PointRead("events", ("id",), key=("shop_id", "object_id", "sequence"))
 
 BEFORE = """
 SELECT id, type, object_id, sequence, created_at, data FROM events
@@ -44,21 +41,13 @@ PAST_EVERY_ID: Final = f"{EVENT_PREFIX}g"
 
 async def insert(tx: Transaction, shop_id: int, event: Event) -> bool:
     """``False`` if the id is taken."""
-    row = {
-        "shop_id": shop_id,
-        "id": event.id,
-        "type": event.type,
-        "object_id": event.object_id,
-        "sequence": event.sequence,
-        "created_at": event.created_at,
-        "data": bytes(event.data).decode(),
-    }
-    return await tx.insert(INSERT, row)
+    *fields, data = msgspec.structs.astuple(event)
+    return await tx.insert(INSERT, (shop_id, *fields, bytes(data).decode()))
 
 
 async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) -> str | None:
     """The id of an object's event with this sequence number, or ``None`` if it was deleted."""
-    row = await tx.find(ID_OF, {"shop_id": shop_id, "object_id": object_id, "sequence": sequence})
+    row = await tx.find(ID_OF, (shop_id, object_id, sequence))
     return str(row[0]) if row is not None else None
 
 

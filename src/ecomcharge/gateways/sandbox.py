@@ -19,6 +19,7 @@ from ecomcharge.gateways.base import Card, CardDetails, Order, Result
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import execute
+from ecomcharge.storage.statements import Insert, PointRead
 
 NAME: Final = "sandbox"
 SLOW_SECONDS: Final = 3.0
@@ -79,27 +80,23 @@ _MESSAGES: Final[Mapping[str, str]] = {
     base.INCOMPLETE: "3-D Secure verification is needed",
 }
 
-FIND_CARD = "SELECT card, behaviour FROM cards WHERE shop_id = :shop_id AND token = :token"
+FIND_CARD = PointRead("cards", ("card", "behaviour"), key=("shop_id", "token"))
 
-INSERT_CARD = """
-INSERT INTO cards (shop_id, token, gateway, card, behaviour, created_at)
-VALUES (:shop_id, :token, :gateway, :card, :behaviour, :created_at)
-ON CONFLICT DO NOTHING RETURNING shop_id, token
-"""
+INSERT_CARD = Insert("cards", ("shop_id", "token", "gateway", "card", "behaviour", "created_at"), key=("shop_id", "token"))
 
-INSERT_CHARGE = """
-INSERT INTO sandbox_charges (shop_id, id, token, amount, currency, status, message, created_at)
-VALUES (:shop_id, :id, :token, :amount, :currency, :status, :message, :created_at)
-ON CONFLICT DO NOTHING RETURNING shop_id, id, token
-"""
+INSERT_CHARGE = Insert(
+    "sandbox_charges",
+    ("shop_id", "id", "token", "amount", "currency", "status", "message", "created_at"),
+    key=("shop_id", "id", "token"),
+)
 
-FIND_CHARGE = """
-SELECT charge.status, charge.message, cards.card, charge.created_at FROM sandbox_charges AS charge
-JOIN cards ON cards.shop_id = charge.shop_id AND cards.token = charge.token
-WHERE charge.shop_id = :shop_id AND charge.id = :id
-"""
+FIND_CHARGE = PointRead(
+    "sandbox_charges AS charge JOIN cards ON cards.shop_id = charge.shop_id AND cards.token = charge.token",
+    ("charge.status", "charge.message", "cards.card", "charge.created_at"),
+    key=("charge.shop_id", "charge.id"),
+)
 
-COUNT_CHARGES = "SELECT COUNT(*) FROM sandbox_charges WHERE shop_id = :shop_id AND token = :token"
+COUNT_CHARGES = PointRead("sandbox_charges", ("COUNT(*)",), key=("shop_id", "token"))
 
 ANSWER_CHALLENGE = """
 UPDATE sandbox_charges SET status = :status, message = :message
@@ -127,7 +124,7 @@ class SandboxGateway:
         if isinstance(card, CardDetails):
             shown, behaviour = self._first_seen(card), _behaviour_of(card, now)
         else:
-            found = await self._database.find(FIND_CARD, {"shop_id": order.shop_id, "token": card})
+            found = await self._database.find(FIND_CARD, (order.shop_id, card))
             if found is None:
                 return Result(base.FAILED, "Card token is unknown")
             shown, behaviour = msgspec.json.decode(found[0], type=Card), found[1]
@@ -144,7 +141,7 @@ class SandboxGateway:
         return self._result(order.id, status, _MESSAGES[status], shown)
 
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
-        row = await self._database.find(FIND_CHARGE, {"shop_id": shop_id, "id": order_id})
+        row = await self._database.find(FIND_CHARGE, (shop_id, order_id))
         if row is None:
             return None
         status, message, card, created_at = row
@@ -169,29 +166,14 @@ class SandboxGateway:
 
         async def unit(tx: Transaction) -> str:
             if is_new:
-                kept = {
-                    "shop_id": order.shop_id,
-                    "token": card.token,
-                    "gateway": NAME,
-                    "card": msgspec.json.encode(card).decode(),
-                    "behaviour": behaviour,
-                    "created_at": now,
-                }
-                await tx.insert(INSERT_CARD, kept)
+                shown = msgspec.json.encode(card).decode()
+                await tx.insert(INSERT_CARD, (order.shop_id, card.token, NAME, shown, behaviour, now))
             status = await self._status(tx, order, card, behaviour)
-            charge = {
-                "shop_id": order.shop_id,
-                "id": order.id,
-                "token": card.token,
-                "amount": order.amount,
-                "currency": order.currency,
-                "status": status,
-                "message": _MESSAGES[status],
-                "created_at": now,
-            }
+            money = (order.amount, order.currency)
+            charge = (order.shop_id, order.id, card.token, *money, status, _MESSAGES[status], now)
             if await tx.insert(INSERT_CHARGE, charge):
                 return status
-            row = await tx.find(FIND_CHARGE, {"shop_id": order.shop_id, "id": order.id})
+            row = await tx.find(FIND_CHARGE, (order.shop_id, order.id))
             assert row is not None
             return str(row[0])
 
@@ -201,7 +183,7 @@ class SandboxGateway:
         if behaviour == CHALLENGE and not order.recurring:
             return base.INCOMPLETE
         if behaviour in _BY_COUNT:
-            row = await tx.find(COUNT_CHARGES, {"shop_id": order.shop_id, "token": card.token})
+            row = await tx.find(COUNT_CHARGES, (order.shop_id, card.token))
             assert row is not None
             numbers, status = _BY_COUNT[behaviour]
             return status if row[0] in numbers else base.SUCCESSFUL

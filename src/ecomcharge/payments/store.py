@@ -8,36 +8,28 @@ import msgspec
 
 from ecomcharge.payments.model import Payment
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 
-COLUMNS: Final = (
-    "id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message, redirect_url, settled_at,"
-    " check_at, check_attempts, gateway_account"
-)
+FIELDS: Final = Payment.__struct_fields__
+COLUMNS: Final = ", ".join(FIELDS)
 
-INSERT = """
-INSERT INTO payments (
-    shop_id, id, subscription_id, period, attempt, amount, currency, gateway, status, created_at, uid, message,
-    redirect_url, settled_at, check_at, check_attempts, gateway_account
-) VALUES (
-    :shop_id, :id, :subscription_id, :period, :attempt, :amount, :currency, :gateway, :status, :created_at, :uid, :message,
-    :redirect_url, :settled_at, :check_at, :check_attempts, :gateway_account
-) ON CONFLICT DO NOTHING RETURNING shop_id, id, subscription_id
-"""
+INSERT = Insert("payments", ("shop_id", *FIELDS), key=("shop_id", "id", "subscription_id"))
+
+FIND = PointRead("payments", FIELDS, key=("shop_id", "id"))
+
+FIND_WITH_SHOP = PointRead("payments", ("shop_id", *FIELDS), key=("id",))
 
 # The payment of a period without a known outcome; there is at most one.
-LIVE = f"""
-SELECT {COLUMNS} FROM payments
-WHERE shop_id = :shop_id AND subscription_id = :subscription_id AND period = :period
-AND status IN ('pending', 'unknown', 'incomplete')
-"""
+LIVE = PointRead(
+    "payments",
+    FIELDS,
+    key=("shop_id", "subscription_id", "period"),
+    suffix="AND status IN ('pending', 'unknown', 'incomplete')",
+)
 
 OF_SUBSCRIPTION = f"""
 SELECT {COLUMNS} FROM payments WHERE shop_id = :shop_id AND subscription_id = :subscription_id ORDER BY period, attempt, id
 """
-
-FIND = f"SELECT {COLUMNS} FROM payments WHERE shop_id = :shop_id AND id = :id"
-
-OWNER = f"SELECT shop_id, {COLUMNS} FROM payments WHERE id = :id"
 
 # Another payment that paid the period or can still pay it.
 RIVAL = """
@@ -75,16 +67,16 @@ IS_CHECK_DUE = "SELECT 1 FROM payments WHERE check_at <= :now LIMIT 1"
 
 async def insert(tx: Transaction, shop_id: int, payment: Payment) -> bool:
     """``False`` if the period has a payment that is in progress or successful: no other may start."""
-    return await tx.insert(INSERT, {"shop_id": shop_id, **msgspec.structs.asdict(payment)})
+    return await tx.insert(INSERT, (shop_id, *msgspec.structs.astuple(payment)))
 
 
 async def live(reader: Database | Transaction, shop_id: int, subscription_id: str, period: int) -> Payment | None:
-    row = await reader.find(LIVE, {"shop_id": shop_id, "subscription_id": subscription_id, "period": period})
+    row = await reader.find(LIVE, (shop_id, subscription_id, period))
     return _payment(row) if row is not None else None
 
 
 async def find(reader: Database | Transaction, shop_id: int, payment_id: str) -> Payment | None:
-    row = await reader.find(FIND, {"shop_id": shop_id, "id": payment_id})
+    row = await reader.find(FIND, (shop_id, payment_id))
     return _payment(row) if row is not None else None
 
 
@@ -97,7 +89,7 @@ async def reload(database: Database, shop_id: int, payment: Payment) -> Payment:
 
 async def owner_of(database: Database, payment_id: str) -> tuple[int, Payment] | None:
     """A payment and its shop id, for requests of browsers, which have no shop."""
-    row = await database.find(OWNER, {"id": payment_id})
+    row = await database.find(FIND_WITH_SHOP, (payment_id,))
     return (row[0], _payment(row[1:])) if row is not None else None
 
 
@@ -143,7 +135,7 @@ async def check_later(tx: Transaction, shop_id: int, payment: Payment) -> None:
 
 async def claim_checks(tx: Transaction, now: int, again_at: int, limit: int) -> list[tuple[int, str]]:
     """Claim up to ``limit`` due payments, by shop and id. They become due again at ``again_at``."""
-    return [(row[0], row[1]) for row in await tx.rows(CLAIM_CHECKS, {"now": now, "again_at": again_at, "limit": limit})]
+    return [(row[0], row[1]) for row in await tx.run_returning(CLAIM_CHECKS, {"now": now, "again_at": again_at, "limit": limit})]
 
 
 async def next_check(database: Database) -> int | None:

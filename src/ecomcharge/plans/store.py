@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from ecomcharge.plans.model import Plan, Price, TrialPrice
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 
-COLUMNS: Final = (
-    "id, title, currency, language, infinite, billing_cycles, plan_amount, plan_interval, plan_interval_unit, trial_amount,"
-    " trial_interval, trial_interval_unit, trial_as_first_payment, visible_fields, number_payment_attempts,"
-    " prevent_payments_at_night, test, created_at, updated_at"
+FIELDS: Final = (
+    *("id", "title", "currency", "language", "infinite", "billing_cycles", "plan_amount", "plan_interval", "plan_interval_unit"),
+    *("trial_amount", "trial_interval", "trial_interval_unit", "trial_as_first_payment", "visible_fields"),
+    *("number_payment_attempts", "prevent_payments_at_night", "test", "created_at", "updated_at"),
 )
-COLUMN_COUNT: Final = COLUMNS.count(",") + 1
+COLUMNS: Final = ", ".join(FIELDS)
 
-INSERT = """
-INSERT INTO plans (
-    shop_id, id, title, currency, language, infinite, billing_cycles, plan_amount, plan_interval, plan_interval_unit,
-    trial_amount, trial_interval, trial_interval_unit, trial_as_first_payment, visible_fields, number_payment_attempts,
-    prevent_payments_at_night, test, created_at, updated_at
-) VALUES (
-    :shop_id, :id, :title, :currency, :language, :infinite, :billing_cycles, :plan_amount, :plan_interval,
-    :plan_interval_unit, :trial_amount, :trial_interval, :trial_interval_unit, :trial_as_first_payment, :visible_fields,
-    :number_payment_attempts, :prevent_payments_at_night, :test, :created_at, :updated_at
-) ON CONFLICT DO NOTHING RETURNING shop_id, id
-"""
+INSERT = Insert("plans", ("shop_id", *FIELDS), key=("shop_id", "id"))
 
-FIND = f"SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id AND id = :id"
+FIND = PointRead("plans", FIELDS, key=("shop_id", "id"))
 
-OWNER = f"SELECT shop_id, {COLUMNS} FROM plans WHERE id = :id"
+FIND_WITH_SHOP = PointRead("plans", ("shop_id", *FIELDS), key=("id",))
 
 AFTER = f"SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id AND id > :after ORDER BY id LIMIT :limit"
 
@@ -42,17 +33,17 @@ PAGE = f"SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id ORDER BY id LIMIT 
 
 async def insert(tx: Transaction, shop_id: int, plan: Plan) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT, _params(shop_id, plan))
+    return await tx.insert(INSERT, (shop_id, *_row(plan)))
 
 
 async def find(reader: Database | Transaction, shop_id: int, plan_id: str) -> Plan | None:
-    row = await reader.find(FIND, {"shop_id": shop_id, "id": plan_id})
+    row = await reader.find(FIND, (shop_id, plan_id))
     return plan_of(row) if row is not None else None
 
 
 async def owner_of(database: Database, plan_id: str) -> tuple[int, Plan] | None:
     """A plan and its shop id, for requests of browsers, which have no shop."""
-    row = await database.find(OWNER, {"id": plan_id})
+    row = await database.find(FIND_WITH_SHOP, (plan_id,))
     return (row[0], plan_of(row[1:])) if row is not None else None
 
 
@@ -77,7 +68,7 @@ class Plans:
 
 
 def plan_of(row: Row) -> Plan:
-    """The plan of a row of ``COLUMNS``."""
+    """The plan of a row of ``FIELDS``."""
     id, title, currency, language, infinite, billing_cycles, plan_amount, plan_interval, plan_interval_unit, *rest = row
     trial_amount, trial_interval, trial_interval_unit, trial_as_first_payment, visible_fields, *rest = rest
     attempts, by_day, test, created_at, updated_at = rest
@@ -102,27 +93,27 @@ def plan_of(row: Row) -> Plan:
     )
 
 
-def _params(shop_id: int, plan: Plan) -> dict[str, Any]:
+def _row(plan: Plan) -> Row:
+    """The values of ``FIELDS``."""
     trial = plan.trial
-    return {
-        "shop_id": shop_id,
-        "id": plan.id,
-        "title": plan.title,
-        "currency": plan.currency,
-        "language": plan.language,
-        "infinite": int(plan.infinite),
-        "billing_cycles": plan.billing_cycles,
-        "plan_amount": plan.plan.amount,
-        "plan_interval": plan.plan.interval,
-        "plan_interval_unit": plan.plan.interval_unit,
-        "trial_amount": trial.amount if trial else None,
-        "trial_interval": trial.interval if trial else None,
-        "trial_interval_unit": trial.interval_unit if trial else None,
-        "trial_as_first_payment": int(trial.as_first_payment) if trial else None,
-        "visible_fields": msgspec.json.encode(plan.visible_fields).decode(),
-        "number_payment_attempts": plan.number_payment_attempts,
-        "prevent_payments_at_night": int(plan.prevent_payments_at_night),
-        "test": int(plan.test),
-        "created_at": plan.created_at,
-        "updated_at": plan.updated_at,
-    }
+    return (
+        plan.id,
+        plan.title,
+        plan.currency,
+        plan.language,
+        int(plan.infinite),
+        plan.billing_cycles,
+        plan.plan.amount,
+        plan.plan.interval,
+        plan.plan.interval_unit,
+        trial.amount if trial else None,
+        trial.interval if trial else None,
+        trial.interval_unit if trial else None,
+        int(trial.as_first_payment) if trial else None,
+        msgspec.json.encode(plan.visible_fields).decode(),
+        plan.number_payment_attempts,
+        int(plan.prevent_payments_at_night),
+        int(plan.test),
+        plan.created_at,
+        plan.updated_at,
+    )

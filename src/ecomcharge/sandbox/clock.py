@@ -15,6 +15,7 @@ from ecomcharge.base.calendar import HOUR, Interval, iso, nth, parse_moment
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import BadParameter
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 
 FURTHEST: Final = 4_398_046_511_103 - 24 * HOUR  # ids tell time until 2109
 LONGEST_STEP: Final = 10 * 366 * 24 * HOUR
@@ -23,12 +24,9 @@ _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600}
 _CALENDAR: Final = {"d": "day", "w": "week", "mo": "month", "y": "year"}
 _MOST_DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 366}
 
-FIND = "SELECT frozen_at, ahead FROM sandbox_clock WHERE name = :name"
+FIND = PointRead("sandbox_clock", ("frozen_at", "ahead"), key=("name",))
 
-INSERT = """
-INSERT INTO sandbox_clock (name, frozen_at, ahead) VALUES (:name, :frozen_at, :ahead)
-ON CONFLICT DO NOTHING RETURNING name
-"""
+INSERT = Insert("sandbox_clock", ("name", "frozen_at", "ahead"), key=("name",))
 
 # Not while it is being moved, and only from the setting that was read.
 CHANGE = """
@@ -39,6 +37,7 @@ AND COALESCE(frozen_at, -1) = :frozen_before AND ahead = :ahead_before
 
 POLL_SECONDS: Final = 0.05
 NAME: Final = {"name": "clock"}
+RUNNING: Final = (NAME["name"], None, 0)  # of INSERT: with the real clock
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -73,7 +72,7 @@ class SandboxClock:
         return self.now()
 
     async def refresh(self) -> None:
-        row = await self.database.find(FIND, NAME)
+        row = await self.database.find(FIND, (NAME["name"],))
         self._setting = Setting(*row) if row is not None else Setting()
 
     def use(self, setting: Setting) -> None:
@@ -120,7 +119,7 @@ class SandboxClock:
         }
 
         async def unit(tx: Transaction) -> bool:
-            await tx.insert(INSERT, {**NAME, "frozen_at": None, "ahead": 0})
+            await tx.insert(INSERT, RUNNING)
             return await tx.run(CHANGE, params) > 0
 
         return await self.database.write(unit)

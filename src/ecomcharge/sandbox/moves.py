@@ -19,8 +19,9 @@ from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import Clock, SystemClock
 from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown, RecordNotFound, Unavailable
 from ecomcharge.base.ids import CLOCK_MOVE_PREFIX, IdGenerator
-from ecomcharge.sandbox.clock import INSERT, NAME, POLL_SECONDS, SandboxClock, Setting
-from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.sandbox.clock import INSERT, NAME, POLL_SECONDS, RUNNING, SandboxClock, Setting
+from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 
 log = structlog.get_logger()
 
@@ -34,10 +35,7 @@ PRUNED_AT_ONCE: Final = 1000
 STOPPED: Final = "The process that moved the clock was stopped"
 NOT_RENEWED: Final = "The process that moved the clock ended, or lost the database, before the move was complete"
 
-INSERT_MOVE = """
-INSERT INTO clock_moves (id, created_at, leased_until) VALUES (:id, :created_at, :leased_until)
-ON CONFLICT DO NOTHING RETURNING id
-"""
+INSERT_MOVE = Insert("clock_moves", ("id", "created_at", "leased_until"), key=("id",))
 
 PRUNE = """
 DELETE FROM clock_moves WHERE id IN (
@@ -45,7 +43,7 @@ DELETE FROM clock_moves WHERE id IN (
 ) AND (ended_at IS NOT NULL OR leased_until <= :real_now)
 """
 
-FIND_MOVE = "SELECT id, from_at, to_at, now_at, leased_until, ended_at, error FROM clock_moves WHERE id = :id"
+FIND_MOVE = PointRead("clock_moves", ("id", "from_at", "to_at", "now_at", "leased_until", "ended_at", "error"), key=("id",))
 
 TAKE_CLOCK = """
 UPDATE sandbox_clock SET move_id = :id, leased_until = :leased_until WHERE name = :name AND leased_until <= :real_now
@@ -65,7 +63,7 @@ WHERE name = :name AND move_id = :id AND COALESCE(frozen_at, -1) = :frozen_befor
 
 NOTE_PROGRESS = "UPDATE clock_moves SET now_at = :now WHERE id = :id"
 
-HOLDER = "SELECT move_id FROM sandbox_clock WHERE name = :name"
+HOLDER = PointRead("sandbox_clock", ("move_id",), key=("name",))
 
 # A renewal that is under way finds nothing to renew.
 RELEASE_CLOCK = "UPDATE sandbox_clock SET leased_until = 0, move_id = NULL WHERE name = :name AND move_id = :id"
@@ -150,7 +148,7 @@ class ClockMove:
         return True
 
     async def _check_holder(self) -> None:
-        row = await self.clock.database.find(HOLDER, NAME)
+        row = await self.clock.database.find(HOLDER, (NAME["name"],))
         if row is None or row[0] != self.id:
             raise ClockTaken
 
@@ -195,7 +193,7 @@ class ClockMoves:
 
     async def find(self, id: str) -> Move:
         """The record of a move, of any process of this database. Raises ``RecordNotFound``."""
-        row = await self._database.find(FIND_MOVE, {"id": id})
+        row = await self._database.find(FIND_MOVE, (id,))
         if row is None:
             raise RecordNotFound
         return Move(*row)
@@ -210,10 +208,10 @@ class ClockMoves:
         while True:
             real_now = self.real_clock.now()
             id = self._ids.generate(real_now)
-            row = {"id": id, "created_at": real_now, "leased_until": real_now + LEASE_MILLISECONDS}
+            row = (id, real_now, real_now + LEASE_MILLISECONDS)
             pruned = {"limit": PRUNED_AT_ONCE, "kept": MOVES_KEPT, "real_now": real_now}
 
-            async def unit(tx: Transaction, row: dict[str, object] = row, pruned: dict[str, int] = pruned) -> bool:
+            async def unit(tx: Transaction, row: Row = row, pruned: dict[str, int] = pruned) -> bool:
                 if not await tx.insert(INSERT_MOVE, row):
                     return False
                 await tx.run(PRUNE, pruned)
@@ -261,7 +259,7 @@ class ClockMoves:
             params = {**NAME, "id": id, "real_now": real_now, "leased_until": real_now + LEASE_MILLISECONDS}
 
             async def unit(tx: Transaction, params: dict[str, object] = params) -> bool:
-                await tx.insert(INSERT, {**NAME, "frozen_at": None, "ahead": 0})
+                await tx.insert(INSERT, RUNNING)
                 return await tx.run(TAKE_CLOCK, params) > 0
 
             if await self._database.write(unit):

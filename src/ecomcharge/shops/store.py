@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Final
 
 from ecomcharge.shops.model import FIRST_ACCOUNT, AccountUse, GatewayAccount, GatewayChoice, Shop, ShopKey
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 
-INSERT_SHOP = """
-INSERT INTO shops (shop_id, name, created_at) VALUES (:shop_id, :name, :created_at)
-ON CONFLICT DO NOTHING RETURNING shop_id, name, created_at
-"""
+INSERT_SHOP = Insert("shops", ("shop_id", "name", "created_at"), key=("shop_id", "name", "created_at"))
 
-FIND_SHOP = "SELECT shop_id, name, created_at, closed_at FROM shops WHERE shop_id = :shop_id"
+FIND_SHOP = PointRead("shops", ("shop_id", "name", "created_at", "closed_at"), key=("shop_id",))
 
 ALL_SHOPS = "SELECT shop_id, name, created_at, closed_at FROM shops ORDER BY created_at, shop_id"
 
@@ -20,16 +20,14 @@ CLOSE_SHOP = "UPDATE shops SET closed_at = :now WHERE shop_id = :shop_id AND clo
 
 OPEN_SHOP = "UPDATE shops SET closed_at = NULL WHERE shop_id = :shop_id AND closed_at IS NOT NULL"
 
-IS_OPEN = "SELECT 1 FROM shops WHERE shop_id = :shop_id AND closed_at IS NULL"
+FIND_OPEN_SHOP = PointRead("shops", ("shop_id",), key=("shop_id",), suffix="AND closed_at IS NULL")
+
+_LOCK_OPEN_SHOP = "SELECT 1 FROM shops WHERE shop_id = :shop_id AND closed_at IS NULL"
 
 # PostgreSQL must lock the shop, so that nobody closes or opens it before this transaction commits. SQLite has one writer.
-LOCK_OPEN_SHOP = {"sqlite": IS_OPEN, "postgresql": f"{IS_OPEN} FOR SHARE"}
+LOCK_OPEN_SHOP = {"sqlite": _LOCK_OPEN_SHOP, "postgresql": f"{_LOCK_OPEN_SHOP} FOR SHARE"}
 
-INSERT_KEY = """
-INSERT INTO shop_keys (shop_id, key_hash, sealed_key, created_at)
-VALUES (:shop_id, :key_hash, :sealed_key, :created_at)
-ON CONFLICT DO NOTHING RETURNING shop_id, key_hash, sealed_key
-"""
+INSERT_KEY = Insert("shop_keys", ("shop_id", "key_hash", "sealed_key", "created_at"), key=("shop_id", "key_hash", "sealed_key"))
 
 KEYS_OF_OPEN_SHOP = """
 SELECT shop_keys.key_hash, shop_keys.expires_at
@@ -37,7 +35,7 @@ FROM shop_keys JOIN shops ON shops.shop_id = shop_keys.shop_id
 WHERE shop_keys.shop_id = :shop_id AND shops.closed_at IS NULL
 """
 
-GATEWAY_CHOICE = "SELECT gateway, gateway_account, gateway_chosen_at FROM shops WHERE shop_id = :shop_id"
+GATEWAY_CHOICE = PointRead("shops", ("gateway", "gateway_account", "gateway_chosen_at"), key=("shop_id",))
 
 # The three columns after gateway_account are the account's own, for the previous release.
 CHOOSE_ACCOUNT = """
@@ -50,22 +48,18 @@ WHERE shop_id = :shop_id
 # The columns of the account are kept: its subscriptions are charged there.
 CHOOSE_SANDBOX = "UPDATE shops SET gateway = 'sandbox', gateway_chosen_at = :now WHERE shop_id = :shop_id"
 
-ACCOUNTS = """
-SELECT id, gateway, url, gateway_user, sealed_key, created_at FROM gateway_accounts WHERE shop_id = :shop_id
-"""
+_ACCOUNT: Final = ("id", "gateway", "url", "gateway_user", "sealed_key", "created_at")
 
-FIND_ACCOUNT = f"{ACCOUNTS} AND id = :id"
+ACCOUNTS = f"SELECT {', '.join(_ACCOUNT)} FROM gateway_accounts WHERE shop_id = :shop_id"
+
+FIND_ACCOUNT = PointRead("gateway_accounts", _ACCOUNT, key=("shop_id", "id"))
+
+INSERT_ACCOUNT = Insert("gateway_accounts", ("shop_id", *_ACCOUNT), key=("shop_id", "id"))
 
 # An account that the previous release set up on this schema.
 ACCOUNT_OF_PREVIOUS_RELEASE = """
 SELECT '1', 'begateway', gateway_url, gateway_user, sealed_gateway_key, created_at FROM shops
 WHERE shop_id = :shop_id AND gateway_account IS NULL AND sealed_gateway_key IS NOT NULL
-"""
-
-INSERT_ACCOUNT = """
-INSERT INTO gateway_accounts (shop_id, id, gateway, url, gateway_user, sealed_key, created_at)
-VALUES (:shop_id, :id, :gateway, :url, :user, :sealed_key, :created_at)
-ON CONFLICT DO NOTHING RETURNING shop_id, id
 """
 
 SET_ACCOUNT_KEY = "UPDATE gateway_accounts SET sealed_key = :sealed_key WHERE shop_id = :shop_id AND id = :id"
@@ -113,11 +107,11 @@ FORGET_EXPIRED_KEYS = "DELETE FROM shop_keys WHERE shop_id = :shop_id AND expire
 
 
 async def insert_shop(tx: Transaction, shop_id: int, name: str, now: int) -> bool:
-    return await tx.insert(INSERT_SHOP, {"shop_id": shop_id, "name": name, "created_at": now})
+    return await tx.insert(INSERT_SHOP, (shop_id, name, now))
 
 
 async def find_shop(tx: Transaction, shop_id: int) -> Shop | None:
-    row = await tx.find(FIND_SHOP, {"shop_id": shop_id})
+    row = await tx.find(FIND_SHOP, (shop_id,))
     return Shop(*row) if row else None
 
 
@@ -135,7 +129,7 @@ async def open_shop(tx: Transaction, shop_id: int) -> bool:
 
 
 async def is_open(database: Database, shop_id: int) -> bool:
-    return await database.find(IS_OPEN, {"shop_id": shop_id}) is not None
+    return await database.find(FIND_OPEN_SHOP, (shop_id,)) is not None
 
 
 async def lock_open_shop(tx: Transaction, shop_id: int, engine: str) -> bool:
@@ -144,8 +138,7 @@ async def lock_open_shop(tx: Transaction, shop_id: int, engine: str) -> bool:
 
 
 async def insert_key(tx: Transaction, shop_id: int, key_hash: str, sealed_key: str, now: int) -> bool:
-    key = {"shop_id": shop_id, "key_hash": key_hash, "sealed_key": sealed_key, "created_at": now}
-    return await tx.insert(INSERT_KEY, key)
+    return await tx.insert(INSERT_KEY, (shop_id, key_hash, sealed_key, now))
 
 
 async def keys_of_open_shop(database: Database, shop_id: int) -> Sequence[ShopKey]:
@@ -168,7 +161,7 @@ async def forget_expired_keys(tx: Transaction, shop_id: int, now: int) -> None:
 
 
 async def gateway_choice(reader: Database | Transaction, shop_id: int) -> GatewayChoice:
-    row = await reader.find(GATEWAY_CHOICE, {"shop_id": shop_id})
+    row = await reader.find(GATEWAY_CHOICE, (shop_id,))
     assert row is not None
     return GatewayChoice(*row)
 
@@ -191,15 +184,15 @@ async def accounts(reader: Database | Transaction, shop_id: int) -> list[Gateway
 
 
 async def find_account(database: Database, shop_id: int, account_id: str) -> GatewayAccount | None:
-    row = await database.find(FIND_ACCOUNT, {"shop_id": shop_id, "id": account_id})
+    row = await database.find(FIND_ACCOUNT, (shop_id, account_id))
     if row is None and account_id == FIRST_ACCOUNT:
-        row = await database.find(ACCOUNT_OF_PREVIOUS_RELEASE, {"shop_id": shop_id})
+        row = next(iter(await database.rows(ACCOUNT_OF_PREVIOUS_RELEASE, {"shop_id": shop_id})), None)
     return GatewayAccount(*row) if row is not None else None
 
 
 async def insert_account(tx: Transaction, shop_id: int, account: GatewayAccount) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT_ACCOUNT, {**_account_params(shop_id, account), "created_at": account.created_at})
+    return await tx.insert(INSERT_ACCOUNT, (shop_id, *astuple(account)))
 
 
 async def set_account_key(tx: Transaction, shop_id: int, account_id: str, sealed_key: str) -> None:

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import fcntl
 import functools
-import operator
 import os
 import queue
 import random
@@ -32,7 +31,8 @@ import apsw
 import structlog
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
-from ecomcharge.storage.database import Load, Migration, Params, Row, Unit, numbered
+from ecomcharge.storage.database import Load, Migration, Params, Row, Unit
+from ecomcharge.storage.statements import Insert, PointRead
 
 T = TypeVar("T")
 
@@ -97,26 +97,28 @@ class SqliteTransaction:
         self.alone = False
         self.wrote = False
 
-    async def find(self, sql: str, params: Params) -> Row | None:
-        rows = _rows(self._execute, sql, params)
+    async def find(self, read: PointRead, key: Row) -> Row | None:
+        rows = self._execute(_select(read), key).fetchall()  # to the end, so that the statement holds no lock
         return rows[0] if rows else None
 
-    async def insert(self, sql: str, params: Params) -> bool:
-        return await self.run(_without_returning(sql), params) > 0
+    async def insert(self, insert: Insert, row: Row) -> bool:
+        inserted = self._inserted(_insert(insert), row)
+        self.wrote = self.wrote or inserted
+        return inserted
 
-    async def find_many(self, sql: str, many: Sequence[Params]) -> Sequence[Row | None]:
-        return [await self.find(sql, params) for params in many]
+    async def find_many(self, read: PointRead, keys: Sequence[Row]) -> Sequence[Row | None]:
+        return [await self.find(read, key) for key in keys]
 
-    async def insert_many(self, sql: str, many: Sequence[Row]) -> Sequence[bool]:
-        text, _ = positional(_without_returning(sql))
+    async def insert_many(self, insert: Insert, rows: Sequence[Row]) -> Sequence[bool]:
+        text = _insert(insert)
         self.wrote = True  # or will have, should one of them fail
         if self.alone:
-            return [self._inserted(text, row) for row in many]
+            return [self._inserted(text, row) for row in rows]
         before = self._connection.total_changes()
-        self._executemany(text, many)
-        if self._connection.total_changes() - before < len(many):  # there are no triggers, which would count as well
+        self._executemany(text, rows)
+        if self._connection.total_changes() - before < len(rows):  # there are no triggers, which would count as well
             raise _Apart  # and tell row by row
-        return [True] * len(many)
+        return [True] * len(rows)
 
     def _inserted(self, text: str, row: Row) -> bool:
         self._execute(text, row)
@@ -124,38 +126,31 @@ class SqliteTransaction:
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         before = self._connection.total_changes()
-        rows = _rows(self._execute, sql, params)
-        self.wrote = self.wrote or self._connection.total_changes() > before
+        rows = self._execute(sql, params).fetchall()
+        if self._connection.total_changes() > before:
+            raise RuntimeError("a statement that changes rows was passed to Transaction.rows")
         return rows
 
     async def run(self, sql: str, params: Params) -> int:
-        _rows(self._execute, sql, params)
+        self._execute(sql, params).fetchall()
         changed = self._connection.changes()
         self.wrote = self.wrote or changed > 0
         return changed
 
+    async def run_returning(self, sql: str, params: Params) -> Sequence[Row]:
+        rows = self._execute(sql, params).fetchall()
+        self.wrote = self.wrote or bool(rows)
+        return rows
+
 
 @lru_cache(maxsize=1024)
-def _without_returning(insert: str) -> str:
-    """The number of changes tells as well whether a row was inserted, and costs a fifth less."""
-    return insert.partition("RETURNING")[0]
+def _select(read: PointRead) -> str:
+    return read.sql(["?"] * len(read.key))
 
 
 @lru_cache(maxsize=1024)
-def positional(sql: str) -> tuple[str, Callable[[Params], tuple[Any, ...]]]:
-    """The statement with numbers for names, and how to put the parameters in their order.
-
-    SQLite knows named parameters, but looking each name up at every execution costs a point read a tenth.
-    """
-    text, names = numbered(sql, "?")
-    if len(names) < 2:  # itemgetter gives a bare value for one name, and cannot do with none
-        return text, lambda params: tuple(params[name] for name in names)
-    return text, operator.itemgetter(*names)
-
-
-def _rows(execute: Callable[..., apsw.Cursor], sql: str, params: Params) -> Sequence[Row]:
-    text, ordered = positional(sql)
-    return execute(text, ordered(params)).fetchall()
+def _insert(insert: Insert) -> str:
+    return insert.sql(f"VALUES ({', '.join('?' * len(insert.columns))})")
 
 
 class _Reader:
@@ -177,13 +172,13 @@ class _Reader:
         self._reads = 0  # in this turn
         self._shares = True
 
-    def rows(self, sql: str, params: Params) -> Sequence[Row]:
+    def rows(self, sql: str, values: Params | Row) -> Sequence[Row]:
         self._reads += 1
         if self._reads == 1:
             self._loop.call_soon(self._part)
         elif self._reads == 2 and self._shares:
             self._execute("BEGIN")
-        return _rows(self._execute, sql, params)
+        return self._execute(sql, values).fetchall()
 
     def _part(self) -> None:
         """End the turn's transaction. A log that does not shrink wants moments in which nobody reads: it gets them."""
@@ -267,11 +262,11 @@ class SqliteDatabase:
             raise
         self._files = _OpenFiles(path)
 
-    async def find(self, sql: str, params: Params) -> Row | None:
+    async def find(self, read: PointRead, key: Row) -> Row | None:
         self.load.finds += 1
         self.load.find_statements += 1
         try:
-            rows = self._reader.rows(sql, params)
+            rows = self._reader.rows(_select(read), key)
         except _UNAVAILABLE as error:
             raise Unavailable from error
         return rows[0] if rows else None

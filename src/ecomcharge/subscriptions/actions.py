@@ -205,13 +205,13 @@ async def _customer_id(
 
 async def _check_token(tx: Transaction, shop_id: int, token: str, gateway: str) -> None:
     """Raises ``ValidationFailed`` for an unknown token of the sandbox. A real gateway checks its tokens itself."""
-    if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token}) is None:
+    if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, (shop_id, token)) is None:
         raise requests.refused("card", requests.NO_SUCH_TOKEN)
 
 
 async def _card_of_token(tx: Transaction, shop_id: int, token: str) -> str:
     """The card of a token as a JSON object; only the token if only the gateway knows the card."""
-    row = await tx.find(sandbox.FIND_CARD, {"shop_id": shop_id, "token": token})
+    row = await tx.find(sandbox.FIND_CARD, (shop_id, token))
     return str(row[0]) if row is not None else msgspec.json.encode({"token": token}).decode()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ecomcharge.plans import store as plans
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.subscriptions.lifecycle import BillingState
 from ecomcharge.subscriptions.model import Subscription
 
@@ -21,25 +22,14 @@ _STANDING: Final = (
     *("number_failed_payment_attempts", "cancel_reason", "cancelled_at", "due_at"),
     *("billing_cycle_anchor", "anchor_period", "anchor_day"),
 )
-_OF_PLAN: Final = ", ".join(f"plans.{column}" for column in plans.COLUMNS.split(", "))
-SELECT: Final = f"""
-SELECT {", ".join(f"subscriptions.{column}" for column in (*_OWN, *_STANDING))}, {_OF_PLAN}
-FROM subscriptions JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id
-"""
+_TABLES: Final = "subscriptions JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id"
+_COLUMNS: Final = (
+    *(f"subscriptions.{column}" for column in (*_OWN, *_STANDING)),
+    *(f"plans.{column}" for column in plans.FIELDS),
+)
+SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM {_TABLES}"
 
-INSERT = """
-INSERT INTO subscriptions (
-    shop_id, id, version, sequence, state, plan_id, customer_id, tracking_id, device_id, created_at, anchored_at, period,
-    renew_at, active_to, paid_billing_cycles, number_failed_payment_attempts, cancel_reason, cancelled_at, gateway, card,
-    additional_data, options, last_transaction, return_url, notification_url, checkout_token, due_at, leased_until,
-    billing_cycle_anchor, anchor_period, anchor_day, gateway_account
-) VALUES (
-    :shop_id, :id, :version, :sequence, :state, :plan_id, :customer_id, :tracking_id, :device_id, :created_at, :anchored_at,
-    :period, :renew_at, :active_to, :paid_billing_cycles, :number_failed_payment_attempts, :cancel_reason, :cancelled_at,
-    :gateway, :card, :additional_data, :options, :last_transaction, :return_url, :notification_url, :checkout_token, :due_at,
-    :leased_until, :billing_cycle_anchor, :anchor_period, :anchor_day, :gateway_account
-) ON CONFLICT DO NOTHING RETURNING shop_id, id
-"""
+INSERT = Insert("subscriptions", (*_OWN, *_STANDING, "plan_id", "leased_until"), key=("shop_id", "id"))
 
 # Changes nothing if the version has changed since it was read; the caller then reads again.
 UPDATE = """
@@ -53,14 +43,16 @@ UPDATE subscriptions SET
 WHERE shop_id = :shop_id AND id = :id AND version = :version
 """
 
-FIND = f"{SELECT} WHERE subscriptions.shop_id = :shop_id AND subscriptions.id = :id"
+FIND = PointRead(_TABLES, _COLUMNS, key=("subscriptions.shop_id", "subscriptions.id"))
 
-CHARGEABLE_VERSION = """
-SELECT subscriptions.version FROM subscriptions JOIN shops ON shops.shop_id = subscriptions.shop_id
-WHERE subscriptions.shop_id = :shop_id AND subscriptions.id = :id AND shops.closed_at IS NULL
-"""
+CHARGEABLE_VERSION = PointRead(
+    "subscriptions JOIN shops ON shops.shop_id = subscriptions.shop_id",
+    ("subscriptions.version",),
+    key=("subscriptions.shop_id", "subscriptions.id"),
+    suffix="AND shops.closed_at IS NULL",
+)
 
-BY_TOKEN = f"{SELECT} WHERE subscriptions.checkout_token = :token"
+BY_TOKEN = PointRead(_TABLES, _COLUMNS, key=("subscriptions.checkout_token",))
 
 AFTER = f"""{SELECT}
 WHERE subscriptions.shop_id = :shop_id AND subscriptions.id > :after {{matching}}
@@ -97,7 +89,7 @@ IS_HELD = "SELECT 1 FROM subscriptions WHERE due_at <= :until AND leased_until >
 
 async def insert(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT, {**_params(subscription), "leased_until": leased_until})
+    return await tx.insert(INSERT, (*_params(subscription).values(), leased_until))
 
 
 async def update(tx: Transaction, subscription: Subscription, leased_until: int | None = 0) -> bool:
@@ -109,7 +101,7 @@ async def update(tx: Transaction, subscription: Subscription, leased_until: int 
 
 
 async def find(reader: Database | Transaction, shop_id: int, subscription_id: str) -> Subscription | None:
-    row = await reader.find(FIND, {"shop_id": shop_id, "id": subscription_id})
+    row = await reader.find(FIND, (shop_id, subscription_id))
     return _subscription(row) if row is not None else None
 
 
@@ -122,20 +114,20 @@ async def reload(database: Database, subscription: Subscription) -> Subscription
 
 async def chargeable_version(database: Database, shop_id: int, subscription_id: str) -> int | None:
     """The version of a subscription; ``None`` if its shop is closed."""
-    row = await database.find(CHARGEABLE_VERSION, {"shop_id": shop_id, "id": subscription_id})
+    row = await database.find(CHARGEABLE_VERSION, (shop_id, subscription_id))
     return int(row[0]) if row is not None else None
 
 
 async def by_token(reader: Database | Transaction, token: str) -> Subscription | None:
     """The subscription whose payment page has this token."""
-    row = await reader.find(BY_TOKEN, {"token": token})
+    row = await reader.find(BY_TOKEN, (token,))
     return _subscription(row) if row is not None else None
 
 
 async def claim(tx: Transaction, now: int, real_now: int, leased_until: int, limit: int) -> list[tuple[int, str]]:
     """Claim up to ``limit`` due subscriptions without a lease, by shop and id."""
     params = {"now": now, "real_now": real_now, "leased_until": leased_until, "limit": limit}
-    return [(row[0], row[1]) for row in await tx.rows(CLAIM, params)]
+    return [(row[0], row[1]) for row in await tx.run_returning(CLAIM, params)]
 
 
 async def next_due(database: Database) -> int | None:
@@ -196,6 +188,7 @@ class Subscriptions:
 
 
 def _params(subscription: Subscription) -> dict[str, Any]:
+    """In the order of the columns of ``INSERT``."""
     params = {name: getattr(subscription, name) for name in _OWN}
     params.update((name, getattr(subscription.billing_state, name)) for name in _STANDING)
     params["plan_id"] = subscription.plan.id

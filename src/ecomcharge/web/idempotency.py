@@ -20,6 +20,7 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import BadParameter, IdempotencyKeyReused, StillRunning
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import execute
+from ecomcharge.storage.statements import Insert, PointRead
 
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
 KEY_MAXIMUM: Final = 255
@@ -80,16 +81,17 @@ def _meaning_of(body: bytes) -> bytes:
         return body
 
 
-CLAIM = """
-INSERT INTO idempotency_keys (shop_id, key, claim, fingerprint, created_at, status, location, body, running_until)
-VALUES (:shop_id, :key, :claim, :fingerprint, :created_at, :status, :location, :body, :running_until)
-ON CONFLICT DO NOTHING RETURNING shop_id, key, claim
-"""
+CLAIM = Insert(
+    "idempotency_keys",
+    ("shop_id", "key", "claim", "fingerprint", "created_at", "status", "location", "body", "running_until"),
+    key=("shop_id", "key", "claim"),
+)
 
-FIND = """
-SELECT fingerprint, created_at, status, location, body, running_until
-FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key
-"""
+FIND = PointRead(
+    "idempotency_keys",
+    ("fingerprint", "created_at", "status", "location", "body", "running_until"),
+    key=("shop_id", "key"),
+)
 
 FINISH = """
 UPDATE idempotency_keys SET status = :status, body = :body
@@ -123,17 +125,9 @@ async def claim_or_replay(
     Raises ``IdempotencyKeyReused`` when the earlier attempt asked for something else, ``StillRunning`` when
     it has no last word yet and may still come to one.
     """
-    claim = {
-        "shop_id": shop_id,
-        "key": attempt.key,
-        "claim": attempt.claim,
-        "fingerprint": attempt.fingerprint,
-        "created_at": now,
-        "status": answer.status if running_until is None else None,
-        "location": answer.location,
-        "body": answer.body.decode(),
-        "running_until": running_until,
-    }
+    status = answer.status if running_until is None else None
+    named = (shop_id, attempt.key, attempt.claim, attempt.fingerprint)
+    claim = (*named, now, status, answer.location, answer.body.decode(), running_until)
     if await tx.insert(CLAIM, claim):
         return None
     earlier = await earlier_response(tx, shop_id, attempt, now, real_now)
@@ -152,7 +146,7 @@ async def earlier_response(
 
     Raises as ``claim_or_replay``. An attempt that may still run is never too old, wherever a sandbox's clock has gone.
     """
-    row = await tx.find(FIND, {"shop_id": shop_id, "key": attempt.key})
+    row = await tx.find(FIND, (shop_id, attempt.key))
     if row is None:
         return None
     fingerprint, created_at, status, location, body, running_until = row

@@ -12,22 +12,15 @@ from ecomcharge.base.ids import WEBHOOK_PREFIX, first_id_at
 from ecomcharge.events.model import KEPT_MILLISECONDS
 from ecomcharge.storage.database import Database, Row, Transaction
 from ecomcharge.storage.records import execute
+from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.webhooks.model import Webhook
 
-COLUMNS: Final = (
-    "shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at, last_status, last_error,"
-    " delivered_at, attempts_skipped"
-)
+FIELDS: Final = Webhook.__struct_fields__
+COLUMNS: Final = ", ".join(FIELDS)
 
-INSERT = """
-INSERT INTO webhooks (
-    shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at, leased_until,
-    last_status, last_error, delivered_at, attempts_skipped
-) VALUES (
-    :shop_id, :id, :subscription_id, :sequence, :event, :url, :body, :state, :attempts, :created_at, :due_at, 0,
-    :last_status, :last_error, :delivered_at, :attempts_skipped
-) ON CONFLICT DO NOTHING RETURNING shop_id, id
-"""
+INSERT = Insert("webhooks", (*FIELDS, "leased_until"), key=("shop_id", "id"))
+
+FIND = PointRead("webhooks", FIELDS, key=("shop_id", "id"))
 
 # Due webhooks without a lease. Those of one subscription are sent in order: an undelivered earlier one goes first. The search
 # runs outside the claiming transaction, because the queue of a dead receiver may be long.
@@ -72,8 +65,6 @@ UPDATE webhooks SET state = 'pending', due_at = :now, attempts = 0, attempts_ski
 WHERE shop_id = :shop_id AND id = :id
 """
 
-FIND = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id AND id = :id"
-
 NEWEST = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id {{matching}} ORDER BY id DESC LIMIT :limit"
 
 NEXT_DUE = "SELECT MIN(due_at) FROM webhooks WHERE due_at > :now"
@@ -94,7 +85,7 @@ DELETE FROM webhooks WHERE shop_id = :shop_id AND id IN (
 )
 """
 
-SIGNING_KEY = "SELECT sealed_signing_key, public_key FROM shops WHERE shop_id = :shop_id"
+SIGNING_KEY = PointRead("shops", ("sealed_signing_key", "public_key"), key=("shop_id",))
 
 KEEP_SIGNING_KEY = """
 UPDATE shops SET sealed_signing_key = :sealed, public_key = :public
@@ -110,7 +101,7 @@ ORDER BY created_at DESC LIMIT 1
 
 async def insert(tx: Transaction, webhook: Webhook) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT, msgspec.structs.asdict(webhook))
+    return await tx.insert(INSERT, (*msgspec.structs.astuple(webhook), 0))
 
 
 async def due(
@@ -137,7 +128,7 @@ async def claim(tx: Transaction, wanted: Sequence[tuple[int, str]], now: int, re
     claimed: list[Webhook] = []
     for shop_id, id in sorted(wanted):  # the same order in all workers prevents deadlocks
         params = {"shop_id": shop_id, "id": id, "now": now, "real_now": real_now, "leased_until": leased_until}
-        claimed += [_webhook(row) for row in await tx.rows(CLAIM, params)]
+        claimed += [_webhook(row) for row in await tx.run_returning(CLAIM, params)]
     return claimed
 
 
@@ -164,7 +155,7 @@ async def redeliver(tx: Transaction, shop_id: int, webhook_id: str, now: int) ->
 
 
 async def find(database: Database, shop_id: int, webhook_id: str) -> Webhook | None:
-    row = await database.find(FIND, {"shop_id": shop_id, "id": webhook_id})
+    row = await database.find(FIND, (shop_id, webhook_id))
     return _webhook(row) if row is not None else None
 
 
@@ -197,7 +188,7 @@ async def forget_some_old(database: Database, shop_id: int, now: int, limit: int
 
 async def signing_key(database: Database, shop_id: int) -> tuple[str | None, str | None] | None:
     """The encrypted private key and the public key of a shop; ``None`` for an unknown shop."""
-    row = await database.find(SIGNING_KEY, {"shop_id": shop_id})
+    row = await database.find(SIGNING_KEY, (shop_id,))
     return (row[0], row[1]) if row is not None else None
 
 

@@ -1,0 +1,157 @@
+"""The database that stores and actions see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import asyncpg
+
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.storage.database import Load, Migration, Params, Row, Unit
+from ecomcharge.storage.postgres.batching import Batcher, Pending
+from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE, to_domain_error
+from ecomcharge.storage.postgres.migrations import apply_migrations
+from ecomcharge.storage.postgres.pool import ConnectionPool
+from ecomcharge.storage.postgres.recovery import CommitInDoubt, ensure_committed
+from ecomcharge.storage.postgres.statements import Executor, numbered
+from ecomcharge.storage.postgres.transaction import BatchTransaction, PendingUnit, RetryIndividually
+from ecomcharge.storage.statements import PointRead
+
+T = TypeVar("T")
+
+READS_IN_FLIGHT: Final = 2
+TRANSACTIONS_IN_FLIGHT: Final = 2
+MAX_BATCH: Final = 256
+MAX_ATTEMPTS: Final = 5  # of a unit alone whose transaction the server undoes for the sake of others
+
+
+@dataclass(eq=False, slots=True)
+class _PendingRead(Pending):
+    read: PointRead
+    key: Row
+
+
+class PostgresDatabase:
+    engine = "postgresql"
+
+    def __init__(self, pool: ConnectionPool, *, has_transaction_status: bool) -> None:
+        self.load = Load()
+        self._pool = pool
+        self._executor = Executor()
+        self._has_transaction_status = has_transaction_status
+        self._reads = Batcher(self._flush_reads, max_in_flight=READS_IN_FLIGHT, max_batch=MAX_BATCH)
+        self._units = Batcher(self._flush_units, max_in_flight=TRANSACTIONS_IN_FLIGHT, max_batch=MAX_BATCH)
+        self._recoveries: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, url: str, *, connections: int) -> PostgresDatabase:
+        """Raises ``ConfigurationError``."""
+        pool = ConnectionPool(url, max(connections, READS_IN_FLIGHT + TRANSACTIONS_IN_FLIGHT + 1))
+        try:
+            async with pool.lend() as connection:
+                version = connection.get_server_version()
+                product = await connection.fetchval("SELECT version()")
+        except ValueError as error:  # its text may quote a part of the password
+            raise ConfigurationError(
+                "cannot understand the PostgreSQL URL; special characters in it must be percent-encoded"
+            ) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise ConfigurationError(f"cannot use the PostgreSQL database: {error or type(error).__name__}") from error
+        if version.major < 14:
+            await pool.close()
+            raise ConfigurationError(f"PostgreSQL {version.major} is too old; 14 or newer is needed")
+        # Other engines that speak the protocol, such as CockroachDB, have no pg_xact_status.
+        return cls(pool, has_transaction_status=str(product).startswith("PostgreSQL"))
+
+    async def find(self, read: PointRead, key: Row) -> Row | None:
+        return await self._reads.submit(_PendingRead(read, key))
+
+    async def _flush_reads(self, pending: list[_PendingRead]) -> None:
+        groups: dict[PointRead, list[_PendingRead]] = {}
+        for each in pending:
+            groups.setdefault(each.read, []).append(each)
+        self.load.finds += len(pending)
+        self.load.find_statements += len(groups)
+        async with self._pool.lend() as connection:
+            for read, group in groups.items():
+                rows = await self._executor.find(connection, read, [each.key for each in group])
+                for each, row in zip(group, rows, strict=True):
+                    each.resolve(row)
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        statement = numbered(sql)
+        try:
+            async with self._pool.lend() as connection:
+                return await connection.fetch(statement.text, *statement.values(params))
+        except UNAVAILABLE as error:
+            raise to_domain_error(error) from error
+
+    async def write(self, unit: Unit[T]) -> T:
+        return await self._units.submit(PendingUnit(unit))
+
+    async def _flush_units(self, units: list[PendingUnit]) -> None:
+        try:
+            await self._run_transaction(units)
+        except (RetryIndividually, *RETRYABLE):
+            for unit in units:
+                await self._run_alone(unit)
+
+    async def _run_alone(self, unit: PendingUnit) -> None:
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                await self._run_transaction([unit])
+                return
+            except RETRYABLE as error:
+                last_error: Exception = error
+            except Exception as error:
+                last_error = error
+                break
+        unit.fail(last_error)
+
+    async def _run_transaction(self, units: list[PendingUnit]) -> None:
+        """Run the units in one transaction and set their outcomes after COMMIT."""
+        try:
+            async with self._pool.lend() as connection:
+                options = {"has_transaction_status": self._has_transaction_status}
+                await BatchTransaction(connection, units, self._executor, **options).run()
+        except CommitInDoubt as doubt:  # while it is cleared up, other units use the batcher
+            recovery = asyncio.create_task(self._recover(units, doubt))
+            self._recoveries.add(recovery)
+            recovery.add_done_callback(self._recoveries.discard)
+        else:
+            self._set_outcomes(units)
+
+    async def _recover(self, units: list[PendingUnit], doubt: CommitInDoubt) -> None:
+        try:
+            await ensure_committed(self._pool, doubt)
+        except Exception as error:
+            for unit in units:
+                unit.fail(error)
+        else:
+            self._set_outcomes(units)
+
+    def _set_outcomes(self, units: list[PendingUnit]) -> None:
+        self.load.commits += 1
+        self.load.units += len(units)
+        for unit in units:
+            if unit.error is not None:
+                unit.fail(unit.error)
+            else:
+                unit.resolve(unit.result)
+
+    async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
+        async with self._pool.lend() as connection:
+            return await apply_migrations(connection, migrations)
+
+    async def ping(self) -> None:
+        await self.rows("SELECT version FROM schema_migrations LIMIT 1", {})
+
+    async def close(self) -> None:
+        await self._units.drain()
+        if self._recoveries:
+            await asyncio.wait(self._recoveries)
+        await self._reads.drain()
+        await self._pool.close()

@@ -1,0 +1,77 @@
+"""Whether a transaction was committed whose connection broke during COMMIT."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from ecomcharge.base.errors import OutcomeUnknown, Unavailable
+from ecomcharge.storage.database import Row
+from ecomcharge.storage.postgres.errors import UNAVAILABLE
+from ecomcharge.storage.postgres.pool import Connection, ConnectionPool
+from ecomcharge.storage.postgres.statements import select_one
+from ecomcharge.storage.statements import Insert, PointRead
+
+RECOVERY_SECONDS: Final = 20.0
+_POLL_SECONDS: Final = 0.1
+
+
+class InsertedRow(NamedTuple):
+    insert: Insert
+    row: Row
+
+
+class CommitInDoubt(Exception):
+    """The connection broke during COMMIT.
+
+    ``transaction_id`` is ``None`` where the engine cannot be asked about it. ``inserted`` is a row of the transaction,
+    if it inserted any.
+    """
+
+    def __init__(self, transaction_id: str | None, inserted: InsertedRow | None) -> None:
+        super().__init__(transaction_id)
+        self.transaction_id = transaction_id
+        self.inserted = inserted
+
+
+async def ensure_committed(pool: ConnectionPool, doubt: CommitInDoubt) -> None:
+    """Return if the transaction was committed.
+
+    Raises ``Unavailable`` if it was not, and ``OutcomeUnknown`` if the database does not say within ``RECOVERY_SECONDS``.
+    """
+    deadline = asyncio.get_running_loop().time() + RECOVERY_SECONDS
+    while doubt.transaction_id is not None and asyncio.get_running_loop().time() < deadline:
+        try:
+            async with pool.lend() as connection:
+                status = await _status(connection, doubt)
+        except (asyncpg.PostgresError, *UNAVAILABLE):
+            status = None
+        if status == "committed":
+            return
+        if status == "aborted":
+            raise Unavailable from doubt
+        await asyncio.sleep(_POLL_SECONDS)
+    raise OutcomeUnknown from doubt
+
+
+async def _status(connection: Connection, doubt: CommitInDoubt) -> str | None:
+    """``committed``, ``aborted``, ``in progress``, or ``None`` for a transaction that is too old.
+
+    A crash loses a transaction whose log was not flushed, and its id is given to another transaction later. So the id
+    may be in the future, and a committed id does not prove that the inserted row is there.
+    """
+    try:
+        status: str | None = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", doubt.transaction_id)
+    except asyncpg.InvalidParameterValueError:  # it is in the future
+        return "aborted"
+    if status == "committed" and doubt.inserted is not None and not await _exists(connection, doubt.inserted):
+        return "aborted"
+    return status
+
+
+async def _exists(connection: Connection, inserted: InsertedRow) -> bool:
+    insert, row = inserted
+    read = PointRead(insert.table, ("1",), insert.key)
+    return await connection.fetchval(select_one(read), *insert.key_of(row)) is not None

@@ -1,0 +1,51 @@
+"""Statements that an engine may combine with others like them, described as data.
+
+Every statement is a constant of a store. Two are the same statement only if they are the same object, so an engine finds
+the SQL that it built for one by the object's identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Insert:
+    """Insert one row, unless a unique constraint refuses it.
+
+    ``key`` names the columns that distinguish the row from every other row that may be inserted at the same moment.
+    A primary key alone is not enough where two processes may choose the same one.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+    def sql(self, rows: str) -> str:
+        """``rows`` is a ``VALUES`` or ``SELECT`` that yields the columns in their order."""
+        return f"INSERT INTO {self.table} ({', '.join(self.columns)}) {rows} ON CONFLICT DO NOTHING"
+
+    def key_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """The values of ``key`` in a row of ``columns``."""
+        return tuple([row[self.columns.index(name)] for name in self.key])
+
+
+@dataclass(frozen=True, eq=False)
+class PointRead:
+    """Read the row, at most one, whose ``key`` columns have the given values.
+
+    ``table`` may be a join. ``suffix`` is SQL that follows the conditions on the key, such as ``AND closed_at IS NULL`` or
+    ``ORDER BY id LIMIT 1``; it has no parameters.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    suffix: str = ""
+
+    def sql(self, values: Sequence[str]) -> str:
+        """``values`` are expressions for the values of the key."""
+        conditions = " AND ".join(f"{column} = {value}" for column, value in zip(self.key, values, strict=True))
+        return f"SELECT {', '.join(self.columns)} FROM {self.table} WHERE {conditions} {self.suffix}".rstrip()

@@ -22,6 +22,7 @@ from ecomcharge.storage.statements import PointRead
 
 T = TypeVar("T")
 
+# A second batch, so that one that waits for a lock or for the disk does not hold up all others.
 READS_IN_FLIGHT: Final = 2
 TRANSACTIONS_IN_FLIGHT: Final = 2
 MAX_BATCH: Final = 256
@@ -115,8 +116,9 @@ class PostgresDatabase:
         """Run the units in one transaction and set their outcomes after COMMIT."""
         try:
             async with self._pool.lend() as connection:
-                options = {"has_transaction_status": self._has_transaction_status}
-                await BatchTransaction(connection, units, self._executor, **options).run()
+                await BatchTransaction(
+                    connection, units, self._executor, has_transaction_status=self._has_transaction_status
+                ).run()
         except CommitInDoubt as doubt:  # while it is cleared up, other units use the batcher
             recovery = asyncio.create_task(self._recover(units, doubt))
             self._recoveries.add(recovery)

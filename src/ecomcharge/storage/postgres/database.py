@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.storage.database import Load, Migration, Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Batcher, Pending
-from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE, to_domain_error
+from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE
 from ecomcharge.storage.postgres.migrations import apply_migrations
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, ensure_committed
@@ -36,6 +36,8 @@ class _PendingRead(Pending):
 
 
 class PostgresDatabase:
+    """Made by ``open``. Point reads and units of work go through a batcher each, lists directly to a connection."""
+
     engine = "postgresql"
 
     def __init__(self, pool: ConnectionPool, *, has_transaction_status: bool) -> None:
@@ -88,7 +90,7 @@ class PostgresDatabase:
             async with self._pool.lend() as connection:
                 return await connection.fetch(statement.text, *statement.values(params))
         except UNAVAILABLE as error:
-            raise to_domain_error(error) from error
+            raise Unavailable from error
 
     async def write(self, unit: Unit[T]) -> T:
         return await self._units.submit(PendingUnit(unit))
@@ -101,16 +103,14 @@ class PostgresDatabase:
                 await self._run_alone(unit)
 
     async def _run_alone(self, unit: PendingUnit) -> None:
-        for _ in range(MAX_ATTEMPTS):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 await self._run_transaction([unit])
                 return
-            except RETRYABLE as error:
-                last_error: Exception = error
             except Exception as error:
-                last_error = error
-                break
-        unit.fail(last_error)
+                if attempt == MAX_ATTEMPTS or not isinstance(error, RETRYABLE):
+                    unit.fail(error)
+                    return
 
     async def _run_transaction(self, units: list[PendingUnit]) -> None:
         """Run the units in one transaction and set their outcomes after COMMIT."""

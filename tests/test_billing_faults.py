@@ -224,7 +224,7 @@ def test_a_worker_offers_the_processor_after_every_step(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "sched_yield", lambda: offered.append(None))
 
     async def work(_: asyncio.Event) -> None:
-        database = await open_database(f"sqlite:///{tmp_path}/courteous.db", serves=False)
+        database = await open_database(f"sqlite:///{tmp_path}/courteous.db", commit_in_thread=False)
         await migrate(database)
         before = len(offered)
         await asyncio.gather(*(database.write(_nothing) for _ in range(50)))

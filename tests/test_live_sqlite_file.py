@@ -20,10 +20,10 @@ from conftest import ENVIRONMENT, add_shop, with_database
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage import sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.sqlite import database as sqlite_database
 from support.commands import WorkerProcess, ecomcharge, environment_of
 from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
@@ -318,7 +318,7 @@ def test_a_process_that_would_open_other_files_than_a_running_one_is_refused(
     tmp_path: Path, destroy: Callable[[Path], None], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it wrote would be destroyed when the running one ends."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MILLISECONDS", 500)
+    monkeypatch.setattr(sqlite_database, "BUSY_TIMEOUT_MILLISECONDS", 500)
     path = tmp_path / "x.db"
 
     async def work(database: Database) -> None:
@@ -339,7 +339,7 @@ def test_a_database_that_is_opened_while_others_close_it_is_opened(tmp_path: Pat
     """Each time the last one closes it, SQLite deletes the log that the others may have seen."""
     code = (
         "import asyncio, sys\n"
-        "from ecomcharge.storage import open_database\n"
+        "from ecomcharge.storage.opening import open_database\n"
         "async def work():\n"
         "    for _ in range(100): await (await open_database(sys.argv[1])).close()\n"
         "asyncio.run(work())"
@@ -381,7 +381,7 @@ async def work_again(database: Database) -> None:
 
 def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
     async def work(database: Database) -> None:
-        writer = database._writer  # type: ignore[attr-defined]
+        writer = database._writer.connection  # type: ignore[attr-defined]
         assert writer.execute("PRAGMA journal_mode").get == "wal"
         assert writer.execute("PRAGMA synchronous").get == 2  # FULL
         assert writer.execute("PRAGMA fullfsync").get == 1

@@ -25,12 +25,13 @@ from ecomcharge.customers import actions, store
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.customers.store import Filter
 from ecomcharge.shops import store as shops
-from ecomcharge.storage import sqlite
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.opening import open_database, sqlite_path
 from ecomcharge.storage.postgres import statements as postgres_statements
 from ecomcharge.storage.records import PER_CHUNK, chunks_of
+from ecomcharge.storage.sqlite import connection, reader
+from ecomcharge.storage.sqlite.transaction import insert_sql, select_sql
 from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.web.idempotency import IdempotencyKey, forget_some_old
 from support.postgres import PostgresServer
@@ -197,7 +198,8 @@ def test_what_is_asked_after_a_commit_of_another_process_is_not_answered_from_be
 
 def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It starts anew only when nobody reads from its older part, and is cut to size then."""
-    monkeypatch.setattr(sqlite, "LOG_BYTES", 2**20)
+    monkeypatch.setattr(reader, "SHARING_LOG_LIMIT_BYTES", 2**20)
+    monkeypatch.setattr(connection, "LOG_LIMIT_BYTES", 2**19)
     url, log = f"sqlite:///{tmp_path}/long.db", tmp_path / "long.db-wal"
 
     async def several_reads(database: Database) -> bool:
@@ -205,8 +207,8 @@ def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch:
 
         async def one() -> bool:
             await database.find(store.FIND, (1, customer(0).id))
-            reader: apsw.Connection = database._reader._connection  # type: ignore[attr-defined]
-            return reader.in_transaction
+            in_transaction: bool = database._reader.connection.in_transaction  # type: ignore[attr-defined]
+            return in_transaction
 
         return any(await asyncio.gather(*(one() for _ in range(5))))
 
@@ -251,7 +253,7 @@ def test_a_disk_that_fills_up_amid_many_inserts_leaves_nothing_of_the_whole_batc
 
     async def work(database: Database) -> None:
         await with_shop(database)
-        writer: apsw.Connection = database._writer  # type: ignore[attr-defined]
+        writer: apsw.Connection = database._writer.connection  # type: ignore[attr-defined]
         pages: Any = writer.execute("PRAGMA page_count").get
         writer.execute(f"PRAGMA max_page_count = {pages + 100}")
         units = [add(database, 30_000), database.write(fills_it), add(database, 30_001)]
@@ -479,11 +481,9 @@ JOINED_READ = PointRead("t JOIN u ON u.k = t.k", ("u.v",), key=("t.k",), suffix=
 
 
 def test_sqlite_statements_have_question_marks() -> None:
-    assert sqlite._insert(INSERT) == "INSERT INTO t (k, v) VALUES (?, ?) ON CONFLICT DO NOTHING"
-    assert sqlite._select(READ) == "SELECT v, w FROM t WHERE k = ? AND l = ?"
-    assert sqlite._select(JOINED_READ) == (
-        "SELECT u.v FROM t JOIN u ON u.k = t.k WHERE t.k = ? AND u.w IS NULL ORDER BY u.v LIMIT 1"
-    )
+    assert insert_sql(INSERT) == "INSERT INTO t (k, v) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    assert select_sql(READ) == "SELECT v, w FROM t WHERE k = ? AND l = ?"
+    assert select_sql(JOINED_READ) == ("SELECT u.v FROM t JOIN u ON u.k = t.k WHERE t.k = ? AND u.w IS NULL ORDER BY u.v LIMIT 1")
 
 
 def test_postgresql_statements_for_one_have_a_parameter_per_value() -> None:
@@ -527,5 +527,6 @@ def test_a_unit_that_changes_rows_with_a_read_is_refused(tmp_path: Path) -> None
         await with_shop(database)
         with pytest.raises(RuntimeError, match="changes rows"):
             await database.write(changes)
+        assert await database.rows("SELECT name FROM shops", {}) == [("Test",)]
 
     with_database(f"sqlite:///{tmp_path}/reads.db", work)

@@ -70,7 +70,7 @@ async def _run(
 ) -> tuple[Counter[bool], Totals]:
     """How many disagreements there are (``True``), and how many records that could not be checked (``False``)."""
     master_key = master_key_of(settings)
-    database = await open_database(settings.database, postgres_connections=2, serves=False)
+    database = await open_database(settings.database, postgres_connections=2, commit_in_thread=False)
     try:
         if await pending_migrations(database):
             raise ConfigurationError(

@@ -53,10 +53,10 @@ def make_folder_of(path: str) -> None:
         raise ConfigurationError(f"cannot make the folder of {path}: {error.strerror}") from error
 
 
-async def open_database(url: str, *, postgres_connections: int = 8, serves: bool = True) -> Database:
+async def open_database(url: str, *, postgres_connections: int = 8, commit_in_thread: bool = True) -> Database:
     """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
-    ``serves`` tells whether requests wait on this event loop while the database works.
+    Set ``commit_in_thread`` to False when no request waits for this event loop.
     Raises ``ConfigurationError``, with a way out, when the URL is of neither kind or the database cannot be used.
     """
     path = sqlite_path(url)
@@ -64,7 +64,7 @@ async def open_database(url: str, *, postgres_connections: int = 8, serves: bool
         from ecomcharge.storage.sqlite import SqliteDatabase
 
         make_folder_of(path)
-        return SqliteDatabase(path, serves=serves)
+        return SqliteDatabase(path, commit_in_thread=commit_in_thread)
     if urlsplit(url).scheme in ("postgresql", "postgres"):
         from ecomcharge.storage.postgres import PostgresDatabase
 

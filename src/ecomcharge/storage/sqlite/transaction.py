@@ -1,0 +1,90 @@
+"""The statements of a unit of work, on the connection of the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import apsw
+
+from ecomcharge.storage.database import Params, Row
+from ecomcharge.storage.statements import Insert, PointRead
+
+
+class RetryIndividually(BaseException):  # not an Exception, so that no unit catches it
+    """Roll back the batch and run every unit in a savepoint of its own.
+
+    A unit failed after it had written, or cannot know which of its rows were inserted.
+    """
+
+
+class SqliteTransaction:
+    """Implements ``Transaction``. Its coroutines never suspend.
+
+    ``in_savepoint``: the unit has a savepoint of its own. ``wrote``: the unit has written.
+    """
+
+    __slots__ = ("_connection", "_execute", "_executemany", "in_savepoint", "wrote")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        cursor = connection.cursor()
+        self._execute, self._executemany = cursor.execute, cursor.executemany
+        self.in_savepoint = False
+        self.wrote = False
+
+    async def find(self, read: PointRead, key: Row) -> Row | None:
+        rows = self._execute(select_sql(read), key).fetchall()
+        return rows[0] if rows else None
+
+    async def insert(self, insert: Insert, row: Row) -> bool:
+        inserted = self._insert(insert_sql(insert), row)
+        self.wrote = self.wrote or inserted
+        return inserted
+
+    async def find_many(self, read: PointRead, keys: Sequence[Row]) -> Sequence[Row | None]:
+        return [await self.find(read, key) for key in keys]
+
+    async def insert_many(self, insert: Insert, rows: Sequence[Row]) -> Sequence[bool]:
+        sql = insert_sql(insert)
+        self.wrote = True  # before the first row, because any of them may fail
+        if self.in_savepoint:
+            return [self._insert(sql, row) for row in rows]
+        before = self._connection.total_changes()
+        self._executemany(sql, rows)
+        if self._connection.total_changes() - before < len(rows):  # there are no triggers, whose changes would count too
+            raise RetryIndividually
+        return [True] * len(rows)
+
+    def _insert(self, sql: str, row: Row) -> bool:
+        self._execute(sql, row)
+        return self._connection.changes() > 0  # RETURNING would say the same, and takes 5.0 instead of 3.0 µs
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        before = self._connection.total_changes()
+        rows = self._execute(sql, params).fetchall()
+        if self._connection.total_changes() > before:
+            self.wrote = True
+            raise RuntimeError("a statement that changes rows was passed to Transaction.rows")
+        return rows
+
+    async def run(self, sql: str, params: Params) -> int:
+        self._execute(sql, params).fetchall()
+        changed = self._connection.changes()
+        self.wrote = self.wrote or changed > 0
+        return changed
+
+    async def run_returning(self, sql: str, params: Params) -> Sequence[Row]:
+        rows = self._execute(sql, params).fetchall()
+        self.wrote = self.wrote or bool(rows)
+        return rows
+
+
+@lru_cache(maxsize=1024)
+def select_sql(read: PointRead) -> str:
+    return read.sql(["?"] * len(read.key))
+
+
+@lru_cache(maxsize=1024)
+def insert_sql(insert: Insert) -> str:
+    return insert.sql(f"VALUES ({', '.join('?' * len(insert.columns))})")

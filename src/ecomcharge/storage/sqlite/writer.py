@@ -115,13 +115,13 @@ class Writer:
         """Take the write lock and begin the transaction. Units that wait too long for another process are refused."""
         if self._begin_transaction(wait=False):
             return
-        begun = self._thread.run(functools.partial(self._begin_transaction, wait=True))
-        while not (await asyncio.wait([begun], timeout=BUSY_TIMEOUT_MILLISECONDS / 1000))[0]:
+        started = self._thread.run(functools.partial(self._begin_transaction, wait=True))
+        while not (await asyncio.wait([started], timeout=BUSY_TIMEOUT_MILLISECONDS / 1000))[0]:
             refused, self._waiting = self._waiting, []
             for pending in refused:
                 pending.error = Unavailable()
                 pending.resolve()
-        begun.result()
+        started.result()
 
     def _begin_transaction(self, *, wait: bool) -> bool:
         """Returns False when another process is writing, unless ``wait`` blocks the thread."""

@@ -1,4 +1,4 @@
-"""What waits in the database, read for an operator: due subscriptions, payments without an outcome, the outbox of webhooks.
+"""The backlog for the metrics: due subscriptions, payments without an outcome, and webhooks in the outbox.
 
 Each statement reads a partial index and stops after ``COUNTED_AT_MOST`` entries, so that no table is scanned.
 """
@@ -15,19 +15,19 @@ from ecomcharge.storage.database import Database
 from ecomcharge.web.metrics import Backlog, Metrics, Unsettled
 
 COUNTED_AT_MOST: Final = 10_000
-SEARCHED_AT_MOST: Final = 1_000  # webhooks: each costs two reads, and on SQLite a server's requests wait meanwhile
+SEARCHED_AT_MOST: Final = 1_000  # webhooks: each costs two reads, during which the requests of a server on SQLite wait
 REFRESH_SECONDS: Final = 5.0
-STALE_SECONDS: Final = 12.0  # then a server process reads it, as no billing worker beside it does
-UNSETTLED: Final = ("pending", "unknown", "incomplete", "refunding")  # as the index payments_unsettled lists them
+STALE_SECONDS: Final = 12.0  # after this a server process reads the backlog, because no billing worker does
+UNSETTLED: Final = ("pending", "unknown", "incomplete", "refunding")  # the same statuses as in the index payments_unsettled
 
-# Those of closed shops are not charged.
+# Subscriptions of closed shops are not charged.
 DUE_SUBSCRIPTIONS: Final = """
 SELECT COUNT(*), MIN(due.due_at) FROM (
     SELECT shop_id, due_at FROM subscriptions WHERE due_at <= :now ORDER BY due_at LIMIT :most
 ) AS due JOIN shops ON shops.shop_id = due.shop_id WHERE shops.closed_at IS NULL
 """
 
-# The list repeats the index's condition: SQLite uses a partial index only where it finds the condition word for word.
+# The list repeats the condition of the index: SQLite uses a partial index only for exactly the same condition.
 UNSETTLED_PAYMENTS: Final = " UNION ALL ".join(
     f"""
 SELECT '{status}', COUNT(*), MIN(created_at) FROM (
@@ -43,7 +43,7 @@ PENDING_WEBHOOKS: Final = """
 SELECT COUNT(*) FROM (SELECT due_at FROM webhooks WHERE due_at IS NOT NULL LIMIT :most) AS pending
 """
 
-# Of what is due, that which is not behind an earlier webhook of its subscription. An id starts with its time of creation.
+# Due webhooks that do not wait for an earlier one of their subscription. An id starts with its time of creation.
 SENDABLE_WEBHOOKS: Final = """
 SELECT MIN(waiting.id), MIN(waiting.due_at) FROM (
     SELECT shop_id, id, subscription_id, sequence, due_at FROM webhooks WHERE due_at <= :now ORDER BY due_at LIMIT :most
@@ -58,7 +58,7 @@ FAILED_WEBHOOKS: Final = "SELECT COUNT(*) FROM (SELECT shop_id FROM webhooks WHE
 
 
 async def read_backlog(database: Database, now: int) -> Backlog:
-    """``now`` in milliseconds of the clock that due dates are set by: the sandbox's in sandbox mode."""
+    """Read the backlog. ``now`` is in milliseconds of the clock of due dates: in sandbox mode the sandbox clock."""
     most: dict[str, object] = {"most": COUNTED_AT_MOST}
     due = {"now": now, **most}
     renewals_due, oldest_due = (await database.rows(DUE_SUBSCRIPTIONS, due))[0]
@@ -76,7 +76,7 @@ async def read_backlog(database: Database, now: int) -> Backlog:
 
 
 def _age(now: int, moment: int | None) -> float:
-    """In seconds; 0 where there is nothing, and where the clock was set back behind it."""
+    """An age in seconds; 0 for no record, and for a time in the future after the clock was set back."""
     return 0.0 if moment is None else max(0, now - moment) / 1000
 
 

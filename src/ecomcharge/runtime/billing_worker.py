@@ -1,4 +1,4 @@
-"""The worker: does what is due, charges and webhooks, as it becomes due. Any number may run; leases keep them apart."""
+"""The billing worker: makes due charges, checks and webhook deliveries. Any number may run; leases separate their work."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ecomcharge.webhooks.delivery import Delivery
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 128  # charges under way in one process
-CHECKS_AT_ONCE: Final = 32  # refunds and late look-ups, which do not wait behind charges
+AT_ONCE: Final = 128  # charges in progress in one process
+CHECKS_AT_ONCE: Final = 32  # refunds and late look-ups in progress; they do not wait for charges
 POLL_SECONDS: Final = 0.5
-BREATH_SECONDS: Final = 0.01
+PAUSE_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 1.0
 
 
@@ -38,11 +38,11 @@ class BillingWorker:
     delivery: Delivery
     clock: Clock
     done: int = 0
-    _under_way: set[asyncio.Task[None]] = field(default_factory=set)  # charges
+    _charges: set[asyncio.Task[None]] = field(default_factory=set)  # charges
     _checks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self, stopped: asyncio.Event) -> None:
-        """Until it is stopped; then what is under way comes to its end."""
+        """Work until it is stopped; then finish the work in progress."""
         while not stopped.is_set():
             was_full = not self._has_room()
             try:
@@ -51,37 +51,37 @@ class BillingWorker:
                 log.warning("worker waits", reason=error.code)
                 started = 0
                 await _wait(stopped, RETRY_SECONDS)
-            except Exception:  # whatever it was, the next round tries again
+            except Exception:  # the next round tries again
                 log.exception("worker failed")
                 started = 0
                 await _wait(stopped, RETRY_SECONDS)
             rest = min(POLL_SECONDS, self.delivery.backoff_seconds() or POLL_SECONDS)
             if not self._has_room():
-                await asyncio.wait(self._under_way, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
-            elif not started and not was_full:  # otherwise charges ended during the round, and more may be due
+                await asyncio.wait(self._charges, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            elif not started and not was_full:  # otherwise charges ended during the round, and more charges may be due
                 await _wait(stopped, rest)
             else:
                 await asyncio.sleep(0)
         await self.finish()
 
     async def round(self, now: int) -> int:
-        """Begin what is due; how much."""
-        return await self._begin_checks(now) + await self._begin_charges(now) + await self._begin_deliveries(now)
+        """Start due work; return the number of started charges, checks and deliveries."""
+        return await self._start_checks(now) + await self._start_charges(now) + await self._start_deliveries(now)
 
     async def do_everything_due(self) -> int:
-        """Work until nothing is due now and no charge is under way in any process; return the time of the clock then."""
+        """Work until nothing is due and no process has a charge in progress; return the time of the clock then."""
         while True:
             now = await self.clock.read()
             started = await self.round(now)
-            if self._under_way or self._checks or not self.delivery.is_idle:
+            if self._charges or self._checks or not self.delivery.is_idle:
                 await self.finish()
             elif not started:
                 if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
                     return now
-                await asyncio.sleep(BREATH_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def advance(self, move: ClockMove) -> None:
-        """Move the sandbox clock to the target of ``move``; everything due on the way happens on the way, in order."""
+        """Move the sandbox clock to the target of ``move``, and do all work that becomes due before it, in order."""
         with self.delivery.skipping_unreachable_receivers(move.target):
             while True:
                 now = await self.do_everything_due()
@@ -92,10 +92,10 @@ class BillingWorker:
             await move.move_to(move.target)
             await self.do_everything_due()
 
-    async def _begin_charges(self, now: int) -> int:
+    async def _start_charges(self, now: int) -> int:
         if not self._has_room() or not await subscriptions.is_due(self.database, now):
             return 0
-        room = AT_ONCE - len(self._under_way)
+        room = AT_ONCE - len(self._charges)
         real_now, leased_until = self.charging.real_clock.now(), self.charging.new_lease()
 
         async def unit(tx: Transaction) -> list[tuple[int, str]]:
@@ -103,11 +103,11 @@ class BillingWorker:
 
         claimed = await self.database.write(unit)
         for shop_id, subscription_id in claimed:
-            _start(self._charge(shop_id, subscription_id), self._under_way)
+            _start(self._charge(shop_id, subscription_id), self._charges)
         return len(claimed)
 
-    async def _begin_checks(self, now: int) -> int:
-        """Payments that are looked up once more, and refunds."""
+    async def _start_checks(self, now: int) -> int:
+        """Start refunds, and look-ups of payments that ended without success."""
         room = CHECKS_AT_ONCE - len(self._checks)
         if not room or not await payments.is_check_due(self.database, now):
             return 0
@@ -121,8 +121,8 @@ class BillingWorker:
         return len(claimed)
 
     def _has_room(self) -> bool:
-        """For so many charges that it is worth a commit to claim them."""
-        return len(self._under_way) <= AT_ONCE // 2
+        """Whether there is room for enough charges to be worth the commit that claims them."""
+        return len(self._charges) <= AT_ONCE // 2
 
     async def _charge(self, shop_id: int, subscription_id: str) -> None:
         try:
@@ -130,7 +130,7 @@ class BillingWorker:
             self.done += 1
         except EcomchargeError as error:
             log.warning("subscription put off", shop=shop_id, subscription=subscription_id, reason=error.code, why=error.message)
-        except Exception:  # its lease runs out, and then it is tried again
+        except Exception:  # it is tried again when its lease ends
             log.exception("subscription could not be handled", shop=shop_id, subscription=subscription_id)
 
     async def _check(self, shop_id: int, payment_id: str) -> None:
@@ -138,10 +138,10 @@ class BillingWorker:
             await renewals.check_payment(self.charging, shop_id, payment_id)
         except EcomchargeError as error:
             log.warning("payment put off", shop=shop_id, payment=payment_id, reason=error.code, why=error.message)
-        except Exception:  # it stays due
+        except Exception:  # it becomes due again
             log.exception("payment could not be checked", shop=shop_id, payment=payment_id)
 
-    async def _begin_deliveries(self, now: int) -> int:
+    async def _start_deliveries(self, now: int) -> int:
         if not await webhooks.is_due(self.database, now):
             return 0
         return await self.delivery.round(now)
@@ -153,7 +153,7 @@ class BillingWorker:
         return moment is not None and moment <= now
 
     async def _is_charged_elsewhere(self, now: int) -> bool:
-        """By another process, or for a request: while it is, what is due next is to look again in a minute."""
+        """Whether another process or a request is charging a due subscription. During a charge the due date is a minute later."""
         return await subscriptions.is_held(self.database, now + LOOK_AGAIN_MILLISECONDS, self.charging.real_clock.now())
 
     async def _next_due(self, now: int) -> int | None:
@@ -165,8 +165,8 @@ class BillingWorker:
         return min((moment for moment in moments if moment is not None), default=None)
 
     async def finish(self) -> None:
-        """Return when no charge, check or webhook is under way."""
-        while tasks := self._under_way | self._checks:
+        """Return when no charge, check or delivery is in progress."""
+        while tasks := self._charges | self._checks:
             await asyncio.wait(tasks)
         await self.delivery.wait()
 

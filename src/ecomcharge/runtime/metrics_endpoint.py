@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/healthz`` of a process that serves nothing else: a billing worker."""
+"""``/metrics`` and ``/healthz`` of a billing worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REASONS: Final = {200: "OK", 404: "Not Found", 405: "Method Not Allowed"}
 
 @contextlib.asynccontextmanager
 async def metrics_endpoint(host: str, port: int, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Answer until the end of the ``with``. Raises ``ConfigurationError`` when the port cannot be listened on."""
+    """Serve until the end of the ``with`` statement. Raises ``ConfigurationError`` if the port cannot be used."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

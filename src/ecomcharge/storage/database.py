@@ -1,4 +1,4 @@
-"""What a store may ask of a database, whichever engine it is.
+"""The database protocol of the stores, with two engines.
 
 SQL is plain text with named parameters (``:name``), the same for both engines. Inserts of one row and point reads are
 described as data (``storage.statements``), from which each engine builds its own SQL. A *unit of work* is an async
@@ -56,7 +56,7 @@ class Transaction(Protocol):
 
 @dataclass
 class Load:
-    """How much travelled together since the start: ``units`` of work in ``commits``, ``finds`` in ``find_statements``."""
+    """Counters since the start: ``units`` of work in ``commits``, point reads (``finds``) in ``find_statements``."""
 
     commits: int = 0
     units: int = 0
@@ -92,7 +92,7 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was accepted, then let go of the database."""
+        """Finish the accepted units of work, then close the connections."""
         ...
 
 

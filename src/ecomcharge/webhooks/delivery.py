@@ -88,7 +88,7 @@ class Delivery:
         self._sender = Sender(AT_ONCE, allow_private=allow_private)
         self._chance = random.SystemRandom()
         self._keys: dict[int, _Keys] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._shops: Counter[int] = Counter()
         self._receivers: Counter[str] = Counter()
         self._moving_to: int | None = None  # target of the current move of the sandbox clock
@@ -98,7 +98,7 @@ class Delivery:
     async def round(self, now: int) -> int:
         """Start to send due webhooks; return their number. Does not wait for the receivers."""
         started = lost = 0
-        while len(self._under_way) < AT_ONCE and not self.backoff_seconds() and lost < RACES_LOST:
+        while len(self._deliveries) < AT_ONCE and not self.backoff_seconds() and lost < RACES_LOST:
             wanted = await self._due(now)
             if not wanted:
                 break
@@ -117,7 +117,7 @@ class Delivery:
     async def _due(self, now: int) -> list[tuple[int, str]]:
         busy_shops = [shop_id for shop_id, count in self._shops.items() if count >= AT_ONCE_PER_SHOP]
         busy_receivers = [origin for origin, count in self._receivers.items() if count >= AT_ONCE_PER_RECEIVER]
-        room = AT_ONCE - len(self._under_way)
+        room = AT_ONCE - len(self._deliveries)
         most = room if self._slow else min(CLAIMED_AT_ONCE, room)  # an expensive search should find many
         began = time.monotonic()
         due = await store.due(self._database, now, self._real_clock.now(), most, busy_shops, busy_receivers)
@@ -142,10 +142,10 @@ class Delivery:
         self._shops[shop_id] += 1
         self._receivers[origin] += 1
         task = asyncio.create_task(self._deliver(webhook))
-        self._under_way.add(task)
+        self._deliveries.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._under_way.discard(task)
+            self._deliveries.discard(task)
             _count_down(self._shops, shop_id)
             _count_down(self._receivers, origin)
 
@@ -168,17 +168,17 @@ class Delivery:
 
     async def wait(self) -> None:
         """Return when no attempt is in progress."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while self._deliveries:
+            await asyncio.wait(self._deliveries)
 
     @property
     def is_idle(self) -> bool:
-        return not self._under_way
+        return not self._deliveries
 
     async def close(self) -> None:
-        for task in self._under_way:
+        for task in self._deliveries:
             task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._deliveries, return_exceptions=True)
         await self._sender.close()
 
     async def _release_lease(self, webhooks: list[Webhook]) -> None:

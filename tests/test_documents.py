@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -31,17 +32,20 @@ from ecomcharge.base.validation import (
 )
 from ecomcharge.checkout.forms import CARD_NAMES
 from ecomcharge.customers.model import FIELD_NAMES
+from ecomcharge.customers.openapi import CUSTOMER
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS
+from ecomcharge.events.openapi import example_of
 from ecomcharge.gateways.base import Card
 from ecomcharge.gateways.sandbox import TEST_CARDS
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import PlanBody
-from ecomcharge.subscriptions import lifecycle
+from ecomcharge.plans.openapi import LEAST_PLAN, NEW_PLAN, PLAN
+from ecomcharge.runtime.api_description import describe_api
+from ecomcharge.subscriptions import examples, lifecycle
 from ecomcharge.subscriptions.requests import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
 from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.messages import STATUS_OF
-from ecomcharge.web.openapi import document, examples, parts
 from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of, pem_of
 from ecomcharge.webhooks.sender import TIMEOUT_SECONDS
 
@@ -143,7 +147,7 @@ def test_every_field_of_a_new_plan_is_documented() -> None:
     }
     assert set(documented) == set(PlanBody.__struct_fields__) - {"id"} | nested
     for name, rest in documented.items():
-        optional = examples.NEW_PLAN.keys() - examples.LEAST_PLAN.keys() | {"plan.visible_fields", "trial.as_first_payment"}
+        optional = NEW_PLAN.keys() - LEAST_PLAN.keys() | {"plan.visible_fields", "trial.as_first_payment"}
         if name in optional - {"billing_cycles"}:
             assert rest.startswith("no "), name
 
@@ -170,11 +174,11 @@ def test_every_field_of_a_new_subscription_is_documented() -> None:
 
 
 def test_every_key_of_a_plan_and_a_subscription_is_documented_in_order() -> None:
-    assert list(rows_of("The plan object")) == list(examples.PLAN)
+    assert list(rows_of("The plan object")) == list(PLAN)
     whole = [*examples.CANCELED, *examples.WAITING, "event"]
-    order = sorted(set(whole), key=list(document()["components"]["schemas"]["Subscription"]["properties"]).index)
+    order = sorted(set(whole), key=list(describe_api()["components"]["schemas"]["Subscription"]["properties"]).index)
     assert list(rows_of("The subscription object")) == order
-    for name in (*examples.PLAN["trial"], *examples.PLAN["plan"]):
+    for name in (*PLAN["trial"], *PLAN["plan"]):
         assert f"`{name}`" in section_of("The plan object")
     assert ", ".join(f"`{name}`" for name in Card.__struct_fields__) in section_of("The subscription object")
     for name in examples.ACTIVE["last_transaction"]:
@@ -188,8 +192,9 @@ def test_every_filter_of_subscriptions_is_documented() -> None:
 
 def test_every_error_of_plans_and_subscriptions_is_documented_to_the_letter() -> None:
     document = text_of("docs/api.md")
-    for name in (parts.INVALID_PLAN, parts.INLINE_PLAN, parts.UNKNOWN_PLAN, parts.NO_REASON, parts.OVER):
-        assert f"`{parts.ANSWERS[name].body.decode()}`" in document
+    for name in ("invalid_plan", "invalid_inline_plan", "unknown_plan", "cancel_reason_missing", "subscription_is_over"):
+        body = json.dumps(describe_api()["components"]["examples"][name]["value"], separators=(",", ":"), ensure_ascii=False)
+        assert f"`{body}`" in document
     assert f"`{NO_SUCH_TOKEN}`" in document
 
 
@@ -208,8 +213,8 @@ def test_every_event_header_and_rule_of_webhooks_is_documented() -> None:
     documented = rows_of("Webhooks")
     webhook = Webhook(1, "whk_0", "sbs_0", 1, "created.subscription", "http://a.example", "{}", "pending", 0, 0, 0)
     headers = headers_of(webhook, "key", SigningKey.new(), 0)
-    assert documented.keys() == examples.TOLD.keys() | headers.keys()
-    for name in examples.TOLD[lifecycle.EXPIRED_EVENT]:
+    assert documented.keys() == examples.MESSAGES.keys() | headers.keys()
+    for name in examples.MESSAGES[lifecycle.EXPIRED_EVENT]:
         assert f"`{name}`" in documented[lifecycle.EXPIRED_EVENT]
     assert f"up to {RETRIES} times" in section_of("Webhooks")
     assert f"after {TIMEOUT_SECONDS:.0f} seconds" in section_of("Webhooks")
@@ -217,15 +222,15 @@ def test_every_event_header_and_rule_of_webhooks_is_documented() -> None:
 
 def test_every_key_of_an_event_is_documented() -> None:
     documented = rows_of("Events")
-    parameters = {parameter["name"] for parameter in document()["paths"]["/events"]["get"]["parameters"]} - {"X-Request-Id"}
-    assert documented.keys() == examples.CUSTOMER_EVENT.keys() | parameters
+    parameters = {parameter["name"] for parameter in describe_api()["paths"]["/events"]["get"]["parameters"]} - {"X-Request-Id"}
+    assert documented.keys() == example_of(CUSTOMER_CREATED, CUSTOMER).keys() | parameters
     assert f"| `type` | `{CUSTOMER_CREATED}`" in section_of("Events")
     assert f"last {KEPT_MILLISECONDS // 86_400_000} days" in section_of("Events")
 
 
 def test_every_route_is_documented() -> None:
     text = text_of("docs/api.md")
-    for path, methods in document()["paths"].items():
+    for path, methods in describe_api()["paths"].items():
         for method in methods:
             told = re.escape(re.sub(r"\{(\w+)\}", r":\1", path))
             assert re.search(rf"`(?:{method.upper()} )?{told}(?:\?token=…)?`", text), f"{method} {path}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from ecomcharge.base.calendar import iso
+from ecomcharge.base.wire_types import Moment, PositiveNumber
 
 CUSTOMER_CREATED: Final = "customer.created"
 KEPT_MILLISECONDS: Final = 30 * 24 * 60 * 60 * 1000
@@ -23,7 +25,18 @@ class Event(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-def to_json(event: Event) -> dict[str, Any]:
+class EventObject(TypedDict):
+    """An event. More keys may follow these."""
+
+    id: str
+    type: Annotated[str, Meta(description="The kind of the event.")]
+    object_id: Annotated[str, Meta(description="The id of the customer or subscription.")]
+    sequence: Annotated[PositiveNumber, Meta(description="Counts the events of one object from 1.")]
+    created_at: Annotated[Moment, Meta(description="When it happened. UTC.")]
+    data: Annotated[Any, Meta(description="The object at the time of the event; of a customer, the object as it is now.")]
+
+
+def to_json(event: Event) -> EventObject:
     return {
         "id": event.id,
         "type": event.type,

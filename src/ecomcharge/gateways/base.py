@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
+from msgspec import Meta
 
 SUCCESSFUL: Final = "successful"
 FAILED: Final = "failed"  # the bank declined
@@ -43,23 +44,28 @@ class CardDetails:
     hosted: bool = False  # entered on our page, not sent by the merchant, who then does not see stamp and bin [P]
 
 
+_HASH: Final = {"pattern": "^[0-9a-f]{64}$"}  # of ours; a gateway's is taken as it is
+_NULL_IF_HOSTED: Final = "`null` of a card that was typed into the hosted page."
+_NULL_IF_UNKNOWN: Final = "`null` if the gateway does not say."
+
+
 class Card(msgspec.Struct, frozen=True, omit_defaults=False):
     """The card object of the API, keys in the documented order [P]. ``token`` charges the card again."""
 
-    holder: str | None
-    stamp: str | None
-    brand: str
-    last_4: str
-    first_1: str
-    bin: str | None
-    issuer_country: str | None
-    issuer_name: str | None
-    product: str | None
-    token: str
-    token_provider: str | None
-    exp_month: int
-    exp_year: int
-    sub_brand: str | None = None
+    holder: Annotated[str | None, Meta(description="Name on the card.")]
+    stamp: Annotated[str | None, Meta(description=f"The same for the same number. {_NULL_IF_HOSTED}", extra_json_schema=_HASH)]
+    brand: Annotated[str, Meta(description="Such as `visa` or `master`.")]
+    last_4: Annotated[str, Meta(description="Last digits of the number.")]
+    first_1: Annotated[str, Meta(description="First digit of the number.")]
+    bin: Annotated[str | None, Meta(description=f"First digits of the number. {_NULL_IF_HOSTED}")]
+    issuer_country: Annotated[str | None, Meta(description=f"Country of the bank. {_NULL_IF_UNKNOWN}")]
+    issuer_name: Annotated[str | None, Meta(description=f"Name of the bank. {_NULL_IF_UNKNOWN}")]
+    product: Annotated[str | None, Meta(description=f"Kind of card. {_NULL_IF_UNKNOWN}")]
+    token: Annotated[str, Meta(description="Charges the card again.")]
+    token_provider: Annotated[str | None, Meta(description=f"The issuer of the token. {_NULL_IF_UNKNOWN}")]
+    exp_month: Annotated[int, Meta(description="Month.", extra_json_schema={"minimum": 1})]
+    exp_year: Annotated[int, Meta(description="Year.", extra_json_schema={"minimum": 1})]
+    sub_brand: Annotated[str | None, Meta(description=f"Brand within the brand. {_NULL_IF_UNKNOWN}")] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Final, NotRequired, TypedDict, cast
 
 import msgspec
+from msgspec import Meta
 
 from ecomcharge.base.calendar import HOUR, iso
+from ecomcharge.base.wire_types import Moment, WebAddress
 from ecomcharge.gateways import base
 
 PENDING: Final = "pending"  # recorded; perhaps not sent yet
@@ -58,15 +60,28 @@ class Payment(msgspec.Struct, frozen=True):
     gateway_account: str | None = None  # None: the shop's first one; the sandbox has none
 
 
-def to_json(payment: Payment) -> dict[str, Any]:
+_STATUSES: Final = [base.SUCCESSFUL, base.FAILED, base.ERROR, base.INCOMPLETE]
+
+
+class TransactionObject(TypedDict):
+    """The last charge."""
+
+    uid: Annotated[str, Meta(description="The gateway's id of it.")]
+    status: Annotated[str, Meta(description="How it ended, or `incomplete`.", extra_json_schema={"enum": _STATUSES})]
+    message: Annotated[str, Meta(description="The same in words.")]
+    created_at: Annotated[Moment, Meta(description="When it began. UTC.")]
+    redirect_url: NotRequired[Annotated[WebAddress, Meta(description="The 3-D Secure step, while the buyer has to pass it.")]]
+
+
+def to_json(payment: Payment) -> TransactionObject:
     """``last_transaction`` of a subscription, keys in the documented order [P].
 
     A refunded payment stays ``successful``, as on the platform; its message reports the refund [D].
     """
-    told = {
+    told: TransactionObject = {
         "uid": payment.uid or payment.id,
         "status": _shown_status(payment.status),
-        "message": _REFUND_MESSAGES.get(payment.status, payment.message),
+        "message": cast(str, _REFUND_MESSAGES.get(payment.status, payment.message)),  # one that ended has a message
         "created_at": iso(payment.created_at),
     }
     if payment.status == base.INCOMPLETE and payment.redirect_url:

@@ -5,10 +5,11 @@ Sources: [P] the platform's page on plans, [W] clients in the wild, [D] our choi
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import Meta
 
 from ecomcharge.base import calendar, money
 from ecomcharge.base.calendar import Interval, iso
@@ -23,6 +24,7 @@ from ecomcharge.base.validation import (
     read_integer,
     read_object,
 )
+from ecomcharge.base.wire_types import Moment, NaturalNumber, PositiveNumber, WebAddress
 from ecomcharge.plans.terms import Terms, Trial
 
 _LANGUAGES: Final = "en es tr de it ru zh fr da sv no fi pl ja be uk ka ro az lv et pt sr bn tg kk"  # [P]
@@ -222,9 +224,53 @@ def _told(price: Price, currency: str) -> str:
     return f"{money.readable(price.amount, currency)} each {price.interval} {price.interval_unit}"
 
 
-def to_json(plan: Plan, shop_id: int, base_url: str) -> dict[str, Any]:
+class TrialObject(TypedDict):
+    """The trial."""
+
+    amount: Annotated[NaturalNumber | None, Meta(description="In minor units; 0 is a free trial. `null` without a trial.")]
+    interval: Annotated[PositiveNumber | None, Meta(description="How many units it lasts.")]
+    interval_unit: str
+    as_first_payment: NotRequired[
+        Annotated[bool, Meta(description="Whether its charge counts as the first success. Absent without a trial.")]
+    ]
+
+
+class PriceObject(TypedDict):
+    """The regular charge."""
+
+    amount: Annotated[PositiveNumber, Meta(description="In minor units.")]
+    interval: Annotated[PositiveNumber, Meta(description="How many units lie between two charges.")]
+    interval_unit: str
+    visible_fields: Annotated[list[str], Meta(description="As they were sent.")]
+
+
+class PlanObject(TypedDict):
+    """A plan. More keys may follow these."""
+
+    id: str
+    title: Annotated[str, Meta(description=TITLE.description)]
+    name: Annotated[str, Meta(description="The title once more.")]
+    description: Annotated[str, Meta(description="Made of the amounts and intervals.")]
+    amount: Annotated[NaturalNumber, Meta(description="The first charge in minor units: of the trial if there is one.")]
+    currency: Annotated[str, Meta(description=CURRENCY.description, pattern="^[A-Z]{3}$")]
+    language: Annotated[str, Meta(description=LANGUAGE.description)]
+    infinite: Annotated[bool, Meta(description="Charged until it is canceled.")]
+    billing_cycles: Annotated[PositiveNumber | None, Meta(description="How many cycles are charged; `null` when infinite.")]
+    created_at: Annotated[Moment, Meta(description="When it was created. UTC.")]
+    updated_at: Annotated[Moment, Meta(description="The same: a plan never changes. UTC.")]
+    trial: TrialObject
+    plan: PriceObject
+    number_payment_attempts: Annotated[PositiveNumber, Meta(description="How often a later charge is tried.")]
+    prevent_payments_at_night: Annotated[bool, Meta(description="Whether charges wait for the day.")]
+    test: Annotated[bool, Meta(description="Whether every charge is a test.")]
+    pay_url: Annotated[WebAddress, Meta(description="Starts a subscription in a buyer's browser.")]
+    payment_url: Annotated[WebAddress, Meta(description="The same.")]
+    confirm_url: Annotated[WebAddress, Meta(description="The same, with the shop's id.")]
+
+
+def to_json(plan: Plan, shop_id: int, base_url: str) -> PlanObject:
     """The plan object, keys in the documented order [P]. ``base_url`` is the address of this server for browsers."""
-    trial: dict[str, Any] = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without one [P]
+    trial: TrialObject = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without one [P]
     if plan.trial is not None:
         trial = {
             "amount": plan.trial.amount,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -128,7 +129,7 @@ class App:
             ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
             *OperationRoutes(self.database, self.access_log, self.metrics).routes(),
-            *OpenApiRoutes().routes(),
+            *OpenApiRoutes(self._describe_api).routes(),
             *DocsRoutes().routes(),
         ]
         rate = TokenBucket(settings.requests_per_second / max(1, settings.workers))
@@ -152,6 +153,11 @@ class App:
             await self.services.close()
         finally:
             await self.database.close()
+
+    def _describe_api(self) -> dict[str, Any]:
+        from ecomcharge.runtime.api_description import describe_api  # when asked for: most processes never are
+
+        return describe_api(self.settings.base_url())
 
     @property
     def limits(self) -> Limits:

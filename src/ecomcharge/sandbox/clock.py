@@ -6,14 +6,16 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final, TypedDict
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import Meta
 
 from ecomcharge.base.calendar import HOUR, Interval, iso, nth, parse_moment
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import BadParameter
+from ecomcharge.base.wire_types import Moment
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.statements import Insert, PointRead
 
@@ -157,5 +159,12 @@ def _calendar_step(count: int, unit: str, now: int, zone: ZoneInfo) -> int:
     return nth(now, Interval(count, _CALENDAR[unit]), 1, zone) - now
 
 
-def to_json(clock: SandboxClock) -> dict[str, object]:
+class ClockObject(TypedDict):
+    """The clock."""
+
+    now: Annotated[Moment, Meta(description="The time that it shows. UTC.")]
+    frozen: Annotated[bool, Meta(description="Whether it is stopped.")]
+
+
+def to_json(clock: SandboxClock) -> ClockObject:
     return {"now": iso(clock.now()), "frozen": clock.setting.frozen_at is not None}

@@ -10,15 +10,17 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 import msgspec
 import structlog
+from msgspec import Meta
 
 from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import Clock, SystemClock
 from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown, RecordNotFound, Unavailable
 from ecomcharge.base.ids import CLOCK_MOVE_PREFIX, IdGenerator
+from ecomcharge.base.wire_types import Moment
 from ecomcharge.sandbox.clock import INSERT, NAME, POLL_SECONDS, RUNNING, SandboxClock, Setting
 from ecomcharge.storage.database import Database, Row, Transaction
 from ecomcharge.storage.statements import Insert, PointRead
@@ -89,7 +91,22 @@ class Move(msgspec.Struct, frozen=True):
     error: str | None
 
 
-def move_to_json(move: Move, real_now: int) -> dict[str, object]:
+_WAITS: Final = "`null` while the move waits for another one. UTC."
+# Not a class: ``from`` is a word of the language.
+ClockMoveObject = TypedDict(
+    "ClockMoveObject",
+    {
+        "id": str,
+        "from": Annotated[Moment | None, Meta(description=f"The time when the move began. {_WAITS}")],
+        "to": Annotated[Moment | None, Meta(description=f"The time to move to. {_WAITS}")],
+        "now": Annotated[Moment | None, Meta(description=f"The time that the move has reached. {_WAITS}")],
+        "done": Annotated[bool, Meta(description="Whether the move has ended.")],
+        "error": Annotated[str | None, Meta(description="Why it ended before it was complete.")],
+    },
+)
+
+
+def move_to_json(move: Move, real_now: int) -> ClockMoveObject:
     """``done`` when the move has ended, however it ended; ``error`` when it ended before it came to ``to``."""
     expired = move.ended_at is None and move.leased_until <= real_now
     return {

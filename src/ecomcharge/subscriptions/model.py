@@ -5,15 +5,18 @@ Sources: [P] the platform's page on subscriptions, [C] captured traffic, [W] cli
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, NotRequired, TypedDict, cast
 
 import msgspec
+from msgspec import Meta
 
 from ecomcharge.base.calendar import iso
+from ecomcharge.base.wire_types import Hash, Moment, NaturalNumber, WebAddress
 from ecomcharge.plans import model as plans
-from ecomcharge.plans.model import Plan
+from ecomcharge.plans.model import Plan, PlanObject
 from ecomcharge.subscriptions import lifecycle
 from ecomcharge.subscriptions.lifecycle import BillingState
+from ecomcharge.subscriptions.requests import DEVICE_ID, TRACKING_ID
 
 EMPTY_OBJECT: Final = "{}"
 
@@ -52,7 +55,38 @@ class Subscription(msgspec.Struct, frozen=True):
         return msgspec.json.decode(self.options).get("language") or self.plan.language
 
 
-def to_json(subscription: Subscription, base_url: str, event: str | None = None) -> dict[str, Any]:
+class SubscriptionObject(TypedDict):
+    """A subscription. More keys may follow these."""
+
+    id: str
+    state: Annotated[str, Meta(description="The state.", extra_json_schema={"enum": list(lifecycle.STATES)})]
+    tracking_id: Annotated[str | None, Meta(description=TRACKING_ID.description)]
+    device_id: Annotated[str | None, Meta(description=DEVICE_ID.description)]
+    created_at: Annotated[Moment, Meta(description="When it was created. UTC.")]
+    renew_at: Annotated[
+        Moment | None,
+        Meta(
+            description="When the next period begins and its charge is due. In `failed_attempt` and `rescuing` the past date "
+            "since which the period is unpaid; `X-Next-Attempt-At` says when the charge is tried again. In the last cycle of "
+            "a finite plan, when that cycle ends. UTC."
+        ),
+    ]
+    active_to: Annotated[Moment | None, Meta(description="Until when it is paid. UTC.")]
+    card: Annotated[Any, Meta(description="`{}` until it is known.")]
+    customer: Annotated[Any, Meta(description="`{}` until there is one.")]
+    paid_billing_cycles: Annotated[NaturalNumber, Meta(description="Cycles that were paid, the trial's included.")]
+    number_failed_payment_attempts: Annotated[NaturalNumber, Meta(description="Failed attempts of the present charge.")]
+    additional_data: Annotated[Any, Meta(description="As it was sent; `{}` when nothing was.")]
+    cancel_reason: NotRequired[Annotated[str | None, Meta(description="Why it was canceled. Present once it is.")]]
+    cancelled_at: NotRequired[Annotated[Moment, Meta(description="When it was canceled. Present once it is. UTC.")]]
+    plan: PlanObject
+    last_transaction: Annotated[Any, Meta(description="`{}` until there is one.")]
+    redirect_url: NotRequired[Annotated[WebAddress, Meta(description="Where to send the buyer. While `redirecting`.")]]
+    token: NotRequired[Annotated[Hash, Meta(description="Of the hosted page. While `redirecting` to it.")]]
+    event: NotRequired[Annotated[str, Meta(description="The event. In webhooks and events only.")]]
+
+
+def to_json(subscription: Subscription, base_url: str, event: str | None = None) -> SubscriptionObject:
     """The subscription object, keys in the documented order [P]. ``base_url`` is the address of this server for browsers."""
     billing_state = subscription.billing_state
     body: dict[str, Any] = {
@@ -78,7 +112,7 @@ def to_json(subscription: Subscription, base_url: str, event: str | None = None)
         body.update(_where_to(subscription, base_url))
     if event is not None:
         body["event"] = event
-    return body
+    return cast(SubscriptionObject, body)  # its keys have a documented order, with optional ones between others
 
 
 def checkout_url(token: str, base_url: str) -> str:

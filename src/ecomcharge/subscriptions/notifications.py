@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from ecomcharge.base.ids import EVENT_PREFIX, WEBHOOK_PREFIX, IdGenerator
+from ecomcharge.base.wire_types import NaturalNumber
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer
 from ecomcharge.events import store as events
@@ -80,7 +82,39 @@ class EventRecorder:
         return await events.id_of(tx, subscription.shop_id, subscription.id, subscription.sequence - 1) or ""
 
 
-def checkout_object(subscription: Subscription, customer: Customer | None) -> dict[str, Any]:
+class CheckoutOrderObject(TypedDict):
+    """What was to be paid."""
+
+    amount: Annotated[NaturalNumber, Meta(description="The first charge, in minor units.")]
+    currency: str
+    description: str
+    tracking_id: str | None
+
+
+class CheckoutSettingsObject(TypedDict):
+    """The settings of the page."""
+
+    return_url: str | None
+    notification_url: str | None
+    language: str
+
+
+class ExpiredCheckoutObject(TypedDict):
+    """A hosted page that the buyer did not come to."""
+
+    token: Annotated[str | None, Meta(description="Of the hosted page; `null` if there was none.")]
+    shop_id: int
+    finished: Literal[False]
+    expired: Literal[True]
+    status: Literal["error"]
+    message: Literal["Token is expired."]
+    order: CheckoutOrderObject
+    settings: CheckoutSettingsObject
+    customer: Annotated[dict[str, Any], Meta(description="The customer; `{}` if there is none.")]
+    test: bool
+
+
+def checkout_object(subscription: Subscription, customer: Customer | None) -> ExpiredCheckoutObject:
     """The body of the webhook of an expired payment page: the checkout object instead of the subscription object [P]."""
     plan = subscription.plan
     trial_or_plan = plan.trial or plan.plan

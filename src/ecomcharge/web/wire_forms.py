@@ -1,0 +1,127 @@
+"""The forms in which a request may write a value, as JSON Schema: the wire accepts more than one form of most values.
+
+Texts may have blank space around them, numbers and truth values may be text, and blank means absent [W]. The patterns
+mean the same in ECMA 262 and in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ecomcharge.base.validation import MAXIMUM_LENGTH, Field
+
+Json = dict[str, Any]
+
+# Blank space around a text is trimmed, control characters inside it are refused.
+_SPACE: Final = r"\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+AROUND: Final = rf"[\t-\r \x85\xa0{_SPACE}]*"
+_EDGE: Final = rf"[^\x00-\x20\x7f-\xa0{_SPACE}]"
+_INNER: Final = r"[^\x00-\x1f\x7f-\x9f]"
+
+BLANK: Final = {"type": "string", "pattern": f"^{AROUND}$", "title": "blank", "description": "The same as absent."}
+NULL: Final = {"type": "null", "description": "The same as absent."}
+EMPTY: Final = {"const": "", "title": "empty", "description": "The same as absent."}
+ABSENT: Final = {"enum": ["", None], "description": "Absent."}
+
+
+def ref(name: str, kind: str = "schemas") -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def matching(pattern: re.Pattern[str], **rules: Any) -> Json:
+    """A string that one of the program's own patterns matches as a whole."""
+    return {"type": "string", "pattern": f"^{pattern.pattern.removesuffix(chr(92) + 'Z')}$", **rules}
+
+
+def trimmed(pattern: str, **rules: Any) -> Json:
+    """A string that the pattern matches, with blank space around it or without."""
+    return {"type": "string", "pattern": f"^{AROUND}{pattern}{AROUND}$", **rules}
+
+
+def of_field(field: Field, *forms: Json, **schema: Any) -> Json:
+    """A field's own description and example, and the forms that it accepts."""
+    examples = {} if field.example is None else {"examples": [field.example]}
+    choices = {"anyOf": [*forms, *_absent(field.required)]} if forms else {}
+    return {"description": field.description, **examples, **choices, **schema}
+
+
+def text(maximum: int = MAXIMUM_LENGTH) -> Json:
+    description = f"At most {maximum} characters, none of them a control character; blank is the same as absent."
+    return trimmed(f"(?:{_inside(maximum)})?", description=description)
+
+
+def text_field(field: Field) -> Json:
+    """Text, or a whole number in its place."""
+    if field.required:
+        return of_field(field, trimmed(_inside(field.maximum)), {"type": "integer"})
+    if field.maximum == MAXIMUM_LENGTH:
+        return of_field(field, anyOf=[ref("Text"), {"type": "integer"}, NULL])
+    most = 10**field.maximum
+    number = {"type": "integer", "exclusiveMinimum": -(most // 10), "exclusiveMaximum": most}
+    return of_field(field, anyOf=[text(field.maximum), number, NULL])
+
+
+def web_address(field: Field) -> Json:
+    description = f"An absolute address with `http` or `https` and a host, of {field.maximum} characters at most."
+    rest = rf"[^\x00-\x20\x7f-\xa0{_SPACE}/?#][^\x00-\x20\x7f-\xa0{_SPACE}]*"
+    return of_field(field, trimmed(f"[Hh][Tt][Tt][Pp][Ss]?://{rest}", description=description, maxLength=field.maximum))
+
+
+def choice(field: Field, codes: str, pattern: str) -> Json:
+    """One of some codes. The schema ``codes`` lists them as they are stored, ``pattern`` matches them as they are accepted."""
+    return of_field(field, ref(codes), trimmed(f"(?:{pattern})", title="as text with blank space"))
+
+
+def any_case(codes: Iterable[str]) -> str:
+    """Two-letter codes in capitals and small letters: ``["CA", "CO"]`` becomes ``[Cc][AOao]``."""
+    seconds: dict[str, str] = {}
+    for code in sorted(codes):
+        seconds[code[0]] = seconds.get(code[0], "") + code[1]
+    return "|".join(f"[{first}{first.lower()}][{rest}{rest.lower()}]" for first, rest in seconds.items())
+
+
+def whole_number(description: str, *, above: int, most: int, example: int | None = None, required: bool = True) -> Json:
+    number = {"type": "integer", "minimum": above + 1, "maximum": most}
+    examples = {} if example is None else {"examples": [example]}
+    return {"description": description, **examples, "anyOf": [number, decimal(above, most), *_absent(required)]}
+
+
+def decimal(above: int, most: int) -> Json:
+    """A whole number as decimal text of at most 20 digits."""
+    zero = "|-?0" if above < 0 else ""
+    return trimmed(f"0{{0,{20 - len(str(most))}}}(?:{decimal_up_to(most)}{zero})", title="as text")
+
+
+def decimal_up_to(most: int) -> str:
+    """Numbers from 1 on, without zeros before them: ``12`` becomes ``12|[1-9]|1[0-1]``."""
+    digits = str(most)
+    forms = [digits]
+    if len(digits) > 1:
+        forms.append(f"[1-9][0-9]{{0,{len(digits) - 2}}}")
+    for place, digit in enumerate(digits):
+        least = 0 if place else 1
+        if int(digit) > least:
+            forms.append(f"{digits[:place]}[{least}-{int(digit) - 1}][0-9]{{{len(digits) - place - 1}}}")
+    return "|".join(forms)
+
+
+def boolean(description: str, *, default: bool) -> Json:
+    as_text = trimmed("(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])", title="as text")
+    forms = [{"type": "boolean"}, as_text, BLANK, NULL]
+    return {"description": f"{description} `{str(default).lower()}` unless given.", "anyOf": forms}
+
+
+def when(name: str, accepted: Json, **then: Any) -> Json:
+    """``then`` holds if the property is given and accepted. Other properties are free in both: some linters want that written."""
+    condition = {"required": [name], "properties": {name: accepted}, "unevaluatedProperties": True}
+    return {"if": condition, "then": {**then, "unevaluatedProperties": True}}
+
+
+def _inside(maximum: int) -> str:
+    return f"{_EDGE}(?:{_INNER}{{0,{maximum - 2}}}{_EDGE})?"
+
+
+def _absent(required: bool) -> list[Json]:
+    return [] if required else [BLANK, NULL]

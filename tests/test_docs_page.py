@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +74,18 @@ def test_customer_is_created_from_the_page(server: Shop, page: Page, tmp_path: P
     assert customer["email"] == "customer@example.com"
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
+def test_page_calls_the_server_by_the_name_that_the_browser_uses(server: Shop, page: Page) -> None:
+    """The document names the public address of the server, and the policy of the page allows no other host."""
+    url = server.url.replace("127.0.0.1", "localhost")
+    page.goto(f"{url}/docs")
+    healthy = page.locator("#operations-operations-healthy")
+    healthy.get_by_role("button", name="GET /healthz").first.click()
+    with page.expect_response(f"{url}/healthz") as answer:
+        healthy.get_by_role("button", name="Execute").click()
+    assert answer.value.json() == {"status": "ok"}
+
+
 def test_all_of_the_page_is_ours_and_its_policy_says_so(server: Shop) -> None:
     page = httpx.get(f"{server.url}/docs")
     assert page.status_code == 200
@@ -98,6 +112,17 @@ def test_file_is_served_once_and_then_kept(server: Shop, asset: Asset) -> None:
         again = httpx.get(url, headers={"If-None-Match": kept})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     assert httpx.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "asset", [asset for asset in ASSETS if asset.folder.endswith("swagger-ui")], ids=lambda asset: asset.name
+)
+def test_file_of_swagger_ui_is_that_of_the_pinned_package(asset: Asset) -> None:
+    package = Path(sys.prefix, "npm", "node_modules", "swagger-ui-dist")
+    if not package.is_dir():
+        pytest.skip("no packages of npm in .venv/npm to compare with: `make test` installs them")
+    served = resources.files("ecomcharge.web").joinpath(asset.folder, asset.name)
+    assert served.read_bytes() == (package / asset.name).read_bytes(), "run `make swagger-ui`"
 
 
 def test_licence_of_swagger_ui_is_served_beside_it(server: Shop) -> None:

@@ -264,3 +264,5 @@ def test_no_file_names_a_download_address() -> None:
     for lock in ROOT.glob("requirements/*.txt"):
         assert "://" not in lock.read_text()
         assert lock.read_text().count("--hash=sha256:") > 20
+    npm = json.loads((ROOT / "requirements/npm/package-lock.json").read_text())["packages"]
+    assert all("integrity" in package and "resolved" not in package for name, package in npm.items() if name)

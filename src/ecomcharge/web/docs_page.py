@@ -1,22 +1,19 @@
 """``GET /docs``: a page to read and try the API, complete in itself: it works without internet.
 
-Swagger UI comes from a pinned package, under the Apache License 2.0, which is served beside it.
+``static/swagger-ui`` holds files of the package swagger-ui-dist as they are, under the Apache License 2.0, which is served
+beside them. ``make swagger-ui`` copies them from the version that ``requirements/npm`` pins.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import resources
 from typing import Final
 
-from swagger_ui_bundle import swagger_ui_path
-
-from ecomcharge.base.errors import ConfigurationError, RouteNotFound
+from ecomcharge.base.errors import RouteNotFound
 from ecomcharge.web.messages import Headers, Request, Response
 from ecomcharge.web.router import Route
-
-_BUNDLE: Final = "swagger-ui-bundle-v2"
 
 # Swagger UI sets style attributes and draws its icons as data: images; everything else is a file of ours.
 _POLICY: Final = "; ".join(
@@ -40,28 +37,30 @@ _GUARDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file under ``/docs/``. ``ours`` lies in ``static``, the others in the package of Swagger UI."""
+    """A file under ``/docs/``, from ``folder``."""
 
     name: str
     media_type: str
-    ours: bool = False
+    folder: str = "static/swagger-ui"
 
 
 ASSETS: Final = (
-    Asset("docs.js", "text/javascript", ours=True),
+    Asset("docs.js", "text/javascript", "static"),
     Asset("swagger-ui-bundle.js", "text/javascript"),
     Asset("swagger-ui.css", "text/css"),
     Asset("favicon-32x32.png", "image/png"),
     Asset("LICENSE", "text/plain"),
+    Asset("NOTICE", "text/plain"),
 )
 
 
 class DocsRoutes:
-    """Reads the files once, at start-up. Raises ``ConfigurationError`` if one is missing."""
+    """Reads the files once, at start-up."""
 
     def __init__(self) -> None:
-        self._page = resources.files("ecomcharge.web").joinpath("static", "docs.html").read_bytes()
-        self._files = {asset.name: File(asset.media_type, _content(asset)) for asset in ASSETS}
+        web = resources.files("ecomcharge.web")
+        self._page = web.joinpath("static", "docs.html").read_bytes()
+        self._files = {each.name: File(each.media_type, web.joinpath(each.folder, each.name).read_bytes()) for each in ASSETS}
 
     def routes(self) -> list[Route]:
         return [
@@ -100,18 +99,3 @@ def _matches(if_none_match: str, etag: str) -> bool:
     """RFC 9110, section 13.1.2: by weak comparison, for a proxy that compresses makes the tag weak."""
     offered = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in offered or etag in offered
-
-
-def _content(asset: Asset) -> bytes:
-    if asset.ours:
-        return resources.files("ecomcharge.web").joinpath("static", asset.name).read_bytes()
-    if asset.name == "LICENSE":
-        return _licence()
-    return swagger_ui_path.joinpath(asset.name).read_bytes()  # type: ignore[no-any-return]
-
-
-def _licence() -> bytes:
-    for path in metadata.files(_BUNDLE) or ():
-        if path.name == "LICENSE":
-            return path.read_binary()
-    raise ConfigurationError(f"The package {_BUNDLE} came without its licence")

@@ -41,7 +41,8 @@ from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import PlanBody
 from ecomcharge.plans.openapi import LEAST_PLAN, NEW_PLAN, PLAN
 from ecomcharge.runtime.api_description import describe_api
-from ecomcharge.subscriptions import examples, lifecycle
+from ecomcharge.subscriptions import lifecycle
+from ecomcharge.subscriptions.openapi import ACTIVE, CANCELED, MESSAGES, REDIRECTING
 from ecomcharge.subscriptions.requests import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
 from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
@@ -175,13 +176,13 @@ def test_every_field_of_a_new_subscription_is_documented() -> None:
 
 def test_every_key_of_a_plan_and_a_subscription_is_documented_in_order() -> None:
     assert list(rows_of("The plan object")) == list(PLAN)
-    whole = [*examples.CANCELED, *examples.WAITING, "event"]
+    whole = [*CANCELED, *REDIRECTING, "event"]
     order = sorted(set(whole), key=list(describe_api()["components"]["schemas"]["Subscription"]["properties"]).index)
     assert list(rows_of("The subscription object")) == order
     for name in (*PLAN["trial"], *PLAN["plan"]):
         assert f"`{name}`" in section_of("The plan object")
     assert ", ".join(f"`{name}`" for name in Card.__struct_fields__) in section_of("The subscription object")
-    for name in examples.ACTIVE["last_transaction"]:
+    for name in ACTIVE["last_transaction"]:
         assert f"`{name}`" in rows_of("The subscription object")["last_transaction"]
 
 
@@ -213,8 +214,8 @@ def test_every_event_header_and_rule_of_webhooks_is_documented() -> None:
     documented = rows_of("Webhooks")
     webhook = Webhook(1, "whk_0", "sbs_0", 1, "created.subscription", "http://a.example", "{}", "pending", 0, 0, 0)
     headers = headers_of(webhook, "key", SigningKey.new(), 0)
-    assert documented.keys() == examples.MESSAGES.keys() | headers.keys()
-    for name in examples.MESSAGES[lifecycle.EXPIRED_EVENT]:
+    assert documented.keys() == MESSAGES.keys() | headers.keys()
+    for name in MESSAGES[lifecycle.EXPIRED_EVENT]:
         assert f"`{name}`" in documented[lifecycle.EXPIRED_EVENT]
     assert f"up to {RETRIES} times" in section_of("Webhooks")
     assert f"after {TIMEOUT_SECONDS:.0f} seconds" in section_of("Webhooks")

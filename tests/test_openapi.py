@@ -41,6 +41,7 @@ from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
 from ecomcharge.web.messages import STATUS_OF
 from ecomcharge.web.openapi import ERRORS
 from ecomcharge.web.router import Route
+from support import api_examples
 from support.process import ServerProcess
 
 MAX_EXAMPLES = 10  # of each operation, besides those that the coverage of its schema gives; a time would depend on the machine
@@ -295,6 +296,11 @@ def test_every_example_fits_its_schema() -> None:
     for webhook in describe_api()["webhooks"].values():
         content = webhook["post"]["requestBody"]["content"]["application/json"]
         jsonschema_rs.validate({**content["schema"], "components": describe_api()["components"]}, content["example"])
+
+
+@pytest.mark.parametrize("path", api_examples.FILES, ids=lambda path: path.parent.name)
+def test_examples_are_the_answers_of_the_code(path: Path) -> None:
+    assert path.read_text("utf-8") == api_examples.text_of(api_examples.FILES[path]), "run `python -m support.api_examples`"
 
 
 def test_without_the_sandbox_there_is_no_clock(http: httpx.Client) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
-
-import msgspec
 
 from ecomcharge.base import errors, ids
 from ecomcharge.customers.openapi import CUSTOMER
-from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event, EventObject, to_json
+from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, EventObject
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.openapi import Operation, Part, answer, count, cursor, json_list, query
 from ecomcharge.web.wire_forms import Json, matching, ref
 
 _ID: Final = "evt_7aee5afb954c7efa"
-_CREATED_AT: Final = 1_767_258_000_000  # 2026-01-01T09:00:00Z
 _PARAMETERS: Final = [
     query("limit", f"How many at most, {DEFAULT_LIMIT} unless given.", count(MAXIMUM_LIMIT)),
     query("before", "Only events before this one. Empty: from the newest.", cursor(ids.EVENT_ID)),
@@ -25,14 +21,14 @@ _PARAMETERS: Final = [
 ]
 
 
-def part(types: Sequence[str], data: Json) -> Part:
-    """``types`` are the events of subscriptions, ``data`` an example of the object of the first."""
-    example = example_of(types[0], data)
+def part(subscriptions: Mapping[str, Json]) -> Part:
+    """``subscriptions`` are the events of subscriptions, each with an example of its object."""
+    example = example_of(*next(iter(subscriptions.items())))
     last = f"The events of the last {KEPT_MILLISECONDS // 86_400_000} days, newest first."
     found = answer("An array of events, `[]` when there are none.", json_list("Event", example), "Link")
     properties = {
         "id": ref("EventId"),
-        "type": {"enum": [CUSTOMER_CREATED, *types]},
+        "type": {"enum": [CUSTOMER_CREATED, *subscriptions]},
         "data": {"anyOf": [ref("Subscription"), ref("Customer")]},
     }
     return Part(
@@ -48,6 +44,5 @@ def part(types: Sequence[str], data: Json) -> Part:
 
 
 def example_of(type: str, data: Json) -> Json:
-    event = Event(_ID, type, data["id"], 1, _CREATED_AT, msgspec.Raw(msgspec.json.encode(data)))
-    decoded: Json = json.loads(msgspec.json.encode(to_json(event)))
-    return decoded
+    about = {"id": _ID, "type": type, "object_id": data["id"]}
+    return about | {"sequence": 1, "created_at": "2026-01-01T09:00:00.000Z", "data": data}

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from ecomcharge.base import ids, money
 from ecomcharge.base.calendar import DAY_BEGINS, DAY_ENDS, LONGEST, UNITS
-from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.plans import model
 from ecomcharge.web import openapi
 from ecomcharge.web.wire_forms import EMPTY, NULL, Json, boolean, choice, ref, text_field, trimmed, when, whole_number
-
-SHOP_ID: Final = 361
-NOW: Final = 1_767_258_000_000  # 2026-01-01T09:00:00Z
-BASE_URL: Final = "https://pay.example"
 
 LEAST_PLAN: Final[Json] = {
     **{field.name: field.example for field in (model.TITLE, model.CURRENCY)},
@@ -32,14 +25,7 @@ NEW_PLAN: Final[Json] = LEAST_PLAN | {
 }
 
 
-def _stored_plan() -> model.Plan:
-    fields = model.validate(msgspec.convert(NEW_PLAN, model.PlanBody), ValidationErrors())
-    assert fields is not None
-    return model.Plan(**msgspec.structs.asdict(fields), id="pln_7aee5afb954c7ef8", created_at=NOW, updated_at=NOW)
-
-
-STORED_PLAN: Final = _stored_plan()
-PLAN: Final[Json] = dict(model.to_json(STORED_PLAN, SHOP_ID, BASE_URL))
+PLAN: Final[Json] = openapi.read_json("ecomcharge.plans", "examples.json")["plan"]
 PLANS: Final = openapi.Resource("plan", ids.PLAN_ID, PLAN)
 
 

@@ -7,7 +7,6 @@ from ecomcharge.customers import openapi as customers
 from ecomcharge.events import openapi as events
 from ecomcharge.plans import openapi as plans
 from ecomcharge.sandbox import openapi as sandbox
-from ecomcharge.subscriptions import examples, lifecycle
 from ecomcharge.subscriptions import openapi as subscriptions
 from ecomcharge.web import server_openapi
 from ecomcharge.web.openapi import document
@@ -21,7 +20,7 @@ def describe_api(base_url: str = "http://127.0.0.1:8080") -> Json:
         customers.part(),
         plans.part(),
         subscriptions.part(),
-        events.part(list(subscriptions.EVENTS), examples.MESSAGES[lifecycle.CREATED_EVENT]),
+        events.part(subscriptions.MESSAGES),
         checkout.part(),
         sandbox.part(),
         webhooks.part(),

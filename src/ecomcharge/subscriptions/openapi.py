@@ -6,11 +6,12 @@ from typing import Final
 
 from ecomcharge.base import errors, ids
 from ecomcharge.base.validation import BASE, INVALID, human_name
+from ecomcharge.customers.openapi import NEW_CUSTOMER
 from ecomcharge.gateways.base import Card
 from ecomcharge.payments.model import TransactionObject
 from ecomcharge.plans import model as plans
-from ecomcharge.plans.openapi import NEW_PLAN
-from ecomcharge.subscriptions import examples, lifecycle, requests
+from ecomcharge.plans.openapi import NEW_PLAN, PLAN
+from ecomcharge.subscriptions import lifecycle, requests
 from ecomcharge.subscriptions.model import SubscriptionObject
 from ecomcharge.subscriptions.notifications import ExpiredCheckoutObject
 from ecomcharge.web import openapi
@@ -40,13 +41,31 @@ EVENTS: Final = {
     lifecycle.REFUND_FAILED_EVENT: "The gateway refuses that refund: the operator has to give the money back.",
     lifecycle.EXPIRED_EVENT: "The buyer did not come within a day. The body is the checkout object.",
 }
+# Bodies of webhooks by event, and objects by state.
+_EXAMPLES: Final[dict[str, Json]] = openapi.read_json("ecomcharge.subscriptions", "examples.json")
+MESSAGES: Final = {name: {**_EXAMPLES[name], **({} if name == lifecycle.EXPIRED_EVENT else {"plan": PLAN})} for name in EVENTS}
+TRIAL, ACTIVE, CANCELED, REDIRECTING = (
+    {**_EXAMPLES[state], "plan": PLAN} for state in (lifecycle.TRIAL, lifecycle.ACTIVE, lifecycle.CANCELED, lifecycle.REDIRECTING)
+)
+_FIELDS: Final = (requests.TRACKING_ID, requests.RETURN_URL, requests.NOTIFICATION_URL)
+_HOSTED: Final[Json] = {
+    "plan": {"id": PLAN["id"]},
+    **{field.name: field.example for field in _FIELDS},
+    "additional_data": {"seats": 3},
+}
+_CARD: Final = {
+    **{field.name: field.example for field in (requests.NUMBER, requests.VERIFICATION_VALUE, requests.HOLDER)},
+    "exp_month": "01",
+    "exp_year": "2030",
+}
+_WITH_CARD: Final = {**_HOSTED, "plan": NEW_PLAN, "customer": NEW_CUSTOMER, "card": _CARD}
 _FILTERS: Final = {
     "state": "in this state",
     "customer": "of the customer with this id",
     "plan": "to the plan with this id",
     "tracking_id": "with exactly this id of the merchant's",
 }
-_SUBSCRIPTIONS: Final = openapi.Resource("subscription", ids.SUBSCRIPTION_ID, examples.ACTIVE, headers=["X-Next-Attempt-At"])
+_SUBSCRIPTIONS: Final = openapi.Resource("subscription", ids.SUBSCRIPTION_ID, ACTIVE, headers=["X-Next-Attempt-At"])
 _REASON: Final = requests.CANCEL_REASON
 _OVER: Final = openapi.invalid("subscription_is_over", {BASE: [requests.OVER_ALREADY]})
 _REFUSED: Final = (
@@ -80,7 +99,7 @@ def part() -> openapi.Part:
                 "type": "object",
                 "description": "A card that was charged before: the `card.token` of a subscription.",
                 "required": ["token"],
-                "properties": {"token": matching(ids.PAYMENT_ID, examples=[examples.ACTIVE["card"]["token"]])},
+                "properties": {"token": matching(ids.PAYMENT_ID, examples=[ACTIVE["card"]["token"]])},
             },
             "CancelSubscription": {
                 "type": "object",
@@ -97,13 +116,13 @@ def part() -> openapi.Part:
                     "last_transaction": {"anyOf": [ref("Transaction"), ref("Nothing")]},
                     "event": {"enum": list(EVENTS)},
                 },
-                "examples": [examples.ACTIVE],
+                "examples": [ACTIVE],
             },
-            "Card": {"examples": [examples.ACTIVE["card"]]},
-            "Transaction": {"examples": [examples.ACTIVE["last_transaction"]]},
-            "ExpiredCheckout": {"examples": [examples.MESSAGES[expired]]},
+            "Card": {"examples": [ACTIVE["card"]]},
+            "Transaction": {"examples": [ACTIVE["last_transaction"]]},
+            "ExpiredCheckout": {"examples": [MESSAGES[expired]]},
         },
-        webhooks={event: message(event, EVENTS[event], body, examples.MESSAGES[event]) for event, body in bodies.items()},
+        webhooks={event: message(event, EVENTS[event], body, MESSAGES[event]) for event, body in bodies.items()},
     )
 
 
@@ -111,9 +130,7 @@ def _create() -> openapi.Operation:
     created = openapi.answer(
         "The subscription.",
         openapi.json_content(
-            "Subscription",
-            charged=("Charged, and in its trial", examples.TRIAL),
-            redirecting=("Waits for its buyer", examples.WAITING),
+            "Subscription", charged=("Charged, and in its trial", TRIAL), redirecting=("Waits for its buyer", REDIRECTING)
         ),
         *("Location", "Idempotent-Replayed", "X-Ignored-Keys"),
         links={
@@ -124,8 +141,8 @@ def _create() -> openapi.Operation:
     )
     body = openapi.json_body(
         "NewSubscription",
-        card=("With a card, and a plan and a customer in full", examples.WITH_CARD),
-        hosted=("The buyer pays on the hosted page", {**examples.HOSTED, "plan": NEW_PLAN}),
+        card=("With a card, and a plan and a customer in full", _WITH_CARD),
+        hosted=("The buyer pays on the hosted page", {**_HOSTED, "plan": NEW_PLAN}),
     )
     description = (
         "With a card it is charged at once. A card that asks for 3-D Secure, and a subscription without a card, get the state "
@@ -139,7 +156,7 @@ def _create() -> openapi.Operation:
 def _ends() -> list[openapi.Operation]:
     """Two ways to cancel."""
     path, place = "/subscriptions/{subscription_id}", [_SUBSCRIPTIONS.place()]
-    canceled = {200: openapi.answer("The subscription.", openapi.json_content("Subscription", examples.CANCELED))}
+    canceled = {200: openapi.answer("The subscription.", openapi.json_content("Subscription", CANCELED))}
     no_reason = openapi.invalid("cancel_reason_missing", {_REASON.name: list(_REASON.blank)})
     body = openapi.json_body("CancelSubscription", reason=("The reason", {_REASON.name: _REASON.example}))
     failures = (*openapi.OF_AN_ID, errors.OutcomeUnknown, _OVER)
@@ -175,7 +192,7 @@ def _new_subscription() -> Json:
             "device_id": text_field(requests.DEVICE_ID),
             "return_url": web_address(requests.RETURN_URL),
             "notification_url": web_address(requests.NOTIFICATION_URL),
-            "additional_data": _any_object("The merchant's own data; echoed.", examples.HOSTED["additional_data"]),
+            "additional_data": _any_object("The merchant's own data; echoed.", _HOSTED["additional_data"]),
             "dynamic_billing_descriptor": text_field(requests.DESCRIPTOR),
             "receipt_text": {
                 "description": "Lines for the receipt.",
@@ -191,7 +208,7 @@ def _new_subscription() -> Json:
             },
         },
         **when("card", {"type": "object", "minProperties": 1}, required=["customer"], properties={"customer": customer}),
-        "examples": [examples.WITH_CARD, examples.HOSTED],
+        "examples": [_WITH_CARD, _HOSTED],
     }
 
 

@@ -28,7 +28,15 @@ from ecomcharge.web.wire_forms import Json, matching, ref, text
 
 FORM: Final = "application/x-www-form-urlencoded"
 HTML: Final[Json] = {"text/html": {"schema": {"type": "string"}}}
-_SHARED: Final[Json] = json.loads(resources.files("ecomcharge.web").joinpath("openapi.json").read_text("utf-8"))
+
+
+def read_json(package: str, name: str) -> Json:
+    """A file of texts or examples beside the code of a package."""
+    data: Json = json.loads(resources.files(package).joinpath(name).read_text("utf-8"))
+    return data
+
+
+_SHARED: Final[Json] = read_json("ecomcharge.web", "openapi.json")
 
 # Errors
 

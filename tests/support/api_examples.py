@@ -1,22 +1,29 @@
-"""The life of a subscription, written by the code itself: examples for the API description."""
+"""The examples of the API description, as the code answers them: one life of a subscription.
+
+``PYTHONPATH=tests python -m support.api_examples`` writes them to the files from which the program reads them.
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+import ecomcharge
 from ecomcharge.base.calendar import HOUR
+from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.customers.model import Customer
-from ecomcharge.customers.openapi import CUSTOMER, NEW_CUSTOMER
+from ecomcharge.customers.openapi import CUSTOMER
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card
 from ecomcharge.payments import model as payments
 from ecomcharge.payments.model import REFUND_FAILED, REFUNDED, Payment
 from ecomcharge.plans import model as plans
-from ecomcharge.plans.openapi import BASE_URL, NEW_PLAN, NOW, PLAN, SHOP_ID, STORED_PLAN
+from ecomcharge.plans.model import Plan, PlanBody
+from ecomcharge.plans.openapi import NEW_PLAN
 from ecomcharge.subscriptions import lifecycle, model, requests
 from ecomcharge.subscriptions.lifecycle import BillingState
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
@@ -24,18 +31,19 @@ from ecomcharge.subscriptions.notifications import checkout_object
 
 Json = dict[str, Any]
 
-NEW_CARD: Final[Json] = {
-    **{field.name: field.example for field in (requests.NUMBER, requests.VERIFICATION_VALUE, requests.HOLDER)},
-    "exp_month": "01",
-    "exp_year": "2030",
-}
-HOSTED: Final[Json] = {
-    "plan": {"id": PLAN["id"]},
-    **{field.name: field.example for field in (requests.TRACKING_ID, requests.RETURN_URL, requests.NOTIFICATION_URL)},
-    "additional_data": {"seats": 3},
-}
-WITH_CARD: Final[Json] = {**HOSTED, "plan": NEW_PLAN, "customer": NEW_CUSTOMER, "card": NEW_CARD}
+SOURCE: Final = Path(ecomcharge.__file__).parent
+SHOP_ID: Final = 361
+NOW: Final = 1_767_258_000_000  # 2026-01-01T09:00:00Z
+BASE_URL: Final = "https://pay.example"
 
+
+def _stored_plan() -> Plan:
+    fields = plans.validate(msgspec.convert(NEW_PLAN, PlanBody), ValidationErrors())
+    assert fields is not None
+    return Plan(**msgspec.structs.asdict(fields), id="pln_7aee5afb954c7ef8", created_at=NOW, updated_at=NOW)
+
+
+STORED_PLAN: Final = _stored_plan()
 _TERMS: Final = plans.terms_of(STORED_PLAN, ZoneInfo("UTC"))
 _CARD: Final = Card(
     *(requests.HOLDER.example, "3f" * 32, "visa", "0000", "4", "420000", None, None, None),
@@ -77,8 +85,8 @@ def _paid(billing_state: BillingState, status: str = base.SUCCESSFUL, message: s
 
 
 def _json(subscription: Subscription, event: str | None = None) -> Json:
-    shown: Json = json.loads(msgspec.json.encode(model.to_json(subscription, BASE_URL, event)))
-    return shown
+    decoded: Json = json.loads(msgspec.json.encode(model.to_json(subscription, BASE_URL, event)))
+    return decoded
 
 
 _REASON: Final = requests.CANCEL_REASON.example
@@ -89,23 +97,45 @@ _canceled: Final = lifecycle.canceled(_renewed, _REASON, NOW + 8 * 24 * HOUR).bi
 _failed: Final = lifecycle.declined(_started, _TERMS, NOW).billing_state
 _too_late: Final = lifecycle.at_rest(lifecycle.canceled(_started, _REASON, NOW).billing_state)  # its first charge succeeded then
 
-WAITING: Final = _json(_REDIRECTED)
-TRIAL: Final = _json(_paid(_in_trial))
-ACTIVE: Final = _json(_paid(_renewed))
-CANCELED: Final = _json(_paid(_canceled))
 
-# The bodies of webhooks, by event.
-MESSAGES: Final[dict[str, Json]] = {
-    **{
+_TRIAL: Final = _paid(_in_trial)
+_ACTIVE: Final = _paid(_renewed)
+_CANCELED: Final = _paid(_canceled)
+
+
+def plan_example() -> Json:
+    return dict(plans.to_json(STORED_PLAN, SHOP_ID, BASE_URL))
+
+
+def subscription_examples() -> Json:
+    """Objects by state, and bodies of webhooks by event. The plan is left out: it is always the one above."""
+    by_state = {each.billing_state.state: _json(each) for each in (_REDIRECTED, _TRIAL, _ACTIVE, _CANCELED)}
+    by_event = {
         event: _json(subscription, event)
         for event, subscription in (
-            (lifecycle.CREATED_EVENT, _paid(_in_trial)),
-            (lifecycle.RENEWED_EVENT, _paid(_renewed)),
-            (lifecycle.CANCELED_EVENT, _paid(_canceled)),
+            (lifecycle.CREATED_EVENT, _TRIAL),
+            (lifecycle.RENEWED_EVENT, _ACTIVE),
+            (lifecycle.CANCELED_EVENT, _CANCELED),
             (lifecycle.FAILED_EVENT, _paid(_failed, base.FAILED, base.DECLINE_MESSAGE)),
             (lifecycle.REFUNDED_EVENT, _paid(_too_late, REFUNDED)),
             (lifecycle.REFUND_FAILED_EVENT, _paid(_too_late, REFUND_FAILED)),
         )
-    },
-    lifecycle.EXPIRED_EVENT: dict(checkout_object(_REDIRECTED, Customer(**CUSTOMER))),
+    }
+    expired = {lifecycle.EXPIRED_EVENT: dict(checkout_object(_REDIRECTED, Customer(**CUSTOMER)))}
+    return {name: {**example, "plan": None} for name, example in (by_state | by_event).items()} | expired
+
+
+def text_of(examples: Json) -> str:
+    """An example on each line."""
+    lines = (f"  {json.dumps(name)}: {json.dumps(example, ensure_ascii=False)}" for name, example in examples.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+FILES: Final = {
+    SOURCE / "plans" / "examples.json": {"plan": plan_example()},
+    SOURCE / "subscriptions" / "examples.json": subscription_examples(),
 }
+
+if __name__ == "__main__":
+    for path, examples in FILES.items():
+        path.write_text(text_of(examples), "utf-8")

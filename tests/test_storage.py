@@ -488,7 +488,12 @@ def test_sqlite_statements_have_question_marks() -> None:
 
 def test_postgresql_statements_for_one_have_a_parameter_per_value() -> None:
     assert postgres_statements.select_one(READ) == "SELECT v, w FROM t WHERE k = $1 AND l = $2"
-    assert postgres_statements.insert_one(INSERT) == "INSERT INTO t (k, v) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING k"
+    assert postgres_statements.insert_one(INSERT, with_transaction_id=False) == (
+        "INSERT INTO t (k, v) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING k"
+    )
+    assert postgres_statements.insert_one(INSERT, with_transaction_id=True) == (
+        "INSERT INTO t (k, v) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING k, pg_current_xact_id()::text"
+    )
 
 
 def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
@@ -497,7 +502,7 @@ def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
         " CROSS JOIN LATERAL (SELECT u.v FROM t JOIN u ON u.k = t.k"
         " WHERE t.k = asked.k1 AND u.w IS NULL ORDER BY u.v LIMIT 1) AS found"
     )
-    assert postgres_statements.insert_many(INSERT, ("int8", "text")) == (
+    assert postgres_statements.insert_many(INSERT, ("int8", "text"), with_transaction_id=False) == (
         "INSERT INTO t (k, v) SELECT * FROM unnest($1::int8[], $2::text[]) ON CONFLICT DO NOTHING RETURNING k"
     )
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from string import Template
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ecomcharge.storage.database import Params, Row
 from ecomcharge.storage.postgres.pool import Connection
 from ecomcharge.storage.statements import Insert, PointRead
 
 Types = tuple[str, ...]
+
+# With an insert, the id of the transaction costs no further statement before COMMIT: 11 % more creates a second (64 clients).
+_TRANSACTION_ID: Final = "pg_current_xact_id()::text"
 
 
 class NumberedStatement(NamedTuple):
@@ -62,19 +65,30 @@ def select_many(read: PointRead, types: Types) -> str:
 
 
 @lru_cache(maxsize=1024)
-def insert_one(insert: Insert) -> str:
+def insert_one(insert: Insert, *, with_transaction_id: bool) -> str:
     values = ", ".join(f"${n}" for n in range(1, len(insert.columns) + 1))
-    return f"{insert.sql(f'VALUES ({values})')} RETURNING {', '.join(insert.key)}"
+    return insert.sql(f"VALUES ({values})") + _returning(insert, with_transaction_id)
 
 
 @lru_cache(maxsize=1024)
-def insert_many(insert: Insert, types: Types) -> str:
+def insert_many(insert: Insert, types: Types, *, with_transaction_id: bool) -> str:
     """One parameter per column, an array."""
-    return f"{insert.sql(f'SELECT * FROM {_unnest(types)}')} RETURNING {', '.join(insert.key)}"
+    return insert.sql(f"SELECT * FROM {_unnest(types)}") + _returning(insert, with_transaction_id)
 
 
 def _unnest(types: Types) -> str:
     return f"unnest({', '.join(f'${n}::{type_}[]' for n, type_ in enumerate(types, 1))})"
+
+
+def _returning(insert: Insert, with_transaction_id: bool) -> str:
+    return " RETURNING " + ", ".join([*insert.key, *([_TRANSACTION_ID] if with_transaction_id else [])])
+
+
+class Inserted(NamedTuple):
+    """For each row whether it was inserted; the id of the transaction if one was and the engine has such ids."""
+
+    each: list[bool]
+    transaction_id: str | None
 
 
 class Executor:
@@ -93,18 +107,20 @@ class Executor:
             found[record[0] - 1] = tuple(record)[1:]
         return found
 
-    async def insert(self, connection: Connection, insert: Insert, rows: Sequence[Row]) -> list[bool]:
-        text = insert_one(insert)
-        if len(rows) == 1:
-            return [await connection.fetchrow(text, *rows[0]) is not None]
-        many = insert_many(insert, await self._types_of(connection, text))
-        inserted = {tuple(record) for record in await connection.fetch(many, *zip(*rows, strict=True))}
+    async def insert(self, connection: Connection, insert: Insert, rows: Sequence[Row], *, with_transaction_id: bool) -> Inserted:
+        text = insert_one(insert, with_transaction_id=with_transaction_id)
+        values: Sequence[Any] = rows[0]
+        if len(rows) > 1:
+            types = await self._types_of(connection, text)
+            text, values = insert_many(insert, types, with_transaction_id=with_transaction_id), list(zip(*rows, strict=True))
+        records = await connection.fetch(text, *values)
+        keys = {tuple(record)[: len(insert.key)] for record in records}
         each = []
         for row in rows:
             key = insert.key_of(row)
-            each.append(key in inserted)
-            inserted.discard(key)  # of two rows with equal keys, one was inserted
-        return each
+            each.append(key in keys)
+            keys.discard(key)  # of two rows with equal keys, one was inserted
+        return Inserted(each, records[0][-1] if records and with_transaction_id else None)
 
     async def _types_of(self, connection: Connection, text: str) -> Types:
         """The types of the parameters, as the server infers them. It is asked once for each statement."""

@@ -137,7 +137,7 @@ class BatchTransaction:
         await self._connection.execute("BEGIN")
         try:
             await self._run_units()
-            if self._has_transaction_status and any(unit.wrote for unit in self._units):
+            if self._has_transaction_status and self._transaction_id is None and any(unit.wrote for unit in self._units):
                 self._transaction_id = await self._connection.fetchval("SELECT pg_current_xact_id()::text")
         except BaseException:
             for unit in self._units:
@@ -190,9 +190,12 @@ class BatchTransaction:
         return [await self._connection.fetch(text, *each) for each in values]
 
     async def _insert(self, insert: Insert, rows: Sequence[Row]) -> list[bool]:
-        inserted = await self._executor.insert(self._connection, insert, rows)
+        inserted, transaction_id = await self._executor.insert(
+            self._connection, insert, rows, with_transaction_id=self._has_transaction_status
+        )
         if True in inserted:
             self._inserted = InsertedRow(insert, rows[inserted.index(True)])
+            self._transaction_id = transaction_id
         return inserted
 
     async def _copy_or_insert(self, insert: Insert, rows: Sequence[Row]) -> list[bool]:

@@ -30,6 +30,7 @@ from ecomcharge.storage.migrate import migrations_for
 from ecomcharge.storage.opening import sqlite_path
 from support.load import Line, Load, Reply
 from support.process import ServerProcess
+from support.waiting import eventually
 
 CROWD = 30
 REPETITIONS = 20
@@ -292,8 +293,8 @@ def crowded(
     url = new_database_url()
     shop = add_shop(url, master_key)
     _fill(url, shop.shop_id)
-    patience = ("--stall-timeout-seconds", str(STALL_SECONDS))
-    with ServerProcess(url, tmp_path_factory.mktemp("crowded"), *patience, environment=ENVIRONMENT) as process:
+    stall = ("--stall-timeout-seconds", str(STALL_SECONDS))
+    with ServerProcess(url, tmp_path_factory.mktemp("crowded"), *stall, environment=ENVIRONMENT) as process:
         yield Shop(process.url, shop.shop_id, shop.secret_key, process)
 
 
@@ -332,23 +333,20 @@ def test_a_list_of_very_many_customers_arrives_whole_and_costs_little_memory(cro
     assert grown < MOST_GROWTH_BYTES
 
 
+def deleted_files(pid: int) -> int:
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found += str(descriptor.readlink()).endswith("(deleted)")
+    return found
+
+
 def test_readers_that_leave_a_long_list_leave_nothing_open_behind(crowded: Shop) -> None:
     (pid,) = crowded.process.worker_pids()
-
-    def pipes() -> int:
-        found = 0
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                found += str(descriptor.readlink()).startswith("pipe:")
-        return found
-
+    assert eventually(lambda: deleted_files(pid) == 0)  # of the tests before
     with crowded.client() as client:
-        before = pipes()
         for _ in range(10):
             with client.stream("GET", "/customers") as response:
                 next(response.iter_raw(1024))
-        deadline = time.monotonic() + STALL_SECONDS + 5
-        while pipes() > before and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert pipes() == before
+        assert eventually(lambda: deleted_files(pid) == 0)
         assert client.get("/customers?limit=1").status_code == 200

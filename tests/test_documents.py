@@ -46,7 +46,7 @@ from ecomcharge.subscriptions.openapi import ACTIVE, CANCELED, MESSAGES, REDIREC
 from ecomcharge.subscriptions.requests import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
 from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
-from ecomcharge.web.messages import STATUS_OF
+from ecomcharge.web.error_responses import STATUS_OF
 from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of, pem_of
 from ecomcharge.webhooks.sender import TIMEOUT_SECONDS
 

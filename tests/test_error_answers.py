@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -26,17 +27,19 @@ from ecomcharge.storage.database import Database
 from ecomcharge.web.access_log import AccessLog
 from ecomcharge.web.asgi import AsgiAdapter
 from ecomcharge.web.bodies import Limits
-from ecomcharge.web.core import Server
-from ecomcharge.web.messages import STATUS_OF, Request, Response, Stream, error_response
+from ecomcharge.web.dispatcher import LARGE_BODY_BYTES, Dispatcher
+from ecomcharge.web.error_responses import STATUS_OF, error_response
+from ecomcharge.web.messages import Request, Response, Stream
 from ecomcharge.web.metrics import Metrics
 from ecomcharge.web.rate_limits import TokenBucket
+from ecomcharge.web.response_files import DESCRIPTORS_FOLDER
 from ecomcharge.web.router import Route
 from ecomcharge.web.rsgi import RsgiAdapter
 from support.process import ServerProcess
 
 SECRET = "postgresql://user:secret@db/shops"
 INTERNAL_ERROR = {"message": "Internal server error"}
-LIMITS = Limits(max_body_bytes=1024, body_timeout_seconds=5, stall_timeout_seconds=5)
+LIMITS = Limits(max_body_bytes=1024, body_timeout_seconds=5)
 EXAMPLES: dict[type[EcomchargeError], EcomchargeError] = {  # of those that need more than a message
     errors.MethodNotAllowed: errors.MethodNotAllowed(["GET"]),
     errors.ValidationFailed: errors.ValidationFailed("Title can't be blank", {"title": ["can't be blank"]}),
@@ -60,8 +63,8 @@ DOMAIN_ERRORS = [kind for kind in EXCEPTIONS if issubclass(kind, EcomchargeError
 ACCIDENTS = [kind for kind in EXCEPTIONS if issubclass(kind, Exception) and not issubclass(kind, EcomchargeError)]
 
 
-def server_that(act: Callable[[], Any]) -> Server:
-    """A server with one route, ``/``, whose handler does this."""
+def server_that(act: Callable[[], Any]) -> Dispatcher:
+    """A dispatcher with one route, ``/``, whose handler does this."""
 
     async def handle(request: Request) -> Response | Stream:
         answer = act()
@@ -69,17 +72,18 @@ def server_that(act: Callable[[], Any]) -> Server:
         return response
 
     nobody: Any = None  # the route asks for no credentials
-    return Server([Route("GET", "/", handle, needs_shop=False)], nobody, TokenBucket(0), AccessLog("json", Metrics(None)))
+    access_log = AccessLog("json", Metrics(None).count)
+    return Dispatcher([Route("GET", "/", handle, needs_shop=False)], nobody, TokenBucket(0), access_log)
 
 
-def server_that_raises(error: BaseException) -> Server:
+def server_that_raises(error: BaseException) -> Dispatcher:
     def act() -> None:
         raise error
 
     return server_that(act)
 
 
-def answer_of(server: Server) -> tuple[Response, list[Any]]:
+def answer_of(server: Dispatcher) -> tuple[Response, list[Any]]:
     """What the server answers, and what it logs."""
     with capture_logs() as lines:
         response = asyncio.run(server.respond(Request("GET", "/", "", lambda name: None)))
@@ -91,7 +95,7 @@ def answer_of(server: Server) -> tuple[Response, list[Any]]:
 
 def test_the_enumeration_finds_what_is_defined() -> None:
     names = {kind.__name__ for kind in EXCEPTIONS}
-    assert {"Unusable", "Changed", "IdTaken", "_SettledBefore", "UnreadableLine", "ApiError"} <= names
+    assert {"ConfigurationError", "StaleVersion", "IdCollision", "_SettledBefore", "UnreadableLine", "ApiError"} <= names
 
 
 @pytest.mark.parametrize("kind", DOMAIN_ERRORS, ids=lambda kind: kind.__name__)
@@ -171,35 +175,43 @@ def test_a_request_whose_own_task_is_canceled_ends_and_is_logged() -> None:
     assert [line["event"] for line in lines] == ["request canceled"]
 
 
-async def broken_chunks(error: Exception) -> AsyncIterator[bytes]:
-    yield b"[1"
-    raise error
+LONG_BODY = b"x" * (LARGE_BODY_BYTES + 1)
+
+
+async def chunks_of(*chunks: bytes, error: Exception | None = None) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    if error is not None:
+        raise error
+
+
+def a_stream(*chunks: bytes, error: Exception | None = None) -> Stream:
+    return Stream(200, [("content-type", "application/json")], chunks_of(*chunks, error=error))
 
 
 class Protocol:
-    """granian's view of an answer, with the file read as granian reads it."""
+    """granian's side of a response: it reads the file as granian does."""
 
     def __init__(self) -> None:
         self.status = 0
+        self.headers: dict[str, str] = {}
         self.body = b""
-        self._reading = -1
 
-    def response_file(self, status: int, headers: object, path: str) -> None:
-        self.status = status
-        self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    def response_file(self, status: int, headers: list[tuple[str, str]], path: str) -> None:
+        self.status, self.headers, self.body = status, dict(headers), Path(path).read_bytes()
 
-    def response_bytes(self, status: int, headers: object, body: bytes) -> None:
-        self.status, self.body = status, body
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status, self.headers, self.body = status, dict(headers), body
 
-    def finish(self) -> None:
-        if self._reading >= 0:
-            with contextlib.suppress(BlockingIOError):
-                self.body = os.read(self._reading, 65536)
-            os.close(self._reading)
+    def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None:
+        self.status, self.headers = status, dict(headers)
 
 
 class Scope:
-    proto, method, path, query_string, client = "http", "GET", "/", "", "127.0.0.1:1"
+    proto, path, query_string, client = "http", "/", "", "127.0.0.1:1"
+
+    def __init__(self, method: str) -> None:
+        self.method = method
 
     class headers:
         @staticmethod
@@ -207,60 +219,149 @@ class Scope:
             return None
 
 
-def answer_at_rsgi(response: Response | Stream, spoil: Callable[[RsgiAdapter], None] = lambda door: None) -> tuple[Protocol, Any]:
-    """What granian gets to send, and the log lines."""
+def answer_at_rsgi(response: Response | Stream, method: str = "GET") -> tuple[Protocol, Any]:
+    """The response that granian sends, and the log lines."""
     protocol = Protocol()
 
     async def run() -> None:
-        door = RsgiAdapter(server_that(lambda: response), LIMITS)
-        spoil(door)
-        try:
-            await door(Scope(), protocol)
-        finally:
-            protocol.finish()
-            door.close()
+        await RsgiAdapter(server_that(lambda: response), LIMITS)(Scope(method), protocol)
 
     with capture_logs() as lines:
         asyncio.run(run())
     return protocol, lines
 
 
-@pytest.mark.parametrize("error", [errors.ConfigurationError("no such file"), errors.Unavailable(), ValueError("x")])
-def test_an_error_after_the_answer_began_is_logged_with_its_request(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    protocol, lines = answer_at_rsgi(Stream(200, [], broken_chunks(error)))
-    assert (protocol.status, protocol.body) == (200, b"[1")  # without its end it is no JSON
-    assert [line["event"] for line in lines] == ["answer broke off"]
-    assert lines[0]["request_id"].startswith("req_")
+def answer_at_asgi(response: Response | Stream, method: str = "GET") -> tuple[httpx.Response, Any]:
+    """The response of the ASGI adapter, and the log lines."""
 
-
-@pytest.mark.parametrize("error", [errors.ConfigurationError("no such file"), ValueError("x")])
-def test_an_error_after_the_answer_began_is_logged_at_the_other_adapter_too(error: Exception) -> None:
-    async def run() -> None:
-        door: Any = AsgiAdapter(server_that(lambda: Stream(200, [], broken_chunks(error))), LIMITS)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://test") as client:
-            with pytest.raises(type(error)):
-                await client.get("/")
+    async def run() -> httpx.Response:
+        adapter: Any = AsgiAdapter(server_that(lambda: response), LIMITS)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(adapter), base_url="http://test") as client:
+            return await client.request(method, "/")
 
     with capture_logs() as lines:
-        asyncio.run(run())
-    assert [line["event"] for line in lines] == ["answer broke off"]
+        answer = asyncio.run(run())
+    return answer, lines
 
 
-def without_folder(door: RsgiAdapter) -> None:
-    os.rmdir(door._pipes)
+def test_a_stream_is_sent_whole_and_with_its_length_by_both_adapters() -> None:
+    at_rsgi, _ = answer_at_rsgi(a_stream(b"[1,", b"", b"2" * 300_000, b"]"))
+    at_asgi, _ = answer_at_asgi(a_stream(b"[1,", b"", b"2" * 300_000, b"]"))
+    body = b"[1," + b"2" * 300_000 + b"]"
+    assert (at_rsgi.status, at_rsgi.headers["content-length"], at_rsgi.body) == (200, str(len(body)), body)
+    assert (at_asgi.status_code, at_asgi.headers["content-length"], at_asgi.content) == (200, str(len(body)), body)
 
 
-def test_a_stream_that_cannot_be_sent_answers_503() -> None:
-    protocol, lines = answer_at_rsgi(Stream(200, [], broken_chunks(ValueError())), without_folder)
-    assert (protocol.status, json.loads(protocol.body)) == (503, json.loads(error_response(errors.Unavailable()).body))
+def test_a_stream_without_chunks_is_an_empty_body() -> None:
+    at_rsgi, _ = answer_at_rsgi(a_stream())
+    assert (at_rsgi.status, at_rsgi.headers["content-length"], at_rsgi.body) == (200, "0", b"")
+
+
+def test_a_long_body_is_sent_from_a_file() -> None:
+    at_rsgi, lines = answer_at_rsgi(Response(201, LONG_BODY, []))
+    assert (at_rsgi.status, at_rsgi.headers["content-length"], at_rsgi.body) == (201, str(len(LONG_BODY)), LONG_BODY)
+    assert lines == []
+
+
+def test_head_reads_nothing_of_a_stream() -> None:
+    at_rsgi, _ = answer_at_rsgi(a_stream(error=ValueError()), "HEAD")
+    at_asgi, _ = answer_at_asgi(a_stream(error=ValueError()), "HEAD")
+    assert (at_rsgi.status, at_rsgi.body) == (200, b"")
+    assert (at_asgi.status_code, at_asgi.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "logged"),
+    [
+        (errors.Unavailable(), 503, []),
+        (errors.ConfigurationError("no such file"), 500, ["request failed"]),
+        (ValueError("x"), 500, ["request failed"]),
+    ],
+    ids=["unavailable", "configuration", "accident"],
+)
+def test_an_error_in_the_middle_of_a_list_is_an_error_response(error: Exception, status: int, logged: list[str]) -> None:
+    at_rsgi, lines = answer_at_rsgi(a_stream(b"[1,2", error=error))
+    at_asgi, _ = answer_at_asgi(a_stream(b"[1,2", error=error))
+    message = json.loads(error_response(errors.Unavailable()).body) if status == 503 else INTERNAL_ERROR
+    assert (at_rsgi.status, json.loads(at_rsgi.body)) == (status, message)
+    assert (at_asgi.status_code, at_asgi.json()) == (status, message)
+    assert [line["event"] for line in lines] == logged
+    assert at_rsgi.headers["x-request-id"].startswith("req_")
+    assert ("retry-after" in at_rsgi.headers) == (status == 503)
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk on which the next write finds no space."""
+
+    def write(file: object, chunk: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ecomcharge.web.response_files._write", write)
+
+
+def no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fcntl(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("fcntl.fcntl", fcntl)
+
+
+def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+
+
+@pytest.mark.parametrize("spoil", [full_disk, no_descriptor, no_folder])
+def test_without_a_temporary_file_a_stream_answers_503_and_a_long_body_is_sent(
+    spoil: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(os.listdir("/dev/fd"))
+    spoil(monkeypatch)
+    at_rsgi, lines = answer_at_rsgi(a_stream(b"[1]"))
+    assert (at_rsgi.status, json.loads(at_rsgi.body)) == (503, json.loads(error_response(errors.Unavailable()).body))
+    assert [line["event"] for line in lines] == ["no temporary file for a long response"]
+    at_rsgi, lines = answer_at_rsgi(Response(201, LONG_BODY, []))
+    assert (at_rsgi.status, at_rsgi.body) == (201, LONG_BODY)
     assert len(lines) == 1
+    assert set(os.listdir("/dev/fd")) <= before
 
 
-def test_a_large_body_is_sent_even_where_no_pipe_can_be_made() -> None:
-    body = b"x" * 300_000
-    protocol, lines = answer_at_rsgi(Response(201, body, []), without_folder)
-    assert (protocol.status, protocol.body) == (201, body)
-    assert len(lines) == 1
+def test_a_file_leaves_space_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecomcharge.web.response_files.RESERVED_BYTES", 1 << 60)
+    monkeypatch.setattr("ecomcharge.web.response_files.RESERVED_FRACTION", 1)
+    at_rsgi, lines = answer_at_rsgi(a_stream(b"[1]"))
+    assert at_rsgi.status == 503
+    assert lines[0]["reason"] == os.strerror(errno.ENOSPC)
+
+
+def test_a_request_that_is_canceled_closes_its_temporary_file() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"[1"
+        await asyncio.sleep(60)
+
+    before = deleted_files()
+
+    async def cancel_a_request() -> None:
+        task = asyncio.create_task(
+            server_that(lambda: Stream(200, [], endless())).respond(Request("GET", "/", "", lambda name: None))
+        )
+        while deleted_files() <= before:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with capture_logs():
+        asyncio.run(cancel_a_request())
+    assert deleted_files() <= before
+
+
+def deleted_files() -> set[str]:
+    """The unlinked files that this process has open."""
+    found = set()
+    for number in os.listdir(DESCRIPTORS_FOLDER):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"{DESCRIPTORS_FOLDER}/{number}"))
+    return {link for link in found if link.endswith("(deleted)")}
 
 
 def test_a_running_server_answers_where_an_operators_setting_is_missing(

@@ -38,7 +38,7 @@ from ecomcharge.shops.keys import MasterKey
 from ecomcharge.subscriptions import lifecycle, requests
 from ecomcharge.subscriptions.requests import SubscriptionBody
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
-from ecomcharge.web.messages import STATUS_OF
+from ecomcharge.web.error_responses import STATUS_OF
 from ecomcharge.web.openapi import ERRORS
 from ecomcharge.web.router import Route
 from support import api_examples

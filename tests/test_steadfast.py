@@ -16,8 +16,7 @@ from conftest import ENVIRONMENT, add_shop
 from ecomcharge.runtime.housekeeping import every
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Load
-from ecomcharge.web.access_log import AccessLog
-from ecomcharge.web.messages import AccessLogEntry
+from ecomcharge.web.access_log import AccessLog, AccessLogEntry
 from ecomcharge.web.metrics import Metrics
 from support.process import ServerProcess
 
@@ -31,12 +30,12 @@ class FullDisk(io.StringIO):
 
 def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> int:
-        access_log = AccessLog("json", metrics)
+        access_log = AccessLog("json", metrics.count)
         monkeypatch.setattr(sys, "stderr", FullDisk())
         for _ in range(5_000):
-            access_log.note(READ)
+            access_log.add(READ)
         access_log.flush()
-        return len(access_log._notes)
+        return len(access_log._entries)
 
     metrics = Metrics(None)
     assert asyncio.run(work()) == 0

@@ -34,9 +34,9 @@ from ecomcharge.web.access_log import AccessLog
 from ecomcharge.web.asgi import AsgiAdapter
 from ecomcharge.web.auth import Authenticator
 from ecomcharge.web.bodies import Limits
-from ecomcharge.web.core import Server
+from ecomcharge.web.dispatcher import Dispatcher
 from ecomcharge.web.docs_page import DocsRoutes
-from ecomcharge.web.health import OperationRoutes
+from ecomcharge.web.health import HealthRoutes
 from ecomcharge.web.metrics import SNAPSHOT_SECONDS, Metrics
 from ecomcharge.web.openapi import OpenApiRoutes
 from ecomcharge.web.rate_limits import AddressRateLimiter, TokenBucket
@@ -99,9 +99,9 @@ class App:
         self.clock: Clock
         self.database: Database
         self.services: BillingServices
-        self.server: Server
+        self.dispatcher: Dispatcher
         self.metrics = Metrics(metrics_directory, adopted_pid)
-        self.access_log = AccessLog(settings.log_format, self.metrics)
+        self.access_log = AccessLog(settings.log_format, self.metrics.count)
         self._tasks: list[asyncio.Task[None]] = []
         self.clock_moves: ClockMoves | None = None
 
@@ -128,12 +128,13 @@ class App:
                 *(base_url, master_key, id_generators, payments),
             ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
-            *OperationRoutes(self.database, self.access_log, self.metrics).routes(),
+            *HealthRoutes(self.database, self.access_log, self.metrics).routes(),
             *OpenApiRoutes(self._describe_api).routes(),
             *DocsRoutes().routes(),
         ]
         rate = TokenBucket(settings.requests_per_second / max(1, settings.workers))
-        self.server = Server(routes, authenticator, rate, self.access_log, sandbox_clock.refresh if sandbox_clock else None)
+        before_each = sandbox_clock.refresh if sandbox_clock else None
+        self.dispatcher = Dispatcher(routes, authenticator, rate, self.access_log, before_each)
         self._tasks = [
             asyncio.create_task(every(self._housekeeping_seconds, lambda: delete_old_records(self.database, self.clock))),
             asyncio.create_task(every(SNAPSHOT_SECONDS, self._write_metrics)),
@@ -162,13 +163,13 @@ class App:
     @property
     def limits(self) -> Limits:
         settings = self.settings
-        return Limits(settings.max_body_bytes, settings.body_timeout_seconds, settings.stall_timeout_seconds)
+        return Limits(settings.max_body_bytes, settings.body_timeout_seconds)
 
     def rsgi(self) -> RsgiAdapter:
-        return RsgiAdapter(self.server, self.limits)
+        return RsgiAdapter(self.dispatcher, self.limits)
 
     def asgi(self) -> AsgiAdapter:
-        return AsgiAdapter(self.server, self.limits)
+        return AsgiAdapter(self.dispatcher, self.limits)
 
     async def _read_backlog(self) -> None:
         """Read the backlog if no other process of the server did: all of them share it."""

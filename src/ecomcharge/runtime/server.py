@@ -39,12 +39,11 @@ class _ServerApplication(RsgiAdapter):
     """granian's view of a worker: a door that closes the application behind it."""
 
     def __init__(self, app: App) -> None:
-        super().__init__(app.server, app.limits)
+        super().__init__(app.dispatcher, app.limits)
         self._app = app
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._app.stop())
-        self.close()
 
 
 def load_worker(settings: Settings, metrics_directory: str, adopted_pid: int | None = None) -> _ServerApplication:
@@ -106,6 +105,7 @@ def serve(settings: Settings) -> None:
             log_dictconfig=granian_logging(settings.log_format),
             log_level=LogLevels.warning,
             has_started=Path(directory, STARTED_FILE).exists,
+            stall_timeout_seconds=settings.stall_timeout_seconds,
         )
         supervisor.serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
     if supervisor.could_not_start:

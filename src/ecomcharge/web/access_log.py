@@ -1,4 +1,7 @@
-"""The access log: one line for each request, without bodies, headers or personal data."""
+"""The access log: one line for each request, without bodies, headers or personal data.
+
+A line has the route instead of the path, because a path contains ids.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +9,75 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from ecomcharge.base.logs import LogFormat, wants_json
-from ecomcharge.web.messages import AccessLogEntry
-from ecomcharge.web.metrics import Metrics
 
 FLUSH_SECONDS: Final = 0.1
+FLUSH_ENTRIES: Final = 256
 
 
-FLUSH_NOTES: Final = 256
+class AccessLogEntry(NamedTuple):
+    """One request and its response.
+
+    ``seconds`` is the time from the request's headers to the hand-over of the response to the server program.
+    No text contains a character that JSON must escape.
+    """
+
+    at: float  # seconds since 1970
+    request_id: str
+    method: str
+    route: str
+    status: int
+    code: str | None
+    shop: int
+    seconds: float
 
 
 class AccessLog:
-    """What was answered: noted in passing, and a moment later counted and written, many at a time.
+    """Collects entries, and counts and writes many of them at once, at most ``FLUSH_SECONDS`` late.
 
-    Done one by one between requests, the same work takes twice as long: its code and data have to be fetched
-    into the processor's caches again each time. Lines are at most ``FLUSH_SECONDS`` late.
+    Counting and writing each entry at once takes twice as long, because the processor's caches then lose this code and its
+    data between two requests.
     """
 
-    def __init__(self, log_format: LogFormat, metrics: Metrics) -> None:
+    def __init__(self, log_format: LogFormat, count: Callable[[Sequence[AccessLogEntry]], None]) -> None:
+        """``count`` is called with the entries of each flush."""
         self._line = _json_line if wants_json(log_format) else _readable_line
-        self._metrics = metrics
-        self._notes: list[AccessLogEntry] = []
+        self._count = count
+        self._entries: list[AccessLogEntry] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(self, note: AccessLogEntry) -> None:
-        self._notes.append(note)
+    def add(self, entry: AccessLogEntry) -> None:
+        self._entries.append(entry)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        elif len(self._notes) >= FLUSH_NOTES:
+        elif len(self._entries) >= FLUSH_ENTRIES:
             self.flush()
 
     def flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        notes, self._notes = self._notes, []
-        if notes:
-            self._metrics.count(notes)
-            with contextlib.suppress(OSError, ValueError):  # a full disk takes the log, not the service
-                sys.stderr.write("".join(map(self._line, notes)))
+        entries, self._entries = self._entries, []
+        if entries:
+            self._count(entries)
+            with contextlib.suppress(OSError, ValueError):  # a full disk costs log lines, not requests
+                sys.stderr.write("".join(map(self._line, entries)))
                 sys.stderr.flush()
 
 
 @lru_cache(maxsize=8)  # under load many requests share a millisecond
-def _moment(milliseconds: int) -> str:
+def _time_of(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:03d}"
 
 
 @lru_cache(maxsize=4096)
-def _around(method: str, route: str, status: int, shop: int, code: str | None) -> tuple[str, str, str]:
-    """What stands in a line between its moment, its request id and its milliseconds, and behind them."""
+def _fixed_parts(method: str, route: str, status: int, shop: int, code: str | None) -> tuple[str, str, str]:
+    """The parts of a line after its time, after its request id, and after its milliseconds."""
     return (
         f'Z","level":"{_level(status)}","event":"request","request_id":"',
         f'","method":"{method}","route":"{route}","status":{status},"ms":',
@@ -67,17 +85,17 @@ def _around(method: str, route: str, status: int, shop: int, code: str | None) -
     )
 
 
-def _json_line(note: AccessLogEntry) -> str:
-    at, request_id, method, route, status, code, shop, seconds = note
-    first, second, last = _around(method, route, status, shop, code)
-    return f'{{"time":"{_moment(int(at * 1000))}{first}{request_id}{second}{seconds * 1000:.3f}{last}'
+def _json_line(entry: AccessLogEntry) -> str:
+    at, request_id, method, route, status, code, shop, seconds = entry
+    first, second, last = _fixed_parts(method, route, status, shop, code)
+    return f'{{"time":"{_time_of(int(at * 1000))}{first}{request_id}{second}{seconds * 1000:.3f}{last}'
 
 
-def _readable_line(note: AccessLogEntry) -> str:
-    about = (f" shop={note.shop}" if note.shop else "") + (f" {note.code}" if note.code else "")
+def _readable_line(entry: AccessLogEntry) -> str:
+    details = (f" shop={entry.shop}" if entry.shop else "") + (f" {entry.code}" if entry.code else "")
     return (
-        f"{_moment(int(note.at * 1000))[11:]} {note.status} {note.method} {note.route} {note.seconds * 1000:.1f} ms{about}"
-        f" {note.request_id}\n"
+        f"{_time_of(int(entry.at * 1000))[11:]} {entry.status} {entry.method} {entry.route} {entry.seconds * 1000:.1f} ms"
+        f"{details} {entry.request_id}\n"
     )
 
 

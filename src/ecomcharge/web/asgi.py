@@ -1,58 +1,63 @@
-"""The ASGI adapter, for tests and for every other server."""
+"""The ASGI adapter, for tests in the same process and for servers other than granian."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
-from ecomcharge.base.errors import (
-    BodyTooSlow,
-    MalformedBody,
-)
-from ecomcharge.web.bodies import FORWARDED, Limits, _code_of_broken_answer, _joined
-from ecomcharge.web.core import Server
-from ecomcharge.web.messages import Headers, Request, Response, Stream
+from ecomcharge.base.errors import BodyTooSlow, MalformedBody
+from ecomcharge.web.bodies import Limits, join_chunks
+from ecomcharge.web.dispatcher import Dispatcher
+from ecomcharge.web.messages import FORWARDED_FOR, Headers, Request, Response
+from ecomcharge.web.response_files import ResponseFile
 
 Receive = Callable[[], Awaitable[Any]]
-
-
 Send = Callable[[Any], Awaitable[None]]
+
+READ_BYTES: Final = 128 * 1024
 
 
 class AsgiAdapter:
-    """The standard door: for tests in the same process and for servers other than granian."""
+    """An ASGI 3 application: ``await adapter(scope, receive, send)``."""
 
-    def __init__(self, server: Server, limits: Limits) -> None:
-        self._server = server
+    def __init__(self, dispatcher: Dispatcher, limits: Limits) -> None:
+        self._dispatcher = dispatcher
         self._limits = limits
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = AsgiRequest(scope, receive, self._limits)
-        response = await self._server.respond(request)
+        response = await self._dispatcher.respond(request)
         try:
-            await _send(send, request, response)
-        except Exception as error:
-            response.code = _code_of_broken_answer(request, error)
-            raise  # so that the server closes the connection before the body's end
+            if isinstance(response, Response):
+                headers = [*response.headers, ("content-length", str(len(response.body)))]
+                await _start(send, response.status, headers)
+                await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.body})
+            elif isinstance(response, ResponseFile):
+                await _send_file(send, response)
+            else:
+                await _start(send, response.status, response.headers)
+                await send({"type": "http.response.body", "body": b""})
         finally:
-            self._server.answered(request, response, time.perf_counter() - started)
+            self._dispatcher.record(request, response, time.perf_counter() - started)
 
 
-async def _send(send: Send, request: Request, response: Response | Stream) -> None:
-    raw: list[tuple[bytes, bytes]] = _raw(response.headers)
-    if isinstance(response, Response):
-        raw.append((b"content-length", str(len(response.body)).encode()))
-        await send({"type": "http.response.start", "status": response.status, "headers": raw})
-        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else response.body})
-    else:
-        await send({"type": "http.response.start", "status": response.status, "headers": raw})
-        if request.method != "HEAD":
-            async for chunk in response.chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+async def _start(send: Send, status: int, headers: Headers) -> None:
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def _send_file(send: Send, file: ResponseFile) -> None:
+    try:
+        await _start(send, file.status, file.headers)
+        while chunk := os.read(file.descriptor, READ_BYTES):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    finally:
+        file.close()
 
 
 class AsgiRequest(Request):
@@ -60,7 +65,7 @@ class AsgiRequest(Request):
 
     def __init__(self, scope: dict[str, Any], receive: Receive, limits: Limits) -> None:
         headers: dict[str, bytes] = {}
-        for name, value in scope["headers"]:  # of repeated ones the first, as at the other door
+        for name, value in scope["headers"]:  # of a repeated header the first one, as granian does
             headers.setdefault(name.decode("latin-1"), value)
         super().__init__(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), self._readable)
         self._headers = headers
@@ -80,17 +85,17 @@ class AsgiRequest(Request):
         return address
 
     def forwarded_for(self) -> str:
-        return ", ".join(value.decode("latin-1") for name, value in self._scope["headers"] if name == FORWARDED.encode())
+        return ", ".join(value.decode("latin-1") for name, value in self._scope["headers"] if name == FORWARDED_FOR.encode())
 
     async def read_body(self) -> bytes:
         try:
             async with asyncio.timeout(self._limits.body_timeout_seconds):
-                return await _joined(_messages(self._receive), self._limits.max_body_bytes)
+                return await join_chunks(_body_chunks(self._receive), self._limits.max_body_bytes)
         except TimeoutError as error:
             raise BodyTooSlow from error
 
 
-async def _messages(receive: Receive) -> AsyncIterator[bytes]:
+async def _body_chunks(receive: Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -98,7 +103,3 @@ async def _messages(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body"):
             return
-
-
-def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

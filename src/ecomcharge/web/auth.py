@@ -1,9 +1,9 @@
-"""Who is calling: HTTP Basic by shop, and the limits that go with it.
+"""Authentication of shops by HTTP Basic.
 
-Credentials that were right are remembered for a few seconds, so that a busy shop costs one look-up per request,
-while a key that was revoked, rotated or closed stops working everywhere within five seconds whatever is
-remembered. The look-up tells nothing by its time: Python compares texts only after their 64-bit hashes, which are
-keyed with a secret of the process, were found equal.
+Valid credentials are cached for a few seconds, so that most requests of a busy shop need no query. A key that is revoked or
+expires, and the keys of a closed shop, stop working in all processes within five seconds.
+The time of a cache look-up reveals nothing about other credentials: Python compares two texts only if their 64-bit hashes are
+equal, and these depend on a secret of the process.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ecomcharge.shops.keys import MasterKey, same_hash
 from ecomcharge.shops.model import SHOP_ID_MAXIMUM, ShopKey
 from ecomcharge.storage.database import Database
 from ecomcharge.web.messages import Request
-from ecomcharge.web.rate_limits import AddressRateLimiter, _make_room
+from ecomcharge.web.rate_limits import AddressRateLimiter, make_room
 
-REMEMBERED_SECONDS: Final = 4.0  # a change of keys must be felt within five
-DOUBTED_SECONDS: Final = 0.5  # when nothing matches, keys are read again, but strangers cannot make us read all the time
+CACHE_SECONDS: Final = 4.0  # a changed key must take effect within five
+REFRESH_SECONDS: Final = 0.5  # if no key matches, they are read again, but not for each of many wrong requests
 
 _SHOP_ID: Final = re.compile(r"[0-9]{1,16}\Z")
-_NOBODY: Final = ShopKey("0" * 64, expires_at=0)
+_NO_KEY: Final = ShopKey("0" * 64, expires_at=0)
 
 
 class Authenticator:
-    """Tells which shop a request is from. One per process."""
+    """Finds the shop of a request. One per process."""
 
     def __init__(
         self,
@@ -47,21 +47,21 @@ class Authenticator:
         self._clock = clock
         self._failed_logins = failed_logins
         self._monotonic = monotonic
-        self._known: dict[str, tuple[int, float]] = {}  # header -> shop, good until
-        self._keys: dict[int, tuple[Sequence[ShopKey], float]] = {}  # shop -> its keys, good until
+        self._logins: dict[str, tuple[int, float]] = {}  # header -> shop id, valid until
+        self._keys: dict[int, tuple[Sequence[ShopKey], float]] = {}  # shop id -> its keys, valid until
 
     async def shop_of(self, request: Request) -> int:
-        """The shop whose credentials the request carries.
+        """The id of the shop whose credentials the request has.
 
-        Raises ``Unauthorized``, or ``TooManyRequests`` when its address has failed too often, or
-        ``Unavailable`` when the keys cannot be read.
+        Raises ``Unauthorized``, ``TooManyRequests`` after too many failed logins from its address, or ``Unavailable`` when
+        the keys cannot be read.
         """
         header = request.header("authorization")
         if header is None:
             raise Unauthorized
-        known = self._known.get(header)
-        if known is not None and self._monotonic() < known[1]:
-            return known[0]
+        cached = self._logins.get(header)
+        if cached is not None and self._monotonic() < cached[1]:
+            return cached[0]
         shop_id = await self._verified(header)
         if shop_id is None:
             self._failed_logins.count(request)
@@ -75,35 +75,35 @@ class Authenticator:
         shop_id, secret_key = credentials
         offered = self._master_key.hash(shop_id, secret_key)
         now = self._clock.now()
-        keys, good_until = await self._keys_of(shop_id, REMEMBERED_SECONDS)
+        keys, valid_until = await self._keys_of(shop_id, CACHE_SECONDS)
         matched = _matching(keys, offered, now)
-        if not matched:  # a key made a moment ago is not among those remembered
-            keys, good_until = await self._keys_of(shop_id, DOUBTED_SECONDS)
+        if not matched:  # the key may be newer than the cached ones
+            keys, valid_until = await self._keys_of(shop_id, REFRESH_SECONDS)
             matched = _matching(keys, offered, now)
         if not matched:
             return None
         for key in matched:
             if key.expires_at is not None:
-                good_until = min(good_until, self._monotonic() + (key.expires_at - now) / 1000)
-        _make_room(self._known)
-        self._known[header] = (shop_id, good_until)
+                valid_until = min(valid_until, self._monotonic() + (key.expires_at - now) / 1000)
+        make_room(self._logins)
+        self._logins[header] = (shop_id, valid_until)
         return shop_id
 
     async def _keys_of(self, shop_id: int, age_seconds: float) -> tuple[Sequence[ShopKey], float]:
-        """The shop's keys as they are in the database or were at most ``age_seconds`` ago, and until when they are good."""
-        remembered = self._keys.get(shop_id)
-        asked_at = self._monotonic()
-        if remembered is not None and asked_at < remembered[1] - REMEMBERED_SECONDS + age_seconds:
-            return remembered
+        """The shop's keys, read at most ``age_seconds`` ago, and the end of their time in the cache."""
+        cached = self._keys.get(shop_id)
+        read_at = self._monotonic()
+        if cached is not None and read_at < cached[1] - CACHE_SECONDS + age_seconds:
+            return cached
         keys = await store.keys_of_open_shop(self._database, shop_id)
-        _make_room(self._keys)
-        fresh = self._keys[shop_id] = (keys, asked_at + REMEMBERED_SECONDS)
+        make_room(self._keys)
+        fresh = self._keys[shop_id] = (keys, read_at + CACHE_SECONDS)
         return fresh
 
 
 def _matching(keys: Sequence[ShopKey], offered: str, now: int) -> list[ShopKey]:
-    """The good keys whose hash was offered. A shop without keys takes as long as one with a key."""
-    return [key for key in keys or (_NOBODY,) if same_hash(key.key_hash, offered) and key.good_at(now)]
+    """The valid keys that have the hash ``offered``. A shop without keys takes as long as a shop with one key."""
+    return [key for key in keys or (_NO_KEY,) if same_hash(key.key_hash, offered) and key.good_at(now)]
 
 
 def credentials_of(header: str) -> tuple[int, str] | None:

@@ -1,109 +1,81 @@
-"""Request bodies: their limits and their deadlines."""
+"""Request bodies: their largest size and the time in which they must arrive."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import structlog
-
-from ecomcharge.base.errors import (
-    BodyTooLarge,
-    BodyTooSlow,
-    EcomchargeError,
-)
-from ecomcharge.web.messages import Request, Response, Stream
-
-log = structlog.get_logger()
-
-
-FORWARDED: Final = "x-forwarded-for"
+from ecomcharge.base.errors import BodyTooLarge, BodyTooSlow
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may ask of a door: the size of a body in bytes, and seconds of patience."""
+    """Limits of a request body."""
 
     max_body_bytes: int
     body_timeout_seconds: float
-    stall_timeout_seconds: float
 
 
 class BodyDeadlines:
-    """Ends the wait for bodies that do not come in time, to a quarter of the time (at most a second) exactly.
+    """Cancels tasks that wait for a request body longer than ``seconds``; late by at most a quarter of it, or one second.
 
-    One timer looks after all of them, and only while there are any: a timer for each would cost a create more
-    than its validation does.
+    One timer checks all tasks, and runs only while there are any. A timer for each request would cost a create more
+    time than its validation does.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: dict[asyncio.Task[Any], float] = {}
-        self._lost: set[asyncio.Task[Any]] = set()
-        self._watching = False
-        self._loop: asyncio.AbstractEventLoop | None = None  # that runs, once it does
+        self._deadlines: dict[asyncio.Task[Any], float] = {}
+        self._missed: set[asyncio.Task[Any]] = set()
+        self._timer_runs = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self) -> asyncio.Task[Any]:
-        """The current task begins to wait."""
+    def start(self) -> asyncio.Task[Any]:
+        """Set a deadline for the current task, and return the task."""
         loop = self._loop
-        if loop is None:  # to ask for it is a call to the system
+        if loop is None:  # kept, because asyncio.get_running_loop makes a system call
             loop = self._loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
-        self._until[task] = loop.time() + self._seconds
-        if not self._watching:
-            self._watching = True
-            loop.call_later(min(1.0, self._seconds / 4), self._watch)
+        self._deadlines[task] = loop.time() + self._seconds
+        if not self._timer_runs:
+            self._timer_runs = True
+            loop.call_later(min(1.0, self._seconds / 4), self._check)
         return task
 
-    def end(self, task: asyncio.Task[Any]) -> None:
-        del self._until[task]
+    def stop(self, task: asyncio.Task[Any]) -> None:
+        """Remove the task's deadline."""
+        del self._deadlines[task]
 
-    def raise_if_lost(self, task: asyncio.Task[Any]) -> None:
-        """Raise ``BodyTooSlow`` if it was us who cancelled the task."""
-        if task in self._lost:
-            self._lost.discard(task)
+    def raise_if_missed(self, task: asyncio.Task[Any]) -> None:
+        """Raise ``BodyTooSlow`` if the task was canceled because it missed its deadline."""
+        if task in self._missed:
+            self._missed.discard(task)
             task.uncancel()
             raise BodyTooSlow
 
-    def _watch(self) -> None:
+    def _check(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for task, until in self._until.items():
-            if now > until and task not in self._lost:
-                self._lost.add(task)
+        for task, deadline in self._deadlines.items():
+            if now > deadline and task not in self._missed:
+                self._missed.add(task)
                 task.cancel()
-        self._watching = bool(self._until)
-        if self._watching:
-            loop.call_later(min(1.0, self._seconds / 4), self._watch)
+        self._timer_runs = bool(self._deadlines)
+        if self._timer_runs:
+            loop.call_later(min(1.0, self._seconds / 4), self._check)
 
 
-async def _joined(chunks: AsyncIterator[bytes], limit: int) -> bytes:
-    """A body of unannounced length. It may end early when the client goes away: half an object is no JSON."""
+async def join_chunks(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """A body of unknown length. Raises ``BodyTooLarge`` above ``limit`` bytes.
+
+    It may be incomplete when the client closes the connection; the JSON decoder then rejects it.
+    """
     body = bytearray()
     async for chunk in chunks:
         body += chunk
         if len(body) > limit:
             raise BodyTooLarge
     return bytes(body)
-
-
-def _code_of_broken_answer(request: Request, error: Exception) -> str:
-    """The code of an error after the answer began: its status is sent, so that only the log can say what went wrong."""
-    with contextlib.suppress(OSError, ValueError):
-        if isinstance(error, EcomchargeError):
-            log.error("answer broke off", request_id=request.request_id, route=request.route, reason=error.message)
-        else:
-            log.error("answer broke off", request_id=request.request_id, route=request.route, exc_info=error)
-    return error.code if isinstance(error, EcomchargeError) else "internal_error"
-
-
-async def _chunks_of(response: Response | Stream) -> AsyncIterator[bytes]:
-    if isinstance(response, Response):
-        yield response.body
-    else:
-        async for chunk in response.chunks:
-            yield chunk

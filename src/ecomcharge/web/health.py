@@ -1,4 +1,4 @@
-"""What machines ask about the server itself: is it alive, is it ready, how is it doing."""
+"""``/healthz``, ``/readyz`` and ``/metrics``, for load balancers and monitoring."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ecomcharge.web.router import Route
 READY_TIMEOUT_SECONDS: Final = 2.0
 
 
-class OperationRoutes:
+class HealthRoutes:
     def __init__(self, database: Database, access_log: AccessLog, metrics: Metrics) -> None:
         self._database = database
-        self._journal = access_log
+        self._access_log = access_log
         self._metrics = metrics
 
     def routes(self) -> list[Route]:
@@ -32,6 +32,7 @@ class OperationRoutes:
         return json_response(200, b'{"status":"ok"}')
 
     async def ready(self, request: Request) -> Response:
+        """200 when the database answers in time. Raises ``Unavailable``."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 await self._database.ping()
@@ -40,5 +41,5 @@ class OperationRoutes:
         return json_response(200, b'{"status":"ready"}')
 
     async def metrics(self, request: Request) -> Response:
-        self._journal.flush()
+        self._access_log.flush()
         return Response(200, self._metrics.exposition(self._database.load), [("content-type", CONTENT_TYPE), NO_STORE])

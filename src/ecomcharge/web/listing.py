@@ -1,25 +1,30 @@
-"""Lists: all of them streamed, a page by cursor, or a page by number, the same for every kind of record."""
+"""Lists of records: the whole list, a page by cursor, or a page by number."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, Generic
 from urllib.parse import urlencode
 
 from ecomcharge.base.errors import BadParameter
-from ecomcharge.storage.records import PER_CHUNK, R, Records, chunks_of
+from ecomcharge.storage.records import PER_CHUNK, R, Records
 from ecomcharge.web.messages import JSON, NO_STORE, Request, Response, Stream, json_response
 
 DEFAULT_LIMIT: Final = 20
 MAXIMUM_LIMIT: Final = 1000
 DEEPEST_OFFSET: Final = 100_000
+CHUNK_BYTES: Final = 256 * 1024  # the usual size of a chunk, when the records are large
 
 Encode = Callable[[Sequence[R]], bytes]
 
 
 class Listing(Generic[R]):
-    """``noun`` and ``plural`` are for sentences; ``id`` is the pattern of an id, ``prefix`` its beginning."""
+    """The lists of one kind of record.
+
+    ``noun`` and ``plural`` are for error messages; ``id`` is the pattern of an id, ``prefix`` its first characters.
+    """
 
     def __init__(self, noun: str, plural: str, id: re.Pattern[str], prefix: str, encode: Encode[R]) -> None:
         self._noun = noun
@@ -31,25 +36,30 @@ class Listing(Generic[R]):
     async def answer(
         self, request: Request, records: Records[R], query: Mapping[str, str], filters: Sequence[str] = ()
     ) -> Response | Stream:
-        """``filters`` are the query parameters that a link to another page keeps. Raises ``BadParameter``."""
+        """The response to a list request. Links keep the query parameters named in ``filters``. Raises ``BadParameter``."""
         if "limit" in query or "after" in query or "before" in query:
             return await self._cursor_page(request, records, query, filters)
         if "page" in query or "per_page" in query:
             return await self._numbered_page(request, records, query, filters)
-        return await self._everything(records)
+        return await self._whole_list(records)
 
-    async def _everything(self, records: Records[R]) -> Response | Stream:
-        chunks = chunks_of(records)
-        first: list[R] = await anext(chunks, [])
+    async def _whole_list(self, records: Records[R]) -> Response | Stream:
+        first = await records.after("", PER_CHUNK)
         if len(first) < PER_CHUNK:
             return json_response(200, self._encode(first))
-        return Stream(200, [JSON, NO_STORE], self._as_array(first, chunks))
+        return Stream(200, [JSON, NO_STORE], self._json_chunks(first, records))
 
-    async def _as_array(self, first: list[R], rest: AsyncIterator[list[R]]) -> AsyncIterator[bytes]:
-        """One JSON array out of chunks of records."""
-        yield self._encode(first)[:-1]
-        async for chunk in rest:
-            yield b"," + self._encode(chunk)[1:-1]
+    async def _json_chunks(self, chunk: list[R], records: Records[R]) -> AsyncIterator[bytes]:
+        """The JSON array of all records. ``chunk`` has the first ones; memory holds one chunk at a time."""
+        separator, limit = b"[", PER_CHUNK
+        while chunk:
+            encoded = self._encode(chunk)
+            yield separator + encoded[1:-1]
+            if len(chunk) < limit:
+                break
+            await asyncio.sleep(0)  # lets other requests run
+            separator, limit = b",", records_that_fit(len(chunk), len(encoded))
+            chunk = await records.after(chunk[-1].id, limit)
         yield b"]"
 
     async def _cursor_page(
@@ -99,10 +109,15 @@ class Listing(Generic[R]):
         return json_response(200, self._encode(page), *headers)
 
 
-def link_to(request: Request, query: Mapping[str, str], filters: Sequence[str], relation: str, **position: int | str) -> str:
-    """RFC 8288, with a reference relative to the host, which stays right behind any proxy that keeps paths.
+def records_that_fit(count: int, encoded_bytes: int) -> int:
+    """How many records to read next, after ``count`` records of ``encoded_bytes`` together."""
+    return max(1, min(PER_CHUNK, count * CHUNK_BYTES // encoded_bytes))
 
-    ``position`` is numbers and ids, which need no quoting.
+
+def link_to(request: Request, query: Mapping[str, str], filters: Sequence[str], relation: str, **position: int | str) -> str:
+    """A link to another page (RFC 8288). It is relative to the host, so that it is right behind a proxy that keeps paths.
+
+    ``position`` has only numbers and ids, which need no quoting.
     """
     kept = [(name, query[name]) for name in filters if name in query]
     parameters = [f"{name}={value}" for name, value in position.items()]
@@ -112,7 +127,7 @@ def link_to(request: Request, query: Mapping[str, str], filters: Sequence[str], 
 
 
 def number_of(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
-    """A whole number from 1 on out of a query. Raises ``BadParameter``."""
+    """A query parameter that is a whole number from 1 to ``maximum``. Raises ``BadParameter``."""
     text = query.get(name)
     if text is None:
         return default
@@ -122,5 +137,5 @@ def number_of(query: Mapping[str, str], name: str, default: int, maximum: int) -
 
 
 def storable(*values: str | None) -> bool:
-    """Whether any stored text could equal these: none holds a NUL, and engines differ over it."""
+    """Whether these texts can be stored: no stored text contains a NUL, and PostgreSQL refuses it in a parameter."""
     return not any(value is not None and "\0" in value for value in values)

@@ -1,8 +1,4 @@
-"""What an operator sees: one line per request, counters for Prometheus, and structured logs for the rest.
-
-Nothing here ever gets to see a body, a header or personal data: a line holds the request id, the shop, the
-route (not the path, which holds ids), the status and the milliseconds.
-"""
+"""Metrics for Prometheus: requests, database work, charges, and the backlog."""
 
 from __future__ import annotations
 
@@ -23,27 +19,28 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ecomcharge.storage.database import Load
-from ecomcharge.web.messages import AccessLogEntry
+from ecomcharge.web.access_log import AccessLogEntry
 
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 SNAPSHOT_SECONDS: Final = 0.5
-BACKLOG_KEPT_SECONDS: Final = 60.0  # an older backlog is not exposed: the database could not be read since
+BACKLOG_KEPT_SECONDS: Final = 60.0  # an older backlog is not exposed: the database was not readable since then
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-OUTCOMES: Final = (  # statuses of payments that are counted
+OUTCOMES: Final = (  # the payment statuses that are counted
     *("successful", "failed", "error", "incomplete", "unknown", "expired", "absent"),
     *("refunding", "refunded", "refund_failed", "voided"),
 )
 
 
 class Unsettled(msgspec.Struct, frozen=True):
-    """Payments of one status that are not settled, and the age of the oldest."""
+    """Number of payments of one status that have no final outcome, and the age of the oldest one."""
 
     count: int
     age_seconds: float
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits in the database, as ``backlog`` reads it. ``payments`` by status."""
+    """Due work in the database. ``payments`` is by status."""
 
     renewals_due: int
     renewals_lag_seconds: float
@@ -55,15 +52,15 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class Metrics:
-    """Counts for Prometheus, of all workers of a server.
+    """Counters of all processes of a server.
 
-    Each worker counts in plain numbers and writes them to a file of its own in ``directory``; a scrape adds up
-    what the files say. (The library's own multi-process mode keeps every number in a mapped file and costs a
-    request six times as much.) What other workers did shows at most ``SNAPSHOT_SECONDS`` late. Files outlive their
-    workers, so no count goes down. Without a directory the numbers are this process's alone.
-    ``adopted_pid`` is a process that died and that this one replaces: it continues that one's file, so that the number of
-    files does not grow. The backlog is the database's, the same for all: one process reads it now and then and writes it to
-    a file for the others.
+    Each process counts in memory and writes its counters to its own file in ``directory``; a scrape adds the files up.
+    (The library's multi-process mode keeps each counter in a mapped file and costs a request six times as much.) Counts of
+    other processes are at most ``SNAPSHOT_SECONDS`` late. The file of a process that ended remains, so that no counter
+    decreases. Without a directory, only this process is counted.
+    ``adopted_pid`` is a process that died and that this one replaces: this process continues its file, so that the number of
+    files does not grow. The backlog is the same for all processes: one of them reads it from the database from time to time
+    and writes it to a file for the others.
     """
 
     def __init__(self, directory: str | None, adopted_pid: int | None = None) -> None:
@@ -84,23 +81,23 @@ class Metrics:
             route, method, status = labels.split(" ")
             self._requests[route, method, int(status)] = histogram
 
-    def count(self, notes: Iterable[AccessLogEntry]) -> None:
-        for note in notes:
-            labels = (note.route, note.method, note.status)
+    def count(self, entries: Iterable[AccessLogEntry]) -> None:
+        for entry in entries:
+            labels = (entry.route, entry.method, entry.status)
             histogram = self._requests.get(labels)
             if histogram is None:
                 histogram = self._requests[labels] = [0.0] * (len(BUCKETS) + 2)
-                self._counts.requests[f"{note.route} {note.method} {note.status}"] = histogram
-            histogram[bisect_left(BUCKETS, note.seconds)] += 1
-            histogram[-1] += note.seconds
+                self._counts.requests[f"{entry.route} {entry.method} {entry.status}"] = histogram
+            histogram[bisect_left(BUCKETS, entry.seconds)] += 1
+            histogram[-1] += entry.seconds
 
     def count_charge(self, outcome: str, first: bool) -> None:
-        """A payment's status was written: of a subscription's first charge, or of a renewal."""
+        """Count a recorded outcome of a charge. ``first``: of a subscription's first charge rather than a renewal."""
         labels = f"{outcome} {'first' if first else 'renewal'}"
         self._counts.charges[labels] = self._counts.charges.get(labels, 0) + 1
 
     def write(self, load: Load | None = None) -> None:
-        """Let the other workers know the numbers so far. Without ``load`` this process's database work is not counted."""
+        """Write the counters for the other processes. Without ``load``, the database work stays as it was."""
         if load is not None:
             for kind, count in asdict(load).items():
                 self._counts.work[kind] = self._work_before.get(kind, 0) + count
@@ -108,13 +105,13 @@ class Metrics:
             _write_whole(self._file, msgspec.json.encode(self._counts))
 
     def keep_backlog(self, backlog: Backlog) -> None:
-        """For all processes of the server, until the next one."""
+        """Store the backlog for all processes of the server."""
         self._backlog, self._backlog_read_at = backlog, time.time()
         if self._backlog_file is not None:
             _write_whole(self._backlog_file, msgspec.json.encode(backlog))
 
     def backlog_age_seconds(self) -> float:
-        """How long ago any process of the server read the backlog; infinite if none did."""
+        """The time since any process of the server read the backlog; very large if none did."""
         read_at = self._backlog_read_at
         if self._backlog_file is not None:
             with contextlib.suppress(OSError):
@@ -130,23 +127,23 @@ class Metrics:
         return self._backlog
 
     def exposition(self, load: Load) -> bytes:
-        """The numbers of all workers in Prometheus' text format; of this one alone where files cannot be used."""
+        """The metrics of all processes in Prometheus' text format; of this one only if the files cannot be used."""
         registry = CollectorRegistry()
         try:
             self.write(load)
-            registry.register(_Scrape(self._every_worker(), self._latest_backlog()))
+            registry.register(_Scrape(self._counts_of_all(), self._latest_backlog()))
         except OSError:
             registry.register(_Scrape([self._counts], self._latest_backlog()))
         return prometheus_client.generate_latest(registry)
 
-    def _every_worker(self) -> list[Counts]:
+    def _counts_of_all(self) -> list[Counts]:
         if self._file is None:
             return [self._counts]
         return [msgspec.json.decode(file.read_bytes(), type=Counts) for file in self._file.parent.glob("*.json")]
 
 
 class Counts(msgspec.Struct):
-    """What one worker counted.
+    """Counters of one process.
 
     ``requests`` maps ``route method status`` to the number of requests in each bucket, the last one without an
     upper bound, and the sum of their seconds; ``work`` is the database's ``Load``; ``charges`` maps
@@ -159,21 +156,21 @@ class Counts(msgspec.Struct):
 
 
 def _file_of(directory: Path, adopted_pid: int | None) -> Path:
-    """The file to which this process, or the one it replaces, writes its counts. Process ids come again, so a time is added."""
+    """The file of this process, or of the one that it replaces. Its name has a time, because process ids are reused."""
     new = directory / f"{adopted_pid or os.getpid()}-{time.time_ns()}.json"
     return new if adopted_pid is None else next(directory.glob(f"{adopted_pid}-*.json"), new)
 
 
 def _write_whole(file: Path, content: bytes) -> None:
-    """Readers see the old content or the new one."""
+    """Replace a file in one step: readers see the old content or the new one."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.new")
     draft.write_bytes(content)
     draft.replace(file)
 
 
 class _Scrape(Collector):
-    def __init__(self, workers: Sequence[Counts], backlog: Backlog | None) -> None:
-        self._workers = workers
+    def __init__(self, processes: Sequence[Counts], backlog: Backlog | None) -> None:
+        self._processes = processes
         self._backlog = backlog
 
     def collect(self) -> Iterator[Metric]:
@@ -182,8 +179,8 @@ class _Scrape(Collector):
             "Requests by route, method and status, and how long they took",
             labels=["route", "method", "status"],
         )
-        for labels in sorted({labels for worker in self._workers for labels in worker.requests}):
-            histograms = [worker.requests[labels] for worker in self._workers if labels in worker.requests]
+        for labels in sorted({labels for process in self._processes for labels in process.requests}):
+            histograms = [process.requests[labels] for process in self._processes if labels in process.requests]
             *counts, seconds = (sum(column) for column in zip(*histograms, strict=True))
             bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
             requests.add_metric(labels.split(" "), list(zip(bounds, accumulate(counts), strict=True)), seconds)
@@ -193,18 +190,18 @@ class _Scrape(Collector):
             "Units of work, the commits that they shared, point reads, and the statements that those shared",
             labels=["kind"],
         )
-        for kind in sorted({kind for worker in self._workers for kind in worker.work}):
-            work.add_metric([kind], sum(worker.work.get(kind, 0) for worker in self._workers))
+        for kind in sorted({kind for process in self._processes for kind in process.work}):
+            work.add_metric([kind], sum(process.work.get(kind, 0) for process in self._processes))
         yield work
         charges = CounterMetricFamily(
             "ecomcharge_charges",
             "Outcomes of charges as they were recorded; one that was unknown or incomplete counts again with its last outcome",
             labels=["outcome", "kind"],
         )
-        # All from the beginning, as the increase of a series that begins at 1 is 0 for Prometheus.
+        # All of them from the start, because Prometheus computes no increase for a series that starts at 1.
         known = {f"{outcome} {kind}" for outcome in OUTCOMES for kind in ("first", "renewal")}
-        for labels in sorted(known.union(*(worker.charges for worker in self._workers))):
-            charges.add_metric(labels.split(" "), sum(worker.charges.get(labels, 0) for worker in self._workers))
+        for labels in sorted(known.union(*(process.charges for process in self._processes))):
+            charges.add_metric(labels.split(" "), sum(process.charges.get(labels, 0) for process in self._processes))
         yield charges
         if self._backlog is not None:
             yield from _gauges(self._backlog)
@@ -232,6 +229,3 @@ def _gauges(backlog: Backlog) -> Iterator[Metric]:
         "ecomcharge_webhooks_oldest_seconds", "Age of the oldest webhook that could be sent now", backlog.webhooks_oldest_seconds
     )
     yield GaugeMetricFamily("ecomcharge_webhooks_failed", "Webhooks that were given up; at most 10000", backlog.webhooks_failed)
-
-
-CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST

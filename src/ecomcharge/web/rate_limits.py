@@ -1,4 +1,4 @@
-"""Rate limits: of an address, and of a shop."""
+"""Rate limits for each client address and for each shop."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from typing import Any, Final
 from ecomcharge.base.errors import ConfigurationError, TooManyRequests
 from ecomcharge.web.messages import Request
 
-MOST_REMEMBERED: Final = 10_000
-
-
+MOST_ENTRIES: Final = 10_000
 WINDOW_SECONDS: Final = 60
-
 
 _ADDRESS_AND_PORT: Final = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]+\Z")
 
 
 def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Raises ``ConfigurationError`` for what is neither an address nor a network."""
+    """Addresses and networks of a comma-separated list. Raises ``ConfigurationError`` for any other text in it."""
     try:
         return [ipaddress.ip_network(part.strip(), strict=False) for part in trusted_proxies.split(",") if part.strip()]
     except ValueError as error:
@@ -30,9 +27,9 @@ def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipadd
 
 
 class AddressRateLimiter:
-    """Counts what strangers do, per client address in windows of a minute: failed logins, visits of pay links, cards tried.
+    """Limits events per client address in windows of a minute: failed logins, visits of pay links, cards that were tried.
 
-    ``policy`` names the limit in the answer; ``per_minute`` 0 means that there is none.
+    ``policy`` names the limit in the response; ``per_minute`` 0 means no limit.
     """
 
     def __init__(
@@ -42,10 +39,10 @@ class AddressRateLimiter:
         self._per_minute = per_minute
         self._trusted = trusted_networks(trusted_proxies)
         self._monotonic = monotonic
-        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of the window, how many in it
+        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of its window, events in it
 
     def count(self, request: Request) -> None:
-        """Count one. Raises ``TooManyRequests`` when there were too many."""
+        """Count one event. Raises ``TooManyRequests`` above the limit."""
         if not self._per_minute:
             return
         address = self.client_of(request)
@@ -54,14 +51,14 @@ class AddressRateLimiter:
         if now - started >= WINDOW_SECONDS:
             started, count = now, 0
         if address not in self._counts:
-            _make_room(self._counts)
+            make_room(self._counts)
         self._counts[address] = (started, count + 1)
         if count >= self._per_minute:
             wait = math.ceil(started + WINDOW_SECONDS - now)
             raise TooManyRequests(self._policy, self._per_minute, WINDOW_SECONDS, wait)
 
     def client_of(self, request: Request) -> str:
-        """Who to count: the nearest address that is not a trusted proxy's; of IPv6 the /64."""
+        """The address to count: the nearest one that is not a trusted proxy; for IPv6 its /64 network."""
         address = request.peer()
         forwarded = [part.strip() for part in request.forwarded_for().split(",")]
         while forwarded and self._is_trusted(address):
@@ -79,7 +76,7 @@ class AddressRateLimiter:
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address, with or without a port. IPv4 stays IPv4 when it comes by a socket that speaks both."""
+    """An address, with or without a port. An IPv4-mapped IPv6 address becomes an IPv4 address."""
     if with_port := _ADDRESS_AND_PORT.match(text):
         text = with_port[1]
     try:
@@ -90,32 +87,32 @@ def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class TokenBucket:
-    """At most so many requests a second for each shop, by a bucket that holds one second's worth."""
+    """Limits requests per second for each shop; a bucket holds the tokens of one second, at least one. 0: no limit."""
 
     def __init__(self, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._capacity = max(1.0, per_second)
         self._monotonic = monotonic
-        self._buckets: dict[int, tuple[float, float]] = {}  # shop -> tokens, counted at
+        self._buckets: dict[int, tuple[float, float]] = {}  # shop id -> tokens, time of the last change
 
     def take(self, shop_id: int) -> None:
-        """Count one request. Raises ``TooManyRequests`` when the shop has had its share."""
+        """Take the token for one request. Raises ``TooManyRequests`` if there is none."""
         if not self._per_second:
             return
         now = self._monotonic()
-        tokens, counted_at = self._buckets.get(shop_id, (self._capacity, now))
-        tokens = min(self._capacity, tokens + (now - counted_at) * self._per_second)
+        tokens, changed_at = self._buckets.get(shop_id, (self._capacity, now))
+        tokens = min(self._capacity, tokens + (now - changed_at) * self._per_second)
         if tokens < 1:
             self._buckets[shop_id] = (tokens, now)
             wait = math.ceil((1 - tokens) / self._per_second)
             raise TooManyRequests("shop", math.floor(self._capacity), 1, wait)
         if shop_id not in self._buckets:
-            _make_room(self._buckets)
+            make_room(self._buckets)
         self._buckets[shop_id] = (tokens - 1, now)
 
 
-def _make_room(remembered: dict[Any, Any]) -> None:
-    """Keep what strangers can make large small: forget the oldest half when it is full."""
-    if len(remembered) >= MOST_REMEMBERED:
-        for key in list(remembered)[: MOST_REMEMBERED // 2]:
-            del remembered[key]
+def make_room(entries: dict[Any, Any]) -> None:
+    """Delete the older half of a full dictionary, because clients choose its keys and could fill the memory."""
+    if len(entries) >= MOST_ENTRIES:
+        for key in list(entries)[: MOST_ENTRIES // 2]:
+            del entries[key]

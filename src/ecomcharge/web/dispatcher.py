@@ -1,7 +1,6 @@
-"""The core: a function from request to response, and the two doors in front of it.
+"""Handles a request: route, credentials, rate limit, handler, and the response to an error.
 
-RSGI is granian's own interface and the fast door; ASGI is for tests and for every other server. Behind them
-there is no framework: find the route, know the shop, call the handler, turn an error into a response.
+It knows nothing of sockets. An adapter for RSGI or ASGI calls it.
 """
 
 from __future__ import annotations
@@ -17,25 +16,24 @@ from typing import Final
 
 import structlog
 
-from ecomcharge.base.errors import (
-    ConfigurationError,
-    EcomchargeError,
-)
-from ecomcharge.web.access_log import AccessLog
+from ecomcharge.base.errors import ConfigurationError, EcomchargeError, Unavailable
+from ecomcharge.web.access_log import AccessLog, AccessLogEntry
 from ecomcharge.web.auth import Authenticator
-from ecomcharge.web.messages import AccessLogEntry, Request, Response, Stream, error_response, internal_error_response
+from ecomcharge.web.error_responses import error_response, internal_error_response
+from ecomcharge.web.messages import Request, Response, Stream
 from ecomcharge.web.rate_limits import TokenBucket
+from ecomcharge.web.response_files import ResponseFile, ResponseFiles
 from ecomcharge.web.router import Route, Router
 
 log = structlog.get_logger()
 
-
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+LARGE_BODY_BYTES: Final = 256 * 1024  # a larger body is sent from a file
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 
-class Server:
-    """From request to response. Knows routes and shops, and nothing of sockets."""
+class Dispatcher:
+    """Returns the response to each request. One per process."""
 
     def __init__(
         self,
@@ -45,18 +43,20 @@ class Server:
         access_log: AccessLog,
         before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``before`` is done before each request is handled."""
+        """``before`` is called before each handler."""
         self._before = before
         self._router = Router(routes)
         self._authenticator = authenticator
         self._rate = rate
-        self._journal = access_log
+        self._access_log = access_log
+        self._files = ResponseFiles()
         self._request_ids = map(f"req_{secrets.token_hex(6)}{{:08x}}".format, itertools.count())
 
-    async def respond(self, request: Request) -> Response | Stream:
-        """The answer to a request. Whatever a handler raises becomes an answer and, where it is our fault, a log line.
+    async def respond(self, request: Request) -> Response | ResponseFile | Stream:
+        """The response; a ``Stream`` only to a HEAD request, which gets no body.
 
-        Raises nothing but ``CancelledError``, and that only when the task of the request itself is canceled.
+        Every exception of a handler becomes a response. Raises only ``CancelledError``, when the request's own task is
+        canceled.
         """
         try:
             given = request.header("x-request-id")
@@ -68,47 +68,56 @@ class Server:
                 self._rate.take(request.shop_id)
             if self._before is not None:
                 await self._before()
-            response = await route.handler(request)
+            response = await self._in_file_if_long(request, await route.handler(request))
         except asyncio.CancelledError as error:
             if _is_being_canceled():
                 with contextlib.suppress(OSError, ValueError):
                     log.warning("request canceled", request_id=request.request_id, route=request.route)
                 raise
-            response = self._error_answer(request, error)  # something that it waited for was canceled
+            response = self._response_to(request, error)  # the handler awaited a task or future that was canceled
         except Exception as error:
-            response = self._error_answer(request, error)
+            response = self._response_to(request, error)
         if request.answer_headers:
             response.headers.extend(request.answer_headers)
         response.headers.append(("x-request-id", request.request_id))
         return response
 
-    def _error_answer(self, request: Request, error: BaseException) -> Response:
-        """The answer to what was raised. Never raises; the log has the cause of every 500."""
+    async def _in_file_if_long(self, request: Request, response: Response | Stream) -> Response | ResponseFile | Stream:
+        if request.method == "HEAD":
+            return response
+        if isinstance(response, Stream):
+            return await self._files.write(response, request.request_id)
+        if len(response.body) > LARGE_BODY_BYTES:
+            with contextlib.suppress(Unavailable):  # without a file, it is sent from memory
+                return await self._files.write(response, request.request_id)
+        return response
+
+    def _response_to(self, request: Request, error: BaseException) -> Response:
+        """The response to an error. Never raises; logs the cause of every 500."""
         if not request.request_id:
             request.request_id = next(self._request_ids)
         try:
             response = error_response(error) if isinstance(error, EcomchargeError) else internal_error_response()
-        except Exception as fault:  # the error cannot be shown
+        except Exception as fault:  # the error cannot be encoded
             error, response = fault, internal_error_response()
         if response.status == 500:
-            with contextlib.suppress(OSError, ValueError):  # the log may be what failed
-                if isinstance(error, ConfigurationError):  # an operator can act on its sentence; a traceback adds nothing
+            with contextlib.suppress(OSError, ValueError):  # the log itself may have failed
+                if isinstance(error, ConfigurationError):  # its message tells the operator what to do; a traceback does not help
                     log.error("request failed", request_id=request.request_id, route=request.route, reason=error.message)
                 else:
                     log.error("request failed", request_id=request.request_id, route=request.route, exc_info=error)
         return response
 
-    def answered(self, request: Request, response: Response | Stream, seconds: float) -> None:
-        """To be told when an answer was handed over, or its stream ended."""
+    def record(self, request: Request, response: Response | ResponseFile | Stream, seconds: float) -> None:
+        """Write a request and its response to the access log and the metrics. ``seconds`` is the time it took."""
         method = request.method if request.method in METHODS else "OTHER"
         route = request.route or "-"
-        note = AccessLogEntry(
-            time.time(), request.request_id, method, route, response.status, response.code, request.shop_id, seconds
-        )
-        self._journal.note(note)
+        status, code = response.status, response.code
+        entry = AccessLogEntry(time.time(), request.request_id, method, route, status, code, request.shop_id, seconds)
+        self._access_log.add(entry)
 
 
 def _is_being_canceled() -> bool:
-    """Whether somebody asked to cancel the current task, rather than something that it waits for."""
+    """Whether the current task itself is canceled, rather than something that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -95,7 +95,7 @@ def answer_of(server: Dispatcher) -> tuple[Response, list[Any]]:
 
 def test_the_enumeration_finds_what_is_defined() -> None:
     names = {kind.__name__ for kind in EXCEPTIONS}
-    assert {"ConfigurationError", "StaleVersion", "IdCollision", "_SettledBefore", "UnreadableLine", "ApiError"} <= names
+    assert {"ConfigurationError", "StaleVersion", "IdCollision", "PaymentChanged", "UnreadableLine", "ApiError"} <= names
 
 
 @pytest.mark.parametrize("kind", DOMAIN_ERRORS, ids=lambda kind: kind.__name__)

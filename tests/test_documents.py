@@ -45,8 +45,8 @@ from ecomcharge.subscriptions import lifecycle
 from ecomcharge.subscriptions.openapi import ACTIVE, CANCELED, MESSAGES, REDIRECTING
 from ecomcharge.subscriptions.requests import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL_MAXIMUM, SubscriptionBody
 from ecomcharge.subscriptions.routes import FILTERS
-from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.error_responses import STATUS_OF
+from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of, pem_of
 from ecomcharge.webhooks.sender import TIMEOUT_SECONDS
 

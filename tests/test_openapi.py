@@ -37,8 +37,8 @@ from ecomcharge.runtime.composition import App
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.subscriptions import lifecycle, requests
 from ecomcharge.subscriptions.requests import SubscriptionBody
-from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
 from ecomcharge.web.error_responses import STATUS_OF
+from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
 from ecomcharge.web.openapi import ERRORS
 from ecomcharge.web.router import Route
 from support import api_examples
@@ -549,7 +549,7 @@ def registered_routes(folder: Path) -> list[Route]:
         app = App(Settings(database=f"sqlite:///{folder}/test.db", sandbox=True))
         await app.start()
         try:
-            return [route for methods in app.server._router._methods.values() for route in methods.values()]
+            return [route for methods in app.dispatcher._router._methods.values() for route in methods.values()]
         finally:
             await app.stop()
 

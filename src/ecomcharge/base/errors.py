@@ -1,7 +1,7 @@
 """The domain errors. A caller may see each of them.
 
-Each has a stable ``code``, for logs and for searching the docs, and a sentence. The table in ``web/error_responses.py`` maps them to
-HTTP statuses; this module knows nothing of HTTP.
+Each has a stable ``code``, for logs and for searching the docs, and a sentence. The table in ``web/error_responses.py`` maps
+them to HTTP statuses; this module knows nothing of HTTP.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every store offers to list, the walk through all of it, and the shapes that units of work have in common."""
+"""The protocol of stored records, the iteration over all of them, and common units of work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 from ecomcharge.storage.database import Database, Params, Unit
 
-PER_CHUNK: Final = 200
+PER_CHUNK: Final = 200  # records
 
 
 class Identified(Protocol):
@@ -24,23 +24,23 @@ class Records(Protocol[R]):
     """Records of one kind, in order of creation."""
 
     async def after(self, after: str, limit: int) -> list[R]:
-        """The first ones past an id. Every id is past the empty string."""
+        """The first ``limit`` records after an id. Every id is after the empty string."""
         ...
 
     async def before(self, before: str, limit: int) -> list[R]:
-        """The last ones short of an id."""
+        """The last ``limit`` records before an id."""
         ...
 
     async def page(self, offset: int, limit: int) -> list[R]: ...
 
 
 async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
-    """All of them, a chunk at a time; memory holds one chunk."""
+    """All records, in chunks; memory holds one chunk at a time."""
     last = ""
     while True:
         chunk = await records.after(last, PER_CHUNK)
         if chunk:
-            await asyncio.sleep(0)  # ends the turn: whoever takes the chunk may take its time
+            await asyncio.sleep(0)  # lets other tasks run, even if the consumer never waits
             yield chunk
         if len(chunk) < PER_CHUNK:
             return
@@ -48,11 +48,11 @@ async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
 
 
 class IdCollision(Exception):
-    """Another process minted the same id in the same millisecond."""
+    """Another process generated the same id in the same millisecond."""
 
 
 async def retry_on_id_collision(database: Database, unit: Unit[T]) -> T:
-    """Run a unit of work that mints ids, and again while it raises ``IdCollision``."""
+    """Run a unit of work that generates ids; repeat it while it raises ``IdCollision``."""
     while True:
         try:
             return await database.write(unit)
@@ -61,5 +61,5 @@ async def retry_on_id_collision(database: Database, unit: Unit[T]) -> T:
 
 
 async def execute(database: Database, sql: str, params: Params) -> int:
-    """Change rows, in a unit of work of its own; the number of rows changed."""
+    """Run one statement in its own unit of work. Returns the number of changed rows."""
     return await database.write(lambda tx: tx.run(sql, params))

@@ -1,7 +1,7 @@
-"""``GET /docs``: a page to read and try the API, complete in itself: it works without internet.
+"""``GET /docs``: the API description in Swagger UI. It loads nothing from other servers.
 
-``static/swagger-ui`` holds files of the package swagger-ui-dist as they are, under the Apache License 2.0, which is served
-beside them. ``make swagger-ui`` copies them from the version that ``requirements/npm`` pins.
+``static/swagger-ui`` holds unchanged files of the package swagger-ui-dist under the Apache License 2.0; ``/docs/LICENSE`` serves
+the licence. ``make swagger-ui`` copies them from the version that ``requirements/npm`` pins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ecomcharge.base.errors import RouteNotFound
 from ecomcharge.web.messages import Headers, Request, Response
 from ecomcharge.web.router import Route
 
-# Swagger UI sets style attributes and draws its icons as data: images; everything else is a file of ours.
+# Swagger UI needs inline styles and data: images. All other files come from this server.
 _POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -28,7 +28,7 @@ _POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_GUARDS: Final = (
+_SECURITY_HEADERS: Final = (
     ("content-security-policy", _POLICY),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -55,7 +55,7 @@ ASSETS: Final = (
 
 
 class DocsRoutes:
-    """Reads the files once, at start-up."""
+    """Reads the files once, when it is created."""
 
     def __init__(self) -> None:
         web = resources.files("ecomcharge.web")
@@ -69,7 +69,7 @@ class DocsRoutes:
         ]
 
     async def page(self, request: Request) -> Response:
-        headers = [("content-type", "text/html; charset=utf-8"), ("cache-control", "no-cache"), *_GUARDS]
+        headers = [("content-type", "text/html; charset=utf-8"), ("cache-control", "no-cache"), *_SECURITY_HEADERS]
         return Response(200, self._page, headers)
 
     async def file(self, request: Request) -> Response:
@@ -80,22 +80,22 @@ class DocsRoutes:
 
 
 class File:
-    """A file in memory. Browsers keep it and ask each time whether it is still good, so an upgrade shows at once."""
+    """A file in memory, with an ETag: browsers cache it and revalidate it on each use."""
 
     def __init__(self, media_type: str, content: bytes) -> None:
         self._content = content
         self._etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         content_type = f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
-        self._headers = [("content-type", content_type), ("etag", self._etag), ("cache-control", "no-cache"), *_GUARDS]
+        self._headers = [("content-type", content_type), ("etag", self._etag), ("cache-control", "no-cache"), *_SECURITY_HEADERS]
 
     def answer(self, if_none_match: str | None) -> Response:
-        headers: Headers = list(self._headers)  # the server adds its own to it
+        headers: Headers = list(self._headers)  # a copy, because the dispatcher appends to it
         if if_none_match is not None and _matches(if_none_match, self._etag):
             return Response(304, b"", headers)
         return Response(200, self._content, headers)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:
-    """RFC 9110, section 13.1.2: by weak comparison, for a proxy that compresses makes the tag weak."""
+    """RFC 9110, section 13.1.2: weak comparison, because a proxy that compresses makes the tag weak."""
     offered = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in offered or etag in offered

@@ -1,8 +1,8 @@
-"""The same key, the same answer.
+"""Idempotency keys: a repeated request gets the response to the first one.
 
-A client names its attempt with ``Idempotency-Key`` (IETF draft) or ``RequestID`` (the platform's own header).
-The first attempt is processed; later ones within 24 hours get its answer again [P]. The row is written in the
-transaction of the work itself, so that work and answer commit together or not at all.
+A client sends the key as ``Idempotency-Key`` (IETF draft) or ``RequestID`` (the platform's own header).
+The first request with a key is processed; later ones within 24 hours get the same response [P]. The row of the key is written
+in the transaction of the request's own work, so that work and response commit together or not at all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ecomcharge.storage.statements import Insert, PointRead
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
 KEY_MAXIMUM: Final = 255
 CREATED: Final = 201
-RUNNING_MILLISECONDS: Final = 60_000  # of an attempt whose row does not say until when it may run, as earlier releases wrote
+RUNNING_MILLISECONDS: Final = 60_000  # for a row without running_until, as earlier releases wrote it
 
 _KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{KEY_MAXIMUM - 2}}}[\x21-\x7e])?\Z")
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -33,7 +33,7 @@ _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A keyed request: ``fingerprint`` tells whether two attempts ask for the same, ``claim`` tells attempts apart."""
+    """A key of a request. Equal requests have equal fingerprints; ``claim`` is different for each request."""
 
     key: str
     fingerprint: str
@@ -42,9 +42,9 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What was answered, or will be answered again.
+    """The response that is stored under a key.
 
-    One that is not ``final`` was kept before the work was done, and the work died before its last word.
+    It is not ``final`` if it was stored before the work ended, and the process died before it stored the final one.
     """
 
     status: int
@@ -55,13 +55,14 @@ class StoredResponse:
 
 
 def idempotency_key_of(
-    key: str | None, route: str, body: bytes, hidden: Callable[[bytes], bytes] = lambda meaning: meaning
+    key: str | None, route: str, body: bytes, hidden: Callable[[bytes], bytes] = lambda canonical: canonical
 ) -> IdempotencyKey | None:
-    """The attempt that a key names, or ``None`` without one. Quotes around the key are not part of it.
+    """The idempotency key of a request, or ``None`` without a key. Quotes around the key are not part of it.
 
-    The fingerprint covers the route and what the JSON means, not how it is spelled. ``body`` is valid JSON;
-    ``hidden`` makes something of it that may be kept, where it may hold what must not be guessed from a plain digest.
-    Raises ``BadParameter`` for an empty or overlong key or one with characters outside printable ASCII.
+    The fingerprint covers the route and the JSON value of ``body``, not its spelling. ``body`` is valid JSON.
+    ``hidden`` transforms the canonical JSON before it is hashed; it is needed where the body contains a secret that could be
+    guessed from a plain digest. Raises ``BadParameter`` for an empty or too long key, or one with characters outside printable
+    ASCII.
     """
     if key is None:
         return None
@@ -69,12 +70,12 @@ def idempotency_key_of(
         key = key[1:-1]
     if not _KEY.match(key):
         raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
-    fingerprint = hashlib.sha256(route.encode() + b"\0" + hidden(_meaning_of(body))).hexdigest()
+    fingerprint = hashlib.sha256(route.encode() + b"\0" + hidden(_canonical(body))).hexdigest()
     return IdempotencyKey(key, fingerprint)
 
 
-def _meaning_of(body: bytes) -> bytes:
-    """The same bytes for the same JSON, however it is spelled; the bytes as they are where numbers are out of range."""
+def _canonical(body: bytes) -> bytes:
+    """Equal bytes for equal JSON values; ``body`` itself if a number in it is out of range."""
     try:
         return _CANONICAL.encode(msgspec.json.decode(body))
     except msgspec.DecodeError:
@@ -98,9 +99,9 @@ UPDATE idempotency_keys SET status = :status, body = :body
 WHERE shop_id = :shop_id AND key = :key AND claim = :claim
 """
 
-FORGET = "DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key AND created_at <= :created_at"
+DELETE_OLD = "DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key AND created_at <= :created_at"
 
-FORGET_SOME_OLD = """
+DELETE_SOME_OLD = """
 DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
     SELECT key FROM idempotency_keys
     WHERE shop_id = :shop_id AND created_at <= :created_at AND COALESCE(running_until, 0) <= :real_now LIMIT :limit
@@ -111,42 +112,42 @@ DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
 async def claim_or_replay(
     tx: Transaction,
     shop_id: int,
-    attempt: IdempotencyKey,
-    answer: StoredResponse,
+    key: IdempotencyKey,
+    response: StoredResponse,
     now: int,
     real_now: int | None = None,
     running_until: int | None = None,
 ) -> StoredResponse | None:
-    """Keep ``answer`` under the attempt's key and return ``None``, or return what an earlier attempt was answered.
+    """Store ``response`` under the key and return ``None``, or return the stored response of an earlier request.
 
-    To be called before the work is written: when an answer comes back, there is nothing left to do.
-    With ``running_until`` (UTC milliseconds of the real clock, as ``real_now``) the answer is what to say should the work die;
-    ``finish`` puts the last word in its place.
-    Raises ``IdempotencyKeyReused`` when the earlier attempt asked for something else, ``StillRunning`` when
-    it has no last word yet and may still come to one.
+    Must be called before the work is written: if it returns a response, there is no work to do.
+    With ``running_until`` (UTC milliseconds of the real clock, as ``real_now``) the work goes on after this transaction:
+    ``response`` is returned only if the process dies, and ``finish`` replaces it with the final response.
+    Raises ``IdempotencyKeyReused`` if the earlier request was a different one, and ``StillRunning`` if it has no final response
+    yet and may still be running.
     """
-    status = answer.status if running_until is None else None
-    named = (shop_id, attempt.key, attempt.claim, attempt.fingerprint)
-    claim = (*named, now, status, answer.location, answer.body.decode(), running_until)
+    status = response.status if running_until is None else None
+    names = (shop_id, key.key, key.claim, key.fingerprint)
+    claim = (*names, now, status, response.location, response.body.decode(), running_until)
     if await tx.insert(CLAIM, claim):
         return None
-    earlier = await earlier_response(tx, shop_id, attempt, now, real_now)
+    earlier = await earlier_response(tx, shop_id, key, now, real_now)
     if earlier is not None:
         return earlier
-    await tx.run(FORGET, {"shop_id": shop_id, "key": attempt.key, "created_at": now - KEPT_MILLISECONDS})
+    await tx.run(DELETE_OLD, {"shop_id": shop_id, "key": key.key, "created_at": now - KEPT_MILLISECONDS})
     if await tx.insert(CLAIM, claim):
         return None
     raise StillRunning
 
 
 async def earlier_response(
-    tx: Transaction, shop_id: int, attempt: IdempotencyKey, now: int, real_now: int | None = None
+    tx: Transaction, shop_id: int, key: IdempotencyKey, now: int, real_now: int | None = None
 ) -> StoredResponse | None:
-    """What an earlier attempt with the key was answered; ``None`` without one, or when it is too old to be kept.
+    """The stored response of an earlier request; ``None`` if there is none, or if it is older than 24 hours.
 
-    Raises as ``claim_or_replay``. An attempt that may still run is never too old, wherever a sandbox's clock has gone.
+    Raises as ``claim_or_replay``. A request that may still be running is never too old, even if the sandbox clock was moved.
     """
-    row = await tx.find(FIND, (shop_id, attempt.key))
+    row = await tx.find(FIND, (shop_id, key.key))
     if row is None:
         return None
     fingerprint, created_at, status, location, body, running_until = row
@@ -155,27 +156,27 @@ async def earlier_response(
     runs = status is None and (body is None or (now if real_now is None else real_now) < running_until)
     if created_at <= now - KEPT_MILLISECONDS and not runs:
         return None
-    if fingerprint != attempt.fingerprint:
+    if fingerprint != key.fingerprint:
         raise IdempotencyKeyReused
     if runs:
         raise StillRunning
     return StoredResponse(status or CREATED, location, body.encode(), replayed=True, final=status is not None)
 
 
-async def finish(tx: Transaction, shop_id: int, attempt: IdempotencyKey, answer: StoredResponse) -> None:
-    """The last word on an attempt whose answer was not final."""
+async def finish(tx: Transaction, shop_id: int, key: IdempotencyKey, response: StoredResponse) -> None:
+    """Store the final response of a request that claimed its key with ``running_until``."""
     params = {
         "shop_id": shop_id,
-        "key": attempt.key,
-        "claim": attempt.claim,
-        "status": answer.status,
-        "body": answer.body.decode(),
+        "key": key.key,
+        "claim": key.claim,
+        "status": response.status,
+        "body": response.body.decode(),
     }
     await tx.run(FINISH, params)
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
-    """Delete up to ``limit`` keys of a shop that are no longer kept; how many there were."""
+    """Delete up to ``limit`` keys of a shop that are older than 24 hours. Returns their number."""
     real_now = SystemClock().now()
     params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "real_now": real_now, "limit": limit}
-    return await execute(database, FORGET_SOME_OLD, params)
+    return await execute(database, DELETE_SOME_OLD, params)

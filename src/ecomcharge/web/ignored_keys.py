@@ -1,6 +1,6 @@
-"""Known keys that stand in the wrong place of a body: they are ignored, as the platform does [W], and named to the client.
+"""Known keys at the wrong place of a request body. They are ignored, as the platform does [W], and listed in a response header.
 
-Only names out of the lists below are ever named, so that nothing of a client's data gets into a header or the log.
+Only names from the lists below are listed, so that no data of a client gets into a header or the log.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ log = structlog.get_logger()
 
 HEADER: Final = "x-ignored-keys"
 HEADER_MAXIMUM: Final = 1_000  # characters
-MORE: Final = "..."  # stands for the names that are too many
-SHOPS_REMEMBERED: Final = 10_000
+MORE: Final = "..."  # replaces the names above the maximum
+MOST_SHOPS: Final = 10_000
 TRUE_WORDS: Final = frozenset(("true", "1"))
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """An object of a body: the keys that belong there, and those of its objects."""
+    """The keys that are allowed in an object of a body, and the levels of its nested objects."""
 
     keys: tuple[str, ...]
     inner: Mapping[str, Level] = field(default_factory=dict)
@@ -55,13 +55,13 @@ SUBSCRIPTION: Final = Level(
 _LEVELS: Final = (PLAN, _PRICE, _TRIAL, SUBSCRIPTION, _CUSTOMER, _CARD, _SETTINGS)
 KNOWN: Final = tuple(dict.fromkeys(key for level in _LEVELS for key in level.keys))
 
-# As the bodies themselves are decoded: unknown keys are skipped, whatever they hold.
+# Unknown keys are skipped with any value, as in the decoders of the bodies themselves.
 _KNOWN_KEYS: Final = msgspec.json.Decoder(msgspec.defstruct("KnownKeys", [(key, Any, msgspec.UNSET) for key in KNOWN]))
 
 
 @dataclass(frozen=True, slots=True)
 class Misplaced:
-    """``paths`` are dotted (``plan.plan.test``); ``asks_for_test`` tells whether one of them is ``test`` and true."""
+    """``paths`` are dotted (``plan.plan.test``). ``asks_for_test``: one of them is ``test``, and its value is true."""
 
     paths: tuple[str, ...] = ()
     asks_for_test: bool = False
@@ -72,7 +72,7 @@ class Misplaced:
 
 
 def misplaced_in(body: bytes, level: Level) -> Misplaced:
-    """The known keys of a body that stand in the wrong place. Raises ``MalformedBody``, or ``NotAnObject``."""
+    """The known keys at the wrong place of a body. Raises ``MalformedBody`` or ``NotAnObject``."""
     decoded = decode_body(body, _KNOWN_KEYS)
     given = {key: value for key in KNOWN if (value := getattr(decoded, key)) is not msgspec.UNSET}
     found = tuple(_misplaced(given, level, ""))
@@ -83,7 +83,7 @@ def misplaced_in(body: bytes, level: Level) -> Misplaced:
 def _misplaced(given: Mapping[str, Any], level: Level, prefix: str) -> Iterator[tuple[str, Any]]:
     belongs = level.keys
     if level is PLAN and given.get("id") not in (None, ""):
-        belongs = ()  # a plan of the shop: nothing that stands beside its id changes it
+        belongs = ()  # an existing plan of the shop: keys beside its id do not change it
     for key in KNOWN:
         if key not in given:
             continue
@@ -95,13 +95,13 @@ def _misplaced(given: Mapping[str, Any], level: Level, prefix: str) -> Iterator[
 
 
 def _is_first_amount(plan: Mapping[str, Any]) -> bool:
-    """Whether its ``amount`` is the one that a plan shows when it is read, which changes nothing."""
+    """Whether ``amount`` is the one that a plan has in responses; a client may send it back."""
     prices = [plan.get("trial"), plan.get("plan")]
     return any(isinstance(price, dict) and price.get("amount") == plan["amount"] for price in prices)
 
 
 def _is_true(value: object) -> bool:
-    """As forms and scripts of clients write it, too."""
+    """Also for the spellings of true that forms and scripts send."""
     if isinstance(value, str):
         return value.strip().lower() in TRUE_WORDS
     return isinstance(value, bool | int | float) and value == 1
@@ -116,18 +116,18 @@ def _bounded(paths: tuple[str, ...]) -> str:
 
 
 class IgnoredKeysLog:
-    """Says once per shop and process which keys are ignored, so that an operator can tell the shop's developers."""
+    """Logs each ignored key once per shop and process, so that an operator can inform the shop's developers."""
 
     def __init__(self) -> None:
-        self._named: dict[int, set[str]] = {}
+        self._logged: dict[int, set[str]] = {}
 
     def note(self, shop_id: int, misplaced: Misplaced) -> None:
-        named = self._named.get(shop_id)
-        if named is None:
-            if len(self._named) >= SHOPS_REMEMBERED:
-                self._named.clear()
-            named = self._named[shop_id] = set()
-        new = [path for path in misplaced.paths if path not in named]
+        logged = self._logged.get(shop_id)
+        if logged is None:
+            if len(self._logged) >= MOST_SHOPS:
+                self._logged.clear()
+            logged = self._logged[shop_id] = set()
+        new = [path for path in misplaced.paths if path not in logged]
         if new:
-            named.update(new)
+            logged.update(new)
             log.warning("known keys in the wrong place are ignored", shop=shop_id, keys=new)

@@ -21,8 +21,9 @@ from ecomcharge.base import errors
 from ecomcharge.base.errors import EcomchargeError
 from ecomcharge.base.validation import BLANK, INVALID_IP, message_of
 from ecomcharge.web import idempotency
+from ecomcharge.web.error_responses import INTERNAL_ERROR, STATUS_OF, error_response
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
-from ecomcharge.web.messages import INTERNAL_ERROR, STATUS_OF, Request, Response, error_response, json_response
+from ecomcharge.web.messages import Request, Response, json_response
 from ecomcharge.web.router import Route
 from ecomcharge.web.wire_forms import Json, matching, ref, text
 

@@ -1,14 +1,11 @@
-"""Find the route of a request by method and path."""
+"""Finds the route of a request by method and path."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from ecomcharge.base.errors import (
-    MethodNotAllowed,
-    RouteNotFound,
-)
+from ecomcharge.base.errors import MethodNotAllowed, RouteNotFound
 from ecomcharge.web.messages import Request, Response, Stream
 
 Handler = Callable[[Request], Awaitable[Response | Stream]]
@@ -16,7 +13,7 @@ Handler = Callable[[Request], Awaitable[Response | Stream]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``path`` has ``{}`` in place of one segment, the last or the one before it, or of the last two."""
+    """A handler and its path. ``{}`` is one segment of ``path``: the last one, the one before it, or each of these two."""
 
     method: str
     path: str
@@ -31,7 +28,10 @@ class Router:
             self._methods.setdefault(route.path, {})[route.method] = route
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
-        """The route and the value of its ``{}``. Raises ``RouteNotFound`` or ``MethodNotAllowed``."""
+        """The route and the value of its ``{}``; two values are joined by a slash.
+
+        Raises ``RouteNotFound`` or ``MethodNotAllowed``.
+        """
         argument = ""
         methods = self._methods.get(path)
         if methods is None:
@@ -42,15 +42,15 @@ class Router:
         return route, argument
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
-        if path in self._methods:  # it had a slash at its end
+        if path in self._methods:  # the path ended with a slash
             return self._methods[path], ""
         head, _, argument = path.rpartition("/")
         methods = self._methods.get(f"{head}/{{}}")
-        if methods is None:  # the argument may have a name behind it
+        if methods is None:  # the argument may be the last segment but one
             before, _, name = path.rpartition("/")
             head, _, argument = before.rpartition("/")
             methods = self._methods.get(f"{head}/{{}}/{name}")
-        if methods is None:  # or another argument
+        if methods is None:  # or both last segments are arguments
             methods = self._methods.get(f"{head}/{{}}/{{}}")
             argument = f"{argument}/{name}"
         if methods is None or not argument:

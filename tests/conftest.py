@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import httpx
 import hypothesis
 import pytest
 
-from ecomcharge.base.clock import SystemClock
-from ecomcharge.shops.actions import create_shop, set_gateway
-from ecomcharge.shops.keys import MasterKey, load_master_key, make_master_key
-from ecomcharge.shops.model import Credentials
-from ecomcharge.storage.database import Database
-from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge.shops.keys import MasterKey, load_master_key
 from support.postgres import PostgresServer
 from support.process import ServerProcess
+from support.shops import ENVIRONMENT, MASTER_KEY, Shop, Start, add_shop
 
-T = TypeVar("T")
-
-MASTER_KEY = make_master_key()
-ENVIRONMENT = {"ECOMCHARGE_MASTER_KEY": MASTER_KEY}
 _numbers = itertools.count(1)
 
 
@@ -71,47 +59,6 @@ def database_url(new_database_url: Callable[[], str]) -> str:
     return new_database_url()
 
 
-def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Run ``work`` on a migrated database, in an event loop of its own."""
-
-    async def run() -> T:
-        database = await open_database(url)
-        try:
-            await migrate(database)
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
-
-
-def add_shop(url: str, master_key: MasterKey, *, gateway: str | None = "sandbox", **chosen: Any) -> Credentials:
-    """A new shop. ``gateway`` ``None``: nobody chose one for it."""
-
-    async def work(database: Database) -> Credentials:
-        now = SystemClock().now()
-        made = await create_shop(database, master_key, now, **{"name": "Test", **chosen})
-        if gateway is not None:
-            await set_gateway(database, master_key, now, shop_id=made.shop_id, gateway=gateway)
-        return made
-
-    return with_database(url, work)
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A running server and one shop on it."""
-
-    url: str
-    shop_id: int
-    secret_key: str
-    process: ServerProcess
-
-    def client(self, **options: Any) -> httpx.Client:
-        """An HTTP client with this shop's credentials. Close it, or use it in a ``with``."""
-        return httpx.Client(base_url=self.url, auth=(str(self.shop_id), self.secret_key), timeout=30, **options)
-
-
 @pytest.fixture(scope="session")
 def server_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One running server for the whole session and engine. Tests tell themselves apart by their shops."""
@@ -145,9 +92,6 @@ def http(server: Shop) -> Iterator[httpx.Client]:
 @pytest.fixture
 def server_folder(tmp_path: Path) -> Path:
     return tmp_path
-
-
-Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture

@@ -654,8 +654,8 @@ def main() -> None:
 
 
 def _alone(engine: str, seconds: float, workers: int, seed: int) -> tuple[list[str], str]:
-    from conftest import add_shop
     from ecomcharge.shops.keys import load_master_key
+    from support.shops import add_shop
 
     with (
         PostgresServer() if engine == "postgres" else contextlib.nullcontext() as postgres,

@@ -1,0 +1,48 @@
+"""Subscriptions with a payment page, and buyers who fill it in without a browser."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+
+from support.shops import Shop
+
+GOOD_CARD = "4200000000000000"
+CODE = "739"  # of no other meaning in a log
+PLAN: dict[str, Any] = {
+    "title": "Basic plan",
+    "currency": "EUR",
+    "test": True,
+    "plan": {"amount": 999, "interval": 1, "interval_unit": "month"},
+}
+
+# One client for all: to make one takes longer than what is asked of it. It keeps no connection, so it need not be closed.
+web = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def subscribe(shop: Shop, *, plan: dict[str, Any] | None = None, **chosen: Any) -> dict[str, Any]:
+    with shop.client() as client:
+        answer = client.post("/subscriptions", json={"plan": {**PLAN, **(plan or {})}, **chosen})
+    assert answer.status_code == 201, answer.text
+    created: dict[str, Any] = answer.json()
+    return created
+
+
+def form_of(page: str) -> dict[str, str]:
+    """The form's hidden field, as a browser sends it along."""
+    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
+    assert found is not None, page
+    return {"form_token": found[1]}
+
+
+def card_fields(number: str = GOOD_CARD, **chosen: str) -> dict[str, str]:
+    typed = {"email": "jane@shop.test", "number": number, "exp_month": "12", "exp_year": "39", "verification_value": CODE}
+    return {**typed, "holder": "JANE DOE", **chosen}
+
+
+def post_card(url: str, number: str = GOOD_CARD, **chosen: str) -> httpx.Response:
+    """Open the page, fill its form in, send it."""
+    form = form_of(web.get(url).text)
+    return web.post(url, data={**form, **card_fields(number, **chosen)})

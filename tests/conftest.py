@@ -1,26 +1,34 @@
-"""Both engines, every run: whoever asks for ``engine`` runs twice."""
+"""Fixtures of all tiers. A test that uses ``engine``, itself or through another fixture, runs on both engines."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 import hypothesis
 import pytest
 
+from ecomcharge import Client
 from ecomcharge.shops.keys import MasterKey, load_master_key
+from support.begateway import GatewayServer
+from support.cli import Command
+from support.client import Connect, InOneLoop
+from support.commands import ecomcharge
 from support.postgres import PostgresServer
 from support.process import ServerProcess
+from support.receiver import Receiver
 from support.shops import ENVIRONMENT, MASTER_KEY, Shop, Start, add_shop
 
 _numbers = itertools.count(1)
 
-
 # How fast examples are drawn depends on the machine and its neighbours, and says nothing of the program.
 hypothesis.settings.register_profile("shared machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+
 hypothesis.settings.load_profile("shared machine")
 
 
@@ -108,3 +116,45 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         with contextlib.suppress(ProcessLookupError):  # it may have ended already
             process.kill()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def gateway_server() -> Iterator[GatewayServer]:
+    with GatewayServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that no other test file uses, to be stopped and broken."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(own_postgres: PostgresServer) -> str:
+    return own_postgres.create_database(f"faults_{next(_numbers)}")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture(params=[Client, InOneLoop], ids=["blocking", "async"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    return cast(Connect, request.param)
+
+
+@pytest.fixture
+def command(database_url: str) -> Command:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return ecomcharge(database_url, *arguments, environment={**ENVIRONMENT, **environment})
+
+    return run

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from support.shops import Shop
+from ecomcharge.payments import store as payments
+from ecomcharge.payments.model import Payment
+from support.shops import Shop, with_database
+
+if TYPE_CHECKING:
+    from ecomcharge.storage.database import Database
+
 
 GOOD_CARD = "4200000000000000"
 CODE = "739"  # of no other meaning in a log
@@ -17,7 +24,6 @@ PLAN: dict[str, Any] = {
     "test": True,
     "plan": {"amount": 999, "interval": 1, "interval_unit": "month"},
 }
-
 # One client for all: to make one takes longer than what is asked of it. It keeps no connection, so it need not be closed.
 web = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -46,3 +52,22 @@ def post_card(url: str, number: str = GOOD_CARD, **chosen: str) -> httpx.Respons
     """Open the page, fill its form in, send it."""
     form = form_of(web.get(url).text)
     return web.post(url, data={**form, **card_fields(number, **chosen)})
+
+
+DECLINED_CARD = "4005550000000019"
+CHALLENGE_CARD = "4012000000001097"
+TRIAL = {"amount": 0, "interval": 2, "interval_unit": "week"}
+
+
+def read(shop: Shop, subscription: dict[str, Any]) -> dict[str, Any]:
+    with shop.client() as client:
+        answer: dict[str, Any] = client.get(f"/subscriptions/{subscription['id']}").json()
+    return answer
+
+
+def payments_of(shop: Shop, subscription: dict[str, Any]) -> list[Payment]:
+    async def work(database: Database) -> list[Payment]:
+        return await payments.of_subscription(database, shop.shop_id, subscription["id"])
+
+    with ThreadPoolExecutor(1) as aside:  # a browser under test keeps this thread's event loop to itself
+        return aside.submit(with_database, shop.process.database, work).result()

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
-import json
-import re
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 
-from ecomcharge.base.clock import SystemClock
-from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
-from ecomcharge.customers.model import FIELD_NAMES
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.migrate import migrations_for
-from ecomcharge.storage.opening import sqlite_path
 from support.load import Line, Load, Reply
 from support.process import ServerProcess
-from support.shops import ENVIRONMENT, Shop, add_shop
-from support.waiting import eventually
+from support.shops import ENVIRONMENT, add_shop
 
 CROWD = 30
 REPETITIONS = 20
-MANY = 200_000
-MEBIBYTE = 1024 * 1024
-MOST_GROWTH_BYTES = 60 * MEBIBYTE
-SLOW_SECONDS = 3.0
-STALL_SECONDS = 3
 _numbers = itertools.count(1)
 
 
@@ -97,9 +81,6 @@ def new_body(**chosen: object) -> dict[str, object]:
     return {"email": f"crowd-{number}@shop.test", "ip": "127.0.0.1", "external_id": f"crowd-{number}", **chosen}
 
 
-# One idempotency key
-
-
 @pytest.mark.parametrize("servers", [1, 2], ids=["one server", "two servers"])
 def test_a_crowd_with_one_key_makes_one_customer(pair: Pair, shop: Credentials, servers: int) -> None:
     slowest = 0.0
@@ -141,9 +122,6 @@ def test_crowds_that_meet_several_keys_in_different_order_all_get_their_answers(
         assert len(crowd.lines[0].customers()) == 5 * 8
     print(f"slowest {slowest:.2f} s")
     assert slowest < 3
-
-
-# Several servers, one database
 
 
 def test_two_servers_that_start_at_once_on_an_empty_database_both_come_up(
@@ -202,9 +180,6 @@ def test_what_one_server_acknowledged_is_at_once_there_on_the_other(pair: Pair, 
     assert load.ledger.unknown == []
 
 
-# Two shops
-
-
 def test_two_shops_that_hammer_at_once_never_meet(pair: Pair, master_key: MasterKey) -> None:
     """They use the same emails, external ids and idempotency keys, and each other's ids as cursors."""
     shops = [add_shop(pair.database, master_key) for _ in range(2)]
@@ -242,111 +217,3 @@ def test_two_shops_that_hammer_at_once_never_meet(pair: Pair, master_key: Master
     for mine in range(2):
         with Line(pair.urls[0], shops[mine].shop_id, shops[mine].secret_key) as line:
             assert sorted(made[mine]) == [customer["id"] for customer in line.customers()]
-
-
-# A long list
-
-
-def _many_rows(shop_id: int) -> Iterator[tuple[object, ...]]:
-    id_generator = IdGenerator(CUSTOMER_PREFIX)
-    now = SystemClock().now()
-    for number in range(MANY):
-        yield (
-            *(
-                shop_id,
-                id_generator.generate(now + number // 50),
-                f"First {number}",
-                "Last",
-                "1st Street",
-                "US",
-                "Denver",
-                "92006",
-            ),
-            *("CO", "+1-555-555-5555", f"many-{number}@shop.test", "127.0.0.1", f"many-{number}"),
-        )
-
-
-def _fill(url: str, shop_id: int) -> None:
-    columns = ["shop_id", "id", *FIELD_NAMES]
-    path = sqlite_path(url)
-    if path is not None:
-        database = sqlite3.connect(path)
-        with database:
-            marks = ", ".join("?" for _ in columns)
-            database.executemany(f"INSERT INTO customers ({', '.join(columns)}) VALUES ({marks})", _many_rows(shop_id))
-        database.close()
-        return
-
-    async def copy() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.copy_records_to_table("customers", records=_many_rows(shop_id), columns=columns)
-        await connection.close()
-
-    asyncio.run(copy())
-
-
-@pytest.fixture(scope="module")
-def crowded(
-    new_database_url: Callable[[], str], master_key: MasterKey, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Shop]:
-    """A server of its own with a shop of very many customers."""
-    url = new_database_url()
-    shop = add_shop(url, master_key)
-    _fill(url, shop.shop_id)
-    stall = ("--stall-timeout-seconds", str(STALL_SECONDS))
-    with ServerProcess(url, tmp_path_factory.mktemp("crowded"), *stall, environment=ENVIRONMENT) as process:
-        yield Shop(process.url, shop.shop_id, shop.secret_key, process)
-
-
-def memory_bytes(pid: int, name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-@pytest.mark.parametrize("slowly", [False, True], ids=["at full speed", "slowly"])
-def test_a_list_of_very_many_customers_arrives_whole_and_costs_little_memory(crowded: Shop, slowly: bool) -> None:
-    (pid,) = crowded.process.worker_pids()
-    with crowded.client() as client:
-        assert client.get("/customers?limit=1").status_code == 200
-    before = memory_bytes(pid, "VmRSS")
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from now on
-    sampled = before
-    started = time.monotonic()
-    body = bytearray()
-    size = MANY * 260  # about, to keep a pace by
-    with crowded.client() as client, client.stream("GET", "/customers") as response:
-        assert response.status_code == 200
-        for chunk in response.iter_raw(256 * 1024):
-            body += chunk
-            sampled = max(sampled, memory_bytes(pid, "VmRSS"))
-            if slowly:
-                time.sleep(max(0.0, started + SLOW_SECONDS * len(body) / size - time.monotonic()))
-    seconds = time.monotonic() - started
-    grown = max(sampled, memory_bytes(pid, "VmHWM")) - before
-    print(f"{len(body) / MEBIBYTE:.0f} MiB in {seconds:.1f} s, {before / MEBIBYTE:.0f} MiB and {grown / MEBIBYTE:.1f} more")
-    customers: list[dict[str, Any]] = json.loads(body)
-    assert len(customers) == MANY
-    assert [customer["external_id"] for customer in customers] == [f"many-{number}" for number in range(MANY)]
-    ids = [customer["id"] for customer in customers]
-    assert ids == sorted(set(ids))
-    assert grown < MOST_GROWTH_BYTES
-
-
-def deleted_files(pid: int) -> int:
-    found = 0
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            found += str(descriptor.readlink()).endswith("(deleted)")
-    return found
-
-
-def test_readers_that_leave_a_long_list_leave_nothing_open_behind(crowded: Shop) -> None:
-    (pid,) = crowded.process.worker_pids()
-    assert eventually(lambda: deleted_files(pid) == 0)  # of the tests before
-    with crowded.client() as client:
-        for _ in range(10):
-            with client.stream("GET", "/customers") as response:
-                next(response.iter_raw(1024))
-        assert eventually(lambda: deleted_files(pid) == 0)
-        assert client.get("/customers?limit=1").status_code == 200

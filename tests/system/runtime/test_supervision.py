@@ -16,7 +16,6 @@ import httpx
 import psutil
 import pytest
 
-from ecomcharge.runtime.supervisor import LONGEST_DELAY_SECONDS, respawn_delay_seconds
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Start
 from support.waiting import eventually
@@ -167,11 +166,3 @@ def nowhere_counted(process: ServerProcess) -> int:
         return -1
     name = 'ecomcharge_request_duration_seconds_count{method="GET",route="-",status="404"} '
     return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
-
-
-def test_the_delay_doubles_up_to_a_limit() -> None:
-    delays = [respawn_delay_seconds(deaths) for deaths in range(1, 40)]
-
-    assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
-    assert delays[-1] == LONGEST_DELAY_SECONDS
-    assert delays == sorted(delays)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -18,20 +14,16 @@ import pytest
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.shops.keys import MasterKey
-from ecomcharge.shops.model import Credentials
-from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
 from ecomcharge.storage.sqlite import database as sqlite_database
-from support.commands import WorkerProcess, ecomcharge, environment_of
+from support.commands import ecomcharge
 from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop, with_database
+from support.sqlite_files import LiveFile, do_nothing, open_and_close, wait_until
 
-DEADLINE_SECONDS = 60
-FILES = ("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer", "x.db-open")
 IMPORTED = [f"imported-{number}@shop.test" for number in range(300)]
-
 BACKUP = """
 import sqlite3, sys
 source, target = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[2])
@@ -39,76 +31,6 @@ source.backup(target)
 target.close()
 source.close()
 """
-STATEMENT = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
-connection.execute(sys.argv[2]).fetchall()
-connection.close()
-"""
-
-
-class LiveFile:
-    """A SQLite file in use by a server, and the processes that a test starts beside the server."""
-
-    def __init__(self, folder: Path, shop: Credentials) -> None:
-        self.folder = folder
-        self.path = folder / "live.db"
-        self.url = f"sqlite:///{self.path}"
-        self.shop = shop
-        self._copies = 0
-
-    def run(self, *command: str) -> None:
-        """Run a process to its end."""
-        environment = environment_of(self.url, **ENVIRONMENT)
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS, cwd=self.folder
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-
-    def python(self, code: str, *arguments: str) -> None:
-        self.run(sys.executable, "-c", code, str(self.path), *arguments)
-
-    def sql(self, statement: str) -> None:
-        """Execute one statement with Python's sqlite3 in a process of its own."""
-        self.python(STATEMENT, statement)
-
-    def command(self, *arguments: str) -> None:
-        """Run one of our own commands on the file."""
-        self.run(sys.executable, "-m", "ecomcharge", *arguments)
-
-    def worker(self) -> None:
-        with WorkerProcess(self.url, self.folder, environment=ENVIRONMENT) as worker:
-            wait_until(lambda: any(self.path.name in path for path in open_files(worker.process.pid)))
-            worker.stop()
-
-    def new_path(self) -> Path:
-        self._copies += 1
-        return self.folder / f"copy-{self._copies}.db"
-
-    def copy_as_after_a_kill(self) -> Path:
-        """Copy the file and its log, which is all that a kill would leave. Only while nobody writes."""
-        copy = self.new_path()
-        for suffix in ("", "-wal"):
-            if Path(f"{self.path}{suffix}").exists():
-                shutil.copyfile(f"{self.path}{suffix}", f"{copy}{suffix}")
-        return copy
-
-
-def open_files(pid: int) -> list[str]:
-    paths = []
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            paths.append(os.readlink(link))
-        except OSError:
-            continue
-    return paths
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def wait_for_more(load: Load, count: int) -> None:
@@ -247,9 +169,6 @@ def test_lock_files_that_are_deleted_cost_no_customer(tmp_path: Path, master_key
         assert [email for email, id in ledger.acknowledged.items() if found.get(email) != id] == []
 
 
-# Files that are deleted or replaced
-
-
 def delete(path: Path) -> None:
     path.unlink()
 
@@ -333,168 +252,6 @@ def test_a_process_that_would_open_other_files_than_a_running_one_is_refused(
 
     with_database(f"sqlite:///{path}", work)
     asyncio.run(open_and_close(f"sqlite:///{path}"))  # nobody has it open any more
-
-
-def test_a_database_that_is_opened_while_others_close_it_is_opened(tmp_path: Path) -> None:
-    """Each time the last one closes it, SQLite deletes the log that the others may have seen."""
-    code = (
-        "import asyncio, sys\n"
-        "from ecomcharge.storage.opening import open_database\n"
-        "async def work():\n"
-        "    for _ in range(100): await (await open_database(sys.argv[1])).close()\n"
-        "asyncio.run(work())"
-    )
-    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/x.db"]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
-    errors = [process.communicate(timeout=DEADLINE_SECONDS)[1].decode() for process in started]
-    assert errors == [""] * 3
-
-
-async def do_nothing(tx: Transaction) -> None:
-    pass
-
-
-def test_a_database_is_ready_whatever_its_log_holds(tmp_path: Path) -> None:
-    """Empty, checkpointed, cut to nothing, or just opened by someone else."""
-    path = tmp_path / "x.db"
-    live = LiveFile(tmp_path, Credentials(1, "unused"))
-    live.path = path
-
-    async def work(database: Database) -> None:
-        await database.ping()
-        for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "SELECT 1", "VACUUM", "CREATE TABLE notes (text TEXT)"):
-            await asyncio.to_thread(live.sql, statement)
-            await database.ping()
-            await database.write(do_nothing)
-
-    with_database(f"sqlite:///{path}", work)
-    with_database(f"sqlite:///{path}", work_again)
-
-
-async def work_again(database: Database) -> None:
-    await database.ping()
-    await database.write(do_nothing)
-
-
-# How files are opened and created
-
-
-def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
-    async def work(database: Database) -> None:
-        writer = database._writer.connection  # type: ignore[attr-defined]
-        assert writer.execute("PRAGMA journal_mode").get == "wal"
-        assert writer.execute("PRAGMA synchronous").get == 2  # FULL
-        assert writer.execute("PRAGMA fullfsync").get == 1
-
-    with_database(f"sqlite:///{tmp_path}/x.db", work)
-
-
-def test_a_database_that_is_opened_twice_in_one_process_keeps_its_log(tmp_path: Path) -> None:
-    path = tmp_path / "x.db"
-    live = LiveFile(tmp_path, Credentials(1, "unused"))
-    live.path = path
-
-    async def work(database: Database) -> None:
-        log = Path(f"{path}-wal").stat().st_ino
-        second = await open_database(f"sqlite:///{path}")
-        await asyncio.to_thread(live.sql, "SELECT count(*) FROM customers")
-        await second.close()
-        await asyncio.to_thread(live.sql, "SELECT count(*) FROM customers")
-        assert Path(f"{path}-wal").stat().st_ino == log
-        await database.ping()
-
-    with_database(f"sqlite:///{path}", work)
-
-
-def modes_of(path: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_mode & 0o777 for file in path.parent.glob(f"{path.name}*")}
-
-
-@pytest.fixture
-def open_umask() -> object:
-    before = os.umask(0)
-    yield
-    os.umask(before)
-
-
-def test_only_the_owner_reads_the_files(tmp_path: Path, open_umask: None) -> None:
-    async def work(database: Database) -> None:
-        await database.write(do_nothing)
-        assert modes_of(tmp_path / "x.db") == dict.fromkeys(FILES, 0o600)
-
-    with_database(f"sqlite:///{tmp_path}/x.db", work)
-
-
-def test_a_symbolic_link_leads_to_the_same_files(tmp_path: Path, open_umask: None) -> None:
-    (tmp_path / "link").mkdir()
-    (tmp_path / "link" / "x.db").symlink_to(tmp_path / "x.db")  # which does not exist yet
-
-    async def work(database: Database) -> None:
-        await database.ping()
-        assert set(modes_of(tmp_path / "x.db")) == set(FILES)
-        assert set(modes_of(tmp_path / "x.db").values()) == {0o600}
-        assert [file.name for file in (tmp_path / "link").iterdir()] == ["x.db"]
-
-    with_database(f"sqlite:///{tmp_path}/link/x.db", work)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
-def test_what_root_opens_stays_its_owner_s(tmp_path: Path) -> None:
-    with_database(f"sqlite:///{tmp_path}/x.db", lambda database: database.ping())
-    os.chown(tmp_path / "x.db", 65534, 65534)
-    for file in tmp_path.glob("x.db-*"):
-        file.unlink()
-
-    async def work(database: Database) -> None:
-        owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in tmp_path.glob("x.db*")}
-        assert owners == dict.fromkeys(FILES, (65534, 65534))
-
-    with_database(f"sqlite:///{tmp_path}/x.db", work)
-
-
-def test_a_file_that_cannot_be_a_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "text.db").write_text("not a database, but long enough for a heading of one hundred bytes\n" * 10)
-    (tmp_path / "folder.db").mkdir()
-    (tmp_path / "locks.db-queue").mkdir()
-    for name in ("text.db", "folder.db", "locks.db"):
-        with pytest.raises(ConfigurationError, match=f"cannot open the SQLite database {tmp_path}/{name}: "):
-            asyncio.run(open_and_close(f"sqlite:///{tmp_path}/{name}"))
-
-
-def test_a_file_that_is_read_only_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a small file system cannot be mounted here: {error}")
-    try:
-        with_database(f"sqlite:///{folder}/x.db", lambda database: database.ping())
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True, capture_output=True)
-        with pytest.raises(ConfigurationError, match=f"cannot open the SQLite database {folder}/x.db: .*Read-only file system"):
-            asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
-        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True, capture_output=True)
-        subprocess.run(["mount", "--bind", str(folder / "x.db"), str(folder / "x.db")], check=True, capture_output=True)
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder / "x.db")], check=True, capture_output=True)
-        with pytest.raises(ConfigurationError, match="the file or its file system is read-only"):
-            asyncio.run(open_and_close(f"sqlite:///{folder}/x.db"))
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder / "x.db")], check=False, capture_output=True)
-        subprocess.run(["umount", "--lazy", str(folder)], check=False)
-
-
-async def open_and_close(url: str) -> None:
-    database = await open_database(url)
-    await database.close()
-
-
-def test_processes_that_create_one_file_at_the_same_moment_agree(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ecomcharge", "migrate"]
-    environment = environment_of(f"sqlite:///{tmp_path}/x.db", **ENVIRONMENT)
-    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
-    outcomes = [(process.communicate(timeout=DEADLINE_SECONDS), process.returncode) for process in started]
-    assert [code for _, code in outcomes] == [0, 0, 0], outcomes
-    assert (tmp_path / "x.db").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-open"])

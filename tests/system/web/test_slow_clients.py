@@ -1,0 +1,189 @@
+"""Long responses to clients that read slowly, stop reading or leave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.caller import MANY, STALL_SECONDS, Caller, assert_is_our_error
+from support.process import ServerProcess
+from support.shops import ENVIRONMENT
+from support.waiting import eventually
+from support.wire import Wire, head, request
+
+LIST_BYTES = MANY * 11 * 255 * 4  # eleven long fields of four-byte characters
+
+
+def test_head_of_a_long_list_sends_no_body_and_no_wrong_length(crowd: Caller) -> None:
+    with crowd.connect() as wire:
+        wire.send(request("HEAD", "/customers", crowd.login) + request("GET", "/healthz"))
+        answer = wire.answer(to_head=True)
+        assert wire.answer().json() == {"status": "ok"}
+
+    assert answer.status == 200
+    assert answer.header("content-length") is None  # RFC 9110, 8.6: the length of what GET would send, or none
+
+
+def _descriptors(process: ServerProcess) -> int:
+    return len(os.listdir(f"/proc/{process.worker_pids()[0]}/fd"))
+
+
+def _resident_bytes(process: ServerProcess) -> int:
+    statm = Path(f"/proc/{process.worker_pids()[0]}/statm").read_text()
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def patient(crowd: Caller, tmp_path: Path) -> Iterator[Caller]:
+    """The crowd's shop on a server that lets clients stall for a minute."""
+    with ServerProcess(crowd.process.database, tmp_path, environment=ENVIRONMENT) as process:
+        yield Caller(process, crowd.credentials)
+
+
+@pytest.fixture
+def rested(crowd: Caller) -> Caller:
+    """The crowd's server when no connection but ours is open, and all that is made at first need was made."""
+    for _ in range(2):
+        assert len(crowd.get("/customers").json()) == MANY
+    assert eventually(lambda: _deleted_files(crowd.process) == 0)
+    time.sleep(1.2)  # what other tests left open ends by the header timeout
+    return crowd
+
+
+def test_a_long_list_is_whole_and_in_order(crowd: Caller) -> None:
+    ids = [customer["id"] for customer in crowd.get("/customers").json()]
+
+    assert ids == [f"cst_{number:016x}" for number in range(MANY)]
+
+
+def test_a_long_list_fits_http_1_0(crowd: Caller) -> None:
+    with crowd.connect() as wire:
+        wire.send(head("GET", "/customers", crowd.login).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        received = b""
+        while data := wire.read():
+            received += data
+
+    assert len(json.loads(received.partition(b"\r\n\r\n")[2])) == MANY
+
+
+def _slow_readers(caller: Caller, number: int) -> list[Wire]:
+    """Clients that asked for the whole list and then take nothing of it."""
+    wires = []
+    for _ in range(number):
+        # Connected only when it asks: one that waits for the others to be answered may meet the header timeout.
+        wire = caller.connect(receive_buffer_bytes=4096)
+        wires.append(wire)
+        wire.send(request("GET", "/customers", caller.login))
+        assert wire.read(1024).startswith(b"HTTP/1.1 200 OK")
+    return wires
+
+
+def _deleted_files(process: ServerProcess) -> int:
+    """The number of temporary files of long answers that the server process has open."""
+    found = 0
+    for descriptor in Path(f"/proc/{process.worker_pids()[0]}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(descriptor.readlink()).endswith("(deleted)")
+    return found
+
+
+def test_a_long_list_has_a_length(crowd: Caller) -> None:
+    answer = crowd.get("/customers")
+
+    assert answer.header("content-length") == str(len(answer.body))
+    assert answer.header("transfer-encoding") is None
+
+
+def test_ten_clients_that_do_not_read_cost_one_descriptor_each_and_no_memory(patient: Caller) -> None:
+    assert len(patient.get("/customers").json()) == MANY
+    assert eventually(lambda: _deleted_files(patient.process) == 0)
+    descriptors, resident = _descriptors(patient.process), _resident_bytes(patient.process)
+    wires = _slow_readers(patient, 10)
+    try:
+        assert eventually(lambda: _deleted_files(patient.process) == 10)  # ours are closed, granian's are open
+        assert _descriptors(patient.process) == descriptors + 2 * 10  # the connection and the file
+        assert _resident_bytes(patient.process) - resident < LIST_BYTES / 2
+        assert patient.get("/healthz").status == 200
+    finally:
+        for wire in wires:
+            wire.close()
+    assert eventually(lambda: _deleted_files(patient.process) == 0)
+    assert eventually(lambda: _descriptors(patient.process) <= descriptors)
+
+
+def test_clients_that_do_not_read_are_cut_off(rested: Caller) -> None:
+    before = _descriptors(rested.process)
+    wires = _slow_readers(rested, 3)
+    try:
+        assert _descriptors(rested.process) > before
+        assert eventually(lambda: _deleted_files(rested.process) == 0), "they hold files for ever"
+        assert eventually(lambda: _descriptors(rested.process) <= before), "they hold descriptors for ever"
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+def test_a_list_that_was_cut_off_is_shorter_than_its_length(crowd: Caller) -> None:
+    (wire,) = _slow_readers(crowd, 1)
+    with wire:
+        assert eventually(lambda: _deleted_files(crowd.process) == 0)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while data := wire.read():
+                received += len(data)
+
+    assert received < LIST_BYTES
+
+
+def test_a_client_that_reads_slowly_but_steadily_gets_everything(crowd: Caller) -> None:
+    """Its whole answer takes longer than a client may stall."""
+    received = 0
+    started = time.monotonic()
+    with crowd.connect() as wire:
+        wire.send(request("GET", "/customers", crowd.login))
+        while b"]" not in (data := wire.read(400_000)):
+            assert data
+            received += len(data)
+            time.sleep(0.03)
+
+    assert received > LIST_BYTES - 400_000
+    assert time.monotonic() - started > STALL_SECONDS
+
+
+def test_clients_that_go_away_in_the_middle_leak_nothing(rested: Caller) -> None:
+    descriptors, resident = _descriptors(rested.process), _resident_bytes(rested.process)
+
+    for wire in _slow_readers(rested, 20):
+        wire.close()
+
+    assert eventually(lambda: _deleted_files(rested.process) == 0)
+    assert eventually(lambda: _descriptors(rested.process) <= descriptors)
+    assert _resident_bytes(rested.process) - resident < LIST_BYTES / 2
+    assert len(rested.get("/customers").json()) == MANY
+
+
+def test_a_long_list_without_a_temporary_file_answers_503(crowd: Caller, tmp_path: Path) -> None:
+    """The folder of temporary files is gone; the rest of the service goes on."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    environment = {**ENVIRONMENT, "TMPDIR": str(folder)}
+    with ServerProcess(crowd.process.database, tmp_path, environment=environment) as process:
+        caller = Caller(process, crowd.credentials)
+        assert len(caller.get("/customers").json()) == MANY
+        assert not [left for left in folder.iterdir() if not left.name.startswith("ecomcharge-metrics-")]
+        for left in folder.iterdir():
+            shutil.rmtree(left)
+        folder.rmdir()
+
+        answer = caller.get("/customers")
+        assert_is_our_error(answer, 503)
+        assert answer.header("retry-after")
+        assert caller.get("/customers?limit=1").status == 200
+        assert "no temporary file for a long response" in process.log()

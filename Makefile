@@ -1,4 +1,4 @@
-# The two that matter: `make serve` and `make test`. Each sets up everything that it needs.
+# `make serve` runs a sandbox, `make check` is for the inner loop, `make test` runs everything. Each sets up what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ export ECOMCHARGE_SANDBOX ?= true
 # Much of a test is waiting for a process to start, or for a lease or a window to pass: so a few at once.
 TESTS_AT_ONCE ?= 4
 
-.PHONY: serve test soak simulate bench compare lint format install npm swagger-ui browser lock clean
+.PHONY: serve check test coverage soak simulate bench compare lint format install npm swagger-ui browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -21,6 +21,10 @@ install: $(VENV)/installed
 # Bytecode is kept, whatever the environment says: the tests start hundreds of processes, and each would compile the program.
 test: $(VENV)/installed-for-work npm browser
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
+
+# Format, lint, types, contracts and the unit tests: less than a minute.
+check: lint
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest -n 2 -q tests/unit
 
 # Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work
@@ -43,8 +47,9 @@ compare: $(VENV)/installed-for-bench
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python bench/compare.py $(COMMIT) $(COMPARE_ARGUMENTS)
 
 lint: $(VENV)/installed-for-work
-	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/python tools/check_messages.py
 
@@ -109,4 +114,4 @@ lock: $(VENV)/installed-for-work
 	$(NPM) requirements/npm update --package-lock-only
 
 clean:
-	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) var htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

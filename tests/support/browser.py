@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -11,3 +13,8 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+def find_browser() -> str | None:
+    """The path of Chromium or Chrome, or ``None`` when this machine has neither."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -69,5 +68,4 @@ def payments_of(shop: Shop, subscription: dict[str, Any]) -> list[Payment]:
     async def work(database: Database) -> list[Payment]:
         return await payments.of_subscription(database, shop.shop_id, subscription["id"])
 
-    with ThreadPoolExecutor(1) as aside:  # a browser under test keeps this thread's event loop to itself
-        return aside.submit(with_database, shop.process.database, work).result()
+    return with_database(shop.process.database, work)

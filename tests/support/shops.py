@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ Start = Callable[..., ServerProcess]
 
 
 def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Run ``work`` on a migrated database, in an event loop of its own."""
+    """Run ``work`` on a migrated database, in an event loop and a thread of its own: a browser's loop may run in this one."""
 
     async def run() -> T:
         database = await open_database(url)
@@ -37,7 +38,8 @@ def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
         finally:
             await database.close()
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, run()).result()
 
 
 def add_shop(url: str, master_key: MasterKey, *, gateway: str | None = "sandbox", **chosen: Any) -> Credentials:

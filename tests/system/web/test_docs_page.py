@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from importlib import resources
@@ -12,25 +11,22 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from ecomcharge.web.docs_page import ASSETS, Asset
-from support.browser import QUIET
 
 if TYPE_CHECKING:
     from support.shops import Shop
 
+# The page and its files are the same on every engine.
+pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: install it to test the page at /docs")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        yield page
-        browser.close()
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    yield page
+    page.close()
 
 
 def test_customer_is_created_from_the_page(server: Shop, page: Page, tmp_path: Path) -> None:
@@ -65,7 +61,6 @@ def test_customer_is_created_from_the_page(server: Shop, page: Page, tmp_path: P
     assert customer["email"] == "customer@example.com"
 
 
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
 def test_page_calls_the_server_by_the_name_that_the_browser_uses(server: Shop, page: Page) -> None:
     """The document names the public address of the server, and the policy of the page allows no other host."""
     url = server.url.replace("127.0.0.1", "localhost")

@@ -26,6 +26,13 @@ test: $(VENV)/installed-for-work npm browser
 check: lint
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest -n 2 -q tests/unit
 
+# The tests once more, with the branches of src that they take counted in every process. Slower than `make test`.
+coverage: $(VENV)/installed-for-work browser
+	@$(BIN)/coverage erase
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
 # Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python -m support.soak $(SOAK_ARGUMENTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator
@@ -114,8 +113,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield make
     for process in started:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended already
-            process.kill()
+        process.end()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from unittest import mock
 
 from ecomcharge.base import logs
 from ecomcharge.cli.main import main
+from support.process import COVERAGE
 
 
 def environment_of(database: str, **settings: str) -> dict[str, str]:
@@ -58,6 +59,9 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if COVERAGE and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
         self.kill()
 
     def log(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import httpx
 from support.postgres import free_port
 
 START_TIMEOUT_SECONDS = 30
+COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
 
 
 class ServerProcess:
@@ -100,5 +102,13 @@ class ServerProcess:
     def __enter__(self) -> ServerProcess:
         return self.start()
 
+    def end(self) -> None:
+        """Kill, which is quick; but where coverage is measured, let the processes write down first what they ran."""
+        if COVERAGE and self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+            self.kill()
+
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        self.end()

@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ecomcharge.shops.model import Credentials
@@ -15,6 +13,7 @@ from ecomcharge.storage.database import Transaction
 from ecomcharge.storage.opening import open_database
 from support.commands import WorkerProcess, environment_of
 from support.shops import ENVIRONMENT
+from support.waiting import eventually
 
 DEADLINE_SECONDS = 60
 STATEMENT = """
@@ -56,7 +55,7 @@ class LiveFile:
 
     def worker(self) -> None:
         with WorkerProcess(self.url, self.folder, environment=ENVIRONMENT) as worker:
-            wait_until(lambda: any(self.path.name in path for path in open_files(worker.process.pid)))
+            eventually(lambda: any(self.path.name in path for path in open_files(worker.process.pid)))
             worker.stop()
 
     def new_path(self) -> Path:
@@ -80,13 +79,6 @@ def open_files(pid: int) -> list[str]:
         except OSError:
             continue
     return paths
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 async def do_nothing(tx: Transaction) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,12 +12,9 @@ import pytest
 from ecomcharge.base.settings import Settings
 from ecomcharge.runtime import billing_worker
 from ecomcharge.runtime.composition import billing_services
-from ecomcharge.runtime.processes import run_until_signalled
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.keys import MasterKey
-from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import renewals
 from ecomcharge.subscriptions.charging import Charging
 from support.process import ServerProcess
@@ -61,22 +57,3 @@ def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
         await services.close()
 
     with_database(database_url, work)
-
-
-def test_a_worker_offers_the_processor_after_every_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    offered: list[None] = []
-    monkeypatch.setattr(os, "sched_yield", lambda: offered.append(None))
-
-    async def work(_: asyncio.Event) -> None:
-        database = await open_database(f"sqlite:///{tmp_path}/courteous.db", commit_in_thread=False)
-        await migrate(database)
-        before = len(offered)
-        await asyncio.gather(*(database.write(_nothing) for _ in range(50)))
-        assert len(offered) >= before + 200  # each unit; the step that asks for it, that learns its outcome, that tells it
-        await database.close()
-
-    run_until_signalled(work)
-
-
-async def _nothing(_: Transaction) -> None:
-    pass

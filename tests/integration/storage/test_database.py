@@ -166,7 +166,9 @@ def test_a_unit_that_postgresql_undoes_for_the_sake_of_another_is_run_again(post
         await other.execute("BEGIN")
         await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(2).id)
         ours = asyncio.create_task(database.write(first_one_then_two))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(30):
+            while not await other.fetchval("SELECT COUNT(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
         await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(1).id)
         await other.execute("COMMIT")
         await ours

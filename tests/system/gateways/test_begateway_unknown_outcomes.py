@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from support.begateway import GatewayServer
 from support.gateway_shop import A_PERIOD, PLAN, Story, assert_no_secret_is_kept, assert_the_books_agree, with_gateway
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, with_database
+from support.waiting import eventually
 
 
 def end_leases(database_url: str) -> None:
@@ -120,8 +120,7 @@ def test_a_server_killed_while_it_charges_finds_the_charge_afterwards(
         ):
             here = Story(http, shop_id, account, process)
             lost = pool.submit(here.subscribe)
-            while not account.taken:
-                time.sleep(0.02)
+            eventually(lambda: account.taken)
             process.kill()
             with pytest.raises(httpx.TransportError):
                 lost.result()
@@ -140,8 +139,7 @@ def test_the_clock_waits_for_a_charge_that_somebody_else_has_begun(story: Story)
     story.account.fail(stand_in.SILENT_AFTER)
     with ThreadPoolExecutor(1) as pool:
         subscribing = pool.submit(story.subscribe)
-        while not story.account.taken:
-            time.sleep(0.02)
+        eventually(lambda: story.account.taken)
         assert story.statuses() == [(0, "pending")]
         story.advance("1s")
         assert story.statuses() == [(0, "unknown")]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from support.commands import WorkerProcess, ecomcharge
 from support.postgres import free_port
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
+from support.waiting import eventually
 
 MESSAGE = base.NOT_CHOSEN_MESSAGE
 CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": "01", "exp_year": "2060"}
@@ -141,9 +141,9 @@ def test_renewals_of_a_shop_without_a_gateway_are_errors_and_are_logged_once(
             unchoose(shop)
             run(database_url, "UPDATE subscriptions SET due_at = 1, renew_at = 1")
             with WorkerProcess(database_url, tmp_path, environment=ENVIRONMENT) as worker:
-                states = wait_for(
+                states = eventually(
                     lambda: {id_: http.get(f"/subscriptions/{id_}").json() for id_ in (first, second, of_tests)},
-                    lambda read: (
+                    is_good=lambda read: (
                         all(one["last_transaction"]["message"] for one in read.values())
                         and {one["paid_billing_cycles"] for one in read.values()} == {1, 2}
                         and read[first]["state"] == read[second]["state"] == "rescuing"
@@ -152,14 +152,6 @@ def test_renewals_of_a_shop_without_a_gateway_are_errors_and_are_logged_once(
                 assert [states[id_]["last_transaction"]["message"] for id_ in (first, second)] == [MESSAGE, MESSAGE]
                 assert states[of_tests]["state"] == "active"
             assert worker.log().count("charges of a shop are refused") == 1
-
-
-def wait_for(read: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not good(found := read()):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-    return found
 
 
 def test_shops_create_says_what_is_missing_until_a_gateway_is_chosen(database_url: str) -> None:

@@ -19,8 +19,10 @@ from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.renewals import DAY, NOON, PATIENCE_SECONDS, jump, subscribe
 from support.shops import ENVIRONMENT, add_shop, with_database
+from support.waiting import eventually
 
 SUBSCRIPTIONS = 100
+OUTAGE_SECONDS = 1
 OPTIONS = ("--sandbox", "--worker", "--lease-seconds", "1")
 
 
@@ -38,11 +40,18 @@ def workers_of(process: ServerProcess) -> list[psutil.Process]:
 
 
 def wait_until_paid(url: str, shop: Credentials, cycles: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
     sql = "SELECT paid_billing_cycles, COUNT(*) FROM subscriptions WHERE shop_id = :shop_id GROUP BY paid_billing_cycles"
-    while (found := dict(rows_of(url, sql, shop_id=shop.shop_id))) != {cycles: SUBSCRIPTIONS}:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.5)
+    eventually(
+        lambda: dict(rows_of(url, sql, shop_id=shop.shop_id)),
+        PATIENCE_SECONDS,
+        is_good=lambda found: found == {cycles: SUBSCRIPTIONS},
+    )
+
+
+def wait_until_charging(url: str, shop: Credentials, period: int) -> None:
+    """Return when a worker has begun to charge this period."""
+    sql = "SELECT 1 FROM payments WHERE shop_id = :shop_id AND period = :period LIMIT 1"
+    eventually(lambda: rows_of(url, sql, shop_id=shop.shop_id, period=period), PATIENCE_SECONDS)
 
 
 def check_books(url: str, shop: Credentials, periods: int) -> None:
@@ -81,7 +90,7 @@ def test_two_servers_whose_workers_are_killed_charge_every_period_once(
         killed = 0
         for day in range(1, 4):
             jump(database_url, NOON + day * DAY)
-            time.sleep(0.55)  # a worker looks twice a second
+            wait_until_charging(database_url, shop, day)
             for process in (first, second):
                 for worker in workers_of(process):
                     worker.kill()
@@ -106,9 +115,9 @@ def test_a_database_that_goes_away_and_comes_back_loses_no_charge(
         subscribe(process, shop, SUBSCRIPTIONS)
         [worker] = workers_of(process)
         jump(url, NOON + DAY)
-        time.sleep(0.6)
+        wait_until_charging(url, shop, 1)
         own_postgres.stop(how)
-        time.sleep(1)
+        time.sleep(OUTAGE_SECONDS)
         own_postgres.start()
         jump(url, NOON + DAY + QUARTER)
         wait_until_paid(url, shop, 2)
@@ -123,7 +132,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_began(
     with ServerProcess(database_url, server_folder, *OPTIONS, environment=ENVIRONMENT) as process:
         subscribe(process, shop, SUBSCRIPTIONS)
         jump(database_url, NOON + DAY)
-        time.sleep(0.6)
+        wait_until_charging(database_url, shop, 1)
         os.kill(workers_of(process)[0].pid, signal.SIGTERM)
         assert process.stop() == 0
     under_way = rows_of(

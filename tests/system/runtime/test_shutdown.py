@@ -128,9 +128,7 @@ def answers(process: ServerProcess, shop: Credentials) -> bool:
 def test_no_worker_outlives_its_killed_supervisor(start: Start) -> None:
     process = start("--workers", "2")
     assert process.process is not None
-    time.sleep(1)  # until the second worker answers too
-    workers = process.worker_pids()
-    assert len(workers) == 2
+    workers = eventually(process.worker_pids, is_good=lambda pids: len(pids) == 2)
 
     os.kill(process.process.pid, signal.SIGKILL)
 

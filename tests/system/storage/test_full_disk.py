@@ -18,6 +18,7 @@ from support.faults import PATIENCE_SECONDS, check_everything, line_to, load_on,
 from support.load import Ledger, Line, Load
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
+from support.waiting import eventually
 
 
 class Disk(Protocol):
@@ -124,10 +125,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
 
 def _wait_for_refusals(load: Load, line: Line, path: str) -> None:
     """Return when the disk has been full for a while and every read was answered meanwhile."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not load.ledger.refused and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert load.ledger.refused, "the disk did not become full"
+    eventually(lambda: load.ledger.refused, PATIENCE_SECONDS)  # the disk has become full
     for _ in range(10):
         assert line.ask("GET", path).status == 200
         assert line.ask("GET", "/customers?limit=100").status == 200

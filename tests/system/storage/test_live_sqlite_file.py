@@ -21,7 +21,8 @@ from support.commands import ecomcharge
 from support.load import Line, Load, is_plain_refusal
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop, with_database
-from support.sqlite_files import LiveFile, do_nothing, open_and_close, wait_until
+from support.sqlite_files import LiveFile, do_nothing, open_and_close
+from support.waiting import eventually
 
 IMPORTED = [f"imported-{number}@shop.test" for number in range(300)]
 BACKUP = """
@@ -35,7 +36,7 @@ source.close()
 
 def wait_for_more(load: Load, count: int) -> None:
     before = len(load.ledger.acknowledged)
-    wait_until(lambda: len(load.ledger.acknowledged) >= before + count)
+    eventually(lambda: len(load.ledger.acknowledged) >= before + count)
 
 
 def customers_in(path: Path) -> dict[str, str]:

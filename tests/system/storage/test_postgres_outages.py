@@ -20,6 +20,7 @@ from support.load import Ledger, Line, Reply, is_plain_refusal
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
+from support.waiting import eventually
 
 
 def again_if_closed(asked: Callable[[], Reply]) -> Reply:
@@ -28,13 +29,6 @@ def again_if_closed(asked: Callable[[], Reply]) -> Reply:
         return asked()
     except (OSError, HTTPException):
         return asked()
-
-
-def within_patience(is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (so := is_so()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return so
 
 
 def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
@@ -46,10 +40,10 @@ def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
         try:
             for pid in process.worker_pids():
                 os.kill(pid, signal.SIGKILL)
-            assert within_patience(lambda: "a worker waits for the database" in process.log())
+            eventually(lambda: "a worker waits for the database" in process.log(), PATIENCE_SECONDS)
         finally:
             own_postgres.start()
-        assert within_patience(process.answers)
+        eventually(process.answers, PATIENCE_SECONDS)
         wish = new_wish()
         assert until(functools.partial(line.create, wish.body, wish.key), 201).status == 201
         assert process.stop() == 0

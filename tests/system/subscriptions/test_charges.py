@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from support.billing import set_frozen_clock
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
+from support.waiting import eventually
 
 T = TypeVar("T")
 NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
@@ -73,15 +73,6 @@ def event_types(http: httpx.Client, id: str) -> list[str]:
     return [event["type"].partition(".")[0] for event in reversed(http.get(f"/events?object={id}").json())]
 
 
-def wait_for(condition: Callable[[], T]) -> T:
-    """Poll until it holds."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
-    return found
-
-
 def charge_is_under_way(http: httpx.Client) -> str | None:
     for each in http.get("/subscriptions").json():
         if each["state"] in ("processing", "trial_processing"):
@@ -99,7 +90,7 @@ def test_a_slow_first_charge_of_a_canceled_subscription_is_refunded(
         with shop.client() as http, ThreadPoolExecutor(1) as pool:
             creating = pool.submit(http.post, "/subscriptions", json=body(sandbox.SLOW))
             with shop.client() as merchant:
-                id = wait_for(lambda: charge_is_under_way(merchant))
+                id = eventually(lambda: charge_is_under_way(merchant), DEADLINE_SECONDS)
                 assert merchant.delete(f"/subscriptions/{id}").json()["state"] == "canceled"
             answer = creating.result()
             assert (answer.status_code, answer.json()["state"]) == (201, "canceled")
@@ -181,7 +172,9 @@ def test_a_renewal_that_is_late_does_not_come_at_night(http: httpx.Client, shop:
     http.post("/sandbox/clock/set", json={"to": "2027-05-15T10:00:00Z"})
     created = http.post("/subscriptions", json=body(sandbox.SUCCESSFUL, {**MONTHLY, "prevent_payments_at_night": True})).json()
     jump(shop.process.database, 1_813_103_340_000)  # 2027-06-15T23:49:00Z, as after an outage
-    wait_for(lambda: due_at(shop.process.database, created["id"]) == 1_813_132_800_000)  # 2027-06-16T08:00:00Z
+    eventually(
+        lambda: due_at(shop.process.database, created["id"]) == 1_813_132_800_000, DEADLINE_SECONDS
+    )  # 2027-06-16T08:00:00Z
     assert http.get(f"/subscriptions/{created['id']}").json()["paid_billing_cycles"] == 1
     http.post("/sandbox/clock/advance", json={"step": "9h"})
     assert http.get(f"/subscriptions/{created['id']}").json()["paid_billing_cycles"] == 2
@@ -214,7 +207,7 @@ def test_a_slow_charge_with_a_short_lease_is_not_made_twice(
         one, two = (Shop(each.url, credentials.shop_id, credentials.secret_key, each) for each in (first, second))
         with one.client() as http, two.client() as other:
             creating = [pool.submit(http.post, "/subscriptions", json=body(sandbox.SLOW, HOURLY)) for _ in range(4)]
-            wait_for(lambda: charge_is_under_way(other))
+            eventually(lambda: charge_is_under_way(other), DEADLINE_SECONDS)
             for _ in range(3):
                 assert other.post("/sandbox/clock/advance", json={"step": "1h"}).status_code == 200
             answers = [each.result() for each in creating]
@@ -254,7 +247,7 @@ def test_a_write_lock_held_from_outside_while_a_card_is_charged_hides_no_charge(
         with shop.client() as http, shop.client() as other, ThreadPoolExecutor(1) as pool:
             headers = {"Idempotency-Key": "once"}
             creating = pool.submit(http.post, "/subscriptions", json=body(sandbox.SLOW), headers=headers)
-            wait_for(lambda: charge_is_under_way(other))
+            eventually(lambda: charge_is_under_way(other), DEADLINE_SECONDS)
             blocker = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
             blocker.execute("BEGIN IMMEDIATE")
             answer = creating.result()
@@ -263,7 +256,7 @@ def test_a_write_lock_held_from_outside_while_a_card_is_charged_hides_no_charge(
             assert (answer.status_code, answer.json()["state"]) == (201, "processing")
             repeated = other.post("/subscriptions", json=body(sandbox.SLOW), headers=headers)
             assert repeated.status_code == 409
-            wait_for(lambda: leases_are_over(url))
+            eventually(lambda: leases_are_over(url), DEADLINE_SECONDS)
             other.post("/sandbox/clock/advance", json={"step": "20min"})
             assert len(other.get("/subscriptions").json()) == 1
             assert_books_agree(url, credentials.shop_id)
@@ -308,13 +301,13 @@ def test_no_503_follows_a_charge_while_postgresql_is_restarted(
         clients: list[Future[None]] = [pool.submit(subscribe, number) for number in range(8)]
         for _ in range(6):
             before = len(answers)
-            wait_for(lambda before=before: len(answers) > before + 20)  # type: ignore[misc]
+            eventually(lambda before=before: len(answers) > before + 20, DEADLINE_SECONDS)  # type: ignore[misc]
             own_postgres.stop(signal.SIGQUIT)
             own_postgres.start()
         running = False
         for client in clients:
             client.result()
-        wait_for(lambda: leases_are_over(url))
+        eventually(lambda: leases_are_over(url), DEADLINE_SECONDS)
         with shop.client() as http:
             assert http.post("/sandbox/clock/advance", json={"step": "20min"}, timeout=120).status_code == 200
     written = dict(

@@ -18,6 +18,7 @@ from ecomcharge.storage.database import Database
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
+from support.waiting import eventually
 
 NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
 CODE = "739"
@@ -389,9 +390,7 @@ def test_a_worker_that_comes_late_charges_once_and_says_so(story: Story) -> None
         await database.write(unit)
 
     with_database(story.shop.process.database, jump)  # 2026-05-04T10:00:00Z
-    deadline = time.monotonic() + 20
-    while story.state(id) != ("active", 2, 0) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    eventually(lambda: story.state(id) == ("active", 2, 0))
     assert (story.state(id), story.now(id)["renew_at"]) == (("active", 2, 0), "2026-05-04T11:00:00.000Z")
     [told] = [line for line in story.shop.process.log().splitlines() if id in line]
     assert '"periods":71' in told

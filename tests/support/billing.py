@@ -38,7 +38,7 @@ CLOSED_PORT_URL: Final = "http://127.0.0.1:9/hook"  # refuses every connection
 
 
 @dataclass
-class Books:
+class BillingShop:
     """One shop on a sandbox whose clock stands still at ``BEGIN``."""
 
     database: Database
@@ -62,7 +62,7 @@ class Books:
     ) -> str:
         """Its id. Without a behaviour it has no card yet."""
         plan = PlanFields(
-            title="Books",
+            title="BillingShop",
             currency=currency,
             plan=Price(amount, 1, unit),
             trial=trial,
@@ -128,7 +128,7 @@ async def set_frozen_clock(clock: SandboxClock, moment: int) -> None:
     await clock.refresh()
 
 
-def with_books(url: str, master_key: MasterKey, work: Callable[[Books], Awaitable[T]]) -> T:
+def with_billing(url: str, master_key: MasterKey, work: Callable[[BillingShop], Awaitable[T]]) -> T:
     """Run ``work`` on a migrated database with a new shop."""
 
     async def run() -> T:
@@ -138,11 +138,11 @@ def with_books(url: str, master_key: MasterKey, work: Callable[[Books], Awaitabl
             clock = SandboxClock(database)
             await clock.freeze()
             await set_frozen_clock(clock, BEGIN)
-            credentials = await create_shop(database, master_key, BEGIN, name="Books")
+            credentials = await create_shop(database, master_key, BEGIN, name="BillingShop")
             metrics = Metrics(None)
             services = billing_services(Settings(database=url, sandbox=True), database, master_key, clock, metrics)
             try:
-                return await work(Books(database, services, clock, metrics, credentials.shop_id))
+                return await work(BillingShop(database, services, clock, metrics, credentials.shop_id))
             finally:
                 await services.close()
         finally:

@@ -1,4 +1,4 @@
-"""ecomcharge's other commands."""
+"""The commands of ecomcharge other than ``serve``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load on a server while something breaks, and the account afterwards."""
+"""Load on a server while something breaks, and the checks afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.load import Ledger, Line, Load, Reply, Wish, read_all
 from support.process import ServerProcess
 
 UNDER_LOAD_SECONDS = 0.5
-PATIENCE_SECONDS = 20.0  # for what must come back by itself
+DEADLINE_SECONDS = 20.0  # for what must come back by itself
 _numbers = itertools.count(1)
 
 
@@ -28,7 +28,7 @@ def new_wish() -> Wish:
     return Wish(f"probe-{number}@shop.test", f"probe-{number}")
 
 
-def until(asked: Callable[[], Reply], status: int, seconds: float = PATIENCE_SECONDS) -> Reply:
+def until(asked: Callable[[], Reply], status: int, seconds: float = DEADLINE_SECONDS) -> Reply:
     """Ask until the answer has this status; the last answer in any case."""
     deadline = time.monotonic() + seconds
     while (reply := asked()).status != status and time.monotonic() < deadline:

@@ -34,7 +34,7 @@ TEXTS = (
 
 
 @dataclass
-class Story:
+class Merchant:
     """One shop with an account at the stand-in."""
 
     http: httpx.Client
@@ -107,30 +107,30 @@ def with_gateway(process: ServerProcess, master_key: MasterKey, account: Account
     return credentials.shop_id, credentials.secret_key
 
 
-def assert_the_books_agree(story: Story) -> None:
+def assert_records_agree(merchant: Merchant) -> None:
     ours = [
         (payment["id"], payment["amount"], payment["currency"])
-        for payment in story.payments()
+        for payment in merchant.payments()
         if payment["status"] == "successful" and payment["gateway"] == "begateway" and payment["amount"]
     ]
-    accounts = (story.account, *story.other_accounts)
+    accounts = (merchant.account, *merchant.other_accounts)
     refunded = {order for account in accounts for order, _ in account.refunded}
     taken = [charge for account in accounts for charge in account.taken if charge[0] not in refunded]
     assert sorted(taken) == sorted(ours)
-    assert refunded == {payment["id"] for payment in story.payments() if payment["status"] == "refunded"}
+    assert refunded == {payment["id"] for payment in merchant.payments() if payment["status"] == "refunded"}
     periods = [
-        (payment["subscription_id"], payment["period"]) for payment in story.payments() if payment["status"] == "successful"
+        (payment["subscription_id"], payment["period"]) for payment in merchant.payments() if payment["status"] == "successful"
     ]
     assert len(periods) == len(set(periods))
 
 
-def assert_no_secret_is_kept(story: Story) -> None:
-    keys = [account.secret_key for account in (story.account, *story.other_accounts)]
+def assert_no_secret_is_kept(merchant: Merchant) -> None:
+    keys = [account.secret_key for account in (merchant.account, *merchant.other_accounts)]
     secrets = (NUMBER, f'"{CODE}"', "verification_value", *keys)
-    kept = "".join(story.errors) + story.server.log() + texts_of(story.server.database)
+    kept = "".join(merchant.errors) + merchant.server.log() + texts_of(merchant.server.database)
     assert not [secret for secret in secrets if secret in kept]
-    if story.server.database.startswith("sqlite:///"):
-        file = Path(story.server.database.removeprefix("sqlite:///"))
+    if merchant.server.database.startswith("sqlite:///"):
+        file = Path(merchant.server.database.removeprefix("sqlite:///"))
         for part in file.parent.glob(f"{file.name}*"):
             raw = part.read_bytes()
             assert not [secret for secret in secrets if secret.encode() in raw], part

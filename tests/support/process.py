@@ -1,4 +1,4 @@
-"""ecomcharge as its users run it: a process of its own that listens on a port."""
+"""``ecomcharge serve`` as a process of its own that listens on a port."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ecomcharge.storage.database import Database
 from support.process import ServerProcess
 from support.shops import with_database
 
-PATIENCE_SECONDS = 60.0
+DEADLINE_SECONDS = 60.0
 CARD = {"number": "4200000000000000", "exp_month": 12, "exp_year": 2099}
 DAILY = {"title": "Daily", "currency": "EUR", "plan": {"amount": 7, "interval": 1, "interval_unit": "day"}}
 

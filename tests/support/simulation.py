@@ -1,4 +1,4 @@
-"""Years of many subscriptions in a moment: a gateway that fails in every way, workers that race and are killed anywhere.
+"""A simulation of years of subscriptions: a gateway that fails in every way, workers that race and are killed anywhere.
 
 Each run is drawn from a seed: plans, cards, faults, kills, pauses, cancels and how late the workers come. Real parts but for
 the gateway and the clocks: the same billing, stores and database engines that run in production. At the end of a run

@@ -1,4 +1,4 @@
-"""A soak: many connections, every route, faults in between, and an account at the end of all that was answered.
+"""A soak test: many connections, every route, faults in between, and an account of all answers at the end.
 
 ``python -m support.soak --seconds 300 --engine sqlite`` runs it for long; the tests run it for seconds. What the
 server was asked is decided by a seed; when its faults meet which request is not.

@@ -1,4 +1,4 @@
-"""The quickstart's subscriptions, walked as it says: its commands in one shell, and a browser that pays in between."""
+"""The commands of the quickstart, run in one shell, with a browser that pays in between."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pay_in_a_browser(address: str) -> None:
         browser.close()
 
 
-def test_a_stranger_who_follows_it_gets_what_it_says(
+def test_the_commands_of_the_quickstart_give_the_documented_answers(
     engine: str, database_url: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
     for tool in ("curl", "openssl", "bash"):

@@ -1,4 +1,4 @@
-"""Under load and under faults every acknowledged answer is accounted for; ``make soak`` does the same for long."""
+"""Fifteen seconds of the soak test; ``make soak`` runs longer."""
 
 from __future__ import annotations
 

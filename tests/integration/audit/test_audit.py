@@ -1,4 +1,4 @@
-"""The audit agrees with healthy books of every kind of subscription, and finds each kind of disagreement."""
+"""The audit agrees with healthy records of every kind of subscription, and finds each kind of disagreement."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from ecomcharge.shops.actions import set_gateway
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions
-from support.billing import CLOSED_PORT_URL, DAY, HOUR, Books, with_books
+from support.billing import CLOSED_PORT_URL, DAY, HOUR, BillingShop, with_billing
 from support.commands import ecomcharge
 from support.shops import ENVIRONMENT, with_database
 
-Stories = dict[str, str]  # subscription ids by name
+Subscriptions = dict[str, str]  # subscription ids by name
 
 
-async def tell_stories(books: Books) -> Stories:
+async def make_subscriptions(billing: BillingShop) -> Subscriptions:
     """A subscription of every kind, some days on."""
-    stories = {
-        "renewed": await books.subscribe(notification_url=CLOSED_PORT_URL),
-        "trial": await books.subscribe(trial=TrialPrice(0, 1, "day", True)),
-        "finite": await books.subscribe(cycles=2, currency="JPY"),
-        "failed": await books.subscribe(sandbox.FAILED, notification_url=CLOSED_PORT_URL),
-        "error": await books.subscribe(sandbox.ERROR),
-        "absent": await books.subscribe(sandbox.TIMEOUT_ABSENT),
-        "looked up": await books.subscribe(sandbox.TIMEOUT_CHARGED),
-        "renewal looked up": await books.subscribe(sandbox.RENEWAL_TIMEOUT),
-        "failed once": await books.subscribe(sandbox.RENEWAL_FAILS_ONCE),
-        "given up": await books.subscribe(sandbox.RENEWALS_FAIL, attempts=2),
-        "rescued": await books.subscribe(sandbox.RENEWAL_ERRS_ONCE),
-        "expired": await books.subscribe(sandbox.CHALLENGE, notification_url=CLOSED_PORT_URL),
-        "page expired": await books.subscribe(None),
-        "canceled": await books.subscribe(),
-        "passed": await books.subscribe(sandbox.CHALLENGE),
+    made = {
+        "renewed": await billing.subscribe(notification_url=CLOSED_PORT_URL),
+        "trial": await billing.subscribe(trial=TrialPrice(0, 1, "day", True)),
+        "finite": await billing.subscribe(cycles=2, currency="JPY"),
+        "failed": await billing.subscribe(sandbox.FAILED, notification_url=CLOSED_PORT_URL),
+        "error": await billing.subscribe(sandbox.ERROR),
+        "absent": await billing.subscribe(sandbox.TIMEOUT_ABSENT),
+        "looked up": await billing.subscribe(sandbox.TIMEOUT_CHARGED),
+        "renewal looked up": await billing.subscribe(sandbox.RENEWAL_TIMEOUT),
+        "failed once": await billing.subscribe(sandbox.RENEWAL_FAILS_ONCE),
+        "given up": await billing.subscribe(sandbox.RENEWALS_FAIL, attempts=2),
+        "rescued": await billing.subscribe(sandbox.RENEWAL_ERRS_ONCE),
+        "expired": await billing.subscribe(sandbox.CHALLENGE, notification_url=CLOSED_PORT_URL),
+        "page expired": await billing.subscribe(None),
+        "canceled": await billing.subscribe(),
+        "passed": await billing.subscribe(sandbox.CHALLENGE),
     }
-    await pass_challenge(books, stories["passed"])
-    await books.cancel(stories["canceled"])
-    await books.advance(3 * DAY + HOUR)
-    stories["waiting"] = await books.subscribe(sandbox.CHALLENGE)
-    stories["page"] = await books.subscribe(None)
-    stories["unknown"] = await books.subscribe(sandbox.TIMEOUT_CHARGED)
-    return stories
+    await pass_challenge(billing, made["passed"])
+    await billing.cancel(made["canceled"])
+    await billing.advance(3 * DAY + HOUR)
+    made["waiting"] = await billing.subscribe(sandbox.CHALLENGE)
+    made["page"] = await billing.subscribe(None)
+    made["unknown"] = await billing.subscribe(sandbox.TIMEOUT_CHARGED)
+    return made
 
 
-async def pass_challenge(books: Books, subscription_id: str) -> None:
-    [payment] = await payments.of_subscription(books.database, books.shop_id, subscription_id)
-    await actions.answer_challenge(books.services.charging, books.shop_id, payment, accepted=True)
+async def pass_challenge(billing: BillingShop, subscription_id: str) -> None:
+    [payment] = await payments.of_subscription(billing.database, billing.shop_id, subscription_id)
+    await actions.answer_challenge(billing.services.charging, billing.shop_id, payment, accepted=True)
 
 
-async def check(books: Books) -> list[Disagreement]:
-    return await audit(books.database, books.services.gateways, books.clock, shop_id=books.shop_id, recheck_seconds=0.05)
+async def check(billing: BillingShop) -> list[Disagreement]:
+    return await audit(billing.database, billing.services.gateways, billing.clock, shop_id=billing.shop_id, recheck_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -77,24 +77,24 @@ def audited(url: str, shop_id: int | None, *options: str) -> tuple[int, list[str
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
 
 
-def test_healthy_books_agree(url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> tuple[int, int, int]:
-        await tell_stories(books)
-        assert await check(books) == []
-        await books.advance(35 * DAY)  # events and webhooks of the beginning are older than they are kept
-        assert await check(books) == []
-        await books.run(
-            "DELETE FROM events WHERE shop_id = :shop_id AND created_at < :oldest", oldest=books.clock.now() - 30 * DAY
+def test_healthy_records_agree(url: str, master_key: MasterKey) -> None:
+    async def work(billing: BillingShop) -> tuple[int, int, int]:
+        await make_subscriptions(billing)
+        assert await check(billing) == []
+        await billing.advance(35 * DAY)  # events and webhooks of the beginning are older than they are kept
+        assert await check(billing) == []
+        await billing.run(
+            "DELETE FROM events WHERE shop_id = :shop_id AND created_at < :oldest", oldest=billing.clock.now() - 30 * DAY
         )
-        await books.run(
-            "DELETE FROM webhooks WHERE shop_id = :shop_id AND created_at < :oldest", oldest=books.clock.now() - 30 * DAY
+        await billing.run(
+            "DELETE FROM webhooks WHERE shop_id = :shop_id AND created_at < :oldest", oldest=billing.clock.now() - 30 * DAY
         )
-        assert await check(books) == []
-        [(subscriptions,)] = await books.rows("SELECT COUNT(*) FROM subscriptions WHERE shop_id = :shop_id")
-        [(payment_count,)] = await books.rows("SELECT COUNT(*) FROM payments WHERE shop_id = :shop_id")
-        return books.shop_id, subscriptions, payment_count
+        assert await check(billing) == []
+        [(subscriptions,)] = await billing.rows("SELECT COUNT(*) FROM subscriptions WHERE shop_id = :shop_id")
+        [(payment_count,)] = await billing.rows("SELECT COUNT(*) FROM payments WHERE shop_id = :shop_id")
+        return billing.shop_id, subscriptions, payment_count
 
-    shop_id, subscriptions, payment_count = with_books(url, master_key, work)
+    shop_id, subscriptions, payment_count = with_billing(url, master_key, work)
 
     code, lines, errors = audited(url, shop_id)
     assert (code, errors) == (0, "")
@@ -300,12 +300,12 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
 def test_a_planted_disagreement_is_found(name: str, url: str, master_key: MasterKey) -> None:
     whose, sql, kind, sentence = PLANTS[name]
 
-    async def work(books: Books) -> int:
-        stories = await tell_stories(books)
-        assert await books.run(sql, id=stories[whose]) > 0
-        return books.shop_id
+    async def work(billing: BillingShop) -> int:
+        made = await make_subscriptions(billing)
+        assert await billing.run(sql, id=made[whose]) > 0
+        return billing.shop_id
 
-    shop_id = with_books(url, master_key, work)
+    shop_id = with_billing(url, master_key, work)
 
     code, lines, errors = audited(url, shop_id)
     assert (code, errors) == (1, "")
@@ -318,51 +318,51 @@ def test_a_planted_disagreement_is_found(name: str, url: str, master_key: Master
 
 
 def test_two_payments_of_one_period_are_found(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> list[Disagreement]:
-        id = await books.subscribe()
-        await books.database.write(lambda tx: tx.rows("DROP INDEX payments_once", {}))
+    async def work(billing: BillingShop) -> list[Disagreement]:
+        id = await billing.subscribe()
+        await billing.database.write(lambda tx: tx.rows("DROP INDEX payments_once", {}))
         for table in ("payments", "sandbox_charges"):
             columns = {"payments": "period, attempt, gateway, settled_at, uid", "sandbox_charges": "token, message"}[table]
             names = f"amount, currency, status, created_at, {columns}" + (", subscription_id" if table == "payments" else "")
-            await books.run(
+            await billing.run(
                 f"INSERT INTO {table} (shop_id, id, {names}) SELECT shop_id, SUBSTR(id, 1, 24) || 'ffffffffffff', {names}"
                 f" FROM {table} WHERE shop_id = :shop_id"
             )
-        await books.run(f"UPDATE subscriptions SET paid_billing_cycles = 2 WHERE {ITSELF}", id=id)
-        return await check(books)
+        await billing.run(f"UPDATE subscriptions SET paid_billing_cycles = 2 WHERE {ITSELF}", id=id)
+        return await check(billing)
 
-    found = with_books(database_url, master_key, work)
+    found = with_billing(database_url, master_key, work)
 
     assert "paid_twice" in [one.kind for one in found]
     assert any("period 0 has 2 successful payments" in one.message for one in found)
 
 
 def test_a_closed_shop_has_nothing_due_and_agrees(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> None:
-        await books.subscribe()
-        await books.subscribe(sandbox.CHALLENGE)
-        await books.run("UPDATE subscriptions SET due_at = NULL WHERE shop_id = :shop_id")
-        assert {one.kind for one in await check(books)} == {"forgotten", "never_looked_up"}
-        await books.run("UPDATE shops SET closed_at = 1 WHERE shop_id = :shop_id")
-        assert await check(books) == []
+    async def work(billing: BillingShop) -> None:
+        await billing.subscribe()
+        await billing.subscribe(sandbox.CHALLENGE)
+        await billing.run("UPDATE subscriptions SET due_at = NULL WHERE shop_id = :shop_id")
+        assert {one.kind for one in await check(billing)} == {"forgotten", "never_looked_up"}
+        await billing.run("UPDATE shops SET closed_at = 1 WHERE shop_id = :shop_id")
+        assert await check(billing) == []
 
-    with_books(database_url, master_key, work)
+    with_billing(database_url, master_key, work)
 
 
 def test_earlier_records_are_left_out(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> int:
-        earlier = await books.subscribe()
-        await books.advance(2 * DAY)
-        await books.subscribe()
-        await books.run(f"UPDATE subscriptions SET due_at = NULL WHERE {ITSELF}", id=earlier)
-        await books.run(
+    async def work(billing: BillingShop) -> int:
+        earlier = await billing.subscribe()
+        await billing.advance(2 * DAY)
+        await billing.subscribe()
+        await billing.run(f"UPDATE subscriptions SET due_at = NULL WHERE {ITSELF}", id=earlier)
+        await billing.run(
             "UPDATE sandbox_charges SET status = 'failed' WHERE shop_id = :shop_id AND id ="
             f" (SELECT MIN(id) FROM payments WHERE {OF})",
             id=earlier,
         )
-        return books.shop_id
+        return billing.shop_id
 
-    shop_id = with_books(database_url, master_key, work)
+    shop_id = with_billing(database_url, master_key, work)
 
     assert audited(database_url, shop_id)[0] == 1
     code, lines, _ = audited(database_url, shop_id, "--since", "2026-05-03T09:00:00Z")
@@ -372,16 +372,16 @@ def test_earlier_records_are_left_out(database_url: str, master_key: MasterKey) 
     assert "--since must be a moment" in errors
 
 
-def test_a_gateway_that_cannot_be_asked_is_said_to_be_not_checked(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> int:
-        await books.subscribe()
+def test_a_gateway_that_cannot_be_asked_is_reported_as_not_checked(database_url: str, master_key: MasterKey) -> None:
+    async def work(billing: BillingShop) -> int:
+        await billing.subscribe()
         key = {"url": "http://127.0.0.1:9", "user": "361", "secret_key": "secret"}
-        await set_gateway(books.database, master_key, 0, shop_id=books.shop_id, gateway="begateway", **key)
-        await books.run("UPDATE payments SET gateway = 'begateway' WHERE shop_id = :shop_id")
-        await books.run("DELETE FROM sandbox_charges WHERE shop_id = :shop_id")
-        return books.shop_id
+        await set_gateway(billing.database, master_key, 0, shop_id=billing.shop_id, gateway="begateway", **key)
+        await billing.run("UPDATE payments SET gateway = 'begateway' WHERE shop_id = :shop_id")
+        await billing.run("DELETE FROM sandbox_charges WHERE shop_id = :shop_id")
+        return billing.shop_id
 
-    shop_id = with_books(database_url, master_key, work)
+    shop_id = with_billing(database_url, master_key, work)
 
     code, lines, errors = audited(database_url, shop_id)
     assert (code, errors) == (2, "")
@@ -412,56 +412,56 @@ class OtherGateway:
 def test_a_real_gateway_is_asked_for_each_payment(
     result: Result | None, kinds: list[str], database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def work(books: Books) -> list[str]:
-        await books.subscribe()
-        await books.run("UPDATE payments SET gateway = 'begateway' WHERE shop_id = :shop_id")
-        await books.run("DELETE FROM sandbox_charges WHERE shop_id = :shop_id")
+    async def work(billing: BillingShop) -> list[str]:
+        await billing.subscribe()
+        await billing.run("UPDATE payments SET gateway = 'begateway' WHERE shop_id = :shop_id")
+        await billing.run("DELETE FROM sandbox_charges WHERE shop_id = :shop_id")
 
         async def named(name: str, shop_id: int, account: str | None) -> Any:
             return OtherGateway(result)
 
-        monkeypatch.setattr(books.services.gateways, "named", named)
-        return [one.kind for one in await check(books)]
+        monkeypatch.setattr(billing.services.gateways, "named", named)
+        return [one.kind for one in await check(billing)]
 
-    assert with_books(database_url, master_key, work) == kinds
+    assert with_billing(database_url, master_key, work) == kinds
 
 
 def test_an_audit_beside_charges_reports_nothing(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> None:
+    async def work(billing: BillingShop) -> None:
         for _ in range(8):
-            await books.subscribe(unit="hour")
-        charging = asyncio.create_task(books.advance(DAY))
+            await billing.subscribe(unit="hour")
+        charging = asyncio.create_task(billing.advance(DAY))
         audits, found = 0, []
         while not charging.done():
-            found += await check(books)
+            found += await check(billing)
             audits += 1
             await asyncio.sleep(0)
         await charging
         assert audits > 1
         assert found == []
-        assert await check(books) == []
+        assert await check(billing) == []
 
-    with_books(database_url, master_key, work)
+    with_billing(database_url, master_key, work)
 
 
 def test_nothing_is_written(tmp_path: Path, master_key: MasterKey) -> None:
     url = f"sqlite:///{tmp_path}/test.db"
 
-    async def work(books: Books) -> int:
-        await tell_stories(books)
-        return books.shop_id
+    async def work(billing: BillingShop) -> int:
+        await make_subscriptions(billing)
+        return billing.shop_id
 
     async def dump(database: Database) -> list[Any]:
         tables = ("subscriptions", "payments", "events", "webhooks", "sandbox_charges", "sandbox_clock", "shops")
         return [[tuple(row) for row in await database.rows(f"SELECT * FROM {table}", {})] for table in tables]
 
-    with_books(url, master_key, work)
+    with_billing(url, master_key, work)
     before = with_database(url, dump)
     assert audited(url, None)[0] == 0
     assert with_database(url, dump) == before
 
 
-def test_what_cannot_be_audited_is_said_in_one_sentence(tmp_path: Path, database_url: str) -> None:
+def test_an_audit_that_cannot_run_says_why_in_one_sentence(tmp_path: Path, database_url: str) -> None:
     code, lines, errors = audited(database_url, None)
     assert (code, lines) == (1, [])
     assert errors == (

@@ -1,4 +1,4 @@
-"""The commands of whoever runs a server that charges: worker, clock, gateways, public keys, webhooks."""
+"""The commands of an operator whose server charges: worker, clock, gateways, public keys, webhooks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from support.cli import Command, refused
 from support.shops import add_shop, with_database
 
 
-def test_a_shop_is_shown_with_one_public_key_made_at_first_need(
+def test_a_shop_has_one_public_key_which_is_made_when_it_is_first_needed(
     command: Command, database_url: str, master_key: MasterKey
 ) -> None:
-    shop = add_shop(database_url, master_key, name="[b]Books")
+    shop = add_shop(database_url, master_key, name="[b]BillingShop")
     first = json.loads(command("shops", "show", str(shop.shop_id), "--json").stdout)
     printed = command("shops", "show", str(shop.shop_id)).stdout
-    assert "[b]Books" in printed
+    assert "[b]BillingShop" in printed
     assert first["public_key"] in printed
     assert first["public_key_pem"] in printed
     assert (first["gateway"], first["gateway_url"], first["closed_at"]) == ("sandbox", None, None)
@@ -92,7 +92,7 @@ def put(url: str, shop_id: int, **fields: object) -> Webhook:
     return webhook
 
 
-def test_webhooks_are_listed_shown_and_redelivered(command: Command, database_url: str, master_key: MasterKey) -> None:
+def test_webhooks_are_listed_read_and_redelivered(command: Command, database_url: str, master_key: MasterKey) -> None:
     shop, other = (add_shop(database_url, master_key).shop_id for _ in range(2))
     failed = put(database_url, shop, state="failed", attempts=26, due_at=None, last_status=503)
     pending = put(database_url, other, attempts=2, last_error="ConnectError: refused")
@@ -125,7 +125,7 @@ def test_webhooks_are_listed_shown_and_redelivered(command: Command, database_ur
     assert told["next_attempt_at"].endswith("Z")
 
 
-def test_the_clock_stands_still_moves_is_set_and_goes_on(command: Command) -> None:
+def test_the_clock_is_frozen_moved_set_and_resumed(command: Command) -> None:
     def clock(*arguments: str) -> dict[str, object]:
         done = command("clock", *arguments, "--json", ECOMCHARGE_SANDBOX="true")
         assert done.returncode == 0, done.stderr

@@ -93,7 +93,7 @@ def test_a_shop_may_be_called_what_looks_like_markup_and_ids_may_be_absurd(cli: 
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
-def test_another_master_key_than_the_databases_is_noticed(cli: Cli) -> None:
+def test_another_master_key_than_the_databases_is_refused(cli: Cli) -> None:
     cli("shops", "create", "--name", "x", "--shop-id", "1")
     for command in (("shops", "create", "--name", "y"), ("shops", "rotate-key", "1"), ("serve", "--port", "1")):
         done = cli(*command, ECOMCHARGE_MASTER_KEY=make_master_key())
@@ -102,7 +102,7 @@ def test_another_master_key_than_the_databases_is_noticed(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("setting", ["--workers=0", "--port=99999", "--max-body-bytes=-1", "--header-timeout-seconds=-1"])
-def test_a_setting_out_of_its_range_is_told(cli: Cli, setting: str) -> None:
+def test_a_setting_out_of_its_range_is_refused(cli: Cli, setting: str) -> None:
     done = cli("serve", setting)
     assert done.returncode == 1
     assert done.stderr == f"ecomcharge: {setting.partition('=')[0]} must be between {done.stderr.partition('between ')[2]}"

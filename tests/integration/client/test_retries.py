@@ -77,7 +77,7 @@ def test_retries_end(connect: Connect) -> None:
     assert caught.value.request_id == "req_1"
 
 
-def test_without_retries_a_failure_is_told_at_once(connect: Connect) -> None:
+def test_without_retries_a_failure_is_raised_at_once(connect: Connect) -> None:
     with (
         stand_in(Reply(429), Reply()) as seen,
         connect(seen.url, 1, SECRET, retries=0) as client,

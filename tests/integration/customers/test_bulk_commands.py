@@ -52,7 +52,7 @@ def test_an_export_into_a_pipe_leaves_the_pipe_in_its_place(url: str, tmp_path: 
     assert pipe.is_fifo()
 
 
-def test_mistakes_are_told_in_a_sentence(url: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_sentence(url: str, tmp_path: Path) -> None:
     missing = command(url, "import", str(tmp_path / "none.jsonl"), "--shop-id", str(SHOP))
     assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
     assert b"No such file" in missing.stderr

@@ -117,7 +117,7 @@ def test_of_two_lines_with_one_identity_the_second_is_the_duplicate(url: str) ->
     assert {customer.email for customer in stored(url)} == {"a@shop.test", "d@shop.test"}
 
 
-def test_the_id_tells_a_customer_before_the_external_id_does(url: str) -> None:
+def test_the_id_identifies_a_customer_before_the_external_id(url: str) -> None:
     imported(
         url, line("a@shop.test", id="cst_0000000000000001", external_id="x") + line("b@shop.test", id="cst_0000000000000002")
     )

@@ -1,4 +1,4 @@
-"""The client of a real gateway, alone against a stand-in that answers as documented, and errs in every way we know."""
+"""The client of a real gateway against a stand-in that answers as documented, and with every known error."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_declined_charge_failed(ask: Ask) -> None:
     assert (result.status, result.message) == (base.FAILED, "Payment was declined")
 
 
-def test_3_d_secure_is_told_with_its_whole_address(ask: Ask, account: Account, gateway_server: GatewayServer) -> None:
+def test_3_d_secure_is_returned_with_its_whole_address(ask: Ask, account: Account, gateway_server: GatewayServer) -> None:
     order = an_order()
     result = ask(lambda gateway: gateway.charge(order, CHALLENGED, NOW))
     assert result.status == base.INCOMPLETE
@@ -241,7 +241,7 @@ def test_a_look_up_that_fails_says_nothing_of_the_charge(ask: Ask, account: Acco
     assert ask(lambda gateway: look_up(gateway, order)).status == base.UNKNOWN
 
 
-def test_of_several_transactions_of_an_order_a_successful_one_counts_and_an_open_one_before_a_failed(
+def test_a_successful_transaction_of_an_order_counts_first_and_an_open_one_before_a_failed_one(
     ask: Ask, account: Account
 ) -> None:
     order = an_order()

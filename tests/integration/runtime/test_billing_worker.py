@@ -18,7 +18,7 @@ from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import renewals
 from ecomcharge.subscriptions.charging import Charging
 from support.process import ServerProcess
-from support.renewals import DAY, NOON, PATIENCE_SECONDS, jump, subscribe
+from support.renewals import DAY, DEADLINE_SECONDS, NOON, jump, subscribe
 from support.shops import ENVIRONMENT, add_shop, with_database
 
 
@@ -49,7 +49,7 @@ def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
         services = billing_services(Settings(database=database_url, sandbox=True), database, master_key, clock)
         stopped = asyncio.Event()
         running = asyncio.create_task(services.worker.run(stopped))
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while services.worker.done < 24:
                 await asyncio.sleep(0.05)
         stopped.set()

@@ -1,4 +1,4 @@
-"""What ``/metrics`` says about charges and about what waits: true, bounded, and described in the documents."""
+"""The metrics of charges and of the backlog are correct, bounded and documented."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ecomcharge.runtime.backlog import read_backlog
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Load, Transaction
 from ecomcharge.web.metrics import OUTCOMES, Unsettled
-from support.billing import CLOSED_PORT_URL, DAY, HOUR, Books, with_books
+from support.billing import CLOSED_PORT_URL, DAY, HOUR, BillingShop, with_billing
 from support.metrics import samples
 
 
 def test_outcomes_of_charges_are_counted_by_kind(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> str:
-        await books.subscribe()
-        await books.subscribe(sandbox.FAILED)
-        await books.subscribe(sandbox.ERROR)
-        await books.subscribe(sandbox.CHALLENGE)
-        await books.subscribe(sandbox.TIMEOUT_CHARGED)
-        await books.subscribe(sandbox.RENEWAL_FAILS_ONCE, attempts=1)
-        await books.advance(DAY)
-        return books.metrics.exposition(Load()).decode()
+    async def work(billing: BillingShop) -> str:
+        await billing.subscribe()
+        await billing.subscribe(sandbox.FAILED)
+        await billing.subscribe(sandbox.ERROR)
+        await billing.subscribe(sandbox.CHALLENGE)
+        await billing.subscribe(sandbox.TIMEOUT_CHARGED)
+        await billing.subscribe(sandbox.RENEWAL_FAILS_ONCE, attempts=1)
+        await billing.advance(DAY)
+        return billing.metrics.exposition(Load()).decode()
 
-    counted = samples(with_books(database_url, master_key, work))
+    counted = samples(with_billing(database_url, master_key, work))
 
     charges = {name: value for name, value in counted.items() if name.startswith("ecomcharge_charges_total")}
     assert len(charges) == 2 * len(OUTCOMES)  # Prometheus sees no increase of a series that begins at 1
@@ -44,55 +44,55 @@ def test_outcomes_of_charges_are_counted_by_kind(database_url: str, master_key: 
 
 
 def test_the_backlog_is_what_waits_in_the_database(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> None:
-        empty = await read_backlog(books.database, books.clock.now())
+    async def work(billing: BillingShop) -> None:
+        empty = await read_backlog(billing.database, billing.clock.now())
         assert (empty.renewals_due, empty.renewals_lag_seconds) == (0, 0)
         assert (empty.webhooks_pending, empty.webhooks_oldest_seconds, empty.webhooks_failed) == (0, 0, 0)
         assert empty.payments == dict.fromkeys(("pending", "unknown", "incomplete", "refunding"), Unsettled(0, 0))
 
-        await books.subscribe(notification_url=CLOSED_PORT_URL)
-        await books.subscribe()
-        await books.subscribe(sandbox.CHALLENGE)
-        await books.pass_time(HOUR // 2)
-        await books.subscribe(sandbox.CHALLENGE)
-        await books.subscribe(sandbox.TIMEOUT_CHARGED)
-        await books.pass_time(HOUR // 2)
-        now = await read_backlog(books.database, books.clock.now())
+        await billing.subscribe(notification_url=CLOSED_PORT_URL)
+        await billing.subscribe()
+        await billing.subscribe(sandbox.CHALLENGE)
+        await billing.pass_time(HOUR // 2)
+        await billing.subscribe(sandbox.CHALLENGE)
+        await billing.subscribe(sandbox.TIMEOUT_CHARGED)
+        await billing.pass_time(HOUR // 2)
+        now = await read_backlog(billing.database, billing.clock.now())
         assert (now.renewals_due, now.renewals_lag_seconds) == (1, 29 * 60)  # the one to be looked up a minute later
         assert now.payments["incomplete"] == Unsettled(2, 3600)
         assert now.payments["unknown"] == Unsettled(1, 1800)
         assert (now.webhooks_pending, now.webhooks_lag_seconds, now.webhooks_oldest_seconds) == (1, 3600, 3600)
 
-        await books.pass_time(DAY)
-        later = await read_backlog(books.database, books.clock.now())
+        await billing.pass_time(DAY)
+        later = await read_backlog(billing.database, billing.clock.now())
         assert (later.renewals_due, later.renewals_lag_seconds) == (5, DAY / 1000 + 29 * 60)
 
-        await books.run("UPDATE webhooks SET state = 'failed', due_at = NULL WHERE shop_id = :shop_id")
-        failed = await read_backlog(books.database, books.clock.now())
+        await billing.run("UPDATE webhooks SET state = 'failed', due_at = NULL WHERE shop_id = :shop_id")
+        failed = await read_backlog(billing.database, billing.clock.now())
         assert (failed.webhooks_pending, failed.webhooks_lag_seconds, failed.webhooks_failed) == (0, 0, 1)
 
-        await books.run("UPDATE shops SET closed_at = 1 WHERE shop_id = :shop_id")
-        closed = await read_backlog(books.database, books.clock.now())
+        await billing.run("UPDATE shops SET closed_at = 1 WHERE shop_id = :shop_id")
+        closed = await read_backlog(billing.database, billing.clock.now())
         assert (closed.renewals_due, closed.renewals_lag_seconds) == (0, 0)
 
-    with_books(database_url, master_key, work)
+    with_billing(database_url, master_key, work)
 
 
 def test_a_webhook_behind_an_earlier_one_of_its_subscription_does_not_lag(database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> None:
-        await books.subscribe(notification_url=CLOSED_PORT_URL)
-        await books.services.worker.do_everything_due()  # refused, and due again in some seconds
-        await books.run("UPDATE webhooks SET due_at = due_at + 3600000 WHERE shop_id = :shop_id")
-        await books.pass_time(HOUR // 2)
-        await books.run(
+    async def work(billing: BillingShop) -> None:
+        await billing.subscribe(notification_url=CLOSED_PORT_URL)
+        await billing.services.worker.do_everything_due()  # refused, and due again in some seconds
+        await billing.run("UPDATE webhooks SET due_at = due_at + 3600000 WHERE shop_id = :shop_id")
+        await billing.pass_time(HOUR // 2)
+        await billing.run(
             "INSERT INTO webhooks (shop_id, id, subscription_id, sequence, event, url, body, state, attempts, created_at, due_at,"
             " leased_until) SELECT shop_id, id || 'f', subscription_id, sequence + 1, event, url, body, 'pending', 0, created_at,"
             " created_at, 0 FROM webhooks WHERE shop_id = :shop_id"
         )
-        found = await read_backlog(books.database, books.clock.now())
+        found = await read_backlog(billing.database, billing.clock.now())
         assert (found.webhooks_pending, found.webhooks_lag_seconds, found.webhooks_oldest_seconds) == (2, 0, 0)
 
-    with_books(database_url, master_key, work)
+    with_billing(database_url, master_key, work)
 
 
 STATEMENTS = {
@@ -106,7 +106,7 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("index", STATEMENTS)
 def test_every_statement_reads_an_index_and_no_table(index: str, engine: str, database_url: str, master_key: MasterKey) -> None:
-    async def work(books: Books) -> list[str]:
+    async def work(billing: BillingShop) -> list[str]:
         explain = "EXPLAIN QUERY PLAN " if engine == "sqlite" else "EXPLAIN "
 
         async def unit(tx: Transaction) -> list[str]:
@@ -114,9 +114,9 @@ def test_every_statement_reads_an_index_and_no_table(index: str, engine: str, da
                 await tx.rows("SELECT set_config('enable_seqscan', 'off', true)", {})  # the tables are nearly empty
             return [str(row[-1]) for row in await tx.rows(explain + STATEMENTS[index], {"now": 1, "most": 10_000})]
 
-        return await books.database.write(unit)
+        return await billing.database.write(unit)
 
-    plan = with_books(database_url, master_key, work)
+    plan = with_billing(database_url, master_key, work)
 
     indexes = (index, "webhooks_in_order") if index == "webhooks_due" else (index,)  # PostgreSQL takes the smaller one
     assert any(index in line for line in plan for index in indexes), plan

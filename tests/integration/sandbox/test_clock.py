@@ -41,7 +41,7 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_clock_whose_setting_was_not_read_tells_no_time(database_url: str) -> None:
+def test_a_clock_whose_setting_was_not_read_has_no_time(database_url: str) -> None:
     async def work(database: Database) -> None:
         clock = SandboxClock(database)
         with pytest.raises(RuntimeError, match="before its setting was read"):

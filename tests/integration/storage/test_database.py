@@ -1,4 +1,4 @@
-"""What a database promises, on both engines: durable together, failing alone."""
+"""The promises of a database, on both engines: writes that wait together are committed together and fail alone."""
 
 from __future__ import annotations
 
@@ -120,10 +120,10 @@ def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> Non
     with_database(database_url, work)
 
 
-def test_a_read_sees_what_another_process_was_told_is_written_however_many_read_beside_it(database_url: str) -> None:
+def test_a_read_sees_every_commit_that_another_process_has_acknowledged(database_url: str) -> None:
     """``elsewhere`` stands for the other process: it has connections of its own."""
 
-    async def crowd(database: Database) -> None:
+    async def readers(database: Database) -> None:
         while True:
             await database.find(store.FIND, (1, customer(0).id))
             await asyncio.sleep(0)
@@ -131,7 +131,7 @@ def test_a_read_sees_what_another_process_was_told_is_written_however_many_read_
     async def work(database: Database) -> None:
         await with_shop(database)
         elsewhere = await open_database(database_url)
-        reading = [asyncio.create_task(crowd(elsewhere)) for _ in range(30)]
+        reading = [asyncio.create_task(readers(elsewhere)) for _ in range(30)]
         try:
             for number in range(1, 300):
                 assert await add(database, number)
@@ -145,7 +145,7 @@ def test_a_read_sees_what_another_process_was_told_is_written_however_many_read_
     with_database(database_url, work)
 
 
-def test_a_unit_that_postgresql_undoes_for_the_sake_of_another_is_run_again(postgres: PostgresServer) -> None:
+def test_a_unit_that_postgresql_rolls_back_because_of_a_deadlock_is_run_again(postgres: PostgresServer) -> None:
     url = postgres.create_database("deadlock")
 
     async def work(database: Database) -> None:
@@ -181,7 +181,7 @@ def test_a_unit_that_postgresql_undoes_for_the_sake_of_another_is_run_again(post
 
 
 @pytest.mark.parametrize("count", [1, 20, 300], ids=["one", "some", "worth a COPY"])
-def test_of_many_inserts_each_is_told_whether_it_was_made(database_url: str, count: int) -> None:
+def test_many_inserts_return_for_each_whether_it_was_made(database_url: str, count: int) -> None:
     async def work(database: Database) -> None:
         await with_shop(database)
         assert all(await database.write(lambda tx: store.insert_many(tx, rows(range(count)))))
@@ -213,7 +213,7 @@ def test_many_inserts_that_fail_leave_nothing_and_harm_no_neighbour(database_url
     with_database(database_url, work)
 
 
-def test_an_id_that_is_taken_is_minted_again(database_url: str) -> None:
+def test_an_id_that_is_taken_is_generated_again(database_url: str) -> None:
     class Stuck(IdGenerator):
         numbers = iter([1, 1, 2])
 

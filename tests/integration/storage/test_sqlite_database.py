@@ -70,7 +70,7 @@ def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch:
     with_database(url, work)
 
 
-def test_who_is_slow_to_take_a_chunk_holds_no_transaction_meanwhile(tmp_path: Path) -> None:
+def test_a_slow_reader_of_chunks_holds_no_transaction(tmp_path: Path) -> None:
     path = f"{tmp_path}/chunks.db"
 
     async def work(database: Database) -> None:

@@ -150,7 +150,7 @@ async def work_until_settled(
 
 @pytest.mark.parametrize("renewal", [False, True], ids=["first charge", "renewal"])
 @pytest.mark.parametrize("what", ["cancel", "long pause"])
-def test_whatever_meets_a_charge_at_any_of_its_steps_the_books_agree(
+def test_a_charge_that_is_interrupted_at_any_step_leaves_records_that_agree(
     database_url: str, master_key: MasterKey, what: str, renewal: bool
 ) -> None:
     """Cancel, or a pause of a day in which another process takes over, between any two steps of a charge."""

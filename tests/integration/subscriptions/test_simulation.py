@@ -32,7 +32,7 @@ def test_charges_that_are_given_up_too_soon_are_refunded(
     assert account.refunds > 0
 
 
-def test_the_account_notices_a_success_that_is_dropped(
+def test_the_simulation_finds_a_success_that_is_dropped(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(charging, "UNSUCCESSFUL", ())
@@ -40,7 +40,7 @@ def test_the_account_notices_a_success_that_is_dropped(
     assert any("in the gateway's books" in fault for _, fault in account.failed)
 
 
-def test_the_account_notices_charges_for_what_is_over(
+def test_the_simulation_finds_charges_of_ended_subscriptions(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "is_wanted", lambda billing_state, period: True)
@@ -48,15 +48,13 @@ def test_the_account_notices_charges_for_what_is_over(
     assert account.failed
 
 
-def test_the_account_notices_writes_over_what_somebody_else_changed(
-    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulation_finds_lost_updates(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "UPDATE", store.UPDATE.replace("version = :version", "version >= 0 * :version"))
     account = asyncio.run(simulate(new_database_url(), range(41, 101), until_one_fails=True))
     assert account.failed
 
 
-def test_the_account_notices_no_answer_taken_for_a_no(
+def test_the_simulation_finds_a_missing_answer_taken_for_a_refusal(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -87,7 +87,7 @@ def test_no_connection_and_no_answer_in_time_count_as_unreachable_and_a_broken_c
     assert [isinstance(fault, Unreachable) for fault in (refused, unknown, hung, closed)] == [True, True, True, False]
 
 
-def test_dead_names_hold_up_nobody(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_names_delay_no_other_receiver(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(host: str, port: int) -> list[str]:
         time.sleep(3)
         return ["127.0.0.1"]

@@ -209,7 +209,7 @@ def test_without_javascript_two_presses_charge_once(server: Shop, open_page: Cal
     assert len(payments_of(server, subscription)) == 1
 
 
-def test_mistakes_are_told_in_place(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
+def test_mistakes_are_shown_beside_their_fields(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
     subscription = subscribe(server)
     page = open_page()
     page.goto(subscription["redirect_url"])
@@ -253,7 +253,7 @@ def test_without_javascript_mistakes_come_back_with_the_page(server: Shop, open_
     assert read(server, subscription)["state"] == "active"
 
 
-def test_page_fits_a_narrow_screen_and_is_walked_by_keyboard(server: Shop, open_page: Callable[..., Page]) -> None:
+def test_page_fits_a_narrow_screen_and_works_by_keyboard(server: Shop, open_page: Callable[..., Page]) -> None:
     subscription = subscribe(server, plan={"trial": TRIAL, "title": "Абонемент" * 20}, language="ru")
     page = open_page(viewport={"width": 320, "height": 600})
     page.goto(subscription["redirect_url"])

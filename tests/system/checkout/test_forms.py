@@ -123,7 +123,7 @@ def test_missing_email_is_asked_for_and_a_known_one_is_not(server: Shop) -> None
     assert (customer["first_name"], customer["email"], customer["city"]) == ("Known", "jane@shop.test", "Minsk")
 
 
-def test_what_is_typed_comes_back_escaped_and_the_card_does_not(server: Shop) -> None:
+def test_input_is_returned_escaped_and_the_card_is_not_returned(server: Shop) -> None:
     subscription = subscribe(server, plan={"title": HOSTILE}, settings={"customer_fields": ["first_name", "country"]})
     number = "4200000000000018"
     answer = post_card(
@@ -144,7 +144,7 @@ def test_what_is_typed_comes_back_escaped_and_the_card_does_not(server: Shop) ->
     assert "verification_value" not in values
 
 
-def test_policy_lets_nothing_foreign_in(server: Shop) -> None:
+def test_the_content_security_policy_allows_nothing_foreign(server: Shop) -> None:
     subscription = subscribe(server)
     answer = web.get(subscription["redirect_url"])
     policy = dict(part.partition(" ")[::2] for part in answer.headers["content-security-policy"].split("; "))
@@ -296,7 +296,9 @@ def test_card_number_and_code_are_kept_nowhere(
         assert f"={CODE}".encode() not in content, name
 
 
-def test_strangers_try_only_so_many_cards_and_pay_links(database_url: str, master_key: MasterKey, tmp_path: Path) -> None:
+def test_attempts_with_cards_and_pay_links_are_limited_per_address(
+    database_url: str, master_key: MasterKey, tmp_path: Path
+) -> None:
     shop = add_shop(database_url, master_key)
     options = ("--checkouts-per-minute", "3", "--no-worker")
     with (

@@ -35,7 +35,7 @@ def test_page_expires_after_a_day(master_key: MasterKey, tmp_path: Path) -> None
         assert payments_of(shop, fresh) == []
 
 
-def test_page_tells_what_renews_when(master_key: MasterKey, tmp_path: Path) -> None:
+def test_page_shows_the_amount_and_the_date_of_the_renewal(master_key: MasterKey, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/clock.db"
     with ServerProcess(url, tmp_path, "--sandbox", "--time-zone", "Europe/Minsk", environment=ENVIRONMENT) as process:
         credentials = add_shop(url, master_key)
@@ -96,7 +96,7 @@ def _rows(subscription: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_page_speaks_the_buyers_language(server: Shop, language: str) -> None:
+def test_page_is_in_the_buyers_language(server: Shop, language: str) -> None:
     translate = translation_for(language).gettext
     subscription = subscribe(server, plan={"language": language, "trial": TRIAL})
     page = unescape(web.get(subscription["redirect_url"]).text)

@@ -1,4 +1,4 @@
-"""A client that we did not write: PyPI ``bepaid`` 0.8.0, unchanged but for the base URL."""
+"""A client of somebody else: PyPI ``bepaid`` 0.8.0, unchanged except for the base URL."""
 
 from __future__ import annotations
 

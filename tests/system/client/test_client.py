@@ -1,4 +1,4 @@
-"""The client, blocking and asynchronous, against the real server and against servers that fail on purpose."""
+"""The client, blocking and asynchronous, against a running server."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_list_is_everyone_or_one_page_or_who_fits(server: Shop, connect: Con
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 200])
-def test_the_walk_meets_every_customer_once_whatever_the_page_size(server: Shop, connect: Connect, page_size: int) -> None:
+def test_the_iterator_returns_every_customer_once_whatever_the_page_size(server: Shop, connect: Connect, page_size: int) -> None:
     with as_shop(connect, server) as client:
         created = [client.create_customer(**JANE, external_id=str(number)) for number in range(4)]
         assert list(client.customers(page_size=page_size)) == created
@@ -85,7 +85,7 @@ def test_two_creates_are_two_customers_unless_they_share_a_key(server: Shop, con
         assert len(client.list_customers()) == 3
 
 
-def test_faults_of_fields_come_as_a_validation_error_that_tells_them_all(server: Shop, connect: Connect) -> None:
+def test_a_validation_error_has_the_errors_of_all_fields(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client, pytest.raises(ecomcharge.ValidationError) as caught:
         client.create_customer(email="jane@shop.test", ip="", country="US")
     error = caught.value

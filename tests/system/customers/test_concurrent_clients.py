@@ -1,4 +1,4 @@
-"""Many at once: on one key, on one file, on one database, in two shops, and on a long list."""
+"""Many requests at once: with one key, to two servers on one database, in two shops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.load import Line, Load, Reply
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
 
-CROWD = 30
+CLIENTS = 30
 REPETITIONS = 20
 _numbers = itertools.count(1)
 
@@ -51,7 +51,7 @@ def shop(pair: Pair, master_key: MasterKey) -> Credentials:
     return add_shop(pair.database, master_key)
 
 
-class Crowd:
+class ManyClients:
     """Clients that all ask at the same moment, each on an open connection of its own."""
 
     def __init__(self, urls: Sequence[str], shop: Credentials, size: int) -> None:
@@ -67,7 +67,7 @@ class Crowd:
 
         return list(self._pool.map(one, range(len(self.lines))))
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> ManyClients:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,34 +78,36 @@ class Crowd:
 
 def new_body(**chosen: object) -> dict[str, object]:
     number = next(_numbers)
-    return {"email": f"crowd-{number}@shop.test", "ip": "127.0.0.1", "external_id": f"crowd-{number}", **chosen}
+    return {"email": f"clients-{number}@shop.test", "ip": "127.0.0.1", "external_id": f"clients-{number}", **chosen}
 
 
 @pytest.mark.parametrize("servers", [1, 2], ids=["one server", "two servers"])
-def test_a_crowd_with_one_key_makes_one_customer(pair: Pair, shop: Credentials, servers: int) -> None:
+def test_many_requests_with_one_key_make_one_customer(pair: Pair, shop: Credentials, servers: int) -> None:
     slowest = 0.0
-    with Crowd(pair.urls[:servers], shop, CROWD) as crowd:
+    with ManyClients(pair.urls[:servers], shop, CLIENTS) as clients:
         for repetition in range(REPETITIONS):
-            body, key = new_body(), f"crowd-{repetition}"
-            replies = crowd.at_once(lambda line, _, body=body, key=key: line.create(body, key))  # type: ignore[misc]
-            assert [reply.status for reply in replies] == [201] * CROWD
+            body, key = new_body(), f"clients-{repetition}"
+            replies = clients.at_once(lambda line, _, body=body, key=key: line.create(body, key))  # type: ignore[misc]
+            assert [reply.status for reply in replies] == [201] * CLIENTS
             assert len({reply.body for reply in replies}) == 1
-            assert sum(reply.headers.get("idempotent-replayed") == "true" for reply in replies) == CROWD - 1
+            assert sum(reply.headers.get("idempotent-replayed") == "true" for reply in replies) == CLIENTS - 1
             slowest = max(slowest, *(reply.seconds for reply in replies))
-        assert len(crowd.lines[0].customers()) == REPETITIONS
+        assert len(clients.lines[0].customers()) == REPETITIONS
     print(f"slowest {slowest:.2f} s")
 
 
-def test_a_crowd_with_one_key_and_different_bodies_makes_one_customer_and_refuses_the_rest(pair: Pair, shop: Credentials) -> None:
-    with Crowd(pair.urls, shop, 12) as crowd:
+def test_many_requests_with_one_key_and_different_bodies_make_one_customer_and_the_rest_is_refused(
+    pair: Pair, shop: Credentials
+) -> None:
+    with ManyClients(pair.urls, shop, 12) as clients:
         for repetition in range(REPETITIONS):
             key = f"quarrel-{repetition}"
-            replies = crowd.at_once(lambda line, number, key=key: line.create(new_body(city=f"City {number}"), key))  # type: ignore[misc]
+            replies = clients.at_once(lambda line, number, key=key: line.create(new_body(city=f"City {number}"), key))  # type: ignore[misc]
             assert sorted(reply.status for reply in replies) == [201] + [422] * 11
-        assert len(crowd.lines[0].customers()) == REPETITIONS
+        assert len(clients.lines[0].customers()) == REPETITIONS
 
 
-def test_crowds_that_meet_several_keys_in_different_order_all_get_their_answers(pair: Pair, shop: Credentials) -> None:
+def test_clients_that_use_several_keys_in_different_order_all_get_their_answers(pair: Pair, shop: Credentials) -> None:
     """Keys that travel together in one transaction are locked together, in whatever order they came."""
     bodies = [new_body() for _ in range(8)]
 
@@ -115,11 +117,11 @@ def test_crowds_that_meet_several_keys_in_different_order_all_get_their_answers(
         assert [reply.status for reply in replies] == [201] * 8
         return max(replies, key=lambda reply: reply.seconds)
 
-    with Crowd(pair.urls, shop, 16) as crowd:
+    with ManyClients(pair.urls, shop, 16) as clients:
         slowest = 0.0
         for repetition in range(5):
-            slowest = max(slowest, *(reply.seconds for reply in crowd.at_once(functools.partial(ask, repetition))))
-        assert len(crowd.lines[0].customers()) == 5 * 8
+            slowest = max(slowest, *(reply.seconds for reply in clients.at_once(functools.partial(ask, repetition))))
+        assert len(clients.lines[0].customers()) == 5 * 8
     print(f"slowest {slowest:.2f} s")
     assert slowest < 3
 
@@ -180,7 +182,7 @@ def test_what_one_server_acknowledged_is_at_once_there_on_the_other(pair: Pair, 
     assert load.ledger.unknown == []
 
 
-def test_two_shops_that_hammer_at_once_never_meet(pair: Pair, master_key: MasterKey) -> None:
+def test_two_shops_under_load_never_see_each_others_customers(pair: Pair, master_key: MasterKey) -> None:
     """They use the same emails, external ids and idempotency keys, and each other's ids as cursors."""
     shops = [add_shop(pair.database, master_key) for _ in range(2)]
     made: list[list[str]] = [[], []]

@@ -1,4 +1,4 @@
-"""The wire of customers, through the front door, on both engines."""
+"""The customers API over HTTP, on both engines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_only_email_and_ip_are_required(http: httpx.Client) -> None:
     assert {name: value for name, value in customer.items() if value is not None} == {**VALID, "id": customer["id"]}
 
 
-def test_every_fault_is_told_at_once_in_the_order_of_the_fields(http: httpx.Client) -> None:
+def test_all_errors_are_returned_at_once_in_the_order_of_the_fields(http: httpx.Client) -> None:
     body = {"ip": "x", "email": "y", "zip": "1", "country": "us", "first_name": 1.5, "phone": "n" * 256}
     response = http.post("/customers", json=body)
     assert response.json() == {
@@ -232,7 +232,7 @@ def test_a_page_after_or_before_an_id_links_to_its_neighbours(http: httpx.Client
     assert "prev" not in http.get(second.links["prev"]["url"]).links
 
 
-def test_walking_the_links_back_from_the_end_sees_everything_once(http: httpx.Client, many: list[str]) -> None:
+def test_the_links_back_from_the_end_lead_to_every_customer_once(http: httpx.Client, many: list[str]) -> None:
     seen: list[str] = []
     url = f"/customers?limit=7&before=cst_{'f' * 16}"
     while url:

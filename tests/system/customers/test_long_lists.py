@@ -70,7 +70,7 @@ def _fill(url: str, shop_id: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def crowded(
+def shop_with_many(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shop]:
     """A server of its own with a shop of very many customers."""
@@ -78,7 +78,7 @@ def crowded(
     shop = add_shop(url, master_key)
     _fill(url, shop.shop_id)
     stall = ("--stall-timeout-seconds", str(STALL_SECONDS))
-    with ServerProcess(url, tmp_path_factory.mktemp("crowded"), *stall, environment=ENVIRONMENT) as process:
+    with ServerProcess(url, tmp_path_factory.mktemp("shop_with_many"), *stall, environment=ENVIRONMENT) as process:
         yield Shop(process.url, shop.shop_id, shop.secret_key, process)
 
 
@@ -89,9 +89,9 @@ def memory_bytes(pid: int, name: str) -> int:
 
 
 @pytest.mark.parametrize("slowly", [False, True], ids=["at full speed", "slowly"])
-def test_a_list_of_very_many_customers_arrives_whole_and_costs_little_memory(crowded: Shop, slowly: bool) -> None:
-    (pid,) = crowded.process.worker_pids()
-    with crowded.client() as client:
+def test_a_list_of_very_many_customers_arrives_whole_and_costs_little_memory(shop_with_many: Shop, slowly: bool) -> None:
+    (pid,) = shop_with_many.process.worker_pids()
+    with shop_with_many.client() as client:
         assert client.get("/customers?limit=1").status_code == 200
     before = memory_bytes(pid, "VmRSS")
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from now on
@@ -99,7 +99,7 @@ def test_a_list_of_very_many_customers_arrives_whole_and_costs_little_memory(cro
     started = time.monotonic()
     body = bytearray()
     size = MANY * 260  # about, to keep a pace by
-    with crowded.client() as client, client.stream("GET", "/customers") as response:
+    with shop_with_many.client() as client, client.stream("GET", "/customers") as response:
         assert response.status_code == 200
         for chunk in response.iter_raw(256 * 1024):
             body += chunk
@@ -125,10 +125,10 @@ def deleted_files(pid: int) -> int:
     return found
 
 
-def test_readers_that_leave_a_long_list_leave_nothing_open_behind(crowded: Shop) -> None:
-    (pid,) = crowded.process.worker_pids()
+def test_readers_that_leave_a_long_list_leave_nothing_open_behind(shop_with_many: Shop) -> None:
+    (pid,) = shop_with_many.process.worker_pids()
     assert eventually(lambda: deleted_files(pid) == 0)  # of the tests before
-    with crowded.client() as client:
+    with shop_with_many.client() as client:
         for _ in range(10):
             with client.stream("GET", "/customers") as response:
                 next(response.iter_raw(1024))

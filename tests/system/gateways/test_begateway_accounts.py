@@ -18,7 +18,7 @@ from ecomcharge.storage.database import Database, Transaction
 from support import begateway as stand_in
 from support.begateway import GatewayServer, nobody_listens
 from support.commands import ecomcharge
-from support.gateway_shop import A_PERIOD, PLAN, Story
+from support.gateway_shop import A_PERIOD, PLAN, Merchant
 from support.shops import ENVIRONMENT, add_shop, with_database
 
 
@@ -37,104 +37,107 @@ def test_an_address_that_no_gateway_can_have_is_refused(url: str, database_url: 
         with_database(database_url, set_up)
 
 
-def test_what_was_answered_once_is_answered_again_after_the_shop_moved(story: Story, master_key: MasterKey) -> None:
-    token = story.subscribe()["card"]["token"]
+def test_what_was_answered_once_is_answered_again_after_the_shop_moved(merchant: Merchant, master_key: MasterKey) -> None:
+    token = merchant.subscribe()["card"]["token"]
     body = {"plan": PLAN, "customer": {"email": "john@example.com"}, "card": {"token": token}}
     headers = {"Idempotency-Key": "by token"}
-    first = story.http.post("/subscriptions", json=body, headers=headers)
+    first = merchant.http.post("/subscriptions", json=body, headers=headers)
     with_database(
-        story.server.database, lambda database: set_gateway(database, master_key, 0, shop_id=story.shop_id, gateway="sandbox")
+        merchant.server.database,
+        lambda database: set_gateway(database, master_key, 0, shop_id=merchant.shop_id, gateway="sandbox"),
     )
-    again = story.http.post("/subscriptions", json=body, headers=headers)
+    again = merchant.http.post("/subscriptions", json=body, headers=headers)
     assert (again.status_code, again.json()) == (201, first.json())
-    assert len(story.account.charges) == 2
+    assert len(merchant.account.charges) == 2
 
 
 def test_a_gateway_that_refuses_connections_is_an_error_and_renewals_wait_for_it(
-    story: Story, master_key: MasterKey, gateway_server: GatewayServer
+    merchant: Merchant, master_key: MasterKey, gateway_server: GatewayServer
 ) -> None:
-    subscription = story.subscribe()
+    subscription = merchant.subscribe()
 
     async def move(url: str) -> None:
         async def set_url(database: Database) -> None:
             async def unit(tx: Transaction) -> None:  # no command does this: another address is another account
                 await tx.run(
-                    "UPDATE gateway_accounts SET url = :url WHERE shop_id = :shop_id", {"url": url, "shop_id": story.shop_id}
+                    "UPDATE gateway_accounts SET url = :url WHERE shop_id = :shop_id", {"url": url, "shop_id": merchant.shop_id}
                 )
 
             await database.write(unit)
 
-        await asyncio.to_thread(with_database, story.server.database, set_url)
+        await asyncio.to_thread(with_database, merchant.server.database, set_url)
         await asyncio.sleep(5)  # a changed setting is felt within five seconds
 
     with nobody_listens() as url:
         asyncio.run(move(url))
-        assert story.subscribe()["state"] == "failed"
-        story.advance(A_PERIOD)
-        assert story.read(subscription)["state"] == "rescuing"
+        assert merchant.subscribe()["state"] == "failed"
+        merchant.advance(A_PERIOD)
+        assert merchant.read(subscription)["state"] == "rescuing"
     asyncio.run(move(gateway_server.url))
-    story.advance("2h")
-    assert story.read(subscription)["state"] == "active"
-    assert story.statuses() == [(0, "successful"), (0, "error"), (1, "error"), (1, "successful")]
+    merchant.advance("2h")
+    assert merchant.read(subscription)["state"] == "active"
+    assert merchant.statuses() == [(0, "successful"), (0, "error"), (1, "error"), (1, "successful")]
 
 
-def test_a_charge_without_outcome_is_looked_up_at_the_account_that_took_it(story: Story, gateway_server: GatewayServer) -> None:
-    story.account.fail(stand_in.SILENT_AFTER)
-    subscription = story.subscribe()
+def test_a_charge_without_outcome_is_looked_up_at_the_account_that_took_it(
+    merchant: Merchant, gateway_server: GatewayServer
+) -> None:
+    merchant.account.fail(stand_in.SILENT_AFTER)
+    subscription = merchant.subscribe()
     assert subscription["state"] == "getting_status"
     moved_to = gateway_server.account()
-    story.choose(moved_to, gateway_server.url)
+    merchant.choose(moved_to, gateway_server.url)
     time.sleep(5)  # a changed setting is felt within five seconds
-    story.advance("20min")
-    assert story.read(subscription)["state"] == "active"
-    assert story.statuses() == [(0, "successful")]
-    assert len(story.account.taken) == 1
+    merchant.advance("20min")
+    assert merchant.read(subscription)["state"] == "active"
+    assert merchant.statuses() == [(0, "successful")]
+    assert len(merchant.account.taken) == 1
     assert moved_to.seen == []
 
 
-def test_each_subscription_renews_at_the_account_that_it_was_made_with(story: Story, gateway_server: GatewayServer) -> None:
-    first = story.subscribe()
+def test_each_subscription_renews_at_the_account_that_it_was_made_with(merchant: Merchant, gateway_server: GatewayServer) -> None:
+    first = merchant.subscribe()
     moved_to = gateway_server.account()
-    story.choose(moved_to, gateway_server.url)
-    second = story.subscribe()
-    story.choose(None)
-    third = story.subscribe()
+    merchant.choose(moved_to, gateway_server.url)
+    second = merchant.subscribe()
+    merchant.choose(None)
+    third = merchant.subscribe()
     time.sleep(5)  # a changed setting is felt within five seconds
-    story.advance(A_PERIOD)
-    read = [story.read(subscription) for subscription in (first, second, third)]
+    merchant.advance(A_PERIOD)
+    read = [merchant.read(subscription) for subscription in (first, second, third)]
     assert [(one["state"], one["paid_billing_cycles"]) for one in read] == [("active", 2)] * 3
-    assert (len(story.account.taken), len(moved_to.taken)) == (2, 2)
-    made = [{(one["gateway"], one["gateway_account"]) for one in story.payments_of(made)} for made in (first, second, third)]
+    assert (len(merchant.account.taken), len(moved_to.taken)) == (2, 2)
+    made = [{(one["gateway"], one["gateway_account"]) for one in merchant.payments_of(made)} for made in (first, second, third)]
     assert made == [{("begateway", "1")}, {("begateway", "2")}, {("sandbox", None)}]
 
 
 def test_another_secret_key_is_the_same_account_and_is_used_for_what_it_charged_before(
-    story: Story, gateway_server: GatewayServer
+    merchant: Merchant, gateway_server: GatewayServer
 ) -> None:
-    subscription = story.subscribe()
-    story.account.secret_key = f"gw-secret-{uuid.uuid4().hex}"
-    story.choose(story.account, f"{gateway_server.url}/")
+    subscription = merchant.subscribe()
+    merchant.account.secret_key = f"gw-secret-{uuid.uuid4().hex}"
+    merchant.choose(merchant.account, f"{gateway_server.url}/")
     time.sleep(5)  # a changed setting is felt within five seconds
-    story.advance(A_PERIOD)
-    assert story.read(subscription)["paid_billing_cycles"] == 2
-    assert {payment["gateway_account"] for payment in story.payments()} == {"1"}
+    merchant.advance(A_PERIOD)
+    assert merchant.read(subscription)["paid_billing_cycles"] == 2
+    assert {payment["gateway_account"] for payment in merchant.payments()} == {"1"}
 
 
 def test_the_commands_say_what_needs_an_account_and_forget_none_that_is_needed(
-    story: Story, gateway_server: GatewayServer
+    merchant: Merchant, gateway_server: GatewayServer
 ) -> None:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return ecomcharge(story.server.database, "shops", *arguments, environment={**ENVIRONMENT, **environment})
+        return ecomcharge(merchant.server.database, "shops", *arguments, environment={**ENVIRONMENT, **environment})
 
     def accounts() -> list[tuple[Any, ...]]:
         shown = json.loads(run("show", shop, "--json").stdout)["gateway_accounts"]
         return [(one["id"], one["user"], one["current"], one["subscriptions"], one["unsettled_payments"]) for one in shown]
 
-    shop, first, second = str(story.shop_id), story.account, gateway_server.account()
-    story.other_accounts.append(second)
-    renewing = story.subscribe()
+    shop, first, second = str(merchant.shop_id), merchant.account, gateway_server.account()
+    merchant.other_accounts.append(second)
+    renewing = merchant.subscribe()
     first.fail(stand_in.SILENT_AFTER)
-    waiting = story.subscribe()
+    waiting = merchant.subscribe()
     assert accounts() == [("1", first.user, True, 2, 1)]
     assert "charges the new subscriptions" in run("forget-account", shop, "1").stderr
 
@@ -150,14 +153,14 @@ def test_the_commands_say_what_needs_an_account_and_forget_none_that_is_needed(
     refused = run("forget-account", shop, "1")
     assert (refused.returncode, refused.stderr) == (1, f"ecomcharge: {kept} is still needed: {needed}\n")
 
-    story.advance("5min")
+    merchant.advance("5min")
     for subscription in (renewing, waiting):
-        assert story.read(subscription)["state"] == "active"
-        story.http.delete(f"/subscriptions/{subscription['id']}")
+        assert merchant.read(subscription)["state"] == "active"
+        merchant.http.delete(f"/subscriptions/{subscription['id']}")
     assert accounts()[0] == ("1", first.user, False, 0, 0)
     assert run("forget-account", shop, "1").returncode == 0
     assert accounts() == [("2", second.user, True, 0, 0)]
     assert "has no account 1" in run("forget-account", shop, "1").stderr
     third = gateway_server.account()  # the id is not used again
-    story.choose(third, gateway_server.url)
+    merchant.choose(third, gateway_server.url)
     assert [account[0] for account in accounts()] == ["2", "3"]

@@ -1,4 +1,4 @@
-"""Sandbox and real money do not mix: what is charged before an operator chose a gateway, and what a sandbox refuses."""
+"""Sandbox and real money do not mix: a shop without a gateway charges nothing, and a sandbox refuses real gateways."""
 
 from __future__ import annotations
 

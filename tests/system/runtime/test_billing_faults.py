@@ -1,4 +1,4 @@
-"""Renewals while servers and workers are killed and the database goes away: every period is charged once, and counted once."""
+"""Renewals while servers and workers are killed and the database stops: every period is charged once and counted once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database
 from support.postgres import PostgresServer
 from support.process import ServerProcess
-from support.renewals import DAY, NOON, PATIENCE_SECONDS, jump, subscribe
+from support.renewals import DAY, DEADLINE_SECONDS, NOON, jump, subscribe
 from support.shops import ENVIRONMENT, add_shop, with_database
 from support.waiting import eventually
 
@@ -43,7 +43,7 @@ def wait_until_paid(url: str, shop: Credentials, cycles: int) -> None:
     sql = "SELECT paid_billing_cycles, COUNT(*) FROM subscriptions WHERE shop_id = :shop_id GROUP BY paid_billing_cycles"
     eventually(
         lambda: dict(rows_of(url, sql, shop_id=shop.shop_id)),
-        PATIENCE_SECONDS,
+        DEADLINE_SECONDS,
         is_good=lambda found: found == {cycles: SUBSCRIPTIONS},
     )
 
@@ -51,11 +51,11 @@ def wait_until_paid(url: str, shop: Credentials, cycles: int) -> None:
 def wait_until_charging(url: str, shop: Credentials, period: int) -> None:
     """Return when a worker has begun to charge this period."""
     sql = "SELECT 1 FROM payments WHERE shop_id = :shop_id AND period = :period LIMIT 1"
-    eventually(lambda: rows_of(url, sql, shop_id=shop.shop_id, period=period), PATIENCE_SECONDS)
+    eventually(lambda: rows_of(url, sql, shop_id=shop.shop_id, period=period), DEADLINE_SECONDS)
 
 
-def check_books(url: str, shop: Credentials, periods: int) -> None:
-    """The gateway's own books and ours say the same: each period of each subscription once."""
+def check_records(url: str, shop: Credentials, periods: int) -> None:
+    """The gateway's records and ours agree: each period of each subscription is charged once."""
     booked = rows_of(
         url,
         "SELECT payments.subscription_id, payments.period, COUNT(*) FROM sandbox_charges AS charge"
@@ -102,7 +102,7 @@ def test_two_servers_whose_workers_are_killed_charge_every_period_once(
             jump(database_url, NOON + day * DAY + QUARTER)
             wait_until_paid(database_url, shop, day + 1)
         assert killed >= 4
-    check_books(database_url, shop, 4)
+    check_records(database_url, shop, 4)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
@@ -122,10 +122,10 @@ def test_a_database_that_goes_away_and_comes_back_loses_no_charge(
         jump(url, NOON + DAY + QUARTER)
         wait_until_paid(url, shop, 2)
         assert [each.pid for each in workers_of(process)] == [worker.pid]
-    check_books(url, shop, 2)
+    check_records(url, shop, 2)
 
 
-def test_a_worker_that_is_told_to_end_finishes_what_it_began(
+def test_a_worker_that_gets_sigterm_finishes_the_charges_that_it_began(
     database_url: str, master_key: MasterKey, server_folder: Path
 ) -> None:
     shop = add_shop(database_url, master_key)

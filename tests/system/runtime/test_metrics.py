@@ -23,7 +23,7 @@ from support.waiting import eventually
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
-def test_server_and_worker_beside_it_count_together_and_the_backlog_is_shown(
+def test_a_server_and_its_worker_count_together_and_show_the_backlog(
     database_url: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
     shop = add_shop(database_url, master_key)

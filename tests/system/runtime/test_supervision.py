@@ -1,4 +1,4 @@
-"""A server process that dies is replaced, however often, and the server ends only where it could never have started."""
+"""A server process that dies is replaced; the server ends only when its processes cannot start."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class TlsServer(ServerProcess):
             return False
 
 
-def test_with_a_certificate_and_its_key_the_server_speaks_https(
+def test_with_a_certificate_and_its_key_the_server_uses_https(
     certificate: tuple[Path, Path], tmp_path: Path, master_key: MasterKey
 ) -> None:
     certificate_file, key_file = certificate

@@ -106,7 +106,7 @@ def until_done(http: httpx.Client, location: str) -> list[dict[str, Any]]:
     return told
 
 
-def test_a_killed_move_is_shown_as_ended_and_the_next_one_begins(
+def test_a_killed_move_is_reported_as_ended_and_the_next_one_begins(
     two_servers: tuple[ServerProcess, ServerProcess], master_key: MasterKey
 ) -> None:
     first, second = two_servers

@@ -1,4 +1,4 @@
-"""A closed shop charges nothing, on either engine, until it is opened again."""
+"""A closed shop charges nothing until it is opened again."""
 
 from __future__ import annotations
 

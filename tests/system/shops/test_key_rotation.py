@@ -75,7 +75,7 @@ def watched(pair: ServerProcess, master_key: MasterKey) -> Watched:
     return Watched(began_at - ended_at, samples)
 
 
-def test_a_rotated_key_is_felt_within_five_seconds(watched: Watched) -> None:
+def test_a_rotated_key_takes_effect_within_five_seconds(watched: Watched) -> None:
     assert all(statuses == {401} for statuses in watched.of("rotated", since=FELT_SECONDS))
     assert all(statuses == {200} for statuses in watched.of("rotated, new key", since=FELT_SECONDS))
 
@@ -87,6 +87,6 @@ def test_an_old_key_stays_good_during_the_overlap_and_not_after(watched: Watched
     assert all(statuses == {200} for statuses in watched.of("overlapped, new key", since=FELT_SECONDS))
 
 
-def test_a_closed_shop_is_felt_within_five_seconds_and_others_never(watched: Watched) -> None:
+def test_a_closed_shop_is_refused_within_five_seconds_and_others_never(watched: Watched) -> None:
     assert all(statuses == {401} for statuses in watched.of("closed", since=FELT_SECONDS))
     assert all(statuses == {200} for statuses in watched.of("other"))

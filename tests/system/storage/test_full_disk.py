@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
-from support.faults import PATIENCE_SECONDS, check_everything, line_to, load_on, new_wish, until
+from support.faults import DEADLINE_SECONDS, check_everything, line_to, load_on, new_wish, until
 from support.load import Ledger, Line, Load
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
@@ -125,7 +125,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
 
 def _wait_for_refusals(load: Load, line: Line, path: str) -> None:
     """Return when the disk has been full for a while and every read was answered meanwhile."""
-    eventually(lambda: load.ledger.refused, PATIENCE_SECONDS)  # the disk has become full
+    eventually(lambda: load.ledger.refused, DEADLINE_SECONDS)  # the disk has become full
     for _ in range(10):
         assert line.ask("GET", path).status == 200
         assert line.ask("GET", "/customers?limit=100").status == 200

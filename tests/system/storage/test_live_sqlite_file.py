@@ -1,4 +1,4 @@
-"""What other processes may do with a SQLite file that a server uses, and what the server notices when it is destroyed."""
+"""Other processes that read, copy, replace or delete the SQLite file of a running server."""
 
 from __future__ import annotations
 

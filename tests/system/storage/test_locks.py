@@ -131,9 +131,7 @@ def test_sqlite_that_another_program_locks_refuses_writes_and_serves_reads(
         check_everything(process, shop, ledger)
 
 
-def test_a_process_that_stands_still_with_the_write_lock_costs_five_seconds_and_a_503(
-    tmp_path: Path, master_key: MasterKey
-) -> None:
+def test_a_stopped_process_with_the_write_lock_costs_five_seconds_and_a_503(tmp_path: Path, master_key: MasterKey) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     shop = add_shop(url, master_key)
     with (

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
-from support.faults import PATIENCE_SECONDS, UNDER_LOAD_SECONDS, check_everything, line_to, load_on, new_wish, until
+from support.faults import DEADLINE_SECONDS, UNDER_LOAD_SECONDS, check_everything, line_to, load_on, new_wish, until
 from support.load import Ledger, Line, Reply, is_plain_refusal
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -40,17 +40,17 @@ def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
         try:
             for pid in process.worker_pids():
                 os.kill(pid, signal.SIGKILL)
-            eventually(lambda: "a worker waits for the database" in process.log(), PATIENCE_SECONDS)
+            eventually(lambda: "a worker waits for the database" in process.log(), DEADLINE_SECONDS)
         finally:
             own_postgres.start()
-        eventually(process.answers, PATIENCE_SECONDS)
+        eventually(process.answers, DEADLINE_SECONDS)
         wish = new_wish()
         assert until(functools.partial(line.create, wish.body, wish.key), 201).status == 201
         assert process.stop() == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
-def test_while_postgresql_is_stopped_requests_are_refused_and_afterwards_all_is_as_told(
+def test_requests_are_refused_while_postgresql_is_stopped_and_acknowledged_writes_remain(
     own_postgres: PostgresServer, postgres_url: str, master_key: MasterKey, server_folder: Path, how: signal.Signals
 ) -> None:
     shop = add_shop(postgres_url, master_key)

@@ -1,4 +1,4 @@
-"""A database that the previous release wrote opens in this one, and nothing that it promised changes."""
+"""The program opens the database of the previous release and keeps its subscriptions and dates."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def rows_of(url: str, sql: str, **params: object) -> list[tuple[Any, ...]]:
 
 
 def ledger(url: str, shop_id: int) -> list[tuple[str, int, bool]]:
-    """The sandbox gateway's own books: status, amount, and whether it was given back."""
+    """The charges that the sandbox gateway has recorded: status, amount, and whether they were refunded."""
     sql = "SELECT status, amount, refunded_at FROM sandbox_charges WHERE shop_id = :shop_id ORDER BY created_at, id"
     return [(status, amount, refunded is not None) for status, amount, refunded in rows_of(url, sql, shop_id=shop_id)]
 
@@ -213,10 +213,10 @@ def test_a_slow_charge_with_a_short_lease_is_not_made_twice(
             answers = [each.result() for each in creating]
             assert {answer.status_code for answer in answers} == {201}
             other.post("/sandbox/clock/advance", json={"step": "25h"})
-            assert_books_agree(url, credentials.shop_id)
+            assert_records_agree(url, credentials.shop_id)
 
 
-def assert_books_agree(url: str, shop_id: int) -> None:
+def assert_records_agree(url: str, shop_id: int) -> None:
     """Each success of the gateway is a payment that counts once for its period, or went back."""
     sql = (
         "SELECT charge.status, charge.refunded_at, payments.status, payments.subscription_id, payments.period"
@@ -259,7 +259,7 @@ def test_a_write_lock_held_from_outside_while_a_card_is_charged_hides_no_charge(
             eventually(lambda: leases_are_over(url), DEADLINE_SECONDS)
             other.post("/sandbox/clock/advance", json={"step": "20min"})
             assert len(other.get("/subscriptions").json()) == 1
-            assert_books_agree(url, credentials.shop_id)
+            assert_records_agree(url, credentials.shop_id)
 
 
 def leases_are_over(url: str) -> bool:
@@ -317,7 +317,7 @@ def test_no_503_follows_a_charge_while_postgresql_is_restarted(
     assert [id for id, status in answers.items() if status == 503 and id in written] == []
     assert [id for id, status in answers.items() if status == 201 and id not in written] == []
     assert set(answers.values()) <= {201, 503, 504}
-    assert_books_agree(url, credentials.shop_id)
+    assert_records_agree(url, credentials.shop_id)
 
 
 HOUR = 60 * 60 * 1000

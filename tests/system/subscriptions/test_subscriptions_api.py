@@ -1,4 +1,4 @@
-"""Plans and subscriptions through the front door, as the documentation and the captured traffic have them."""
+"""Plans and subscriptions over HTTP, as the documentation and the captured traffic have them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_plan_without_a_trial_shows_an_empty_one(plan: dict[str, Any]) -> None
     assert plan["amount"] == 999
 
 
-def test_numbers_come_in_other_clothes_and_unknown_keys_are_no_error(http: httpx.Client) -> None:
+def test_numbers_may_be_text_and_unknown_keys_are_ignored(http: httpx.Client) -> None:
     body = {
         "title": "x",
         "currency": "JPY",
@@ -134,7 +134,7 @@ def test_a_plan_at_fault_is_refused(http: httpx.Client, changed: dict[str, Any],
     assert http.get("/plans").json() == []
 
 
-def test_everything_wrong_with_a_plan_is_told_at_once(http: httpx.Client) -> None:
+def test_all_errors_of_a_plan_are_returned_at_once(http: httpx.Client) -> None:
     answer = http.post("/plans", json={"plan": {"interval": 1}})
     assert answer.json() == {
         "errors": {
@@ -436,6 +436,6 @@ def test_a_pay_link_leads_to_a_page_of_its_own(http: httpx.Client, server: Shop,
     assert httpx.get(f"{plan['pay_url']}?return_url=javascript:alert(1)").status_code == 400
 
 
-def test_the_clock_stands_outside_sandbox_mode(http: httpx.Client) -> None:
+def test_there_is_no_clock_outside_sandbox_mode(http: httpx.Client) -> None:
     for path in ("/sandbox/clock", "/sandbox/clock/advance"):
         assert http.post(path, json={"step": "1d"}).status_code == 404

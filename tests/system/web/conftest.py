@@ -16,9 +16,9 @@ from support.shops import ENVIRONMENT, add_shop, with_database
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with tight limits and one worker."""
-    folder = tmp_path_factory.mktemp("narrow")
+    folder = tmp_path_factory.mktemp("limited_server")
     options = {
         "--max-body-bytes": BODY_LIMIT,
         "--max-header-bytes": 8192,
@@ -33,8 +33,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def new_caller(narrow: ServerProcess, master_key: MasterKey) -> Callable[[], Caller]:
-    return lambda: Caller(narrow, add_shop(narrow.database, master_key))
+def new_caller(limited_server: ServerProcess, master_key: MasterKey) -> Callable[[], Caller]:
+    return lambda: Caller(limited_server, add_shop(limited_server.database, master_key))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def caller(new_caller: Callable[[], Caller]) -> Caller:
 
 
 @pytest.fixture(scope="module")
-def crowd(new_caller: Callable[[], Caller]) -> Caller:
+def long_list(new_caller: Callable[[], Caller]) -> Caller:
     """A shop with so many customers, and such long ones, that no socket buffer holds their list."""
     caller = new_caller()
     fields = ["\N{SLIGHTLY SMILING FACE}" * 255] * 11

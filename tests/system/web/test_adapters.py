@@ -30,7 +30,7 @@ class Asked(NamedTuple):
         return None if "authorization" in self.headers else httpx.USE_CLIENT_DEFAULT
 
 
-AT_BOTH_DOORS = [
+AT_BOTH_ADAPTERS = [
     Asked("GET", "/customers"),
     Asked("HEAD", "/customers"),
     Asked("GET", "/customers?limit=2"),
@@ -78,7 +78,7 @@ def _told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
 
 
 async def _with_asgi(caller: Caller, work: Callable[[Any], Awaitable[T]]) -> T:
-    """Do something with the other door to the caller's database, in this process."""
+    """Do something with the other adapter to the caller's database, in this process."""
     app = App(
         Settings(
             database=caller.process.database,
@@ -97,8 +97,8 @@ async def _with_asgi(caller: Caller, work: Callable[[Any], Awaitable[T]]) -> T:
 
 
 def _through_asgi(caller: Caller, requests: Sequence[Asked]) -> list[httpx.Response]:
-    async def work(door: Any) -> list[httpx.Response]:
-        transport = httpx.ASGITransport(door)
+    async def work(adapter: Any) -> list[httpx.Response]:
+        transport = httpx.ASGITransport(adapter)
         async with httpx.AsyncClient(transport=transport, base_url=caller.process.url, auth=_auth(caller)) as client:
             return [
                 await client.request(asked.method, asked.target, headers=asked.headers, content=asked.body, auth=asked.auth)
@@ -120,17 +120,17 @@ def _auth(caller: Caller) -> tuple[str, str]:
     return str(caller.credentials.shop_id), caller.credentials.secret_key
 
 
-def test_both_doors_give_the_same_answers(new_caller: Callable[[], Caller]) -> None:
+def test_both_adapters_give_the_same_answers(new_caller: Callable[[], Caller]) -> None:
     answers = []
     for through in (_through_rsgi, _through_asgi):
         caller = new_caller()
         for number in range(3):
             assert caller.create(GOOD, ("RequestID", str(number))).status == 201
         customer_id = caller.get("/customers").json()[0]["id"]
-        requests = [asked._replace(target=asked.target.replace("{id}", customer_id)) for asked in AT_BOTH_DOORS]
+        requests = [asked._replace(target=asked.target.replace("{id}", customer_id)) for asked in AT_BOTH_ADAPTERS]
         answers.append([_without_ids(_told(response), caller) for response in through(caller, requests)])
 
-    for one, other, asked in zip(*answers, AT_BOTH_DOORS, strict=True):
+    for one, other, asked in zip(*answers, AT_BOTH_ADAPTERS, strict=True):
         assert one == other, asked
 
 
@@ -141,13 +141,13 @@ def _without_ids(told: tuple[int, dict[str, str], Any], caller: Caller) -> str:
     return text
 
 
-def test_both_doors_send_the_same_long_list(crowd: Caller) -> None:
-    (response,) = _through_asgi(crowd, [Asked("GET", "/customers")])
+def test_both_adapters_send_the_same_long_list(long_list: Caller) -> None:
+    (response,) = _through_asgi(long_list, [Asked("GET", "/customers")])
 
-    assert response.content == crowd.get("/customers").body
+    assert response.content == long_list.get("/customers").body
 
 
-def test_a_body_that_comes_in_pieces_is_read_at_the_other_door_too(caller: Caller) -> None:
+def test_the_asgi_adapter_reads_a_body_that_comes_in_pieces(caller: Caller) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for byte in GOOD:
             yield bytes([byte])
@@ -158,12 +158,12 @@ def test_a_body_that_comes_in_pieces_is_read_at_the_other_door_too(caller: Calle
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_both_doors_take_the_same_one_of_repeated_headers(caller: Caller, order: int) -> None:
+def test_both_adapters_take_the_same_one_of_repeated_headers(caller: Caller, order: int) -> None:
     logins = [caller.login[1], "Basic no"][::order]
     at_rsgi = caller.ask(request("GET", "/customers", *[("Authorization", login) for login in logins]))
 
-    async def work(door: Any) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url=caller.process.url) as client:
+    async def work(adapter: Any) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(adapter), base_url=caller.process.url) as client:
             return await client.get("/customers", headers=[("authorization", login) for login in logins])
 
     assert asyncio.run(_with_asgi(caller, work)).status_code == at_rsgi.status

@@ -33,7 +33,7 @@ def test_ninety_headers_are_fine(caller: Caller) -> None:
     assert caller.get("/customers", *[(f"X-{number}", "x") for number in range(90)]).status == 200
 
 
-def test_a_client_that_waits_for_100_continue_is_told_to_go_on(caller: Caller) -> None:
+def test_a_client_that_waits_for_100_continue_gets_it(caller: Caller) -> None:
     with caller.connect() as wire:
         expecting = ("Expect", "100-continue")
         wire.send(head("POST", "/customers", caller.login, JSON, expecting, ("Content-Length", str(len(GOOD)))))
@@ -147,7 +147,7 @@ def test_http_1_0_is_answered_and_closed(caller: Caller) -> None:
         assert wire.ended_within(5)
 
 
-def test_nobody_is_upgraded_to_another_protocol(caller: Caller) -> None:
+def test_no_connection_is_upgraded_to_another_protocol(caller: Caller) -> None:
     websocket = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
 
     assert caller.get("/customers", ("Connection", "Upgrade"), *websocket).status == 200

@@ -1,4 +1,4 @@
-"""The page at /docs works in a real browser, by itself, without anybody else's server."""
+"""The page at /docs works in a real browser, without any other server."""
 
 from __future__ import annotations
 

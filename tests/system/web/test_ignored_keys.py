@@ -1,4 +1,4 @@
-"""Known keys in the wrong place are ignored and named; a misplaced test never charges a real card."""
+"""Known keys in the wrong place are ignored and named; a misplaced ``test`` never charges a real card."""
 
 from __future__ import annotations
 

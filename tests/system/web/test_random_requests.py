@@ -15,7 +15,7 @@ from support.wire import request
 
 
 @pytest.fixture(scope="module")
-def fuzzed(new_caller: Callable[[], Caller]) -> Caller:
+def random_caller(new_caller: Callable[[], Caller]) -> Caller:
     return new_caller()
 
 
@@ -49,8 +49,8 @@ _NAMES = st.sampled_from(
 
 @FUZZ
 @given(body=_BODIES)
-def test_no_body_breaks_the_server(fuzzed: Caller, body: bytes) -> None:
-    answer = fuzzed.create(body)
+def test_no_body_breaks_the_server(random_caller: Caller, body: bytes) -> None:
+    answer = random_caller.create(body)
 
     assert answer.status in (201, 400, 422)
     assert isinstance(answer.json(), dict)
@@ -59,37 +59,37 @@ def test_no_body_breaks_the_server(fuzzed: Caller, body: bytes) -> None:
 @FUZZ
 @given(fields=_FIELDS, key=st.text("abc", min_size=1, max_size=3))
 @example(fields={"x": -(10**40)}, key="x")
-def test_no_body_with_an_idempotency_key_breaks_the_server(fuzzed: Caller, fields: dict[str, Any], key: str) -> None:
-    answer = fuzzed.create(json.dumps({**fields, **JOHN}).encode(), ("Idempotency-Key", key))
+def test_no_body_with_an_idempotency_key_breaks_the_server(random_caller: Caller, fields: dict[str, Any], key: str) -> None:
+    answer = random_caller.create(json.dumps({**fields, **JOHN}).encode(), ("Idempotency-Key", key))
 
     assert answer.status in (201, 400, 422)
 
 
 @FUZZ
 @given(headers=st.lists(st.tuples(_NAMES, _VALUES), min_size=1, max_size=4))
-def test_no_header_breaks_the_server(fuzzed: Caller, headers: list[tuple[str, bytes]]) -> None:
-    assert fuzzed.ask(request("POST", "/customers", *headers, fuzzed.login, body=GOOD)).status < 500
+def test_no_header_breaks_the_server(random_caller: Caller, headers: list[tuple[str, bytes]]) -> None:
+    assert random_caller.ask(request("POST", "/customers", *headers, random_caller.login, body=GOOD)).status < 500
 
 
 @FUZZ
 @given(scheme=st.sampled_from([b"Basic ", b"basic ", b""]), value=st.binary(max_size=60))
-def test_no_credentials_break_the_server(fuzzed: Caller, scheme: bytes, value: bytes) -> None:
+def test_no_credentials_break_the_server(random_caller: Caller, scheme: bytes, value: bytes) -> None:
     encoded = encoded_login(value)[6:]
 
-    assert fuzzed.ask(request("GET", "/customers", ("Authorization", scheme + encoded))).status == 401
+    assert random_caller.ask(request("GET", "/customers", ("Authorization", scheme + encoded))).status == 401
 
 
 @FUZZ
 @given(garbage=st.binary(max_size=200))
-def test_no_bytes_break_the_server(fuzzed: Caller, garbage: bytes) -> None:
-    with fuzzed.connect() as wire:
+def test_no_bytes_break_the_server(random_caller: Caller, garbage: bytes) -> None:
+    with random_caller.connect() as wire:
         wire.send(garbage)
         wire.finish_sending()
         answered = wire.read()
     assert not answered or answered.startswith(b"HTTP/1.1 4")
 
 
-def test_the_server_answers_after_all_that(fuzzed: Caller) -> None:
-    assert fuzzed.create(GOOD).status == 201
-    assert len(fuzzed.process.worker_pids()) == 1
-    assert '"status":500' not in fuzzed.process.log()
+def test_the_server_answers_after_all_that(random_caller: Caller) -> None:
+    assert random_caller.create(GOOD).status == 201
+    assert len(random_caller.process.worker_pids()) == 1
+    assert '"status":500' not in random_caller.process.log()

@@ -21,9 +21,9 @@ from support.wire import Wire, head, request
 LIST_BYTES = MANY * 11 * 255 * 4  # eleven long fields of four-byte characters
 
 
-def test_head_of_a_long_list_sends_no_body_and_no_wrong_length(crowd: Caller) -> None:
-    with crowd.connect() as wire:
-        wire.send(request("HEAD", "/customers", crowd.login) + request("GET", "/healthz"))
+def test_head_of_a_long_list_sends_no_body_and_no_wrong_length(long_list: Caller) -> None:
+    with long_list.connect() as wire:
+        wire.send(request("HEAD", "/customers", long_list.login) + request("GET", "/healthz"))
         answer = wire.answer(to_head=True)
         assert wire.answer().json() == {"status": "ok"}
 
@@ -41,31 +41,31 @@ def _resident_bytes(process: ServerProcess) -> int:
 
 
 @pytest.fixture
-def patient(crowd: Caller, tmp_path: Path) -> Iterator[Caller]:
-    """The crowd's shop on a server that lets clients stall for a minute."""
-    with ServerProcess(crowd.process.database, tmp_path, environment=ENVIRONMENT) as process:
-        yield Caller(process, crowd.credentials)
+def patient(long_list: Caller, tmp_path: Path) -> Iterator[Caller]:
+    """The long_list's shop on a server that lets clients stall for a minute."""
+    with ServerProcess(long_list.process.database, tmp_path, environment=ENVIRONMENT) as process:
+        yield Caller(process, long_list.credentials)
 
 
 @pytest.fixture
-def rested(crowd: Caller) -> Caller:
-    """The crowd's server when no connection but ours is open, and all that is made at first need was made."""
+def idle(long_list: Caller) -> Caller:
+    """The long_list's server when no connection but ours is open, and all that is made at first need was made."""
     for _ in range(2):
-        assert len(crowd.get("/customers").json()) == MANY
-    assert eventually(lambda: _deleted_files(crowd.process) == 0)
+        assert len(long_list.get("/customers").json()) == MANY
+    assert eventually(lambda: _deleted_files(long_list.process) == 0)
     time.sleep(1.2)  # what other tests left open ends by the header timeout
-    return crowd
+    return long_list
 
 
-def test_a_long_list_is_whole_and_in_order(crowd: Caller) -> None:
-    ids = [customer["id"] for customer in crowd.get("/customers").json()]
+def test_a_long_list_is_whole_and_in_order(long_list: Caller) -> None:
+    ids = [customer["id"] for customer in long_list.get("/customers").json()]
 
     assert ids == [f"cst_{number:016x}" for number in range(MANY)]
 
 
-def test_a_long_list_fits_http_1_0(crowd: Caller) -> None:
-    with crowd.connect() as wire:
-        wire.send(head("GET", "/customers", crowd.login).replace(b"HTTP/1.1", b"HTTP/1.0"))
+def test_a_long_list_fits_http_1_0(long_list: Caller) -> None:
+    with long_list.connect() as wire:
+        wire.send(head("GET", "/customers", long_list.login).replace(b"HTTP/1.1", b"HTTP/1.0"))
         received = b""
         while data := wire.read():
             received += data
@@ -94,8 +94,8 @@ def _deleted_files(process: ServerProcess) -> int:
     return found
 
 
-def test_a_long_list_has_a_length(crowd: Caller) -> None:
-    answer = crowd.get("/customers")
+def test_a_long_list_has_a_length(long_list: Caller) -> None:
+    answer = long_list.get("/customers")
 
     assert answer.header("content-length") == str(len(answer.body))
     assert answer.header("transfer-encoding") is None
@@ -118,22 +118,22 @@ def test_ten_clients_that_do_not_read_cost_one_descriptor_each_and_no_memory(pat
     assert eventually(lambda: _descriptors(patient.process) <= descriptors)
 
 
-def test_clients_that_do_not_read_are_cut_off(rested: Caller) -> None:
-    before = _descriptors(rested.process)
-    wires = _slow_readers(rested, 3)
+def test_clients_that_do_not_read_are_cut_off(idle: Caller) -> None:
+    before = _descriptors(idle.process)
+    wires = _slow_readers(idle, 3)
     try:
-        assert _descriptors(rested.process) > before
-        assert eventually(lambda: _deleted_files(rested.process) == 0), "they hold files for ever"
-        assert eventually(lambda: _descriptors(rested.process) <= before), "they hold descriptors for ever"
+        assert _descriptors(idle.process) > before
+        assert eventually(lambda: _deleted_files(idle.process) == 0), "they hold files for ever"
+        assert eventually(lambda: _descriptors(idle.process) <= before), "they hold descriptors for ever"
     finally:
         for wire in wires:
             wire.close()
 
 
-def test_a_list_that_was_cut_off_is_shorter_than_its_length(crowd: Caller) -> None:
-    (wire,) = _slow_readers(crowd, 1)
+def test_a_list_that_was_cut_off_is_shorter_than_its_length(long_list: Caller) -> None:
+    (wire,) = _slow_readers(long_list, 1)
     with wire:
-        assert eventually(lambda: _deleted_files(crowd.process) == 0)
+        assert eventually(lambda: _deleted_files(long_list.process) == 0)
         received = 0
         with contextlib.suppress(ConnectionResetError):
             while data := wire.read():
@@ -142,12 +142,12 @@ def test_a_list_that_was_cut_off_is_shorter_than_its_length(crowd: Caller) -> No
     assert received < LIST_BYTES
 
 
-def test_a_client_that_reads_slowly_but_steadily_gets_everything(crowd: Caller) -> None:
+def test_a_client_that_reads_slowly_but_steadily_gets_everything(long_list: Caller) -> None:
     """Its whole answer takes longer than a client may stall."""
     received = 0
     started = time.monotonic()
-    with crowd.connect() as wire:
-        wire.send(request("GET", "/customers", crowd.login))
+    with long_list.connect() as wire:
+        wire.send(request("GET", "/customers", long_list.login))
         while b"]" not in (data := wire.read(400_000)):
             assert data
             received += len(data)
@@ -157,25 +157,25 @@ def test_a_client_that_reads_slowly_but_steadily_gets_everything(crowd: Caller) 
     assert time.monotonic() - started > STALL_SECONDS
 
 
-def test_clients_that_go_away_in_the_middle_leak_nothing(rested: Caller) -> None:
-    descriptors, resident = _descriptors(rested.process), _resident_bytes(rested.process)
+def test_clients_that_go_away_in_the_middle_leak_nothing(idle: Caller) -> None:
+    descriptors, resident = _descriptors(idle.process), _resident_bytes(idle.process)
 
-    for wire in _slow_readers(rested, 20):
+    for wire in _slow_readers(idle, 20):
         wire.close()
 
-    assert eventually(lambda: _deleted_files(rested.process) == 0)
-    assert eventually(lambda: _descriptors(rested.process) <= descriptors)
-    assert _resident_bytes(rested.process) - resident < LIST_BYTES / 2
-    assert len(rested.get("/customers").json()) == MANY
+    assert eventually(lambda: _deleted_files(idle.process) == 0)
+    assert eventually(lambda: _descriptors(idle.process) <= descriptors)
+    assert _resident_bytes(idle.process) - resident < LIST_BYTES / 2
+    assert len(idle.get("/customers").json()) == MANY
 
 
-def test_a_long_list_without_a_temporary_file_answers_503(crowd: Caller, tmp_path: Path) -> None:
+def test_a_long_list_without_a_temporary_file_answers_503(long_list: Caller, tmp_path: Path) -> None:
     """The folder of temporary files is gone; the rest of the service goes on."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     environment = {**ENVIRONMENT, "TMPDIR": str(folder)}
-    with ServerProcess(crowd.process.database, tmp_path, environment=environment) as process:
-        caller = Caller(process, crowd.credentials)
+    with ServerProcess(long_list.process.database, tmp_path, environment=environment) as process:
+        caller = Caller(process, long_list.credentials)
         assert len(caller.get("/customers").json()) == MANY
         assert not [left for left in folder.iterdir() if not left.name.startswith("ecomcharge-metrics-")]
         for left in folder.iterdir():

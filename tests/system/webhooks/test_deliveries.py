@@ -61,7 +61,7 @@ def test_the_body_is_the_object_that_events_shows_and_the_event_comes_last(shop:
     assert created.headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
-def test_a_first_charge_that_is_declined_is_told_as_failed_and_nothing_else(shop: Shop, receiver: Receiver) -> None:
+def test_a_declined_first_charge_sends_one_webhook_of_a_failed_subscription(shop: Shop, receiver: Receiver) -> None:
     subscribe(shop, receiver.url, DECLINED)
     assert [json.loads(each.body)["event"] for each in receiver.wait_for(1)] == ["failed.subscription"]
     eventually(lambda: [each.state for each in kept_webhooks(shop.process.database, shop.shop_id)] == ["delivered"])
@@ -139,7 +139,7 @@ def test_the_status_counts_whatever_the_body_is(shop: Shop, receiver: Receiver, 
     assert len(receiver.received) == 1
 
 
-def test_a_page_that_nobody_paid_on_is_told_as_the_checkout_object(
+def test_an_expired_page_sends_a_webhook_with_the_checkout_object(
     sandbox: ServerProcess, receiver: Receiver, master_key: MasterKey
 ) -> None:
     shop = shop_on(sandbox, master_key)

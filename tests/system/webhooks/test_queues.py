@@ -37,7 +37,9 @@ def test_later_webhooks_of_a_subscription_wait_for_an_earlier_one_that_failed(sh
     ]
 
 
-def test_a_hanging_receiver_with_a_long_queue_holds_up_nobody_else(shop: Shop, receiver: Receiver, master_key: MasterKey) -> None:
+def test_a_hanging_receiver_with_a_long_queue_delays_no_other_receiver(
+    shop: Shop, receiver: Receiver, master_key: MasterKey
+) -> None:
     with Receiver(HANG) as hanging:
         other = add_shop(shop.process.database, master_key)
         put_in_outbox(shop.process.database, other.shop_id, [f"{hanging.url}/{number}" for number in range(2_000)])

@@ -1,4 +1,4 @@
-"""The calendar of subscriptions: tables for what is known, properties for the rest."""
+"""The calendar of subscriptions: tables of known dates, and properties."""
 
 from __future__ import annotations
 

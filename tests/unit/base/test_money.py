@@ -1,4 +1,4 @@
-"""Amounts as people read them: digits after the point by the platform's table, not by ISO 4217."""
+"""Amounts have the digits of the platform's table, not those of ISO 4217."""
 
 from __future__ import annotations
 

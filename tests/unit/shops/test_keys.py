@@ -59,7 +59,7 @@ def test_a_master_key_that_is_none_is_refused_with_a_way_out(tmp_path: Path, bad
         load_master_key(bad or None, None if bad else str(file), database_file=None)
 
 
-def test_postgresql_needs_a_master_key_and_is_told_how_to_make_one() -> None:
+def test_without_a_master_key_postgresql_is_refused_with_the_command_that_makes_one() -> None:
     with pytest.raises(ConfigurationError, match="ecomcharge master-key new"):
         load_master_key(None, None, database_file=None)
 

@@ -1,4 +1,4 @@
-"""What each happening makes of a subscription, as the documentation and the captured traffic have it."""
+"""The transitions of a subscription, as in the documentation and the captured traffic."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_date_that_was_promised_is_kept_in_every_time_zone(
         billing_state = step.billing_state
 
 
-def test_periods_that_went_by_are_skipped_and_told() -> None:
+def test_missed_periods_are_skipped_and_counted() -> None:
     step = lifecycle.succeeded(active(), terms(), NOON + 4 * DAY + HOUR)
     assert (step.billing_state.renew_at, step.billing_state.period, step.skipped) == (NOON + 5 * DAY, 5, 3)
     assert step.billing_state.paid_billing_cycles == 2
@@ -343,7 +343,7 @@ TERMS = st.builds(
 
 
 @given(plan=TERMS, happenings=HAPPENINGS)
-def test_whatever_happens_a_life_makes_sense(plan: Terms, happenings: list[tuple[str, int]]) -> None:
+def test_any_sequence_of_events_leaves_a_valid_state(plan: Terms, happenings: list[tuple[str, int]]) -> None:
     billing_state, now, paid = started(), NOON, 0
     for what, later in happenings:
         now += later

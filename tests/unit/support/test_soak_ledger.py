@@ -44,7 +44,9 @@ def test_an_account_that_balances(ledger: Ledger) -> None:
         ({1: [customer(), customer()]}, "shop 1: ids do not rise"),
     ],
 )
-def test_an_account_that_does_not_balance_is_told(ledger: Ledger, listed: dict[int, list[dict[str, Any]]], fault: str) -> None:
+def test_an_account_that_does_not_balance_is_reported(
+    ledger: Ledger, listed: dict[int, list[dict[str, Any]]], fault: str
+) -> None:
     assert fault in faults_of(ledger, listed)
 
 
@@ -54,7 +56,7 @@ def test_what_was_refused_must_not_be_there(ledger: Ledger) -> None:
     assert faults_of(ledger, {1: [customer()]}) == ["a@shop.test was refused and is there"]
 
 
-def test_a_status_that_nobody_expects_is_told() -> None:
+def test_an_unexpected_status_is_reported() -> None:
     ledger = Ledger()
     ledger.count("read", 500, 0.1)
     assert faults_of(ledger, {}) == ["read was answered 500"]

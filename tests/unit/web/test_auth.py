@@ -21,7 +21,7 @@ def test_basic_credentials_are_a_shop_id_and_a_key(user: str) -> None:
 
 
 @given(st.text(max_size=40) | st.binary(max_size=30).map(lambda raw: "Basic " + base64.b64encode(raw).decode()))
-def test_any_other_header_is_nobodys(header: str) -> None:
+def test_any_other_header_is_no_login(header: str) -> None:
     credentials = credentials_of(header)
     if credentials is not None:
         shop_id, secret_key = credentials

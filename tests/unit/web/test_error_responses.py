@@ -1,4 +1,4 @@
-"""Every error that a handler may raise has an answer and, where it is the server's fault, a log line."""
+"""Every error that a handler may raise has a response and, where it is an error of the server, a log line."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_an_operators_error_shows_no_setting_to_the_client_and_its_sentence_in_t
     assert [(line["event"], line["reason"]) for line in lines] == [("request failed", f"cannot use {SECRET}")]
 
 
-def test_an_error_that_cannot_be_shown_is_answered() -> None:
+def test_an_error_without_a_text_is_answered() -> None:
     response, lines = answer_of(server_that_raises(errors.BadParameter("half of a pair: \ud800")))
     assert (response.status, json.loads(response.body)) == (500, INTERNAL_ERROR)
     assert len(lines) == 1

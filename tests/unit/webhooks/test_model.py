@@ -22,7 +22,7 @@ def test_the_nth_retry_waits_n_to_the_fourth_and_15_seconds_and_a_chance(n: int,
     assert 0 <= chance <= 29
 
 
-def test_every_chance_is_taken() -> None:
+def test_every_random_delay_occurs() -> None:
     assert {retry_delay(1, random.Random(seed)) // 2000 - 8 for seed in range(2000)} == set(range(30))
 
 

@@ -22,7 +22,7 @@ from ecomcharge.webhooks.model import is_public
         *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "2002:7f00:1::", "2002:a00:1::1", "2001:0:1::1"),
     ],
 )
-def test_an_address_that_is_nobodys_out_there_is_not_public(address: str) -> None:
+def test_a_reserved_address_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 

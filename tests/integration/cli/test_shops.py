@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from ecomcharge.shops import keys
 from ecomcharge.shops.keys import make_master_key
-from support.shops import MASTER_KEY
+from support.commands import ecomcharge
+from support.shops import ENVIRONMENT
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -21,10 +20,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def cli(database_url: str) -> Cli:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
-        settings = {"ECOMCHARGE_DATABASE": database_url, "ECOMCHARGE_MASTER_KEY": MASTER_KEY, **environment}
-        command = [sys.executable, "-m", "ecomcharge", *arguments]
-        return subprocess.run(command, env={**clean, **settings}, capture_output=True, text=True, check=False)
+        return ecomcharge(database_url, *arguments, environment={**ENVIRONMENT, **environment})
 
     return run
 

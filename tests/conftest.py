@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
+from unittest import mock
 
 import httpx
 import hypothesis
@@ -15,6 +17,7 @@ import pytest
 from ecomcharge import Client
 from ecomcharge.shops.keys import MasterKey, load_master_key
 from support.begateway import GatewayServer
+from support.certificates import certificate_for
 from support.cli import Command
 from support.client import Connect, InOneLoop
 from support.commands import ecomcharge
@@ -29,6 +32,14 @@ _numbers = itertools.count(1)
 hypothesis.settings.register_profile("shared machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 hypothesis.settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_trusted_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Reading the machine's certificates takes 20 ms for each of thousands of HTTP clients, and nearly all use plain HTTP."""
+    certificate, _ = certificate_for("trusted.test", tmp_path_factory.mktemp("certificates"))
+    with mock.patch.dict(os.environ, SSL_CERT_FILE=str(certificate)):
+        yield
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="session")

@@ -19,7 +19,7 @@ from support.process import COVERAGE
 
 def environment_of(database: str, **settings: str) -> dict[str, str]:
     """Ours, without any setting of ours but these."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))}
     return {**clean, "ECOMCHARGE_DATABASE": database, **settings}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from ecomcharge.shops.model import Credentials
+from support.builders import a_customer
 from support.process import ServerProcess
 from support.wire import Answer, Wire, basic, request
 
@@ -15,7 +16,7 @@ BODY_LIMIT = 4096
 STALL_SECONDS = 2
 MANY = 3000
 JSON = ("Content-Type", "application/json")
-JOHN = {"email": "john@example.com", "ip": "127.0.0.1"}
+JOHN = a_customer()
 GOOD = json.dumps(JOHN).encode()
 
 

@@ -9,6 +9,7 @@ import httpx
 
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
+from support.builders import a_plan, a_price
 from support.shops import Shop, with_database
 
 if TYPE_CHECKING:
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 
 GOOD_CARD = "4200000000000000"
 CODE = "739"  # of no other meaning in a log
-PLAN: dict[str, Any] = {
-    "title": "Basic plan",
-    "currency": "EUR",
-    "test": True,
-    "plan": {"amount": 999, "interval": 1, "interval_unit": "month"},
-}
+PLAN: dict[str, Any] = a_plan(999, title="Basic plan", test=True)
 # One client for all: to make one takes longer than what is asked of it. It keeps no connection, so it need not be closed.
 web = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -55,7 +51,7 @@ def post_card(url: str, number: str = GOOD_CARD, **chosen: str) -> httpx.Respons
 
 DECLINED_CARD = "4005550000000019"
 CHALLENGE_CARD = "4012000000001097"
-TRIAL = {"amount": 0, "interval": 2, "interval_unit": "week"}
+TRIAL = a_price(0, interval=2, unit="week")
 
 
 def read(shop: Shop, subscription: dict[str, Any]) -> dict[str, Any]:

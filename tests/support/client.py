@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ecomcharge import AsyncClient, Client, Customer
+from support.builders import a_customer
 
-JANE = {"email": "jane@shop.test", "ip": "127.0.0.1"}
+JANE = a_customer("jane@shop.test")
 JANE_ANSWERED = b"""{"id":"cst_7aee5afb954c7ef7","first_name":null,"last_name":null,"address":null,"country":null,
 "city":null,"zip":null,"state":null,"phone":null,"email":"jane@shop.test","ip":"127.0.0.1","external_id":null,"new":1}"""
 SECRET = "a-very-secret-key"

@@ -14,19 +14,15 @@ from ecomcharge.shops.actions import set_gateway
 from ecomcharge.shops.keys import MasterKey, load_master_key
 from ecomcharge.storage.database import Database, Row
 from support.begateway import Account
+from support.builders import a_card, a_customer, a_plan
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop, with_database
 
 NUMBER = "4200000000000000"
 CODE = "7391"
 A_PERIOD = "43201min"  # thirty days and a minute
-CARD = {"number": NUMBER, "verification_value": CODE, "holder": "John Doe", "exp_month": "01", "exp_year": "2060"}
-PLAN: dict[str, Any] = {
-    "title": "Thirty days",
-    "currency": "EUR",
-    "test": False,
-    "plan": {"amount": 999, "interval": 30, "interval_unit": "day"},
-}
+CARD = a_card(NUMBER, verification_value=CODE, holder="John Doe", exp_month="01", exp_year="2060")
+PLAN: dict[str, Any] = a_plan(999, interval=30, unit="day", title="Thirty days", test=False)
 TEXTS = (
     *("cards.card", "customers.first_name", "events.data", "idempotency_keys.body", "payments.message", "webhooks.body"),
     *("payments.redirect_url", "subscriptions.card", "subscriptions.last_transaction", "subscriptions.options"),
@@ -45,7 +41,7 @@ class Merchant:
     other_accounts: list[Account] = field(default_factory=list)  # to which the shop moved later
 
     def subscribe(self, number: str | None = NUMBER, expect: int = 201, **changes: Any) -> dict[str, Any]:
-        body: dict[str, Any] = {"plan": PLAN, "customer": {"email": "john@example.com", "ip": "127.0.0.1"}, **changes}
+        body: dict[str, Any] = {"plan": PLAN, "customer": a_customer(), **changes}
         if number is not None:
             body["card"] = {**CARD, "number": number}
         response = self.http.post("/subscriptions", json=body)

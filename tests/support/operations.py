@@ -10,10 +10,11 @@ import sys
 import httpx
 
 from ecomcharge.shops.model import Credentials
+from support.builders import a_customer
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT
 
-JOHN = {"email": "john@example.com", "ip": "127.0.0.1"}
+JOHN = a_customer()
 GOOD = json.dumps(JOHN).encode()
 
 

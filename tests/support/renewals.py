@@ -10,12 +10,13 @@ import httpx
 
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database
+from support.builders import a_card, a_plan
 from support.process import ServerProcess
 from support.shops import with_database
 
 DEADLINE_SECONDS = 60.0
-CARD = {"number": "4200000000000000", "exp_month": 12, "exp_year": 2099}
-DAILY = {"title": "Daily", "currency": "EUR", "plan": {"amount": 7, "interval": 1, "interval_unit": "day"}}
+CARD = a_card()
+DAILY = a_plan(7, unit="day", title="Daily")
 
 
 def client_of(process: ServerProcess, shop: Credentials) -> httpx.Client:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import httpx
 
 from ecomcharge.shops.keys import MasterKey
+from support.builders import a_card, a_plan
 from support.process import ServerProcess
 from support.shops import Shop, add_shop
 
 DEADLINE_SECONDS = 30
-PLAN = {"title": "Basic", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "month"}}
-CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": "01", "exp_year": "2099"}
+PLAN = a_plan()
+CARD = a_card(verification_value="123", holder="John Doe", exp_month="01", exp_year="2099")
 
 
 def shop_on(process: ServerProcess, master_key: MasterKey) -> Shop:

@@ -11,13 +11,14 @@ from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
 from ecomcharge.webhooks.model import PENDING, Webhook
+from support.builders import a_card, a_customer, a_plan
 from support.commands import ecomcharge
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
 
 PRIVATE = "--webhooks-to-private-addresses"
-CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": "01", "exp_year": "2099"}
-PLAN = {"title": "Basic", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "month"}}
+CARD = a_card(verification_value="123", holder="John Doe", exp_month="01", exp_year="2099")
+PLAN = a_plan()
 DAY = 24 * 60 * 60
 
 
@@ -27,7 +28,7 @@ def shop_on(process: ServerProcess, master_key: MasterKey) -> Shop:
 
 
 def subscribe(shop: Shop, url: str, card: dict[str, str] | None = CARD) -> dict[str, Any]:
-    customer = {"customer": {"email": "john@example.com", "ip": "127.0.0.1"}, "card": card} if card else {}
+    customer = {"customer": a_customer(), "card": card} if card else {}
     with shop.client() as http:
         response = http.post("/subscriptions", json={"plan": PLAN, "notification_url": url, **customer})
     assert response.status_code == 201, response.text

@@ -19,19 +19,20 @@ from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions import actions, closed_shops, renewals, requests
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.actions import IdGenerators
+from support.builders import a_card, a_plan, a_price
 from support.postgres import PostgresServer
 from support.shops import MASTER_KEY, add_shop, with_database
 
 GOOD_CARD = "4200000000000000"
-MONTHLY = {"amount": 999, "interval": 1, "interval_unit": "month"}
-A_PLAN: dict[str, Any] = {"title": "Monthly", "currency": "EUR", "plan": MONTHLY}
+MONTHLY = a_price(999)
+A_PLAN: dict[str, Any] = a_plan(title="Monthly", plan=MONTHLY)
 
 
 def test_no_charge_begins_once_the_closing_is_committed(database_url: str, master_key: MasterKey) -> None:
     """Renewals and creations while the shop is closed: each began before, or not at all."""
     shop_id = add_shop(database_url, master_key).shop_id
     settings = Settings(database=database_url, master_key=MASTER_KEY)
-    card = {"number": GOOD_CARD, "exp_month": 12, "exp_year": 2099}
+    card = a_card(GOOD_CARD)
     body = {"plan": {**A_PLAN, "plan": {**MONTHLY, "interval_unit": "hour"}}, "customer": {"email": "a@shop.test"}, "card": card}
     wanted = requests.validate(requests.BODY.decode(json.dumps(body).encode()))
 

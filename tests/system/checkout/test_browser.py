@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from support.builders import a_card
 from support.checkout import (
     CHALLENGE_CARD,
     CODE,
@@ -139,7 +140,7 @@ def test_challenge_is_passed_or_refused(
 def test_challenge_of_a_card_from_the_merchant_leads_back_to_the_merchant(
     server: Shop, open_page: Callable[..., Page], complaints: list[str]
 ) -> None:
-    card = {"number": CHALLENGE_CARD, "verification_value": CODE, "exp_month": "12", "exp_year": "2039"}
+    card = a_card(CHALLENGE_CARD, verification_value=CODE, exp_month="12", exp_year="2039")
     customer = {"email": "jane@shop.test"}
     subscription = subscribe(server, card=card, customer=customer, return_url="http://shop.test/thanks")
     page = open_page()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ecomcharge.gateways.sandbox import CHALLENGE, FAILED, SUCCESSFUL, TEST_CARDS
 from ecomcharge.shops.keys import MasterKey
+from support.builders import a_plan, a_price
 from support.checkout import (
     CHALLENGE_CARD,
     CODE,
@@ -305,8 +306,8 @@ def test_attempts_with_cards_and_pay_links_are_limited_per_address(
         ServerProcess(database_url, tmp_path, *options, environment=ENVIRONMENT) as process,
         httpx.Client(base_url=process.url, auth=(str(shop.shop_id), shop.secret_key)) as http,
     ):
-        price = {"amount": 1, "interval": 1, "interval_unit": "day"}
-        plan = http.post("/plans", json={"title": "x", "currency": "EUR", "plan": price}).json()
+        price = a_price(1, unit="day")
+        plan = http.post("/plans", json=a_plan(title="x", plan=price)).json()
         assert [http.head(f"/plans/{plan['id']}/pay").status_code for _ in range(5)] == [200] * 5
         assert http.get("/subscriptions").json() == []
         answers = [httpx.get(plan["pay_url"]) for _ in range(5)]

@@ -12,6 +12,7 @@ import pytest
 from ecomcharge.checkout.forms import PROBLEM_TEXTS
 from ecomcharge.checkout.translations import LANGUAGES, translation_for
 from ecomcharge.shops.keys import MasterKey
+from support.builders import a_price
 from support.checkout import CHALLENGE_CARD, TRIAL, card_fields, form_of, payments_of, post_card, read, subscribe, web
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop
@@ -43,7 +44,7 @@ def test_page_shows_the_amount_and_the_date_of_the_renewal(master_key: MasterKey
         with shop.client() as client:
             client.post("/sandbox/clock/freeze", json={})
             client.post("/sandbox/clock/set", json={"to": "2030-01-31T12:00:00Z"})
-        hourly = {"amount": 5, "interval": 3, "interval_unit": "hour"}
+        hourly = a_price(5, interval=3, unit="hour")
         assert _rows(subscribe(shop)) == {"Renewal": "€9.99 every month", "Next payment": "February 28, 2030"}
         assert _rows(subscribe(shop, plan={"trial": TRIAL, "infinite": False, "billing_cycles": 4})) == {
             "Trial period": "2 weeks – free",
@@ -79,7 +80,7 @@ def test_page_and_api_agree_on_the_date_in_the_servers_time_zone(
         with shop.client() as client:
             client.post("/sandbox/clock/freeze", json={})
             assert client.post("/sandbox/clock/set", json={"to": now}).status_code == 200
-            subscription = subscribe(shop, plan={"plan": {"amount": 999, "interval": 1, "interval_unit": unit}})
+            subscription = subscribe(shop, plan={"plan": a_price(999, unit=unit)})
             assert _rows(subscription)["Next payment"] == shown
             assert post_card(subscription["redirect_url"]).status_code == 303
             paid = read(shop, subscription)
@@ -119,7 +120,7 @@ def test_language_without_words_is_english_and_says_so(server: Shop) -> None:
 
 
 def test_page_and_result_show_an_amount_without_decimals_where_the_currency_has_none(server: Shop) -> None:
-    price = {"amount": 50000, "interval": 1, "interval_unit": "month"}
+    price = a_price(50000)
     subscription = subscribe(server, plan={"title": "T", "currency": "IDR", "plan": price})
     assert subscription["plan"]["description"] == "Subscription. Main period: IDR 50000 each 1 month."
     assert subscription["plan"]["plan"]["amount"] == 50000

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from ecomcharge.shops.keys import MasterKey, make_master_key
+from support.builders import a_card, a_plan
 from support.cli import Command, refused
 from support.commands import WorkerProcess
 from support.process import ServerProcess
@@ -21,9 +22,9 @@ def test_a_server_without_a_worker_leaves_its_work_to_one_that_is_started_elsewh
     with Receiver() as receiver, ServerProcess(database_url, tmp_path, *options, environment=ENVIRONMENT) as server:
         shop = add_shop(database_url, master_key)
         body = {
-            "plan": {"title": "x", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "day"}},
+            "plan": a_plan(unit="day", title="x"),
             "customer": {"email": "john@example.com"},
-            "card": {"number": "4200000000000000", "verification_value": "123", "holder": "J", "exp_month": 1, "exp_year": 2099},
+            "card": a_card(verification_value="123", holder="J", exp_month=1),
             "notification_url": receiver.url,
         }
         created = httpx.post(f"{server.url}/subscriptions", json=body, auth=(str(shop.shop_id), shop.secret_key), timeout=30)

@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from ecomcharge.storage.database import Database, Transaction
+from support.builders import a_customer
 from support.shops import Shop, with_database
 
-VALID = {"email": "jane@shop.test", "ip": "127.0.0.1"}
+VALID = a_customer("jane@shop.test")
 
 
 def create(http: httpx.Client, **fields: Any) -> httpx.Response:

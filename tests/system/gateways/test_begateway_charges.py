@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from support import begateway as stand_in
+from support.builders import a_price
 from support.gateway_shop import A_PERIOD, CARD, PLAN, Merchant
 
 
@@ -21,7 +22,7 @@ def test_a_card_is_charged_and_renewed_by_its_token(merchant: Merchant) -> None:
 
 
 def test_a_free_trial_verifies_the_card_and_the_first_renewal_pays(merchant: Merchant) -> None:
-    trial = {"amount": 0, "interval": 7, "interval_unit": "day"}
+    trial = a_price(0, interval=7, unit="day")
     subscription = merchant.subscribe(plan={**PLAN, "trial": trial})
     assert subscription["state"] == "trial"
     assert merchant.account.taken == []

@@ -24,6 +24,7 @@ from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions import lifecycle
+from support.builders import a_card, a_customer, a_plan
 from support.commands import WorkerProcess, ecomcharge
 from support.postgres import free_port
 from support.process import ServerProcess
@@ -31,9 +32,9 @@ from support.shops import ENVIRONMENT, Shop, add_shop, with_database
 from support.waiting import eventually
 
 MESSAGE = base.NOT_CHOSEN_MESSAGE
-CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": "01", "exp_year": "2060"}
-PLAN: dict[str, Any] = {"title": "Basic", "currency": "EUR", "plan": {"amount": 999, "interval": 1, "interval_unit": "month"}}
-CUSTOMER = {"email": "john@example.com", "ip": "127.0.0.1"}
+CARD = a_card(verification_value="123", holder="John Doe", exp_month="01", exp_year="2060")
+PLAN: dict[str, Any] = a_plan(999)
+CUSTOMER = a_customer()
 REAL = {"gateway": "begateway", "url": "https://gateway.example", "user": "361", "secret_key": "gateway-secret"}
 STAND_IN = {**REAL, "url": "http://127.0.0.1:9"}
 

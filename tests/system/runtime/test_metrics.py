@@ -13,6 +13,7 @@ from ecomcharge.gateways import sandbox
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from support.billing import HOUR, NUMBER_OF
+from support.builders import a_card, a_plan
 from support.commands import WorkerProcess
 from support.metrics import samples
 from support.postgres import free_port
@@ -29,8 +30,8 @@ def test_a_server_and_its_worker_count_together_and_show_the_backlog(
     shop = add_shop(database_url, master_key)
     with ServerProcess(database_url, tmp_path, "--sandbox", "--worker", "--workers", "2", environment=ENVIRONMENT) as process:
         auth = (str(shop.shop_id), shop.secret_key)
-        plan = {"title": "Hourly", "currency": "EUR", "plan": {"amount": 5, "interval": 1, "interval_unit": "hour"}, "test": True}
-        card = {"number": NUMBER_OF[sandbox.SUCCESSFUL], "exp_month": 12, "exp_year": 2099}
+        plan = a_plan(5, unit="hour", title="Hourly", test=True)
+        card = a_card(NUMBER_OF[sandbox.SUCCESSFUL])
         with httpx.Client(base_url=process.url, auth=auth, timeout=30) as http:
             http.post("/sandbox/clock/freeze")
             wanted = {"plan": plan, "customer": {"email": "jane@shop.test"}, "card": card}

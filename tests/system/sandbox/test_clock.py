@@ -17,6 +17,7 @@ import pytest
 from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.sandbox.clock import moment_of
 from ecomcharge.shops.keys import MasterKey
+from support.builders import a_price
 from support.commands import environment_of
 from support.process import ServerProcess
 from support.receiver import HANG, Receiver
@@ -51,7 +52,7 @@ def test_moves_by_two_servers_and_a_command_add_up_and_what_is_due_happens_once(
     with shop.client() as http, ThreadPoolExecutor(3) as pool:
         assert http.post("/sandbox/clock/freeze").status_code == 200
         assert http.post("/sandbox/clock/set", json={"to": "2027-03-01T00:00:00Z"}).status_code == 200
-        id = subscribe(http, plan={"amount": 100, "interval": 6, "interval_unit": "hour"})
+        id = subscribe(http, plan=a_price(interval=6, unit="hour"))
         moves = [pool.submit(by_server, first), pool.submit(by_server, second), pool.submit(by_command)]
         assert [move.result() for move in moves] == [200, 200, 0]
         assert http.get("/sandbox/clock").json() == {"now": "2027-03-04T00:00:00.000Z", "frozen": True}

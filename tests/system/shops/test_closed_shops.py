@@ -15,6 +15,7 @@ from ecomcharge.shops.actions import close_shop, set_gateway
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Row
 from support.begateway import GatewayServer
+from support.builders import a_card, a_plan, a_price
 from support.commands import ecomcharge
 from support.process import ServerProcess
 from support.receiver import Receiver
@@ -23,8 +24,8 @@ from support.shops import ENVIRONMENT, Shop, add_shop, with_database
 GOOD_CARD = "4200000000000000"
 CHALLENGE_CARD = "4012000000001097"
 TIMEOUT_CARD = "4111110000000021"  # charged, and found so a minute later
-MONTHLY = {"amount": 999, "interval": 1, "interval_unit": "month"}
-A_PLAN: dict[str, Any] = {"title": "Monthly", "currency": "EUR", "plan": MONTHLY}
+MONTHLY = a_price(999)
+A_PLAN: dict[str, Any] = a_plan(title="Monthly", plan=MONTHLY)
 START = "2026-12-01T10:00:00Z"
 
 
@@ -63,7 +64,7 @@ class Trial:
     def subscribe(self, card: str | None = GOOD_CARD, **more: Any) -> dict[str, Any]:
         body: dict[str, Any] = {"plan": A_PLAN, "customer": {"email": "jane@shop.test"}, **more}
         if card is not None:
-            body["card"] = {"number": card, "exp_month": 12, "exp_year": 2099}
+            body["card"] = a_card(card)
         answer = self.http.post("/subscriptions", json=body)
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
@@ -142,7 +143,7 @@ def test_a_shop_that_opens_before_anything_is_due_misses_nothing(trial: Trial) -
 
 
 def test_a_trial_that_ends_is_not_charged(trial: Trial) -> None:
-    trial.subscribe(plan={**A_PLAN, "trial": {"amount": 0, "interval": 7, "interval_unit": "day"}})
+    trial.subscribe(plan={**A_PLAN, "trial": a_price(0, interval=7, unit="day")})
     trial.close()
     trial.advance("8d")
     assert (trial.charges(), trial.events(), trial.billing_state()) == (1, ["created"], ("trial", False, True))

@@ -18,6 +18,7 @@ from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from support.billing import set_frozen_clock
+from support.builders import a_card, a_plan
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
@@ -25,13 +26,13 @@ from support.waiting import eventually
 
 T = TypeVar("T")
 NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
-MONTHLY = {"title": "Monthly", "currency": "EUR", "plan": {"amount": 999, "interval": 1, "interval_unit": "month"}}
-HOURLY = {**MONTHLY, "plan": {**MONTHLY["plan"], "interval_unit": "hour"}}  # type: ignore[dict-item]
+MONTHLY = a_plan(999, title="Monthly")
+HOURLY = {**MONTHLY, "plan": {**MONTHLY["plan"], "interval_unit": "hour"}}
 DEADLINE_SECONDS = 60.0
 
 
 def body(behaviour: str, plan: dict[str, Any] = MONTHLY, **more: Any) -> dict[str, Any]:
-    card = {"number": NUMBER_OF[behaviour], "verification_value": "739", "exp_month": 12, "exp_year": 2099}
+    card = a_card(NUMBER_OF[behaviour], verification_value="739")
     return {"plan": plan, "customer": {"email": "jane@shop.test"}, "card": card, **more}
 
 

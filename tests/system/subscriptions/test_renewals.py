@@ -15,6 +15,7 @@ import pytest
 from ecomcharge.gateways import sandbox
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
+from support.builders import a_card, a_plan, a_price
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
@@ -22,8 +23,8 @@ from support.waiting import eventually
 
 NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
 CODE = "739"
-HOURLY = {"amount": 500, "interval": 1, "interval_unit": "hour"}
-MONTHLY = {"amount": 999, "interval": 1, "interval_unit": "month"}
+HOURLY = a_price(500, unit="hour")
+MONTHLY = a_price(999)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +60,7 @@ class Merchant:
         wanted: dict[str, Any] = {"plan": {"title": "Merchant", "currency": "EUR", "plan": price, **plan}}
         if behaviour is not None:
             number = NUMBER_OF[behaviour]
-            card = {"number": number, "verification_value": CODE, "holder": "Jane", "exp_month": 12, "exp_year": 2099}
+            card = a_card(number, verification_value=CODE, holder="Jane")
             wanted |= {"card": card, "customer": {"email": "jane@shop.test"}}
         answer = self.http.post("/subscriptions", json=wanted)
         assert answer.status_code == 201, answer.text
@@ -112,7 +113,7 @@ def test_renewals_keep_the_end_of_the_month_and_the_local_time(merchant: Merchan
 
 def test_a_trial_of_a_month_keeps_the_end_of_the_month(merchant: Merchant) -> None:
     merchant.at("2027-01-31T12:00:00Z")
-    id = merchant.subscribe(trial={"amount": 0, "interval": 1, "interval_unit": "month"})
+    id = merchant.subscribe(trial=a_price(0))
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("trial", 1, 0), "2027-02-28T12:00:00.000Z")
     merchant.advance("1mo")
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("active", 2, 0), "2027-03-31T11:00:00.000Z")
@@ -166,7 +167,7 @@ def test_a_row_of_the_previous_release_keeps_its_next_date(merchant: Merchant) -
 
 def test_a_trial_becomes_paid(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
-    id = merchant.subscribe(trial={"amount": 0, "interval": 7, "interval_unit": "day"})
+    id = merchant.subscribe(trial=a_price(0, interval=7, unit="day"))
     assert merchant.state(id) == ("trial", 1, 0)
     assert merchant.now(id)["renew_at"] == merchant.now(id)["active_to"] == "2026-05-08T10:00:00.000Z"
     merchant.advance("7d")
@@ -175,7 +176,7 @@ def test_a_trial_becomes_paid(merchant: Merchant) -> None:
 
 def test_a_trial_whose_first_charge_fails_is_not_tried_again_unless_it_was_a_first_payment(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
-    trial = {"amount": 100, "interval": 1, "interval_unit": "day"}
+    trial = a_price(unit="day")
     alone = merchant.subscribe(sandbox.RENEWALS_FAIL, trial=trial)
     first = merchant.subscribe(sandbox.RENEWALS_FAIL, trial={**trial, "as_first_payment": True})
     merchant.advance("1d")
@@ -213,7 +214,7 @@ def test_a_decline_that_succeeds_the_next_day_goes_on_at_its_anchor(merchant: Me
 
 def test_a_header_has_the_next_attempt_while_renew_at_is_the_missed_date(merchant: Merchant) -> None:
     merchant.at("2026-06-10T09:30:00Z")
-    daily = {"amount": 500, "interval": 1, "interval_unit": "day"}
+    daily = a_price(500, unit="day")
     declined = merchant.subscribe(sandbox.RENEWALS_FAIL, price=daily)
     erring = merchant.subscribe(sandbox.RENEWALS_ERR, price=daily)
     active = merchant.subscribe(price=daily)
@@ -257,7 +258,7 @@ def test_errors_use_the_attempts_up_hour_by_hour(merchant: Merchant) -> None:
 
 def test_at_night_nothing_is_charged_where_the_plan_says_so(merchant: Merchant) -> None:
     merchant.at("2026-05-01T20:30:00Z")  # 22:30 in Warsaw: the first charge is the buyer's own doing
-    daily = {"amount": 1, "interval": 1, "interval_unit": "day"}
+    daily = a_price(1, unit="day")
     kept = merchant.subscribe(price=daily, prevent_payments_at_night=True)
     erring = merchant.subscribe(sandbox.RENEWAL_ERRS_ONCE, price=daily, prevent_payments_at_night=True)
     declined = merchant.subscribe(sandbox.RENEWAL_FAILS_ONCE, price=daily, prevent_payments_at_night=True)
@@ -282,7 +283,7 @@ def test_a_finite_plan_ends_with_its_last_cycle(merchant: Merchant) -> None:
 
 def test_a_trial_that_is_canceled_is_never_charged(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
-    id = merchant.subscribe(trial={"amount": 0, "interval": 7, "interval_unit": "day"})
+    id = merchant.subscribe(trial=a_price(0, interval=7, unit="day"))
     merchant.http.post(f"/subscriptions/{id}/cancel", json={"cancel_reason": "no"})
     merchant.advance("60d")
     assert "renewed" not in [what for _, what in merchant.events(id)]
@@ -325,7 +326,7 @@ def test_a_charge_that_timed_out_and_was_taken_is_found_and_counted_once(merchan
 
 def test_a_charge_that_never_arrived_is_given_up_after_a_quarter_of_an_hour(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
-    id = merchant.subscribe(sandbox.TIMEOUT_ABSENT, trial={"amount": 1, "interval": 1, "interval_unit": "day"})
+    id = merchant.subscribe(sandbox.TIMEOUT_ABSENT, trial=a_price(1, unit="day"))
     assert merchant.state(id) == ("trial_get_status", 0, 0)
     merchant.advance("14min")
     assert merchant.state(id) == ("trial_get_status", 0, 0)
@@ -359,8 +360,8 @@ def test_a_first_charge_in_error_has_failed(merchant: Merchant) -> None:
 
 
 def test_an_unknown_card_is_declined(merchant: Merchant) -> None:
-    card = {"number": "4111111111111111", "exp_month": 1, "exp_year": 2099}
-    plan = {"title": "x", "currency": "EUR", "plan": MONTHLY}
+    card = a_card("4111111111111111", exp_month=1)
+    plan = a_plan(title="x", plan=MONTHLY)
     answer = merchant.http.post("/subscriptions", json={"plan": plan, "customer": {"email": "j@shop.test"}, "card": card})
     assert answer.json()["state"] == "failed"
 
@@ -411,8 +412,8 @@ def test_no_card_number_or_code_is_left_anywhere(
     """Searched for in the raw bytes of the database's files and of the log, after every kind of card was used."""
     for behaviour in NUMBER_OF:
         merchant.subscribe(behaviour if behaviour != sandbox.SLOW else sandbox.SUCCESSFUL)
-    plan = {"title": "x", "currency": "EUR", "plan": MONTHLY}
-    odd: dict[str, Any] = {"number": "4111119876543210", "verification_value": CODE, "exp_month": 13, "exp_year": 2099}
+    plan = a_plan(title="x", plan=MONTHLY)
+    odd: dict[str, Any] = a_card("4111119876543210", verification_value=CODE, exp_month=13)
     for headers in ({}, {"RequestID": "with-a-card"}):
         body = {"plan": plan, "customer": {"email": "j@shop.test"}, "card": odd}
         refused = merchant.http.post("/subscriptions", json=body, headers=headers)

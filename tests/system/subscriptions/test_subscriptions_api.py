@@ -10,11 +10,12 @@ import httpx
 import pytest
 
 from ecomcharge.gateways.sandbox import TEST_CARDS
+from support.builders import a_card, a_plan, a_price
 from support.shops import Shop
 
-PRICE: dict[str, Any] = {"amount": 999, "interval": 1, "interval_unit": "month"}
-PLAN: dict[str, Any] = {"title": "Basic", "currency": "EUR", "plan": PRICE}
-CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": "01", "exp_year": "2099"}
+PRICE: dict[str, Any] = a_price(999)
+PLAN: dict[str, Any] = a_plan(plan=PRICE)
+CARD = a_card(verification_value="123", holder="John Doe", exp_month="01", exp_year="2099")
 JANE = {"first_name": "Jane", "email": "jane@shop.test"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -45,7 +46,7 @@ def subscribe(http: httpx.Client, plan: dict[str, Any], **chosen: Any) -> dict[s
 
 
 def test_a_plan_is_answered_in_the_documented_order(http: httpx.Client, server: Shop) -> None:
-    trial = {"amount": 499, "interval": 1, "interval_unit": "month"}
+    trial = a_price(499)
     answer = http.post("/plans", json={**PLAN, "trial": trial})
     assert answer.status_code == 201
     plan = answer.json()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
+from support.builders import a_card, a_plan
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop, with_database
 
@@ -24,8 +25,8 @@ def test_a_running_server_answers_where_an_operators_setting_is_missing(
         await database.write(lambda tx: tx.run(sql, {"shop_id": credentials.shop_id}))
 
     with_database(database_url, forget_account)
-    plan = {"title": "P", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "month"}}
-    card = {"number": "4200000000000000", "exp_month": 12, "exp_year": 2060}
+    plan = a_plan(title="P")
+    card = a_card(exp_year=2060)
     body = {"plan": plan, "customer": {"email": "a@shop.test"}, "card": card}
     with ServerProcess(database_url, tmp_path, environment=ENVIRONMENT) as process:
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)

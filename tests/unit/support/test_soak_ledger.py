@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from support.backups import BackupFailed, SqliteBackups, emails_of_dump
+from support.builders import a_customer
 from support.soak import FIELDS, Ledger, Wish, faults_of, faults_of_backup
 
 
 @pytest.fixture
 def ledger() -> Ledger:
     """Of one customer, asked for by shop 1 and acknowledged."""
-    body = {"email": "a@shop.test", "ip": "127.0.0.1"}
+    body = a_customer("a@shop.test")
     ledger = Ledger(wishes={"a@shop.test": Wish(1, body, None)})
     ledger.answered["a@shop.test"] = json.dumps(customer()).encode()
     return ledger

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,17 +96,6 @@ def test_file_is_served_once_and_then_kept(server: Shop, asset: Asset) -> None:
         again = httpx.get(url, headers={"If-None-Match": kept})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     assert httpx.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "asset", [asset for asset in ASSETS if asset.folder.endswith("swagger-ui")], ids=lambda asset: asset.name
-)
-def test_file_of_swagger_ui_is_that_of_the_pinned_package(asset: Asset) -> None:
-    package = Path(sys.prefix, "npm", "node_modules", "swagger-ui-dist")
-    if not package.is_dir():
-        pytest.skip("no packages of npm in .venv/npm to compare with: `make test` installs them")
-    served = resources.files("ecomcharge.web").joinpath(asset.folder, asset.name)
-    assert served.read_bytes() == (package / asset.name).read_bytes(), "run `make swagger-ui`"
 
 
 def test_licence_of_swagger_ui_is_served_beside_it(server: Shop) -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-import asyncpg
 import httpx
 
-from ecomcharge.storage.migrate import migrations_for
-from ecomcharge.storage.opening import open_database, sqlite_path
 from support.process import ServerProcess
+from support.released_databases import DUMPS, restore
 
-DUMP = Path(__file__).parents[2] / "data" / "database_of_schema_0003.sql"
 MASTER_KEY = base64.b64encode(bytes(range(32))).decode()
 SHOP = ("361", "previous-release-test-key-0123456789")
 PROMISED = {
@@ -29,35 +23,8 @@ PROMISED = {
 }
 
 
-def restore(dump: str, url: str) -> None:
-    """Make the database that a release wrote: on SQLite the dump itself, on PostgreSQL its rows in the schema of that release."""
-    path = sqlite_path(url)
-    with closing(sqlite3.connect(path or ":memory:")) as dumped:
-        dumped.executescript(dump)
-        dumped.commit()
-        if path is None:
-            asyncio.run(copy_to_postgresql(dumped, url))
-
-
-async def copy_to_postgresql(dumped: sqlite3.Connection, url: str) -> None:
-    applied = {version for (version,) in dumped.execute("SELECT version FROM schema_migrations")}
-    database = await open_database(url)
-    await database.migrate([each for each in migrations_for("postgresql") if each.version in applied])
-    await database.close()
-    tables = [name for (name,) in dumped.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SET session_replication_role = replica")  # foreign keys wait for the last table
-        for table in set(tables) - {"schema_migrations"}:
-            cursor = dumped.execute(f"SELECT * FROM {table}")
-            columns = [column[0] for column in cursor.description]
-            await connection.copy_records_to_table(table, records=cursor.fetchall(), columns=columns)
-    finally:
-        await connection.close()
-
-
 def test_subscriptions_keep_their_next_date_and_continue_from_it(database_url: str, tmp_path: Path) -> None:
-    restore(DUMP.read_text(), database_url)
+    restore(DUMPS["0003"], database_url)
     options = ("--sandbox", "--time-zone", "Europe/Minsk")
     with (
         ServerProcess(database_url, tmp_path, *options, environment={"ECOMCHARGE_MASTER_KEY": MASTER_KEY}) as process,

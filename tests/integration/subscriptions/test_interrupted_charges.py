@@ -32,7 +32,7 @@ from ecomcharge.subscriptions.notifications import EventRecorder
 from ecomcharge.subscriptions.requests import SubscriptionRequest
 from ecomcharge.web.idempotency import idempotency_key_of
 from support.shops import with_database
-from support.simulation import MovedClock
+from support.simulation.faults import MovedClock
 
 NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ecomcharge.subscriptions import charging, lifecycle, renewals, store
-from support.simulation import simulate
+from support.simulation.account import simulate
 
 RUNS = {"sqlite": 150, "postgresql": 25}
 

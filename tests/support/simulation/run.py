@@ -1,51 +1,28 @@
-"""A simulation of years of subscriptions: a gateway that fails in every way, workers that race and are killed anywhere.
-
-Each run is drawn from a seed: plans, cards, faults, kills, pauses, cancels and how late the workers come. Real parts but for
-the gateway and the clocks: the same billing, stores and database engines that run in production. At the end of a run
-the gateway's books, kept outside, must agree with ours to the minor unit, and nothing may be left that nobody looks after.
-
-``python -m support.simulation --engine sqlite --runs 10000`` runs many; a seed that fails is printed, and
-``--seed N --runs 1`` runs it again. What happens to a subscription is drawn from the seed, the subscription and how far
-it has come, so two workers that race draw the same in either order.
-"""
+"""One run: a shop, its subscriptions, the faults, and the checks at the end."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import contextvars
-import logging
 import random
-import sys
-import tempfile
-import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from zoneinfo import ZoneInfo
-
-import structlog
 
 from ecomcharge.audit.audit import audit
 from ecomcharge.base.calendar import HOUR
 from ecomcharge.base.errors import ShopClosed, Unavailable
 from ecomcharge.customers.model import CustomerFields
 from ecomcharge.gateways import base
-from ecomcharge.gateways.base import Card, CardDetails, Order, Result
-from ecomcharge.gateways.registry import Assignment, GatewayRegistry
+from ecomcharge.gateways.base import CardDetails
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import LIVE, REFUND_FAILED, REFUNDED, REFUNDING, VOIDED
 from ecomcharge.plans.model import PlanFields, Price, TrialPrice, terms_of
-from ecomcharge.shops.actions import close_shop, create_shop
-from ecomcharge.shops.keys import MasterKey
+from ecomcharge.shops.actions import close_shop
 from ecomcharge.shops.model import FIRST_ACCOUNT
-from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
-from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
-from ecomcharge.storage.statements import PointRead
+from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.subscriptions import actions, closed_shops, lifecycle, renewals, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
@@ -53,251 +30,15 @@ from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder
 from ecomcharge.subscriptions.refunds import CHECK_AGAIN_MILLISECONDS
 from ecomcharge.subscriptions.requests import SubscriptionRequest
-
-T = TypeVar("T")
+from support.simulation.faults import Fate, Killed, MortalDatabase, MovedClock, Work, current_work
+from support.simulation.gateway import Accounts, Charge, Gateway
 
 DAY: Final = 24 * HOUR
-GATEWAY: Final = "begateway"
-BEGIN: Final = 1_767_225_600_000  # 2026-01-01
-LATEST_BOOKING: Final = 20 * HOUR  # after which the gateway shows a charge whose answer was lost, at the latest
-CHALLENGE_LIVES: Final = 30 * HOUR  # in which the gateway takes an answer to 3-D Secure, some hours longer than we wait
 MOST_STEPS: Final = 60
 SETTLING_STEPS: Final = 2_000
 ZONES: Final = ("UTC", "Europe/Minsk", "Europe/Warsaw", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")
 LEASES: Final = (120_000, 120_000, 30_000, 5_000)  # milliseconds
 TAKEN: Final = (base.SUCCESSFUL, REFUNDED, REFUND_FAILED, VOIDED)  # payments whose charge succeeded at the gateway
-
-
-class Killed(BaseException):
-    """The process is gone: nothing of it runs any more."""
-
-
-@dataclass
-class MovedClock:
-    moment: int = BEGIN
-
-    def now(self) -> int:
-        return self.moment
-
-    async def read(self) -> int:
-        return self.moment
-
-
-@dataclass(eq=False)
-class Work:
-    """What one process does for one subscription: it may be killed, stand still for any time, or lose its database."""
-
-    name: str
-    is_charged: bool = False
-    has_no_database: bool = False
-    call_ends_at: int | None = None  # of the gateway, by the real clock
-    stands_still: asyncio.Event = field(default_factory=asyncio.Event)
-    goes_on: asyncio.Future[None] | None = None
-
-    def resume(self) -> None:
-        assert self.goes_on is not None
-        self.stands_still.clear()
-        self.goes_on.set_result(None)
-
-
-_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("work", default=None)
-
-
-@dataclass
-class Fate:
-    """What is drawn for a subscription, one after the other, whoever asks. The likelihoods are of one step."""
-
-    seed: int
-    real_clock: MovedClock
-    kill: float
-    pause: float
-    loss: float  # of the database, once the gateway was called
-    drawn: Counter[str] = field(default_factory=Counter)
-    kills: int = 0
-    pauses: int = 0
-    losses: int = 0
-
-    def draw(self, of: str) -> random.Random:
-        self.drawn[of] += 1
-        return random.Random(f"{self.seed} {of} {self.drawn[of]}")
-
-    def calm_down(self) -> None:
-        self.kill = self.pause = self.loss = 0.0
-
-    async def step(self) -> None:
-        """Between any two steps a process may be killed, or stand still while time goes on."""
-        work = _work.get()
-        if work is None:
-            return
-        if self.kill and self.draw(f"kill {work.name}").random() < self.kill:
-            self.kills += 1
-            raise Killed
-        if self.pause and self.draw(f"pause {work.name}").random() < self.pause:
-            self.pauses += 1
-            work.goes_on = asyncio.get_running_loop().create_future()
-            work.stands_still.set()
-            await work.goes_on
-            if work.call_ends_at is not None and self.real_clock.now() >= work.call_ends_at:  # the loop's timer comes first
-                raise TimeoutError
-
-    def perhaps_lose_database(self) -> None:
-        work = _work.get()
-        if work is not None and self.loss and self.draw(f"loss {work.name}").random() < self.loss:
-            self.losses += 1
-            work.has_no_database = True
-
-
-@dataclass
-class MortalDatabase:
-    """A database whose user may not live to see an answer, and which may go away once the gateway was called."""
-
-    inner: Database
-    fate: Fate
-
-    async def write(self, unit: Unit[T]) -> T:
-        await self.fate.step()
-        self._raise_if_lost()
-        result = await self.inner.write(unit)
-        await self.fate.step()
-        return result
-
-    async def find(self, read: PointRead, key: Row) -> Row | None:
-        await self.fate.step()
-        self._raise_if_lost()
-        return await self.inner.find(read, key)
-
-    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
-        self._raise_if_lost()
-        return await self.inner.rows(sql, params)
-
-    def _raise_if_lost(self) -> None:
-        work = _work.get()
-        if work is not None and work.has_no_database:
-            raise Unavailable
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-@dataclass
-class Charge:
-    order: Order
-    status: str
-    seen_from: int  # before which nobody who looks it up finds it
-    answered_until: int
-    refunds: int = 0
-
-
-@dataclass
-class Gateway:
-    """A gateway with books of its own, that declines, errs, times out before and after charging, and answers late."""
-
-    fate: Fate
-    clock: MovedClock
-    shop_is_closed: Callable[[], bool]
-    name: str = GATEWAY
-    is_calm: bool = False
-    books: dict[str, Charge] = field(default_factory=dict)
-    asked_twice: list[str] = field(default_factory=list)
-    asked_when_closed: list[str] = field(default_factory=list)
-
-    async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
-        work = _work.get()
-        assert work is not None
-        if self.shop_is_closed():
-            self.asked_when_closed.append(order.id)
-        chance = self.fate.draw(f"charge {work.name}")
-        await self.fate.step()
-        if order.id in self.books:
-            self.asked_twice.append(order.id)
-        await asyncio.sleep(0)
-        what = chance.choices(
-            ["yes", "no", "error", "timeout, charged", "timeout, absent", "timeout, late", "challenge", "nobody there"],
-            [60, 10, 6, 6, 5, 4, 6, 3],
-        )[0]
-        if self.is_calm:
-            what = "yes"
-        work.is_charged = True
-        self.fate.perhaps_lose_database()
-        seen_from, status = self.clock.now(), base.SUCCESSFUL
-        if what in ("timeout, absent", "nobody there"):
-            absent = what == "timeout, absent"
-            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if absent else Result(base.ERROR, base.ERROR_MESSAGE)
-        if what == "timeout, late":
-            seen_from += chance.randint(1, LATEST_BOOKING)
-            status = chance.choice([base.SUCCESSFUL, base.SUCCESSFUL, base.FAILED])
-        status = {"no": base.FAILED, "error": base.ERROR, "challenge": base.INCOMPLETE}.get(what, status)
-        charge = Charge(order, status, seen_from, self.clock.now() + CHALLENGE_LIVES)
-        self.books.setdefault(order.id, charge)
-        await self.fate.step()
-        if what.startswith("timeout"):
-            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        return _told(self.books[order.id])
-
-    async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
-        work = _work.get()
-        chance = self.fate.draw(f"look up {work.name if work is not None else ''}")
-        if not self.is_calm and chance.random() < 0.1:
-            return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        charge = self.books.get(order_id)
-        if charge is None or self.clock.now() < charge.seen_from:
-            return None
-        if charge.status == base.INCOMPLETE and self.clock.now() > charge.answered_until:
-            charge.status = base.FAILED
-        return _told(charge)
-
-    async def refund(
-        self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
-    ) -> Result:
-        charge = self.books[order_id]
-        assert (charge.status, charge.order.amount) == (base.SUCCESSFUL, amount)
-        await self.fate.step()
-        if charge.refunds:
-            return Result(base.SUCCESSFUL, "")
-        chance = self.fate.draw(f"refund {order_id[-8:]}")
-        never = random.Random(f"refundable {order_id[-8:]}").random() < 0.05
-        what = chance.choices(["yes", "no", "timeout, refunded", "timeout"], [60, 10, 15, 15])[0]
-        if never:
-            return Result(base.FAILED, "can't be refunded")
-        if what == "no":
-            return Result(base.FAILED, "try later")
-        if what == "timeout":
-            return Result(base.UNKNOWN, "")
-        charge.refunds += 1
-        await self.fate.step()
-        return Result(base.SUCCESSFUL if what == "yes" else base.UNKNOWN, "")
-
-    def pass_challenge(self, order_id: str, *, accepted: bool) -> None:
-        charge = self.books[order_id]
-        if charge.status == base.INCOMPLETE and self.clock.now() <= charge.answered_until:
-            charge.status = base.SUCCESSFUL if accepted else base.FAILED
-
-    @property
-    def taken(self) -> int:
-        """What the buyers' banks paid, less what went back."""
-        done = [charge for charge in self.books.values() if charge.status == base.SUCCESSFUL]
-        return sum(charge.order.amount * (1 - charge.refunds) for charge in done)
-
-
-def _told(charge: Charge) -> Result:
-    card = Card(None, None, "visa", "0000", "4", None, None, None, None, f"token-{charge.order.shop_id}", None, 12, 2199)
-    redirect_url = "https://gateway.example/challenge" if charge.status == base.INCOMPLETE else None
-    return Result(charge.status, charge.status, charge.order.id, card, redirect_url)
-
-
-class Accounts(GatewayRegistry):
-    """A shop's accounts at the gateway, each with books of its own. Its new subscriptions go to the one that is chosen."""
-
-    def __init__(self, accounts: Mapping[str, Gateway]) -> None:
-        self.accounts = accounts
-        self.chosen = FIRST_ACCOUNT
-        self.sandbox = None  # type: ignore[assignment]
-
-    async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
-        return Assignment(GATEWAY, self.chosen)
-
-    async def named(self, name: str, shop_id: int, account: str | None) -> Any:
-        return self.accounts[account or FIRST_ACCOUNT]
 
 
 @dataclass
@@ -340,7 +81,7 @@ class Run:
     @contextlib.asynccontextmanager
     async def _limit_call(self, seconds: float) -> AsyncIterator[None]:
         """``asyncio.timeout`` by the real clock of the simulation."""
-        work = _work.get()
+        work = current_work.get()
         assert work is not None
         work.call_ends_at = self.real_clock.now() + int(seconds * 1000)
         try:
@@ -446,7 +187,7 @@ class Run:
         """Until it ends, or stands still."""
 
         async def live() -> None:
-            _work.set(work)
+            current_work.set(work)
             try:
                 await doing
             except Killed:
@@ -613,102 +354,3 @@ class Run:
 
     async def _all(self) -> list[Subscription]:
         return await store.Subscriptions(self.database, self.shop_id, store.Filter()).after("", 1000)
-
-
-@dataclass
-class Account:
-    """Of many runs."""
-
-    runs: int = 0
-    charges: int = 0
-    taken: int = 0
-    kills: int = 0
-    pauses: int = 0
-    losses: int = 0
-    refunds: int = 0
-    failed: list[tuple[int, str]] = field(default_factory=list)
-
-
-async def simulate(
-    url: str, seeds: range, progress: Callable[[Account], None] | None = None, *, until_one_fails: bool = False
-) -> Account:
-    """Run every seed on one database, and go on after those that fail, unless ``until_one_fails``."""
-    account = Account()
-    master_key = MasterKey(bytes(32))
-    databases = [await open_database(url, postgres_connections=5) for _ in range(3)]
-    try:
-        await migrate(databases[0])
-        for seed in seeds:
-            credentials = await create_shop(databases[0], master_key, BEGIN, name=f"Run {seed}")
-            racers = databases[1:] if seed % 4 == 0 else [databases[1], databases[1]] if seed % 2 else [databases[1]]
-            run = Run(seed, databases[0], racers, credentials.shop_id)
-            try:
-                await run.run()
-            except Exception as fault:  # not only what the account tells
-                account.failed.append((seed, f"{type(fault).__name__}: {fault}"))
-            account.runs += 1
-            account.charges += len(run.booked())
-            account.taken += run.taken
-            account.kills += run.fate.kills
-            account.pauses += run.fate.pauses
-            account.losses += run.fate.losses
-            account.refunds += sum(charge.refunds for _, charge, _ in run.booked())
-            await _forget(databases[0])
-            if progress is not None:
-                progress(account)
-            if account.failed and until_one_fails:
-                break
-    finally:
-        for database in databases:
-            await database.close()
-    return account
-
-
-async def _forget(database: Database) -> None:
-    """What a run leaves behind is not due for the next one."""
-
-    async def unit(tx: Transaction) -> None:
-        await tx.run("UPDATE subscriptions SET due_at = NULL WHERE due_at IS NOT NULL", {})
-        await tx.run("UPDATE payments SET check_at = NULL WHERE check_at IS NOT NULL", {})
-
-    await database.write(unit)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    started = time.monotonic()
-
-    def progress(account: Account) -> None:
-        if account.runs % 100 == 0:
-            print(
-                f"{account.runs} runs, {account.charges} charges, {account.kills} kills, {time.monotonic() - started:.0f} s",
-                flush=True,
-            )
-
-    seeds = range(options.seed, options.seed + options.runs)
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        if options.engine == "sqlite":
-            account = asyncio.run(simulate(f"sqlite:///{folder}/simulation.db", seeds, progress))
-        else:
-            from support.postgres import PostgresServer
-
-            with PostgresServer() as postgres:
-                account = asyncio.run(simulate(postgres.create_database("simulation"), seeds, progress))
-    for seed, fault in account.failed:
-        print(f"seed {seed}: {fault}")
-    print(
-        f"{account.runs} runs on {options.engine}: {account.charges} charges, {account.taken} minor units,"
-        f" {account.kills} kills, {account.pauses} pauses, {account.losses} losses of the database,"
-        f" {account.refunds} refunds, {len(account.failed)} failed, {time.monotonic() - started:.0f} s"
-    )
-    return 1 if account.failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

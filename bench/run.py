@@ -23,7 +23,19 @@ import bulk
 import growth
 import msgspec
 import renewals
-from systems import CLIENT_CORE, HERE, SEEDED_CUSTOMERS, SERVER_CORE, Ecomcharge, Floor, Localstripe, System, all_systems, on_core
+from systems import (
+    CLIENT_CORE,
+    HERE,
+    SEEDED_CUSTOMERS,
+    SERVER_CORE,
+    Ecomcharge,
+    FastApi,
+    Floor,
+    Localstripe,
+    System,
+    all_systems,
+    on_core,
+)
 
 from support.postgres import PostgresServer
 
@@ -45,11 +57,25 @@ PROMISES = (
     ("sqlite-1 create", "fastapi create", 20.0),
     ("sqlite-1 read", "localstripe read", 6.0),
     ("sqlite-1 create", "localstripe create", 100.0),
+    ("sqlite-1 subscription", "sqlite-1 read", 0.5),
+    ("sqlite-1 hosted", "sqlite-1 create", 0.5),
+    ("sqlite-1 card", "sqlite-1 create", 0.15),
 )
 
 
-# What is only told: pgbench's harder way, which nothing is promised against.
+# Nothing is promised against these: pgbench's harder way, and the floors and peers of subscriptions.
 COMPARISONS = (
+    ("sqlite-1 subscription", "granian-rsgi-subscription constant", None),
+    ("sqlite-1 hosted", "granian-rsgi-subscription constant", None),
+    ("sqlite-1 card", "granian-rsgi-subscription constant", None),
+    ("sqlite-1 active-20", "sqlite-1 list-20", None),
+    ("sqlite-1 events-20", "sqlite-1 list-20", None),
+    ("sqlite-1 subscription", "fastapi subscription", None),
+    ("sqlite-1 hosted", "fastapi hosted", None),
+    ("sqlite-1 card", "fastapi card", None),
+    ("sqlite-1 active-20", "fastapi active-20", None),
+    ("postgres-1 subscription", "pgbench-64 subscription", None),
+    ("postgres-1 hosted", "pgbench-64 hosted", None),
     ("postgres-1 read", "pgbench-64-prepared read", None),
     ("postgres-1 create", "pgbench-64-prepared create", None),
 )
@@ -68,17 +94,28 @@ class Measured(msgspec.Struct):
 Job = Callable[[float], Measured]  # takes how many seconds to run
 
 
-def wrk(system: System, workload: str, query: str = "", authorization: str = "", connections: int = CONNECTIONS) -> Job:
+def wrk(
+    system: System,
+    workload: str,
+    query: str = "",
+    authorization: str = "",
+    connections: int = CONNECTIONS,
+    path: str | None = None,
+    file: Path | None = None,
+) -> Job:
+    """``path`` and ``file`` are those of the system's customers where none is given."""
+    ids_file = file or system.ids_file
+
     def run(seconds: float) -> Measured:
         name = system.create_workload if workload == "create" else workload
-        ids = str(system.ids_file) if system.ids_file.exists() else ""
+        ids = str(ids_file) if ids_file.exists() else ""
         login = "Basic MTp3cm9uZw==" if workload == "wrong-key" else authorization or system.authorization
         core = CLIENT_CORE if system.core == SERVER_CORE else None
         for duration in (WARM_UP, seconds):
             command = [
                 *("wrk", "-t", "1", "-c", str(connections), "-d", f"{duration:.0f}s", "--timeout", "30s"),
                 *("-s", str(HERE / "load.lua"), "-H", f"Authorization: {login}"),
-                *(f"{system.url}{system.path}{query}", "--", name, ids),
+                *(f"{system.url}{path or system.path}{query}", "--", name, ids),
             ]
             done = subprocess.run(on_core(core, *command), capture_output=True, text=True, check=True)
         found = re.search(r"RESULT (\{.*\})", done.stdout)
@@ -91,6 +128,17 @@ def wrk(system: System, workload: str, query: str = "", authorization: str = "",
 
 def drive(system: System, workload: str, seconds: float) -> Measured:
     return wrk(system, workload)(seconds)
+
+
+def subscription_jobs(system: System) -> dict[str, Job]:
+    """``hosted`` creates a subscription that waits for its buyer, ``card`` one that is charged at once."""
+    path = "/subscriptions"
+    return {
+        f"{system.name} subscription": wrk(system, "read", path=path, file=system.subscription_ids_file),
+        f"{system.name} hosted": wrk(system, "post", path=path, file=system.body_file("hosted")),
+        f"{system.name} card": wrk(system, "post", path=path, file=system.body_file("card")),
+        f"{system.name} active-20": wrk(system, "list", "?state=active&limit=20", path=path),
+    }
 
 
 def from_scratch(system: System) -> Job:
@@ -189,11 +237,15 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
             continue
         jobs[f"{system.name} read"] = wrk(system, "read")
         jobs[f"{system.name} create"] = from_scratch(system) if isinstance(system, Localstripe) else wrk(system, "create")
+        if isinstance(system, FastApi):
+            jobs |= subscription_jobs(system)
         if isinstance(system, Ecomcharge):
             jobs[f"{system.name} list-20"] = wrk(system, "list", "?limit=20")
             if system.workers == 1:
                 for workload in ("skewed", "mix", "invalid", "wrong-key"):
                     jobs[f"{system.name} {workload}"] = wrk(system, workload)
+                jobs |= subscription_jobs(system)
+                jobs[f"{system.name} events-20"] = wrk(system, "list", "?limit=20", path="/events")
                 jobs[f"{system.name} list-200"] = wrk(system, "list", "?limit=200")
                 jobs[f"{system.name} list-all"] = wrk(
                     system, "list", authorization=system.still_authorization, connections=LIST_ALL_CONNECTIONS

@@ -99,7 +99,7 @@ class ServerProcess:
     def worker_pids(self) -> list[int]:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in children if b"ecomcharge.runtime.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def __enter__(self) -> ServerProcess:
         return self.start()

@@ -119,7 +119,7 @@ def test_sighup_starts_new_server_processes(start: Start) -> None:
 
 def test_a_server_whose_processes_cannot_start_ends_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(  # every server process runs it before anything else
-        "import os, sys\nif '--multiprocessing-fork' in sys.orig_argv: os._exit(3)\n"
+        "import os, sys\nif 'ecomcharge.runtime.server' in sys.orig_argv: os._exit(3)\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

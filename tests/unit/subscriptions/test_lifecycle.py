@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ecomcharge.base.calendar import HOUR, Interval, iso
 from ecomcharge.plans.terms import Terms, Trial
@@ -21,7 +21,7 @@ DAILY = Interval(1, "day")
 
 def terms(**chosen: object) -> Terms:
     usual = Terms(amount=999, interval=DAILY, trial=None, cycles=None, attempts=3, by_day=False, zone=ZoneInfo("UTC"))
-    return replace(usual, **chosen)  # type: ignore[arg-type]
+    return replace(usual, **chosen)
 
 
 def trial(amount: int = 100, *, as_first_payment: bool = False) -> Trial:
@@ -35,7 +35,7 @@ def started(state: str = lifecycle.PROCESSING) -> BillingState:
 def active(**chosen: object) -> BillingState:
     """Paid at noon for a day, and now being charged for the next."""
     paid = lifecycle.succeeded(started(), terms(), NOON).billing_state
-    return replace(paid, state=lifecycle.PROCESSING, **chosen)  # type: ignore[arg-type]
+    return replace(paid, state=lifecycle.PROCESSING, **chosen)
 
 
 def forgotten(billing_state: BillingState, plan: Terms, now: int) -> Transition:

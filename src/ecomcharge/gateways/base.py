@@ -19,6 +19,8 @@ ERROR: Final = "error"  # the gateway itself failed, and no money moved
 INCOMPLETE: Final = "incomplete"  # the buyer must pass 3-D Secure first
 UNKNOWN: Final = "unknown"  # no answer arrived; look the charge up before anything else
 
+TIMEOUT_SECONDS: Final = 30.0  # for the whole answer of a gateway, unless the settings say otherwise
+
 SUCCESS_MESSAGE: Final = "Successfully processed"  # [P]
 DECLINE_MESSAGE: Final = "Payment was declined"  # [C]
 ERROR_MESSAGE: Final = "Gateway error"  # [D], as are the rest

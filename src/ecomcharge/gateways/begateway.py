@@ -18,13 +18,12 @@ import structlog
 
 from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.gateways import base
-from ecomcharge.gateways.base import Card, CardDetails, Order, Result
+from ecomcharge.gateways.base import TIMEOUT_SECONDS, Card, CardDetails, Order, Result
 
 log = structlog.get_logger()
 
 NAME: Final = "begateway"
 API_VERSION: Final = "3"
-TIMEOUT_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
 CONNECTIONS: Final = 1_000  # many, so that orders to a gateway that hangs do not delay orders to others
 ANSWER_MAXIMUM_BYTES: Final = 256 * 1024

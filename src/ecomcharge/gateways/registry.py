@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ecomcharge.base.errors import ConfigurationError, ValidationFailed
 from ecomcharge.base.validation import BASE
-from ecomcharge.gateways import base, begateway, sandbox
+from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
-from ecomcharge.gateways.begateway import BegatewayGateway
 from ecomcharge.gateways.sandbox import SandboxGateway
 from ecomcharge.shops import store
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import FIRST_ACCOUNT, GATEWAY_KEY_PURPOSE, is_loopback
 from ecomcharge.storage.database import Database, Transaction
+
+if TYPE_CHECKING:
+    import httpx
 
 log = structlog.get_logger()
 
@@ -96,7 +98,7 @@ class GatewayRegistry:
         database: Database,
         master_key: MasterKey,
         base_url: str,
-        timeout_seconds: float = begateway.TIMEOUT_SECONDS,
+        timeout_seconds: float = base.TIMEOUT_SECONDS,
         *,
         sandbox_mode: bool,
     ) -> None:
@@ -105,13 +107,14 @@ class GatewayRegistry:
         self._sandbox_mode = sandbox_mode
         self.sandbox = SandboxGateway(database, master_key, base_url)
         self._timeout_seconds = timeout_seconds
-        self._client = begateway.shared_client(timeout_seconds)
+        self._client: httpx.AsyncClient | None = None  # once a shop has a real gateway
         self._kept: dict[tuple[int, str], _Kept] = {}
         self._warned: set[tuple[int, str]] = set()
         self._tests_only = SandboxForTests(self.sandbox, self._warned)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
 
     async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
         """The gateway and the account of a new subscription. Raises ``ValidationFailed`` if the shop has no gateway for it."""
@@ -165,7 +168,11 @@ class GatewayRegistry:
         except ConfigurationError as error:
             log.error("key of a gateway account cannot be read", shop=shop_id, account=account_id, why=error.message)
             return self._refusing(name, shop_id, base.NO_ACCOUNT_MESSAGE)
-        return BegatewayGateway(self._client, account.url, account.user, secret_key, self._timeout_seconds)
+        from ecomcharge.gateways import begateway  # takes 10 MiB with httpx, which only shops with a real gateway need
+
+        if self._client is None:
+            self._client = begateway.shared_client(self._timeout_seconds)
+        return begateway.BegatewayGateway(self._client, account.url, account.user, secret_key, self._timeout_seconds)
 
     def _refusing(self, name: str, shop_id: int, message: str) -> Gateway:
         return RefusingGateway(name, message, shop_id, self._warned)

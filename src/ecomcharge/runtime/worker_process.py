@@ -19,7 +19,6 @@ from ecomcharge.base.settings import Settings
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_and_keep_backlog
 from ecomcharge.runtime.composition import billing_services
-from ecomcharge.runtime.metrics_endpoint import metrics_endpoint
 from ecomcharge.runtime.processes import read_arguments, run_until_signalled
 from ecomcharge.runtime.scheduling import NICENESS, tune_garbage_collector
 from ecomcharge.sandbox.clock import SandboxClock
@@ -50,6 +49,8 @@ async def work(
         try:
             async with contextlib.AsyncExitStack() as stack:
                 if settings.metrics_port:
+                    from ecomcharge.runtime.metrics_endpoint import metrics_endpoint  # a worker beside a server has none
+
                     exposition = functools.partial(metrics.exposition, database.load)
                     await stack.enter_async_context(metrics_endpoint(settings.metrics_host, settings.metrics_port, exposition))
                 if settings.metrics_port or metrics_directory is not None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ecomcharge.webhooks import sender
-from ecomcharge.webhooks.sender import Sender, Unreachable
+from ecomcharge.webhooks.model import Unreachable
+from ecomcharge.webhooks.sender import Sender
 from support.certificates import certificate_for
 from support.postgres import free_port
 from support.receiver import CLOSE, HANG, Receiver

@@ -23,6 +23,8 @@ import bulk
 import growth
 import msgspec
 import renewals
+import start
+import webhooks
 from systems import (
     CLIENT_CORE,
     HERE,
@@ -45,6 +47,15 @@ WARM_UP = 1  # seconds before each run of wrk, uncounted: the one before it may 
 PGBENCH_ROWS = 10_000
 LOG_MEBIBYTES = 4096  # of PostgreSQL's log; two seconds of creates write some 20 to 40
 PACKAGES = ("ecomcharge", "granian", "uvloop", "apsw", "asyncpg", "msgspec", "fastapi", "sqlalchemy", "uvicorn", "localstripe")
+
+# One that waits for its buyer, as SELECT so that it may be of many rows.
+SUBSCRIPTION_ROW = (
+    "INSERT INTO subscriptions (shop_id, id, version, sequence, state, plan_id, tracking_id, created_at, period,"
+    " paid_billing_cycles, number_failed_payment_attempts, gateway, card, additional_data, options, last_transaction,"
+    " return_url, checkout_token, due_at, leased_until)"
+    " SELECT 1, {id}, 0, 0, 'redirecting', 'pln_0000000000000001', 'order-42', 0, 0, 0, 0, 'sandbox', '{{}}', '{{}}', '{{}}',"
+    " '{{}}', 'https://shop.example/thanks', {token}, 1, 0"
+)
 
 # What is promised: the figure of one job over that of another, and the least that it should be.
 PROMISES = (
@@ -185,6 +196,19 @@ def pgbench(postgres: PostgresServer, database: str, kind: str, clients: int, fo
             " '+1-555-555-5555', 'c' || :a || '.' || :b || '@example.com', '127.0.0.1')"
             " ON CONFLICT DO NOTHING RETURNING shop_id, id;\n"
         ),
+        "subscription": (
+            f"\\set n random(1, {PGBENCH_ROWS})\n"
+            "SELECT subscriptions.*, plans.* FROM subscriptions"
+            " JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id"
+            " WHERE subscriptions.shop_id = 1 AND subscriptions.id = 'sbs_' || lpad(to_hex(:n::bigint), 16, '0');\n"
+        ),
+        "hosted": (
+            "\\set a random(1, 1000000000)\n\\set b random(1, 1000000000)\n"
+            "BEGIN;\nSELECT * FROM plans WHERE shop_id = 1 AND id = 'pln_0000000000000001';\n"
+            "SELECT 1 FROM shops WHERE shop_id = 1 AND closed_at IS NULL FOR SHARE;\n"
+            + SUBSCRIPTION_ROW.format(id="'pgb_' || :a || '.' || :b", token="'token' || :a || '.' || :b")
+            + ";\nCOMMIT;\n"
+        ),
     }
     script = folder / f"pgbench-{kind}.sql"
     script.write_text(statements[kind])
@@ -225,7 +249,14 @@ def prepare_pgbench(postgres: PostgresServer) -> str:
         " SELECT 1, 'cst_' || lpad(to_hex(n), 16, '0'), 'John', 'Doe', '1st Street', 'US', 'Denver', '92006', 'CO',"
         f" '+1-555-555-5555', 'c' || n || '@example.com', '127.0.0.1' FROM generate_series(1, {PGBENCH_ROWS}) AS n"
     )
-    postgres.client("psql", "alone", "-q", "-c", fill, "-c", "ANALYZE")
+    plan = (
+        "INSERT INTO plans (shop_id, id, title, currency, language, infinite, plan_amount, plan_interval, plan_interval_unit,"
+        " visible_fields, number_payment_attempts, prevent_payments_at_night, test, created_at, updated_at)"
+        " VALUES (1, 'pln_0000000000000001', 'Basic plan', 'EUR', 'en', 1, 999, 1, 'month', '[]', 3, 0, 1, 0, 0)"
+    )
+    id, token = "'sbs_' || lpad(to_hex(n), 16, '0')", "'seed' || n"
+    subscriptions = f"{SUBSCRIPTION_ROW.format(id=id, token=token)} FROM generate_series(1, {PGBENCH_ROWS}) AS n"
+    postgres.client("psql", "alone", "-q", "-c", fill, "-c", plan, "-c", subscriptions, "-c", "ANALYZE")
     return "alone"
 
 
@@ -256,7 +287,7 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
         jobs[f"fastapi-part {kind}"] = alone("peers/parts.py", kind)
     database = prepare_pgbench(postgres)
     for clients in (16, 64):
-        for kind in ("read", "create"):
+        for kind in ("read", "create", "subscription", "hosted"):
             jobs[f"pgbench-{clients} {kind}"] = pgbench(postgres, database, kind, clients, folder)
             jobs[f"pgbench-{clients}-prepared {kind}"] = pgbench(postgres, database, kind, clients, folder, "prepared")
     return jobs
@@ -353,6 +384,8 @@ def main() -> None:
     parser.add_argument("--growth-customers", type=int, default=growth.SIZES[-1], help="in the largest store")
     parser.add_argument("--growth-rounds", type=int, default=5)
     parser.add_argument("--renewal-rounds", type=int, default=3)
+    parser.add_argument("--webhook-rounds", type=int, default=3)
+    parser.add_argument("--start-rounds", type=int, default=7)
     options = parser.parse_args()
     with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
         age(postgres)
@@ -361,10 +394,14 @@ def main() -> None:
         sizes = [size for size in growth.SIZES if size < options.growth_customers] + [options.growth_customers]
         stores = growth.run(options.growth_rounds, options.seconds, Path(folder), drive, sizes)
         renewed = renewals.run(options.renewal_rounds, options.seconds, Path(folder), drive_creates)
+        sent = webhooks.run(options.webhook_rounds, options.seconds, Path(folder))
+        started = start.run(options.start_rounds, Path(folder))
     text = report(results, systems, options.rounds, options.seconds)
     text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
     text += "\n" + growth.report(stores, options.growth_rounds, options.seconds)
     text += "\n" + renewals.report(renewed, options.seconds)
+    text += "\n" + webhooks.report(sent, options.seconds)
+    text += "\n" + start.report(started)
     (HERE / "RESULTS.md").write_text(text)
 
 

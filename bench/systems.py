@@ -215,6 +215,7 @@ class Ecomcharge(System):
 class Floor(System):
     interface: str = "rsgi"
     application: str = "rsgi"
+    host: str = "127.0.0.1"
     path: str = "/customers/cst_7aee5afb954c7ef7"
 
     def command(self) -> Sequence[str]:
@@ -224,6 +225,7 @@ class Floor(System):
             self.interface,
             "--port",
             str(self.port),
+            *("--host", self.host),
             "--loop",
             "uvloop",
             "--http",

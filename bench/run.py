@@ -82,6 +82,7 @@ COMPARISONS = (
     ("sqlite-1 active-20", "sqlite-1 list-20", None),
     ("sqlite-1 events-20", "sqlite-1 list-20", None),
     ("sqlite-1 subscription", "fastapi subscription", None),
+    ("sqlite-1 subscription", "localstripe subscription", None),
     ("sqlite-1 hosted", "fastapi hosted", None),
     ("sqlite-1 card", "fastapi card", None),
     ("sqlite-1 active-20", "fastapi active-20", None),
@@ -270,6 +271,9 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
         jobs[f"{system.name} create"] = from_scratch(system) if isinstance(system, Localstripe) else wrk(system, "create")
         if isinstance(system, FastApi):
             jobs |= subscription_jobs(system)
+        if isinstance(system, Localstripe):
+            file = system.subscription_ids_file
+            jobs["localstripe subscription"] = wrk(system, "read", path="/v1/subscriptions", file=file)
         if isinstance(system, Ecomcharge):
             jobs[f"{system.name} list-20"] = wrk(system, "list", "?limit=20")
             if system.workers == 1:

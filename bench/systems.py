@@ -290,7 +290,13 @@ class Localstripe(System):
         headers = {"Authorization": self.authorization}
         with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
             ids = [self.create(http, number) for number in range(200)]  # it slows down with every one
+            plan = http.post(
+                "/v1/plans", data={"amount": "999", "currency": "eur", "interval": "month", "product[name]": "Basic"}
+            )
+            wanted = {"items[0][plan]": plan.json()["id"], "trial_period_days": "7"}  # so that it needs no card
+            made = [http.post("/v1/subscriptions", data={"customer": customer_id, **wanted}) for customer_id in ids[:50]]
         self.ids_file.write_text("\n".join(ids) + "\n")
+        self.subscription_ids_file.write_text("\n".join(response.json()["id"] for response in made) + "\n")
 
 
 def basic(user: str, password: str) -> str:

@@ -128,6 +128,8 @@ class Field:
 
     def read(self, value: object, errors: ValidationErrors) -> str | None:
         """The text to store, or ``None`` if it is absent or invalid; ``errors`` then has its errors."""
+        if value is None and not self.blank:
+            return None
         printable = False
         if value is None:
             text = ""

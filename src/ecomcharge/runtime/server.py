@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import resource
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging, granian_logging
 from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
-from ecomcharge.runtime.scheduling import SWITCH_INTERVAL_SECONDS, tune_garbage_collector, use_batch_scheduling
+from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
 from ecomcharge.runtime.stalled_clients import with_stall_timeout
 from ecomcharge.runtime.supervisor import STARTED_FILE
 from ecomcharge.web.rsgi import RsgiAdapter
@@ -44,7 +43,6 @@ def load_application(arguments: ProcessArguments) -> _ServerApplication:
     """Called by granian, with the process's event loop set and not yet running."""
     configure_logging(arguments.settings.log_format)
     use_batch_scheduling()
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     app = App(arguments.settings, metrics_directory=arguments.metrics_directory, adopted_pid=arguments.adopted_pid)
     _start_when_database_answers(app)
     Path(arguments.metrics_directory, STARTED_FILE).touch()

@@ -45,7 +45,7 @@ async def work(
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         metrics = Metrics(metrics_directory, adopted_pid)
         services = billing_services(settings, database, master_key, clock, metrics)
-        tune_garbage_collector()  # a full collection took 30 ms, and offers nobody the processor
+        tune_garbage_collector()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 if settings.metrics_port:

@@ -154,12 +154,13 @@ class Ecomcharge(System):
     database: str = ""
     workers: int = 1
     options: Sequence[str] = ()
+    module: str = "ecomcharge"  # that is run as the program
     shop_id: str = ""
     still_authorization: str = ""  # of a shop that nobody adds to
 
     def command(self) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "ecomcharge", "serve", "--database", self.database, "--port", str(self.port)),
+            *(sys.executable, "-m", self.module, "serve", "--database", self.database, "--port", str(self.port)),
             *("--workers", str(self.workers), "--log-format", "json", *self.options),
         ]
 
@@ -169,19 +170,19 @@ class Ecomcharge(System):
 
     def new_shop(self) -> tuple[str, str]:
         """Its number and its login."""
-        command = [sys.executable, "-m", "ecomcharge", "shops", "create", "--name", "bench", "--json"]
+        command = [sys.executable, "-m", self.module, "shops", "create", "--name", "bench", "--json"]
         made = subprocess.run(
             [*command, "--database", self.database], env=self.environment(), capture_output=True, text=True, check=True
         )
         shop = json.loads(made.stdout)
-        choose = [sys.executable, "-m", "ecomcharge", "shops", "gateway", str(shop["shop_id"]), "sandbox"]
+        choose = [sys.executable, "-m", self.module, "shops", "gateway", str(shop["shop_id"]), "sandbox"]
         subprocess.run([*choose, "--database", self.database], env=self.environment(), stdout=subprocess.DEVNULL, check=True)
         return str(shop["shop_id"]), basic(str(shop["shop_id"]), shop["secret_key"])
 
     def import_customers(self, shop_id: str, count: int) -> None:
         """Through a pipe, by our own import; their ids are the numbers from zero."""
         names = COLUMNS.split(", ")[1:]
-        command = [sys.executable, "-m", "ecomcharge", "customers", "import", "-", "--shop-id", shop_id]
+        command = [sys.executable, "-m", self.module, "customers", "import", "-", "--shop-id", shop_id]
         with subprocess.Popen(
             [*command, "--database", self.database], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         ) as importing:

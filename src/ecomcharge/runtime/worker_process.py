@@ -51,7 +51,7 @@ async def work(
                 if settings.metrics_port:
                     from ecomcharge.runtime.metrics_endpoint import metrics_endpoint  # a worker beside a server has none
 
-                    exposition = functools.partial(metrics.exposition, database.load)
+                    exposition = functools.partial(metrics.exposition, database.stats)
                     await stack.enter_async_context(metrics_endpoint(settings.metrics_host, settings.metrics_port, exposition))
                 if settings.metrics_port or metrics_directory is not None:
                     await stack.enter_async_context(_measured(database, clock, metrics))

@@ -44,4 +44,4 @@ class HealthRoutes:
         from ecomcharge.web.exposition import CONTENT_TYPE  # with the client library, at the first scrape
 
         self._access_log.flush()
-        return Response(200, self._metrics.exposition(self._database.load), [("content-type", CONTENT_TYPE), NO_STORE])
+        return Response(200, self._metrics.exposition(self._database.stats), [("content-type", CONTENT_TYPE), NO_STORE])

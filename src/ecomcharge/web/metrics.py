@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ecomcharge.storage.database import Load
+from ecomcharge.storage.database import DatabaseStats
 from ecomcharge.web.access_log import AccessLogEntry
 
 SNAPSHOT_SECONDS: Final = 0.5
@@ -90,7 +90,7 @@ class Metrics:
         labels = f"{outcome} {'first' if first else 'renewal'}"
         self._counts.charges[labels] = self._counts.charges.get(labels, 0) + 1
 
-    def write(self, load: Load | None = None) -> None:
+    def write(self, load: DatabaseStats | None = None) -> None:
         """Write the counters for the other processes. Without ``load``, the database work stays as it was."""
         if load is not None:
             for kind, count in asdict(load).items():
@@ -120,7 +120,7 @@ class Metrics:
                 return msgspec.json.decode(self._backlog_file.read_bytes(), type=Backlog)
         return self._backlog
 
-    def exposition(self, load: Load) -> bytes:
+    def exposition(self, load: DatabaseStats) -> bytes:
         """The metrics of all processes in Prometheus' text format; of this one only if the files cannot be used.
 
         The client library is imported at the first scrape: it takes 5 MiB.
@@ -144,7 +144,7 @@ class Counts(msgspec.Struct):
     """Counters of one process.
 
     ``requests`` maps ``route method status`` to the number of requests in each bucket, the last one without an
-    upper bound, and the sum of their seconds; ``work`` is the database's ``Load``; ``charges`` maps
+    upper bound, and the sum of their seconds; ``work`` is the database's ``DatabaseStats``; ``charges`` maps
     ``outcome kind`` to the number of charges.
     """
 

@@ -10,7 +10,7 @@ from ecomcharge.gateways import sandbox
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_backlog
 from ecomcharge.shops.keys import MasterKey
-from ecomcharge.storage.database import Load, Transaction
+from ecomcharge.storage.database import DatabaseStats, Transaction
 from ecomcharge.web.metrics import OUTCOMES, Unsettled
 from support.billing import CLOSED_PORT_URL, DAY, HOUR, BillingShop, with_billing
 from support.metrics import samples
@@ -25,7 +25,7 @@ def test_outcomes_of_charges_are_counted_by_kind(database_url: str, master_key: 
         await billing.subscribe(sandbox.TIMEOUT_CHARGED)
         await billing.subscribe(sandbox.RENEWAL_FAILS_ONCE, attempts=1)
         await billing.advance(DAY)
-        return billing.metrics.exposition(Load()).decode()
+        return billing.metrics.exposition(DatabaseStats()).decode()
 
     counted = samples(with_billing(database_url, master_key, work))
 

@@ -29,9 +29,9 @@ from support.shops import with_database
 def test_units_that_wait_together_share_commits_and_all_are_there(database_url: str) -> None:
     async def work(database: Database) -> None:
         await with_shop(database)
-        before = database.load.commits
+        before = database.stats.commits
         assert all(await asyncio.gather(*(add(database, number) for number in range(500))))
-        assert database.load.commits - before < 50
+        assert database.stats.commits - before < 50
         found = [chunk async for chunk in chunks_of(store.Customers(database, 1))]
         assert list(itertools.chain(*found)) == [customer(number) for number in range(500)]
 
@@ -73,11 +73,11 @@ def test_a_unit_that_refuses_before_it_writes_costs_its_neighbours_nothing(datab
     async def work(database: Database) -> None:
         await with_shop(database)
         units: list[Awaitable[Any]] = [*(add(database, number) for number in range(5)), database.write(refuses)]
-        before = database.load.commits
+        before = database.stats.commits
         outcomes = await asyncio.gather(*units, return_exceptions=True)
         assert outcomes[:5] == [True] * 5
         assert isinstance(outcomes[5], LookupError)
-        assert database.load.commits - before <= 2
+        assert database.stats.commits - before <= 2
 
     with_database(database_url, work)
 
@@ -115,7 +115,7 @@ def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> Non
         found = await asyncio.gather(*(store.find(database, 1, customer(number).id) for number in asked))
         assert found == [customer(number) if number < 50 else None for number in asked]
         if database.engine == "postgresql":
-            assert database.load.find_statements < database.load.finds / 10
+            assert database.stats.find_statements < database.stats.finds / 10
 
     with_database(database_url, work)
 

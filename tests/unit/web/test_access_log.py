@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ecomcharge.storage.database import Load
+from ecomcharge.storage.database import DatabaseStats
 from ecomcharge.web.access_log import AccessLog, AccessLogEntry
 from ecomcharge.web.metrics import Metrics
 
@@ -31,4 +31,4 @@ def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(monkeypatch: 
 
     metrics = Metrics(None)
     assert asyncio.run(work()) == 0
-    assert b'_count{method="GET",route="/customers",status="200"} 5000.0' in metrics.exposition(Load())
+    assert b'_count{method="GET",route="/customers",status="200"} 5000.0' in metrics.exposition(DatabaseStats())

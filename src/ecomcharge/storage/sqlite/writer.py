@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import apsw
 
 from ecomcharge.base.errors import Unavailable
-from ecomcharge.storage.database import Load, Unit
+from ecomcharge.storage.database import DatabaseStats, Unit
 from ecomcharge.storage.sqlite.commit_thread import CommitThread
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS
 from ecomcharge.storage.sqlite.errors import UNAVAILABLE, to_domain_error
@@ -51,7 +51,7 @@ class Writer:
     """
 
     def __init__(
-        self, connection: apsw.Connection, lock: WriteLock, files: OpenFiles, stats: Load, *, commit_in_thread: bool
+        self, connection: apsw.Connection, lock: WriteLock, files: OpenFiles, stats: DatabaseStats, *, commit_in_thread: bool
     ) -> None:
         self.connection = connection
         self._transaction = SqliteTransaction(connection)

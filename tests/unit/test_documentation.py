@@ -169,7 +169,7 @@ def test_every_error_of_plans_and_subscriptions_is_documented_to_the_letter() ->
 
 
 def test_every_state_is_documented() -> None:
-    text = section_of("States and time").partition("What leads where")[0]
+    text = section_of("States and time").partition("### Transitions")[0]
     documented = [name for cell in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(documented) == sorted(lifecycle.STATES)
 

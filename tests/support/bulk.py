@@ -14,9 +14,10 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.bulk import transfer
-from ecomcharge.customers.bulk.files import Format, open_customers
+from ecomcharge.customers.bulk.blocks import blocks_of_file
+from ecomcharge.customers.bulk.formats import Format, open_customers
 from ecomcharge.customers.bulk.transfer import Import, ImportSummary, OnDuplicate
-from ecomcharge.customers.bulk.validation_pool import Refusal
+from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from ecomcharge.customers.model import Customer
 from ecomcharge.storage.database import Database
 from support.shops import ENVIRONMENT, with_database
@@ -42,19 +43,19 @@ def imported(
     on_duplicate: OnDuplicate = "skip",
     dry_run: bool = False,
     shop_id: int = SHOP,
-    refusals: list[Refusal] | None = None,
+    rejected: list[RejectedRecord] | None = None,
 ) -> ImportSummary:
     async def work(database: Database) -> ImportSummary:
         now = SystemClock().now()
         plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
         file = open_customers(io.BytesIO(content), format)
-        blocks = transfer.blocks_of_file(database, shop_id, file, plan.id_generator, now)
+        blocks = blocks_of_file(database, shop_id, file, plan.id_generator, now)
 
-        def told(_: ImportSummary, found: Sequence[Refusal]) -> None:
-            if refusals is not None:
-                refusals.extend(found)
+        def on_block(_: ImportSummary, found: Sequence[RejectedRecord]) -> None:
+            if rejected is not None:
+                rejected.extend(found)
 
-        return await plan.run(blocks, told)
+        return await plan.run(blocks, on_block)
 
     return with_database(url, work)
 

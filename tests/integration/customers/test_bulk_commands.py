@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from ecomcharge.customers.bulk import transfer, validation_pool
+from ecomcharge.customers.bulk import validation_pool
+from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK
 from support.bulk import OTHER_SHOP, SHOP, command, exported, imported, line, lines, stored
 from support.shops import ENVIRONMENT, Shop
 
@@ -85,7 +86,7 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str,
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         found.append(len(stored(url)))
-        assert found[-1] % transfer.RECORDS_PER_BLOCK == 0
+        assert found[-1] % RECORDS_PER_BLOCK == 0
     assert command(url, "import", str(file), "--shop-id", str(SHOP)).returncode == 0
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
 
@@ -97,7 +98,7 @@ def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
-        process.stdin.write(lines(validation_pool.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK))
+        process.stdin.write(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK))
         process.stdin.flush()
         deadline = time.monotonic() + 30
         checkers: list[psutil.Process] = []
@@ -117,11 +118,9 @@ def test_a_checker_that_is_killed_ends_the_import_which_then_goes_on_where_it_wa
     many = lines(40_000)
     with an_import_with_a_checker(url) as (process, checker):
         checker.kill()
-        told, why = process.communicate(
-            many[len(lines(validation_pool.WORTH_A_PROCESS + transfer.RECORDS_PER_BLOCK)) :], timeout=60
-        )
+        told, why = process.communicate(many[len(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK)) :], timeout=60)
         assert (process.returncode, told) == (1, b"")
-        assert why == b"ecomcharge: a process that checks lines was killed; run it again, and it goes on where it was\n"
+        assert why == b"ecomcharge: a process that validates lines was killed; run the command again to continue\n"
     again = command(url, "import", "-", "--shop-id", str(SHOP), stdin=many)
     assert again.returncode == 0, again.stderr
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]

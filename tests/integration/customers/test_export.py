@@ -17,9 +17,10 @@ from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.client import AsyncClient
 from ecomcharge.customers import store
 from ecomcharge.customers.bulk import transfer
-from ecomcharge.customers.bulk.files import Format, open_customers
-from ecomcharge.customers.bulk.transfer import Block, Import, ImportSummary
-from ecomcharge.customers.bulk.validation_pool import Refusal
+from ecomcharge.customers.bulk.blocks import Block, blocks_of_customers, blocks_of_file
+from ecomcharge.customers.bulk.formats import Format, open_customers
+from ecomcharge.customers.bulk.transfer import Import, ImportSummary
+from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from ecomcharge.customers.model import FIELD_NAMES, Customer, CustomerBody, validate_partial
 from ecomcharge.shops.actions import create_shop
 from ecomcharge.shops.keys import MasterKey
@@ -110,20 +111,20 @@ def test_any_store_exports_the_same_after_it_was_imported(
             return Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop.shop_id)
 
         async def take(plan: Import, blocks: AsyncIterator[Block]) -> None:
-            refused: list[Refusal] = []
-            account = await plan.run(blocks, lambda _, refusals: refused.extend(refusals))
+            refused: list[RejectedRecord] = []
+            account = await plan.run(blocks, lambda _, rejected: refused.extend(rejected))
             assert (account, refused) == (ImportSummary(read=len(customers), added=len(customers)), [])
 
         await database.write(fill)
         formats: tuple[Format, ...] = ("jsonl", "csv")
         for format, shop in zip(formats, targets[:2], strict=True):
             file = open_customers(io.BytesIO(await export(source, format)), format)
-            await take(plan(shop), transfer.blocks_of_file(database, shop.shop_id, file, plan(shop).id_generator, now))
+            await take(plan(shop), blocks_of_file(database, shop.shop_id, file, plan(shop).id_generator, now))
         async with AsyncClient(server_process.url, source.shop_id, source.secret_key) as client:
             shop = targets[2]
             await take(
                 plan(shop),
-                transfer.blocks_of_customers(shop.shop_id, client.customers(page_size=2), plan(shop).id_generator, now),
+                blocks_of_customers(shop.shop_id, client.customers(page_size=2), plan(shop).id_generator, now),
             )
         for format in formats:
             first = await export(source, format)

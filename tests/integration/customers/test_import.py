@@ -13,7 +13,7 @@ import pytest
 from ecomcharge.customers.bulk import validation_pool
 from ecomcharge.customers.bulk.files import LINE_MAXIMUM_BYTES
 from ecomcharge.customers.bulk.transfer import DuplicateCustomer, ImportSummary
-from ecomcharge.customers.bulk.validation_pool import Refusal
+from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from support.bulk import OTHER_SHOP, imported, line, lines, stored
 from support.shops import Shop
 
@@ -21,8 +21,8 @@ from support.shops import Shop
 def test_a_file_is_imported_once_however_often_it_is_imported(url: str) -> None:
     content = lines(2_500)
     assert imported(url, content) == ImportSummary(read=2_500, added=2_500)
-    assert imported(url, content) == ImportSummary(read=2_500, already=2_500)
-    assert imported(url, content.rstrip(b"\n")) == ImportSummary(read=2_500, already=2_500)
+    assert imported(url, content) == ImportSummary(read=2_500, already_imported=2_500)
+    assert imported(url, content.rstrip(b"\n")) == ImportSummary(read=2_500, already_imported=2_500)
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(2_500)]
 
 
@@ -33,21 +33,21 @@ def test_another_file_with_as_many_lines_is_another_file(url: str) -> None:
 
 def test_the_same_lines_under_another_heading_are_other_customers(url: str) -> None:
     wrong = b"ip,email\n" + b"a@shop.test,127.0.0.1\n" * 2
-    assert imported(url, wrong, format="csv") == ImportSummary(read=2, refused=2)
+    assert imported(url, wrong, format="csv") == ImportSummary(read=2, rejected=2)
     assert imported(url, wrong.replace(b"ip,email", b"email,ip"), format="csv") == ImportSummary(read=2, added=2)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["line feed", "carriage return and line feed"])
 def test_a_file_that_grew_behind_a_last_line_without_an_end_brings_what_is_new(url: str, end: bytes) -> None:
     assert imported(url, lines(3).replace(b"\n", end).removesuffix(end)) == ImportSummary(read=3, added=3)
-    assert imported(url, lines(5).replace(b"\n", end)) == ImportSummary(read=5, added=2, already=3)
+    assert imported(url, lines(5).replace(b"\n", end)) == ImportSummary(read=5, added=2, already_imported=3)
 
 
 def test_a_file_that_grew_brings_what_is_new(url: str) -> None:
     imported(url, lines(2_300))
     imported(url, lines(100, "another-"))
-    assert imported(url, lines(4_100)) == ImportSummary(read=4_100, added=1_800, already=2_300)
-    assert imported(url, lines(4_100)) == ImportSummary(read=4_100, already=4_100)
+    assert imported(url, lines(4_100)) == ImportSummary(read=4_100, added=1_800, already_imported=2_300)
+    assert imported(url, lines(4_100)) == ImportSummary(read=4_100, already_imported=4_100)
     assert len({customer.email for customer in stored(url)}) == len(stored(url)) == 4_200
 
 
@@ -63,32 +63,32 @@ class PromptPool(futures.ProcessPoolExecutor):
 
 def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation_pool, "ProcessPoolExecutor", PromptPool)
-    count = validation_pool.WORTH_A_PROCESS + 4_321
+    count = validation_pool.POOL_MINIMUM_RECORDS + 4_321
     content = lines(count) + b"nonsense\n" + line("last@shop.test")
-    refusals: list[Refusal] = []
-    assert imported(url, content, refusals=refusals) == ImportSummary(read=count + 2, added=count + 1, refused=1)
-    assert refusals == [Refusal(count + 1, "Body is not valid JSON")]
+    rejected: list[RejectedRecord] = []
+    assert imported(url, content, rejected=rejected) == ImportSummary(read=count + 2, added=count + 1, rejected=1)
+    assert rejected == [RejectedRecord(count + 1, "Body is not valid JSON")]
     assert [customer.email for customer in stored(url)][-2:] == [f"c{count - 1}@shop.test", "last@shop.test"]
 
 
 def test_lines_are_refused_in_the_words_of_the_api(server: Shop) -> None:
     bodies = [b"{}", b"nope", b"[]", b'{"email":"a","ip":"x","zip":"1","country":"US"}', b'{"email":1.5,"ip":"::1"}', b"\xff"]
-    refusals: list[Refusal] = []
-    account = imported(server.process.database, b"\n".join(bodies), shop_id=server.shop_id, refusals=refusals)
-    assert account == ImportSummary(read=6, refused=6)
+    rejected: list[RejectedRecord] = []
+    account = imported(server.process.database, b"\n".join(bodies), shop_id=server.shop_id, rejected=rejected)
+    assert account == ImportSummary(read=6, rejected=6)
     with server.client(headers={"content-type": "application/json"}) as http:
-        for number, (body, refusal) in enumerate(zip(bodies[:5], refusals, strict=False), 1):
+        for number, (body, refusal) in enumerate(zip(bodies[:5], rejected, strict=False), 1):
             answer = http.post("/customers", content=body).json()
-            assert refusal == Refusal(number, answer["message"], answer.get("errors", {}))
-    assert refusals[5] == Refusal(6, "Line is not valid UTF-8")
+            assert refusal == RejectedRecord(number, answer["message"], answer.get("errors", {}))
+    assert rejected[5] == RejectedRecord(6, "Line is not valid UTF-8")
 
 
 def test_an_id_is_kept_and_a_malformed_one_refused_along_with_the_rest(url: str) -> None:
-    refusals: list[Refusal] = []
+    rejected: list[RejectedRecord] = []
     content = line("a@shop.test", id="cst_0000000000000001") + line("nonsense", id="cst_1")
-    assert imported(url, content, refusals=refusals) == ImportSummary(read=2, added=1, refused=1)
+    assert imported(url, content, rejected=rejected) == ImportSummary(read=2, added=1, rejected=1)
     assert stored(url)[0].id == "cst_0000000000000001"
-    assert refusals == [Refusal(2, "Id is invalid. Email is invalid", {"id": ["is invalid"], "email": ["is invalid"]})]
+    assert rejected == [RejectedRecord(2, "Id is invalid. Email is invalid", {"id": ["is invalid"], "email": ["is invalid"]})]
 
 
 @pytest.mark.parametrize("identity", [{"id": "cst_0000000000000001"}, {"external_id": "user-1"}])
@@ -103,7 +103,7 @@ def test_a_customer_whom_the_shop_has_is_skipped_updated_or_fails(url: str, iden
     assert stored(url) == [first]
     assert imported(url, again) == ImportSummary(read=2, added=1, duplicates=1)
     assert stored(url)[0] == first
-    assert imported(url, again, on_duplicate="update") == ImportSummary(read=2, updated=1, already=1)
+    assert imported(url, again, on_duplicate="update") == ImportSummary(read=2, updated=1, already_imported=1)
     assert (stored(url)[0].id, stored(url)[0].email, stored(url)[0].city) == (first.id, "new@shop.test", "Minsk")
     assert len(stored(url)) == 2
 
@@ -139,22 +139,22 @@ def test_a_dry_run_changes_nothing_and_does_not_count_as_an_import(url: str) -> 
 
 
 def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(url: str) -> None:
-    refusals: list[Refusal] = []
+    rejected: list[RejectedRecord] = []
     content = line("a@shop.test", city="x" * 3 * LINE_MAXIMUM_BYTES) + b"\n \n" + line("b@shop.test")
-    assert imported(url, content, refusals=refusals) == ImportSummary(read=2, added=1, refused=1)
-    assert refusals == [Refusal(1, "Line is too long (maximum is 65536 bytes)")]
+    assert imported(url, content, rejected=rejected) == ImportSummary(read=2, added=1, rejected=1)
+    assert rejected == [RejectedRecord(1, "Line is too long (maximum is 65536 bytes)")]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["no mark", "byte order mark"])
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["at the end of the file", "ended"])
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer(url: str, mark: bytes, end: bytes) -> None:
-    refusals: list[Refusal] = []
+    rejected: list[RejectedRecord] = []
     for excess in (0, 1, 2, 3, 4, 70_000):
         long = line(f"a{excess}@shop.test").rstrip(b"\n").ljust(LINE_MAXIMUM_BYTES + excess) + end
         following = line(f"b{excess}@shop.test") if end else b""
-        account = imported(url, mark + long + following, refusals=refusals)
-        assert (account.read, account.refused) == (1 + bool(end), int(excess > 0))
-    assert refusals == [Refusal(1, "Line is too long (maximum is 65536 bytes)")] * 5
+        account = imported(url, mark + long + following, rejected=rejected)
+        assert (account.read, account.rejected) == (1 + bool(end), int(excess > 0))
+    assert rejected == [RejectedRecord(1, "Line is too long (maximum is 65536 bytes)")] * 5
 
 
 def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(url: str) -> None:
@@ -168,10 +168,10 @@ def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(u
         {"email": " ", "ip": "", "state": "\t"},
     ]
     content = b"".join(json.dumps({"id": id, **values}).encode() + b"\n" for id, values in zip(ids, given, strict=False))
-    refusals: list[Refusal] = []
-    account = imported(url, content + json.dumps({"first_name": "Ann"}).encode(), refusals=refusals)
-    assert account == ImportSummary(read=7, added=3, refused=4)
-    assert [(refusal.line, refusal.errors) for refusal in refusals] == [
+    rejected: list[RejectedRecord] = []
+    account = imported(url, content + json.dumps({"first_name": "Ann"}).encode(), rejected=rejected)
+    assert account == ImportSummary(read=7, added=3, rejected=4)
+    assert [(refusal.line, refusal.errors) for refusal in rejected] == [
         (3, {"country": ["is invalid"], "email": ["is invalid"], "ip": ["address is invalid"]}),
         (4, {"city": ["is too long (maximum is 255 characters)"]}),
         (5, {"first_name": ["is invalid"], "phone": ["must be a string"]}),
@@ -188,7 +188,7 @@ def test_customers_with_ids_may_share_an_external_id_and_others_may_not(url: str
     one, two, three = (f"cst_{number:016x}" for number in (1, 2, 3))
     content = line("a@shop.test", id=one, external_id="x") + line("b@shop.test", id=two, external_id="x")
     assert imported(url, content) == ImportSummary(read=2, added=2)
-    assert imported(url, content) == ImportSummary(read=2, already=2)
+    assert imported(url, content) == ImportSummary(read=2, already_imported=2)
     more = line("c@shop.test", external_id="x") + line("d@shop.test", id=three, external_id="x")
     assert imported(url, more, on_duplicate="update") == ImportSummary(read=2, added=1, updated=1)
     assert [(customer.id, customer.email) for customer in stored(url)] == [

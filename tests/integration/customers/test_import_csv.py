@@ -6,7 +6,7 @@ import pytest
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.customers.bulk.transfer import ImportSummary
-from ecomcharge.customers.bulk.validation_pool import Refusal
+from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from support.bulk import DATA, HEADING, imported, stored
 
 NOT_CSV = "Line is not valid CSV"
@@ -21,13 +21,13 @@ def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
         b'd@shop.test,,::1,"x"y,\r\n'
         b"e@shop.test,,::1,,\r\n"
     )
-    refusals: list[Refusal] = []
-    assert imported(url, content, format="csv", refusals=refusals) == ImportSummary(read=5, added=2, refused=3)
+    rejected: list[RejectedRecord] = []
+    assert imported(url, content, format="csv", rejected=rejected) == ImportSummary(read=5, added=2, rejected=3)
     assert [(customer.email, customer.city) for customer in stored(url)] == [
         ("a@shop.test", 'Saint "Peter", Port'),
         ("e@shop.test", None),
     ]
-    assert [(refusal.line, refusal.message) for refusal in refusals] == [
+    assert [(refusal.line, refusal.message) for refusal in rejected] == [
         (3, "City is invalid"),
         (5, "Line has 3 cells where the header has 5"),
         (6, "Line is not valid CSV"),
@@ -49,11 +49,11 @@ def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
     ],
 )
 def test_a_stray_quote_costs_at_most_its_own_row(url: str, name: str, read: int, refused_line: int | None) -> None:
-    refusals: list[Refusal] = []
-    expected = [] if refused_line is None else [Refusal(refused_line, NOT_CSV)]
-    account = imported(url, (DATA / name).read_bytes(), format="csv", refusals=refusals)
-    assert account == ImportSummary(read=read, added=read - len(expected), refused=len(expected))
-    assert refusals == expected
+    rejected: list[RejectedRecord] = []
+    expected = [] if refused_line is None else [RejectedRecord(refused_line, NOT_CSV)]
+    account = imported(url, (DATA / name).read_bytes(), format="csv", rejected=rejected)
+    assert account == ImportSummary(read=read, added=read - len(expected), rejected=len(expected))
+    assert rejected == expected
     assert imported(url, (DATA / name).read_bytes(), format="csv").added == 0
 
 
@@ -80,17 +80,17 @@ def test_a_quote_inside_an_unquoted_cell_is_text(url: str) -> None:
     ],
 )
 def test_a_row_with_an_open_quote_is_refused_alone(url: str, rows: bytes, refused: list[int], added: str) -> None:
-    refusals: list[Refusal] = []
-    account = imported(url, HEADING + rows, format="csv", refusals=refusals)
-    assert [refusal.line for refusal in refusals] == refused
-    assert account == ImportSummary(read=len(refused) + len(added), added=len(added), refused=len(refused))
+    rejected: list[RejectedRecord] = []
+    account = imported(url, HEADING + rows, format="csv", rejected=rejected)
+    assert [refusal.line for refusal in rejected] == refused
+    assert account == ImportSummary(read=len(refused) + len(added), added=len(added), rejected=len(refused))
     assert [customer.email for customer in stored(url)] == [f"{name}@shop.test" for name in added]
 
 
 def test_an_open_quote_far_from_the_next_one_costs_its_row_alone(url: str) -> None:
     row = b"%s@shop.test,::1,%s\n"
     good = [row % (b"c%d" % number, b"x" * 40) for number in range(3_000)]
-    refusals: list[Refusal] = []
+    rejected: list[RejectedRecord] = []
     content = HEADING + row % (b"a", b'"5 West') + b"".join(good) + row % (b"z", b'7"')
-    assert imported(url, content, format="csv", refusals=refusals) == ImportSummary(read=3_002, added=3_001, refused=1)
-    assert refusals == [Refusal(2, NOT_CSV)]
+    assert imported(url, content, format="csv", rejected=rejected) == ImportSummary(read=3_002, added=3_001, rejected=1)
+    assert rejected == [RejectedRecord(2, NOT_CSV)]

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.customers.bulk import validation_pool
-from ecomcharge.customers.bulk.files import COLUMNS, CsvFile, UnreadableLine, open_customers
+from ecomcharge.customers.bulk.csv_file import COLUMNS, CsvFile
+from ecomcharge.customers.bulk.files import UnreadableLine
+from ecomcharge.customers.bulk.formats import open_customers
 from support.bulk import HEADING, SHOP
 
 
@@ -73,9 +75,9 @@ def test_every_good_row_is_in_and_the_others_are_refused_by_number(rows: list[tu
         file_lines.append(",".join(cells) + "\n")
     file = CsvFile(io.BytesIO(HEADING + "".join(file_lines).encode()))
     records = list(file.records())
-    checked = validation_pool.check(SHOP, records, file.read, IdGenerator(CUSTOMER_PREFIX).reserve(0, len(records)))
+    checked = validation_pool.validate_block(SHOP, records, file.read, IdGenerator(CUSTOMER_PREFIX).reserve(0, len(records)))
     assert b"".join(record for _, record in records) == "".join(file_lines).encode()  # no byte is passed over
-    in_or_named = sorted([each.line for each in checked.candidates] + [each.line for each in checked.refused])
+    in_or_named = sorted([each.line for each in checked.candidates] + [each.line for each in checked.rejected])
     assert in_or_named == [number for number, _ in records]
     good = {number for number, stray in enumerate(rows, 2) if stray is None}
     assert good <= {each.line for each in checked.candidates}

@@ -98,7 +98,7 @@ def test_healthy_records_agree(url: str, master_key: MasterKey) -> None:
 
     code, lines, errors = audited(url, shop_id)
     assert (code, errors) == (0, "")
-    assert lines[-1] == f"{subscriptions} subscriptions, {payment_count} payments: what was checked agrees, 0 not checked"
+    assert lines[-1] == f"{subscriptions} subscriptions, {payment_count} payments: 0 disagreements, 0 not checked"
     code, lines, _ = audited(url, shop_id, "--json")
     summary = json.loads(lines[-1])
     assert (code, len(lines)) == (0, 1)
@@ -136,7 +136,7 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "failed",
         f"UPDATE payments SET status = 'unknown', settled_at = NULL WHERE {OF}",
         "never_looked_up",
-        "is unknown, and nobody will look for its outcome",
+        "is unknown, and no look-up of its outcome is scheduled",
     ),
     "an old payment without outcome": (
         "waiting",
@@ -366,7 +366,7 @@ def test_earlier_records_are_left_out(database_url: str, master_key: MasterKey) 
 
     assert audited(database_url, shop_id)[0] == 1
     code, lines, _ = audited(database_url, shop_id, "--since", "2026-05-03T09:00:00Z")
-    assert (code, lines[-1]) == (0, "1 subscriptions, 2 payments: what was checked agrees, 0 not checked")
+    assert (code, lines[-1]) == (0, "1 subscriptions, 2 payments: 0 disagreements, 0 not checked")
     code, _, errors = audited(database_url, shop_id, "--since", "yesterday")
     assert (code, errors.count("\n")) == (1, 1)
     assert "--since must be a moment" in errors
@@ -386,7 +386,7 @@ def test_a_gateway_that_cannot_be_asked_is_reported_as_not_checked(database_url:
     code, lines, errors = audited(database_url, shop_id)
     assert (code, errors) == (2, "")
     assert lines[0].startswith(f"not checked: shop {shop_id}: payment ")
-    assert lines[-1] == "1 subscriptions, 1 payments: what was checked agrees, 1 not checked"
+    assert lines[-1] == "1 subscriptions, 1 payments: 0 disagreements, 1 not checked"
 
 
 class OtherGateway:

@@ -41,7 +41,7 @@ def run_audit(
     recheck_seconds: float = RECHECK_SECONDS,
     json: AsJson = False,
 ) -> None:
-    """Compare payments, subscriptions, events, webhooks and the records of gateways. The help text is in ``cli.main``.
+    """Compare payments, subscriptions, events, webhooks and the records of gateways. The help text is in ``cli.commands``.
 
     Parameters
     ----------

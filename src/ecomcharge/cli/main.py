@@ -1,4 +1,4 @@
-"""The command line: ``ecomcharge serve``, and what an operator does besides."""
+"""The entry point of the command line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ecomcharge.base.errors import EcomchargeError, Unavailable
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command, the command line's unless one is given.
+    """Run the command in ``arguments``, by default that of the command line.
 
-    What an operator can mend is told in one sentence on standard error, with exit code 1.
+    Prints an error that an operator can correct as one sentence on standard error, and exits with code 1.
     """
     if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
         print(ecomcharge.__version__)
@@ -28,10 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"ecomcharge: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: discard the rest
         sys.exit(1)
     except KeyboardInterrupt:
-        print("ecomcharge: stopped; the same command goes on where this one was", file=sys.stderr)
+        print("ecomcharge: stopped; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 

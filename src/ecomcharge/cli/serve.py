@@ -1,4 +1,4 @@
-"""``ecomcharge serve``."""
+"""The command ``ecomcharge serve``."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
     base = f"{scheme}://{host}:{settings.port}"
     print(f"ecomcharge sandbox on {base}   (try it in a browser: {base}/docs)")
     if credentials is None:
-        print("The shops are as you left them; a key is shown only once. For a new one, in another terminal:")
-        database = settings.database if settings.database.startswith("sqlite:") else "..."  # others hold a password
+        print("The database already has shops, and a secret key is printed only once. For a new key, run in another terminal:")
+        database = settings.database if settings.database.startswith("sqlite:") else "..."  # other URLs contain a password
         print(f"  ecomcharge shops rotate-key {SANDBOX_SHOP_ID} --database {database}", flush=True)
         return
     print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)\n")

@@ -1,4 +1,4 @@
-"""``ecomcharge worker``."""
+"""The command ``ecomcharge worker``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ worker = cyclopts.App(name="worker", config=settings_from_environment)
 
 @worker.default
 def work(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 - frozen
-    """Migrate the database, then charge and send what is due until SIGTERM. Its help is in ``commands``, with the others'."""
+    """Migrate the database and run a billing worker until SIGTERM. The help text is in ``cli.commands``."""
     configure_logging(settings.log_format)
     asyncio.run(prepare_database(settings))
     run_until_signalled(functools.partial(worker_process.work, settings))

@@ -138,7 +138,7 @@ def test_the_clock_is_frozen_moved_set_and_resumed(command: Command) -> None:
     assert clock("set", "2027-01-31T12:00:00+03:00") == {"now": "2027-01-31T09:00:00.000Z", "frozen": True}
     assert clock("advance", "1mo")["now"] == "2027-02-28T09:00:00.000Z"
     assert clock("set", "2026-12-24")["now"] == "2026-12-24T00:00:00.000Z"
-    assert command("clock", "show", "--sandbox").stdout == "2026-12-24 00:00:00Z  (stands still)\n"
+    assert command("clock", "show", "--sandbox").stdout == "2026-12-24 00:00:00Z  (frozen)\n"
     assert clock("resume")["frozen"] is False
 
 

@@ -19,7 +19,8 @@ from ecomcharge.events import store as events
 from ecomcharge.events.model import Event
 from ecomcharge.runtime.composition import App
 from ecomcharge.sandbox import moves
-from ecomcharge.sandbox.clock import SandboxClock, moment_of
+from ecomcharge.sandbox.clock import SandboxClock
+from ecomcharge.sandbox.model import moment_of
 from ecomcharge.sandbox.moves import ClockMove, ClockMoves
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction

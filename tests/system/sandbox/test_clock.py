@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from ecomcharge.base.calendar import HOUR, iso
-from ecomcharge.sandbox.clock import moment_of
+from ecomcharge.sandbox.model import moment_of
 from ecomcharge.shops.keys import MasterKey
 from support.builders import a_price
 from support.commands import environment_of

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: discard the rest
         sys.exit(1)
     except KeyboardInterrupt:
-        print("ecomcharge: stopped; run the same command again to continue", file=sys.stderr)
+        print("ecomcharge: stopped; run the same command again to complete its work", file=sys.stderr)
         sys.exit(130)
 
 

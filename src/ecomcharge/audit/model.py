@@ -13,7 +13,7 @@ from ecomcharge.events.model import KEPT_MILLISECONDS
 from ecomcharge.gateways import base
 from ecomcharge.payments.model import REFUND_FAILED, Payment
 
-MONEY_TAKEN: Final = frozenset((base.SUCCESSFUL, REFUND_FAILED))  # statuses of payments whose money was not returned
+MONEY_TAKEN: Final = frozenset((base.SUCCESSFUL, REFUND_FAILED))  # statuses of payments that took money and did not return it
 
 NOT_CHECKED: Final = "not_checked"
 

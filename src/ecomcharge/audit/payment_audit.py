@@ -22,7 +22,7 @@ PAYMENTS_PER_CHUNK: Final = 500
 
 @dataclass
 class PaymentAudit:
-    """``since`` in UTC milliseconds: earlier payments are left out. ``sums`` are of this shop."""
+    """``since`` in UTC milliseconds: earlier payments are left out. ``sums`` are the totals of this shop."""
 
     database: Database
     records: GatewayRecords

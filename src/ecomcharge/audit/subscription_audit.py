@@ -58,7 +58,7 @@ class SubscriptionAudit:
         return await every.after(after, SUBSCRIPTIONS_PER_CHUNK)
 
     async def _recheck(self, subscription_id: str) -> list[Disagreement]:
-        """Read the subscription until it did not change during the check."""
+        """Repeat the check until the subscription does not change during the check."""
         for _ in range(RECHECK_ATTEMPTS):
             before = await subscriptions.find(self.database, self.shop_id, subscription_id)
             if before is None:

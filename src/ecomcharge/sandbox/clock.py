@@ -18,7 +18,7 @@ POLL_SECONDS: Final = 0.05
 
 @dataclass
 class SandboxClock:
-    """One per process. The setting is in the database, and must be read before the time.
+    """The clock of a process. Its setting is in the database, and must be read before the time.
 
     The server refreshes the setting before each request, so a request may call ``now``. All others call ``read``.
     """

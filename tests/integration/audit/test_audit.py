@@ -158,7 +158,7 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "another last transaction": (
         "renewed",
-        f"""UPDATE subscriptions SET last_transaction = '{{"uid" :"x"}}' WHERE {ITSELF}""",
+        f"UPDATE subscriptions SET last_transaction = :last_transaction WHERE {ITSELF}",
         "last_transaction",
         "last_transaction is x None, and the last payment",
     ),
@@ -302,7 +302,7 @@ def test_a_planted_disagreement_is_found(name: str, url: str, master_key: Master
 
     async def work(billing: BillingShop) -> int:
         made = await make_subscriptions(billing)
-        assert await billing.run(sql, id=made[whose]) > 0
+        assert await billing.run(sql, id=made[whose], last_transaction='{"uid": "x"}') > 0
         return billing.shop_id
 
     shop_id = with_billing(url, master_key, work)

@@ -7,6 +7,7 @@ each unit has to run in a transaction of its own, so that the failure of one uni
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -100,6 +101,9 @@ class PendingUnit(Pending):
             self.result = finished.value
         except Exception as error:
             self.error = error
+        except asyncio.CancelledError as error:  # nobody cancelled the task, which runs the other units as well
+            self.error = RuntimeError("a unit of work raised CancelledError")
+            self.error.__cause__ = error
         else:
             if isinstance(awaited, Request):
                 self.request = awaited
@@ -154,7 +158,7 @@ class BatchTransaction:
                 arguments = [unit.request.argument for unit in group if unit.request is not None]
                 try:
                     answers = await self._execute(method, statement, arguments)
-                except asyncpg.PostgresError as error:
+                except Exception as error:  # of the server, or of asyncpg about a value that it cannot send
                     if len(self._units) == 1 or isinstance(error, UNAVAILABLE):
                         raise
                     raise RetryIndividually from error

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import asyncpg
 import pytest
 
 from conftest import with_database
+from ecomcharge.base.errors import Unavailable
 from ecomcharge.storage.database import Database, Migration, Transaction, Unit
 from ecomcharge.storage.migrate import migrations_for
+from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.postgres import migrations, pool
 from ecomcharge.storage.postgres.batching import Batcher, Pending
+from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.statements import Insert
 from support.postgres import PostgresServer
 
@@ -109,5 +118,105 @@ def test_a_second_batch_starts_although_items_wait_behind_the_first() -> None:
         assert batches == [3, 2]
         first_may_end.set()
         await asyncio.gather(*waiting)
+
+    asyncio.run(work())
+
+
+def test_processes_wait_for_a_migration_that_takes_longer_than_locks_and_commands_may(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", 200)
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_MILLISECONDS", 200)
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT_SECONDS", 0.5)
+    url = postgres.create_database("long_migration")
+    long = Migration(9_002, "long", "SELECT pg_sleep(1)")
+
+    async def work() -> None:
+        databases = [await open_database(url) for _ in range(3)]
+        applied = await asyncio.gather(*(database.migrate([TABLE, long]) for database in databases))
+        assert sorted(map(len, applied)) == [0, 0, 2]
+        assert await databases[0].rows("SELECT current_setting('lock_timeout')", {}) == [("200ms",)]
+        await asyncio.gather(*(database.close() for database in databases))
+
+    asyncio.run(work())
+
+
+def test_a_migration_that_cannot_get_a_lock_says_that_the_database_is_unavailable(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_MILLISECONDS", 200)
+
+    async def work(database: Database) -> None:
+        async def holds_lock(tx: Transaction) -> None:
+            await insert(1)(tx)
+            with pytest.raises(Unavailable):
+                executor.submit(asyncio.run, migrate_again()).result()
+
+        async def migrate_again() -> None:
+            other = await open_database(url)
+            try:
+                await other.migrate([TABLE, Migration(9_002, "words", "ALTER TABLE words ADD COLUMN other TEXT")])
+            finally:
+                await other.close()
+
+        with ThreadPoolExecutor() as executor:
+            await database.write(holds_lock)
+
+    url = postgres.create_database("locked_migration")
+
+    async def with_words(database: Database) -> None:
+        await database.migrate([TABLE])
+        await work(database)
+
+    with_database(url, with_words)
+
+
+def test_a_pool_closes_its_connections_together(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer, as a stopped one, delays the end of a process by one timeout, not by eight."""
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT_SECONDS", 0.5)
+
+    class NoAnswer:
+        def is_closed(self) -> bool:
+            return False
+
+        async def close(self, *, timeout: float) -> None:
+            await asyncio.sleep(timeout)
+            raise TimeoutError
+
+    async def connect(*_: object) -> NoAnswer:
+        return NoAnswer()
+
+    monkeypatch.setattr(ConnectionPool, "_connect", connect)
+
+    async def work() -> float:
+        connections = ConnectionPool("", 8)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(8):
+                await stack.enter_async_context(connections.lend())
+        started = time.monotonic()
+        await connections.close()
+        return time.monotonic() - started
+
+    assert asyncio.run(work()) < 1.5
+
+
+def test_a_connection_that_cannot_be_prepared_is_closed(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", "none")
+    url = postgres.create_database("unprepared")
+    opened = []
+
+    async def connect(*arguments: Any, **options: Any) -> Any:
+        opened.append(await real_connect(*arguments, **options))
+        return opened[-1]
+
+    real_connect = asyncpg.connect
+    monkeypatch.setattr(asyncpg, "connect", connect)
+
+    async def work() -> None:
+        with pytest.raises(asyncpg.PostgresError):
+            async with ConnectionPool(url, 1).lend():
+                pass
+        assert [connection.is_closed() for connection in opened] == [True]
+        await asyncio.sleep(0)  # the transport closes its socket
 
     asyncio.run(work())

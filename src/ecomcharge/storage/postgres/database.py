@@ -145,8 +145,12 @@ class PostgresDatabase:
                 unit.resolve(unit.result)
 
     async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
-        async with self._pool.lend() as connection:
-            return await apply_migrations(connection, migrations)
+        """Raises ``Unavailable`` when the database cannot be written now."""
+        try:
+            async with self._pool.lend() as connection:
+                return await apply_migrations(connection, migrations)
+        except UNAVAILABLE as error:
+            raise Unavailable from error
 
     async def ping(self) -> None:
         await self.rows("SELECT version FROM schema_migrations LIMIT 1", {})

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
 from ecomcharge.base.errors import Unavailable
@@ -164,6 +166,64 @@ def test_an_event_loop_ends_although_another_process_keeps_the_write_lock(
     asyncio.run(work())
     assert time.monotonic() - started < 5
     os.close(other_process)
+
+
+def test_units_that_still_wait_after_close_are_refused_and_the_write_lock_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BUSY_TIMEOUT_MILLISECONDS", 200)
+
+    async def work() -> None:
+        database = await open_database(f"sqlite:///{tmp_path}/x.db")
+        await create_table(database)
+        other_process = os.open(f"{tmp_path}/x.db-writer", os.O_RDWR)
+        fcntl.flock(other_process, fcntl.LOCK_EX)
+        first = asyncio.create_task(database.write(insert(1)))
+        closing = asyncio.create_task(database.close())
+        await asyncio.sleep(0.35)  # the first unit was refused; the next one still waits when the database is closed
+        second = asyncio.create_task(database.write(insert(2)))
+        await closing
+        fcntl.flock(other_process, fcntl.LOCK_UN)
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 2
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(fcntl.flock, other_process, fcntl.LOCK_EX)
+        os.close(other_process)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("commit_in_thread", [True, False])
+def test_a_batch_after_a_commit_and_a_rollback_that_failed_is_written(tmp_path: Path, commit_in_thread: bool) -> None:
+    class FailingConnection:
+        """A connection on which COMMIT and ROLLBACK fail once each."""
+
+        def __init__(self, connection: apsw.Connection) -> None:
+            self._connection = connection
+            self._fails = ["COMMIT", "ROLLBACK"]
+
+        def execute(self, sql: str) -> apsw.Cursor:
+            if sql in self._fails:
+                self._fails.remove(sql)
+                raise apsw.IOError(sql)
+            return self._connection.execute(sql)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._connection, name)
+
+    async def work() -> None:
+        database = await open_database(f"sqlite:///{tmp_path}/x.db", commit_in_thread=commit_in_thread)
+        await create_table(database)
+        batches: Any = vars(database)["_writer"]
+        batches.connection = FailingConnection(batches.connection)
+        with pytest.raises(Unavailable):
+            await database.write(insert(1))
+        assert await database.write(insert(2)) == 2
+        assert await numbers(database) == [2]
+        await database.close()
+
+    asyncio.run(work())
 
 
 def test_a_migration_waits_its_turn_beside_units_of_work(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ecomcharge.base.errors import Unavailable
 from ecomcharge.storage.database import Database, Migration, Transaction, Unit
 from ecomcharge.storage.migrate import migrations_for
 from ecomcharge.storage.opening import open_database
-from ecomcharge.storage.postgres import migrations, pool
+from ecomcharge.storage.postgres import pool
 from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.statements import Insert
@@ -126,7 +126,6 @@ def test_processes_wait_for_a_migration_that_takes_longer_than_locks_and_command
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", 200)
-    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_MILLISECONDS", 200)
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT_SECONDS", 0.5)
     url = postgres.create_database("long_migration")
     long = Migration(9_002, "long", "SELECT pg_sleep(1)")
@@ -144,7 +143,7 @@ def test_processes_wait_for_a_migration_that_takes_longer_than_locks_and_command
 def test_a_migration_that_cannot_get_a_lock_says_that_the_database_is_unavailable(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_MILLISECONDS", 200)
+    monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", 200)
 
     async def work(database: Database) -> None:
         async def holds_lock(tx: Transaction) -> None:

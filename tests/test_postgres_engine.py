@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -168,6 +170,30 @@ def test_a_migration_that_cannot_get_a_lock_says_that_the_database_is_unavailabl
         await work(database)
 
     with_database(url, with_words)
+
+
+def test_a_statement_that_the_server_does_not_answer_costs_one_timeout(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT_SECONDS", 1.0)
+
+    async def work(database: Database) -> None:
+        async def unit(tx: Transaction) -> None:
+            await insert(1)(tx)
+            [[server_process]] = await tx.rows("SELECT pg_backend_pid()", {})
+            os.kill(server_process, signal.SIGSTOP)
+            stopped.append(server_process)
+            await insert(2)(tx)
+
+        stopped: list[int] = []
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            await database.write(unit)
+        assert time.monotonic() - started < 1.9
+        os.kill(stopped[0], signal.SIGCONT)
+        assert await database.write(insert(1))
+
+    with_table(postgres, "stopped", work)
 
 
 def test_a_pool_closes_its_connections_together(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

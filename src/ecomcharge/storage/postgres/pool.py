@@ -18,7 +18,7 @@ COMMAND_TIMEOUT_SECONDS: Final = 30.0
 LOCK_TIMEOUT_MILLISECONDS: Final = 5_000
 
 # After these a connection may be in the middle of a statement.
-_BROKEN: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.CancelledError)
+BROKEN: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.CancelledError)
 
 
 class ConnectionPool:
@@ -43,7 +43,7 @@ class ConnectionPool:
             connection = self._take_idle() or await self._connect()
             try:
                 yield connection
-            except _BROKEN:
+            except BROKEN:
                 connection.terminate()
                 raise
             finally:

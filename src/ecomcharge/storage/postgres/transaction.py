@@ -17,7 +17,7 @@ import asyncpg
 from ecomcharge.storage.database import Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Pending
 from ecomcharge.storage.postgres.errors import UNAVAILABLE
-from ecomcharge.storage.postgres.pool import Connection
+from ecomcharge.storage.postgres.pool import BROKEN, Connection
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, InsertedRow
 from ecomcharge.storage.postgres.statements import Executor, numbered
 from ecomcharge.storage.statements import Insert, PointRead
@@ -143,10 +143,11 @@ class BatchTransaction:
             await self._run_units()
             if self._has_transaction_status and self._transaction_id is None and any(unit.wrote for unit in self._units):
                 self._transaction_id = await self._connection.fetchval("SELECT pg_current_xact_id()::text")
-        except BaseException:
+        except BaseException as error:
             for unit in self._units:
                 unit.stop()
-            await self._roll_back()
+            if not isinstance(error, BROKEN):  # such a connection is terminated; a ROLLBACK would wait for one more timeout
+                await self._roll_back()
             raise
         await self._commit()
 

@@ -14,7 +14,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from conftest import with_database
 from ecomcharge.base.errors import Unavailable
 from ecomcharge.storage.database import Database, Migration, Transaction, Unit
 from ecomcharge.storage.migrate import migrations_for
@@ -24,6 +23,7 @@ from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.statements import Insert
 from support.postgres import PostgresServer
+from support.shops import with_database
 
 TABLE = Migration(9_001, "words", "CREATE TABLE words (id BIGINT PRIMARY KEY, word TEXT NOT NULL UNIQUE)")
 INSERT = Insert("words", ("id", "word"), key=("id",))

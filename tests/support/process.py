@@ -20,15 +20,24 @@ START_TIMEOUT_SECONDS = 30
 class ServerProcess:
     """``ecomcharge serve`` in a process group of its own.
 
-    ``options`` are command line options; ``environment`` is added to ours, without any setting of ours.
+    ``options`` are command line options; ``environment`` is added to ours, without any setting of ours;
+    ``descriptors`` is the limit of open files.
     """
 
-    def __init__(self, database: str, folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        database: str,
+        folder: Path,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        descriptors: int | None = None,
+    ) -> None:
         self.database = database
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = folder / f"server-{self.port}.log"
         self._options = options
+        self._limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
         self._environment["ECOMCHARGE_WORKER"] = "false"  # but where --worker asks for one: each takes a second to start
         self._environment["ECOMCHARGE_CHECKOUTS_PER_MINUTE"] = "0"  # all tests come from one address
@@ -40,6 +49,7 @@ class ServerProcess:
         with self.log_file.open("ab") as log:
             process = self.process = subprocess.Popen(
                 [
+                    *self._limited,
                     *(sys.executable, "-m", "ecomcharge", "serve", "--database", self.database),
                     *("--port", str(self.port), "--log-format", "json", *self._options),
                 ],

@@ -27,6 +27,7 @@ from ecomcharge.runtime.processes import die_with_parent
 from ecomcharge.runtime.scheduling import SWITCH_INTERVAL_SECONDS, tune_garbage_collector, use_batch_scheduling
 from ecomcharge.runtime.supervisor import Supervisor
 from ecomcharge.runtime.worker_supervisor import RETRY_SECONDS, WorkerSupervisor
+from ecomcharge.web.response_files import connections_for
 from ecomcharge.web.rsgi import RsgiAdapter
 
 log = structlog.get_logger()
@@ -74,6 +75,19 @@ def _start_patiently(app: App) -> None:
             time.sleep(RETRY_SECONDS)
 
 
+def _connections(wanted: int) -> int:
+    """How many connections each server process accepts: so many as wanted, or as its descriptors suffice for."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    possible = connections_for(descriptors)
+    if possible < wanted:
+        log.warning(
+            "the limit of open files is too low for --max-concurrent-requests; raise it (ulimit -Hn)",
+            descriptors=descriptors,
+            max_concurrent_requests=possible,
+        )
+    return min(wanted, possible)
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted. To be prepared first.
 
@@ -93,7 +107,7 @@ def serve(settings: Settings) -> None:
             http=HTTPModes.http1,
             websockets=False,
             workers=settings.workers,
-            backpressure=settings.max_concurrent_requests,
+            backpressure=_connections(settings.max_concurrent_requests),
             workers_kill_timeout=settings.shutdown_timeout_seconds,
             http1_settings=HTTP1Settings(
                 header_read_timeout=settings.header_timeout_seconds * 1000,

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -926,6 +927,17 @@ def test_a_client_that_reads_slowly_but_steadily_gets_everything(crowd: Caller) 
 
     assert received > LIST_BYTES - 400_000
     assert time.monotonic() - started > STALL_SECONDS
+
+
+def test_a_client_that_reads_steadily_and_keeps_its_buffer_full_is_not_ended(crowd: Caller) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # as on a network; on loopback it is 64 KiB
+        client.connect(("127.0.0.1", crowd.process.port))
+        client.sendall(request("GET", "/customers", crowd.login))
+        until = time.monotonic() + 3 * STALL_SECONDS
+        while time.monotonic() < until:
+            assert client.recv(32 * 1024)
+            time.sleep(0.2)  # the client is slower than the network
 
 
 def test_clients_that_go_away_in_the_middle_leak_nothing(rested: Caller) -> None:

@@ -25,6 +25,7 @@ from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.preparation import listening_address
 from ecomcharge.runtime.processes import die_with_parent
 from ecomcharge.runtime.scheduling import SWITCH_INTERVAL_SECONDS, tune_garbage_collector, use_batch_scheduling
+from ecomcharge.runtime.stalled_clients import StalledClients
 from ecomcharge.runtime.supervisor import Supervisor
 from ecomcharge.runtime.worker_supervisor import RETRY_SECONDS, WorkerSupervisor
 from ecomcharge.web.response_files import connections_for
@@ -59,6 +60,7 @@ def load_worker(settings: Settings, metrics_directory: str, adopted_pid: int | N
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     app = App(settings, metrics_directory=metrics_directory, adopted_pid=adopted_pid)
     _start_patiently(app)
+    StalledClients(settings.port, settings.stall_timeout_seconds).watch(asyncio.get_event_loop())
     Path(metrics_directory, STARTED_FILE).touch()
     tune_garbage_collector()
     return _ServerApplication(app)
@@ -119,7 +121,6 @@ def serve(settings: Settings) -> None:
             log_dictconfig=granian_logging(settings.log_format),
             log_level=LogLevels.warning,
             has_started=Path(directory, STARTED_FILE).exists,
-            stall_timeout_seconds=settings.stall_timeout_seconds,
         )
         supervisor.serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
     if supervisor.could_not_start:

@@ -11,8 +11,6 @@ from typing import Any, Final
 import structlog
 from granian.server.mp import MPServer, WorkerProcess
 
-from ecomcharge.runtime.stalled_clients import with_stall_timeout
-
 log = structlog.get_logger()
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -34,9 +32,8 @@ class Supervisor(MPServer):
     with an error mean that the server cannot start: then ``serve`` returns, and ``could_not_start`` is true.
     """
 
-    def __init__(self, *arguments: Any, has_started: Callable[[], bool], stall_timeout_seconds: int, **options: Any) -> None:
+    def __init__(self, *arguments: Any, has_started: Callable[[], bool], **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._stall_timeout_seconds = stall_timeout_seconds
         self.could_not_start = False
         self._has_started = has_started
         self._deaths = [0] * self.workers  # of each process, in a row
@@ -87,7 +84,7 @@ class Supervisor(MPServer):
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any, socket_loader: Any = None) -> WorkerProcess:
         loader = functools.partial(callback_loader, adopted_pid=self._first_pids.get(idx))
-        return super()._spawn_worker(idx, with_stall_timeout(target, self._stall_timeout_seconds), loader)
+        return super()._spawn_worker(idx, target, loader)
 
     def _respawn(self, spawn_target: Any, target_loader: Any) -> None:
         now = time.monotonic()

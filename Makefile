@@ -1,50 +1,62 @@
-# The two that matter: `make serve` and `make test`. Each sets up everything that it needs.
+# `make serve` runs a sandbox, `make check` is for every change, `make test` runs everything. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# `make serve` is a sandbox on an embedded database unless the environment says otherwise.
+# `make serve` starts a sandbox on a SQLite file unless the environment sets something else.
 export ECOMCHARGE_DATABASE ?= sqlite:///var/ecomcharge.db
 export ECOMCHARGE_SANDBOX ?= true
 
-# Much of a test is waiting for a process to start, or for a lease or a window to pass: so a few at once.
+# Tests spend much of their time waiting for a process to start or for a lease to end: run several at the same time.
 TESTS_AT_ONCE ?= 4
 
-.PHONY: serve test soak simulate bench compare lint format install npm swagger-ui browser lock clean
+.PHONY: serve check test coverage soak simulate bench compare lint format install npm swagger-ui browser lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
 
 install: $(VENV)/installed
 
-# Bytecode is kept, whatever the environment says: the tests start hundreds of processes, and each would compile the program.
+# Bytecode is always stored: the tests start hundreds of processes, and each would compile the program again.
 test: $(VENV)/installed-for-work npm browser
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
 
-# Ten minutes of load and faults, and an account of every answer. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
+# Format, lint, types, contracts and the unit tests: less than a minute.
+check: lint
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest -n 2 -q tests/unit
+
+# Runs the tests and counts the branches of src that they take, in every process. Slower than `make test`.
+coverage: $(VENV)/installed-for-work browser
+	@$(BIN)/coverage erase
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+# Ten minutes of load and faults; every response is checked. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python -m support.soak $(SOAK_ARGUMENTS)
 
-# Years of subscriptions under faults, ten thousand times over; a seed that fails is printed. SIMULATION_RUNS=100 for less.
+# Ten thousand simulated histories of subscriptions with faults; seeds that fail are printed. SIMULATION_RUNS=100 for fewer.
 SIMULATION_RUNS ?= 10000
 simulate: $(VENV)/installed-for-work
 	@PYTHONPATH=tests $(BIN)/python -m support.simulation --engine sqlite --runs $(SIMULATION_RUNS)
 	@PYTHONPATH=tests $(BIN)/python -m support.simulation --engine postgresql --runs $$(( ($(SIMULATION_RUNS) + 19) / 20 ))
 
-# Writes bench/RESULTS.md. BENCH_ARGUMENTS="--rounds 3 --seconds 2" for a quick look.
+# Writes bench/RESULTS.md. BENCH_ARGUMENTS="--rounds 3 --seconds 2" for a short run.
 bench: $(VENV)/installed-for-bench
 	@command -v wrk >/dev/null || { apt-get -qq update && apt-get -qq install -y wrk; }
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python bench/run.py $(BENCH_ARGUMENTS)
 
-# This checkout against another commit, in one run: make compare COMMIT=HEAD~1
+# Compares this checkout with another commit in one run: make compare COMMIT=HEAD~1
 compare: $(VENV)/installed-for-bench
 	@command -v wrk >/dev/null || { apt-get -qq update && apt-get -qq install -y wrk; }
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python bench/compare.py $(COMMIT) $(COMPARE_ARGUMENTS)
 
 lint: $(VENV)/installed-for-work
-	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/python tools/check_messages.py
 
@@ -56,18 +68,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: requirements/serve.txt pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV)"
+	@echo "installing packages into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/serve.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 $(VENV)/installed-for-work: requirements/work.txt $(VENV)/installed
-	@echo "setting up what the tests and the linters need"
+	@echo "installing the packages of the tests and the linters"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/work.txt
 	@touch $@
 
 $(VENV)/installed-for-bench: requirements/bench.txt $(VENV)/installed-for-work
-	@echo "setting up what the benchmark needs"
+	@echo "installing the packages of the benchmark"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
@@ -90,13 +102,13 @@ swagger-ui: npm
 	@cd $(VENV)/npm/node_modules/swagger-ui-dist && cp swagger-ui-bundle.js swagger-ui.css favicon-32x32.png LICENSE NOTICE \
 		$(CURDIR)/$(SWAGGER_UI)/
 
-# The test of the page at /docs wants a browser. Where none can be found or brought it is skipped, and says so.
+# The tests of pages need a browser. If there is none and it cannot be installed, they are skipped with a message.
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-		&& echo "bringing chromium" && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
-		|| echo "no chromium, and no right to bring one: the test of /docs in a browser will be skipped"
+		&& echo "installing chromium" && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+		|| echo "no chromium, and no permission to install it: the tests in a browser will be skipped"
 
-# Pin everything anew, with hashes and without download addresses. Needs pip-tools in the environment.
+# Pins all packages again, with hashes and without download addresses.
 lock: $(VENV)/installed-for-work
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
@@ -109,4 +121,4 @@ lock: $(VENV)/installed-for-work
 	$(NPM) requirements/npm update --package-lock-only
 
 clean:
-	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) var htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

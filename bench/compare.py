@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from run import Job, age, wrk
+from run import Job, age, subscription_jobs, wrk
 from systems import HERE, Ecomcharge
 
 from support.postgres import PostgresServer
@@ -23,11 +23,18 @@ from support.postgres import PostgresServer
 WORKLOADS = (("read", ""), ("create", ""), ("list", "?limit=20"))
 
 
+SUBSCRIPTION_WORKLOADS = ("subscription", "hosted", "card")
+
+
 @dataclass
 class Checkout(Ecomcharge):
     """A server of the program in ``source``."""
 
     source: Path = HERE.parent
+
+    def __post_init__(self) -> None:
+        if not (self.source / "src" / "ecomcharge" / "__main__.py").exists():  # version 0.1.0
+            self.module = "ecomcharge.cli"
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {"PYTHONPATH": str(self.source / "src")}
@@ -71,6 +78,9 @@ def _run(systems: Sequence[Checkout], engines: Sequence[str], rounds: int, secon
     jobs: dict[str, Job] = {
         f"{system.name} {workload}": wrk(system, workload, query) for workload, query in WORKLOADS for system in systems
     }
+    for system in systems:
+        mine = subscription_jobs(system)
+        jobs |= {f"{system.name} {workload}": mine[f"{system.name} {workload}"] for workload in SUBSCRIPTION_WORKLOADS}
     rates: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds):
         ordered = list(jobs.items())
@@ -80,10 +90,10 @@ def _run(systems: Sequence[Checkout], engines: Sequence[str], rounds: int, secon
             rates[name].append(measured.rate)
             print(f"round {number + 1}  {name:24} {measured.rate:10.0f}/s", flush=True)
     for engine in engines:
-        for workload, _ in WORKLOADS:
+        for workload in (*(name for name, _ in WORKLOADS), *SUBSCRIPTION_WORKLOADS):
             before, after = (rates[f"{engine}-{name} {workload}"] for name in ("before", "after"))
             ratios = sorted(new / old for old, new in zip(before, after, strict=True))
-            print(f"{engine:10} {workload:8} {statistics.median(ratios):.3f} of before   ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+            print(f"{engine:10} {workload:12} {statistics.median(ratios):.3f} of before   ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
--- Drives one workload. Arguments: workload, file of customer ids (may be empty), share of creates in percent.
-local workload, ids_file, share = "read", nil, 20
-local ids, count = {}, 0
+-- Drives one workload. Arguments: workload, file (may be empty).
+-- The file holds ids to read, one a line; of the workload "post" it holds one body, in which {n} stands for a number.
+local workload, file, share = "read", nil, 20 -- share: creates of "mix", in percent
+local ids, parts, count = {}, {}, 0
 local thread_number = 0
 
 function setup(thread)
@@ -9,9 +10,11 @@ function setup(thread)
 end
 
 function init(arguments)
-  workload, ids_file = arguments[1], arguments[2]
-  if ids_file and ids_file ~= "" then
-    for line in io.lines(ids_file) do ids[#ids + 1] = line end
+  workload, file = arguments[1], arguments[2]
+  if workload == "post" then
+    for part in (io.open(file):read("*a") .. "{n}"):gmatch("(.-){n}") do parts[#parts + 1] = part end
+  elseif file and file ~= "" then
+    for line in io.lines(file) do ids[#ids + 1] = line end
   end
   math.randomseed(os.time() * 100 + number)
   salt = math.random(1, 2 ^ 30)
@@ -32,6 +35,11 @@ local function form()
       "&address[city]=Denver&address[country]=US&address[postal_code]=92006&address[state]=CO", salt, count))
 end
 
+local function post()
+  count = count + 1
+  return wrk.format("POST", wrk.path, nil, table.concat(parts, string.format("%d.%d", salt, count)))
+end
+
 local function invalid()
   return wrk.format("POST", wrk.path, nil,
     '{"city":"Denver","zip":"92006","state":"CO","phone":"+1-555-555-5555","email":"customer@example.com"}')
@@ -46,6 +54,7 @@ end
 function request()
   if workload == "create" then return create() end
   if workload == "form" then return form() end
+  if workload == "post" then return post() end
   if workload == "invalid" then return invalid() end
   if workload == "read" then return read(false) end
   if workload == "skewed" then return read(true) end

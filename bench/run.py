@@ -23,7 +23,21 @@ import bulk
 import growth
 import msgspec
 import renewals
-from systems import CLIENT_CORE, HERE, SEEDED_CUSTOMERS, SERVER_CORE, Ecomcharge, Floor, Localstripe, System, all_systems, on_core
+import start
+import webhooks
+from systems import (
+    CLIENT_CORE,
+    HERE,
+    SEEDED_CUSTOMERS,
+    SERVER_CORE,
+    Ecomcharge,
+    FastApi,
+    Floor,
+    Localstripe,
+    System,
+    all_systems,
+    on_core,
+)
 
 from support.postgres import PostgresServer
 
@@ -33,6 +47,15 @@ WARM_UP = 1  # seconds before each run of wrk, uncounted: the one before it may 
 PGBENCH_ROWS = 10_000
 LOG_MEBIBYTES = 4096  # of PostgreSQL's log; two seconds of creates write some 20 to 40
 PACKAGES = ("ecomcharge", "granian", "uvloop", "apsw", "asyncpg", "msgspec", "fastapi", "sqlalchemy", "uvicorn", "localstripe")
+
+# One that waits for its buyer, as SELECT so that it may be of many rows.
+SUBSCRIPTION_ROW = (
+    "INSERT INTO subscriptions (shop_id, id, version, sequence, state, plan_id, tracking_id, created_at, period,"
+    " paid_billing_cycles, number_failed_payment_attempts, gateway, card, additional_data, options, last_transaction,"
+    " return_url, checkout_token, due_at, leased_until)"
+    " SELECT 1, {id}, 0, 0, 'redirecting', 'pln_0000000000000001', 'order-42', 0, 0, 0, 0, 'sandbox', '{{}}', '{{}}', '{{}}',"
+    " '{{}}', 'https://shop.example/thanks', {token}, 1, 0"
+)
 
 # What is promised: the figure of one job over that of another, and the least that it should be.
 PROMISES = (
@@ -45,11 +68,26 @@ PROMISES = (
     ("sqlite-1 create", "fastapi create", 20.0),
     ("sqlite-1 read", "localstripe read", 6.0),
     ("sqlite-1 create", "localstripe create", 100.0),
+    ("sqlite-1 subscription", "sqlite-1 read", 0.5),
+    ("sqlite-1 hosted", "sqlite-1 create", 0.5),
+    ("sqlite-1 card", "sqlite-1 create", 0.15),
 )
 
 
-# What is only told: pgbench's harder way, which nothing is promised against.
+# Nothing is promised against these: pgbench's harder way, and the floors and peers of subscriptions.
 COMPARISONS = (
+    ("sqlite-1 subscription", "granian-rsgi-subscription constant", None),
+    ("sqlite-1 hosted", "granian-rsgi-subscription constant", None),
+    ("sqlite-1 card", "granian-rsgi-subscription constant", None),
+    ("sqlite-1 active-20", "sqlite-1 list-20", None),
+    ("sqlite-1 events-20", "sqlite-1 list-20", None),
+    ("sqlite-1 subscription", "fastapi subscription", None),
+    ("sqlite-1 subscription", "localstripe subscription", None),
+    ("sqlite-1 hosted", "fastapi hosted", None),
+    ("sqlite-1 card", "fastapi card", None),
+    ("sqlite-1 active-20", "fastapi active-20", None),
+    ("postgres-1 subscription", "pgbench-64 subscription", None),
+    ("postgres-1 hosted", "pgbench-64 hosted", None),
     ("postgres-1 read", "pgbench-64-prepared read", None),
     ("postgres-1 create", "pgbench-64-prepared create", None),
 )
@@ -68,17 +106,28 @@ class Measured(msgspec.Struct):
 Job = Callable[[float], Measured]  # takes how many seconds to run
 
 
-def wrk(system: System, workload: str, query: str = "", authorization: str = "", connections: int = CONNECTIONS) -> Job:
+def wrk(
+    system: System,
+    workload: str,
+    query: str = "",
+    authorization: str = "",
+    connections: int = CONNECTIONS,
+    path: str | None = None,
+    file: Path | None = None,
+) -> Job:
+    """``path`` and ``file`` are those of the system's customers where none is given."""
+    ids_file = file or system.ids_file
+
     def run(seconds: float) -> Measured:
         name = system.create_workload if workload == "create" else workload
-        ids = str(system.ids_file) if system.ids_file.exists() else ""
+        ids = str(ids_file) if ids_file.exists() else ""
         login = "Basic MTp3cm9uZw==" if workload == "wrong-key" else authorization or system.authorization
         core = CLIENT_CORE if system.core == SERVER_CORE else None
         for duration in (WARM_UP, seconds):
             command = [
                 *("wrk", "-t", "1", "-c", str(connections), "-d", f"{duration:.0f}s", "--timeout", "30s"),
                 *("-s", str(HERE / "load.lua"), "-H", f"Authorization: {login}"),
-                *(f"{system.url}{system.path}{query}", "--", name, ids),
+                *(f"{system.url}{path or system.path}{query}", "--", name, ids),
             ]
             done = subprocess.run(on_core(core, *command), capture_output=True, text=True, check=True)
         found = re.search(r"RESULT (\{.*\})", done.stdout)
@@ -91,6 +140,17 @@ def wrk(system: System, workload: str, query: str = "", authorization: str = "",
 
 def drive(system: System, workload: str, seconds: float) -> Measured:
     return wrk(system, workload)(seconds)
+
+
+def subscription_jobs(system: System) -> dict[str, Job]:
+    """``hosted`` creates a subscription that waits for its buyer, ``card`` one that is charged at once."""
+    path = "/subscriptions"
+    return {
+        f"{system.name} subscription": wrk(system, "read", path=path, file=system.subscription_ids_file),
+        f"{system.name} hosted": wrk(system, "post", path=path, file=system.body_file("hosted")),
+        f"{system.name} card": wrk(system, "post", path=path, file=system.body_file("card")),
+        f"{system.name} active-20": wrk(system, "list", "?state=active&limit=20", path=path),
+    }
 
 
 def from_scratch(system: System) -> Job:
@@ -137,6 +197,19 @@ def pgbench(postgres: PostgresServer, database: str, kind: str, clients: int, fo
             " '+1-555-555-5555', 'c' || :a || '.' || :b || '@example.com', '127.0.0.1')"
             " ON CONFLICT DO NOTHING RETURNING shop_id, id;\n"
         ),
+        "subscription": (
+            f"\\set n random(1, {PGBENCH_ROWS})\n"
+            "SELECT subscriptions.*, plans.* FROM subscriptions"
+            " JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id"
+            " WHERE subscriptions.shop_id = 1 AND subscriptions.id = 'sbs_' || lpad(to_hex(:n::bigint), 16, '0');\n"
+        ),
+        "hosted": (
+            "\\set a random(1, 1000000000)\n\\set b random(1, 1000000000)\n"
+            "BEGIN;\nSELECT * FROM plans WHERE shop_id = 1 AND id = 'pln_0000000000000001';\n"
+            "SELECT 1 FROM shops WHERE shop_id = 1 AND closed_at IS NULL FOR SHARE;\n"
+            + SUBSCRIPTION_ROW.format(id="'pgb_' || :a || '.' || :b", token="'token' || :a || '.' || :b")
+            + ";\nCOMMIT;\n"
+        ),
     }
     script = folder / f"pgbench-{kind}.sql"
     script.write_text(statements[kind])
@@ -177,7 +250,14 @@ def prepare_pgbench(postgres: PostgresServer) -> str:
         " SELECT 1, 'cst_' || lpad(to_hex(n), 16, '0'), 'John', 'Doe', '1st Street', 'US', 'Denver', '92006', 'CO',"
         f" '+1-555-555-5555', 'c' || n || '@example.com', '127.0.0.1' FROM generate_series(1, {PGBENCH_ROWS}) AS n"
     )
-    postgres.client("psql", "alone", "-q", "-c", fill, "-c", "ANALYZE")
+    plan = (
+        "INSERT INTO plans (shop_id, id, title, currency, language, infinite, plan_amount, plan_interval, plan_interval_unit,"
+        " visible_fields, number_payment_attempts, prevent_payments_at_night, test, created_at, updated_at)"
+        " VALUES (1, 'pln_0000000000000001', 'Basic plan', 'EUR', 'en', 1, 999, 1, 'month', '[]', 3, 0, 1, 0, 0)"
+    )
+    id, token = "'sbs_' || lpad(to_hex(n), 16, '0')", "'seed' || n"
+    subscriptions = f"{SUBSCRIPTION_ROW.format(id=id, token=token)} FROM generate_series(1, {PGBENCH_ROWS}) AS n"
+    postgres.client("psql", "alone", "-q", "-c", fill, "-c", plan, "-c", subscriptions, "-c", "ANALYZE")
     return "alone"
 
 
@@ -189,11 +269,18 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
             continue
         jobs[f"{system.name} read"] = wrk(system, "read")
         jobs[f"{system.name} create"] = from_scratch(system) if isinstance(system, Localstripe) else wrk(system, "create")
+        if isinstance(system, FastApi):
+            jobs |= subscription_jobs(system)
+        if isinstance(system, Localstripe):
+            file = system.subscription_ids_file
+            jobs["localstripe subscription"] = wrk(system, "read", path="/v1/subscriptions", file=file)
         if isinstance(system, Ecomcharge):
             jobs[f"{system.name} list-20"] = wrk(system, "list", "?limit=20")
             if system.workers == 1:
                 for workload in ("skewed", "mix", "invalid", "wrong-key"):
                     jobs[f"{system.name} {workload}"] = wrk(system, workload)
+                jobs |= subscription_jobs(system)
+                jobs[f"{system.name} events-20"] = wrk(system, "list", "?limit=20", path="/events")
                 jobs[f"{system.name} list-200"] = wrk(system, "list", "?limit=200")
                 jobs[f"{system.name} list-all"] = wrk(
                     system, "list", authorization=system.still_authorization, connections=LIST_ALL_CONNECTIONS
@@ -204,7 +291,7 @@ def jobs_of(systems: Sequence[System], postgres: PostgresServer, folder: Path) -
         jobs[f"fastapi-part {kind}"] = alone("peers/parts.py", kind)
     database = prepare_pgbench(postgres)
     for clients in (16, 64):
-        for kind in ("read", "create"):
+        for kind in ("read", "create", "subscription", "hosted"):
             jobs[f"pgbench-{clients} {kind}"] = pgbench(postgres, database, kind, clients, folder)
             jobs[f"pgbench-{clients}-prepared {kind}"] = pgbench(postgres, database, kind, clients, folder, "prepared")
     return jobs
@@ -301,6 +388,8 @@ def main() -> None:
     parser.add_argument("--growth-customers", type=int, default=growth.SIZES[-1], help="in the largest store")
     parser.add_argument("--growth-rounds", type=int, default=5)
     parser.add_argument("--renewal-rounds", type=int, default=3)
+    parser.add_argument("--webhook-rounds", type=int, default=3)
+    parser.add_argument("--start-rounds", type=int, default=7)
     options = parser.parse_args()
     with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
         age(postgres)
@@ -309,10 +398,14 @@ def main() -> None:
         sizes = [size for size in growth.SIZES if size < options.growth_customers] + [options.growth_customers]
         stores = growth.run(options.growth_rounds, options.seconds, Path(folder), drive, sizes)
         renewed = renewals.run(options.renewal_rounds, options.seconds, Path(folder), drive_creates)
+        sent = webhooks.run(options.webhook_rounds, options.seconds, Path(folder))
+        started = start.run(options.start_rounds, Path(folder))
     text = report(results, systems, options.rounds, options.seconds)
     text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
     text += "\n" + growth.report(stores, options.growth_rounds, options.seconds)
     text += "\n" + renewals.report(renewed, options.seconds)
+    text += "\n" + webhooks.report(sent, options.seconds)
+    text += "\n" + start.report(started)
     (HERE / "RESULTS.md").write_text(text)
 
 

@@ -34,6 +34,9 @@ JOHN = {
     "ip": "127.0.0.1",
 }
 SEEDED_CUSTOMERS = 10_000
+SEEDED_SUBSCRIPTIONS = 2_000
+CARD = {"number": "4200000000000000", "verification_value": "123", "holder": "John Doe", "exp_month": 12, "exp_year": 2099}
+PLAN = {"title": "Basic plan", "currency": "EUR", "test": True, "plan": {"amount": 999, "interval": 1, "interval_unit": "month"}}
 
 
 def on_core(core: str | None, *command: str) -> list[str]:
@@ -61,6 +64,14 @@ class System:
     @property
     def ids_file(self) -> Path:
         return self.folder / f"{self.name}.ids"
+
+    @property
+    def subscription_ids_file(self) -> Path:
+        return self.folder / f"{self.name}.subscription-ids"
+
+    def body_file(self, name: str) -> Path:
+        """A body to post, in which ``{n}`` stands for a number of the request."""
+        return self.folder / f"{self.name}.{name}"
 
     def start(self) -> None:
         with (self.folder / f"{self.name}.log").open("wb") as log:
@@ -118,18 +129,38 @@ class System:
         customer_id: str = response.json()["id"]
         return customer_id
 
+    def seed_subscriptions(self) -> None:
+        """Make a plan and subscriptions that were paid by card, over HTTP, and the bodies that create more."""
+        headers = {"Authorization": self.authorization}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
+            plan = http.post("/plans", json=PLAN)
+            plan.raise_for_status()
+            hosted = {"plan": {"id": plan.json()["id"]}, "tracking_id": "order-{n}", "return_url": "https://shop.example/thanks"}
+            by_card = {**hosted, "customer": {**JOHN, "email": "c{n}@example.com"}, "card": CARD}
+            self.body_file("hosted").write_text(json.dumps(hosted))
+            self.body_file("card").write_text(json.dumps(by_card))
+            body, ids = json.dumps(by_card), []
+            for number in range(SEEDED_SUBSCRIPTIONS):
+                content = body.replace("{n}", str(number))
+                made = http.post("/subscriptions", content=content, headers={"Content-Type": "application/json"})
+                made.raise_for_status()
+                assert made.json()["state"] == "active", made.text
+                ids.append(made.json()["id"])
+        self.subscription_ids_file.write_text("\n".join(ids) + "\n")
+
 
 @dataclass
 class Ecomcharge(System):
     database: str = ""
     workers: int = 1
     options: Sequence[str] = ()
+    module: str = "ecomcharge"  # that is run as the program
     shop_id: str = ""
     still_authorization: str = ""  # of a shop that nobody adds to
 
     def command(self) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "ecomcharge", "serve", "--database", self.database, "--port", str(self.port)),
+            *(sys.executable, "-m", self.module, "serve", "--database", self.database, "--port", str(self.port)),
             *("--workers", str(self.workers), "--log-format", "json", *self.options),
         ]
 
@@ -139,19 +170,19 @@ class Ecomcharge(System):
 
     def new_shop(self) -> tuple[str, str]:
         """Its number and its login."""
-        command = [sys.executable, "-m", "ecomcharge", "shops", "create", "--name", "bench", "--json"]
+        command = [sys.executable, "-m", self.module, "shops", "create", "--name", "bench", "--json"]
         made = subprocess.run(
             [*command, "--database", self.database], env=self.environment(), capture_output=True, text=True, check=True
         )
         shop = json.loads(made.stdout)
-        choose = [sys.executable, "-m", "ecomcharge", "shops", "gateway", str(shop["shop_id"]), "sandbox"]
+        choose = [sys.executable, "-m", self.module, "shops", "gateway", str(shop["shop_id"]), "sandbox"]
         subprocess.run([*choose, "--database", self.database], env=self.environment(), stdout=subprocess.DEVNULL, check=True)
         return str(shop["shop_id"]), basic(str(shop["shop_id"]), shop["secret_key"])
 
     def import_customers(self, shop_id: str, count: int) -> None:
         """Through a pipe, by our own import; their ids are the numbers from zero."""
         names = COLUMNS.split(", ")[1:]
-        command = [sys.executable, "-m", "ecomcharge", "customers", "import", "-", "--shop-id", shop_id]
+        command = [sys.executable, "-m", self.module, "customers", "import", "-", "--shop-id", shop_id]
         with subprocess.Popen(
             [*command, "--database", self.database], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         ) as importing:
@@ -165,12 +196,6 @@ class Ecomcharge(System):
         self.shop_id, self.authorization = self.new_shop()
         super().start()
 
-    def seed(self) -> None:
-        super().seed()
-        if self.workers == 1:
-            still, self.still_authorization = self.new_shop()
-            self.import_customers(still, SEEDED_CUSTOMERS)
-
     def check(self) -> None:
         headers = {"Authorization": self.authorization}
         with httpx.Client(base_url=self.url, headers=headers) as http:
@@ -179,10 +204,19 @@ class Ecomcharge(System):
             expected = {"id": created.json()["id"], **JOHN, "external_id": None}
             assert http.get(created.headers["location"]).json() == expected
 
+    def seed(self) -> None:
+        super().seed()
+        if self.workers == 1:
+            still, self.still_authorization = self.new_shop()
+            self.import_customers(still, SEEDED_CUSTOMERS)
+            self.seed_subscriptions()
+
 
 @dataclass
 class Floor(System):
     interface: str = "rsgi"
+    application: str = "rsgi"
+    host: str = "127.0.0.1"
     path: str = "/customers/cst_7aee5afb954c7ef7"
 
     def command(self) -> Sequence[str]:
@@ -192,6 +226,7 @@ class Floor(System):
             self.interface,
             "--port",
             str(self.port),
+            *("--host", self.host),
             "--loop",
             "uvloop",
             "--http",
@@ -199,7 +234,7 @@ class Floor(System):
             "--no-ws",
             "--no-log",
         ]
-        return [str(granian), *options, f"floor:{self.interface.removesuffix('nl')}"]
+        return [str(granian), *options, f"floor:{self.application}"]
 
     def seed(self) -> None:
         pass
@@ -220,7 +255,7 @@ class FastApi(System):
             "--log-level",
             "warning",
         ]
-        return [str(uvicorn), *options, "peers.fastapi_sqlalchemy:app"]
+        return [str(uvicorn), *options, "peers.fastapi_subscriptions:app"]
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {"PEER_DATABASE": str(self.folder / "fastapi.db"), "PEER_KEY": "key"}
@@ -228,6 +263,10 @@ class FastApi(System):
     def start(self) -> None:
         self.authorization = basic("1", "key")
         super().start()
+
+    def seed(self) -> None:
+        super().seed()
+        self.seed_subscriptions()
 
 
 @dataclass
@@ -252,7 +291,13 @@ class Localstripe(System):
         headers = {"Authorization": self.authorization}
         with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
             ids = [self.create(http, number) for number in range(200)]  # it slows down with every one
+            plan = http.post(
+                "/v1/plans", data={"amount": "999", "currency": "eur", "interval": "month", "product[name]": "Basic"}
+            )
+            wanted = {"items[0][plan]": plan.json()["id"], "trial_period_days": "7"}  # so that it needs no card
+            made = [http.post("/v1/subscriptions", data={"customer": customer_id, **wanted}) for customer_id in ids[:50]]
         self.ids_file.write_text("\n".join(ids) + "\n")
+        self.subscription_ids_file.write_text("\n".join(response.json()["id"] for response in made) + "\n")
 
 
 def basic(user: str, password: str) -> str:
@@ -267,7 +312,8 @@ def all_systems(folder: Path, postgres: PostgresServer) -> list[System]:
 
     return [
         Floor("granian-rsgi", folder),
-        Floor("granian-asgi", folder, interface="asginl"),
+        Floor("granian-asgi", folder, interface="asginl", application="asgi"),
+        Floor("granian-rsgi-subscription", folder, application="rsgi_subscription"),
         Ecomcharge("sqlite-1", folder, database=sqlite("one")),
         Ecomcharge("sqlite-2", folder, core=None, database=sqlite("two"), workers=2),
         Ecomcharge("postgres-1", folder, core=None, database=postgres.create_database("one")),

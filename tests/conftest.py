@@ -1,39 +1,45 @@
-"""Both engines, every run: whoever asks for ``engine`` runs twice."""
+"""Fixtures of all tiers. A test that uses ``engine``, itself or through another fixture, runs on both engines."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import cast
+from unittest import mock
 
 import httpx
 import hypothesis
 import pytest
 
-from ecomcharge.base.clock import SystemClock
-from ecomcharge.shops.actions import create_shop, set_gateway
-from ecomcharge.shops.keys import MasterKey, load_master_key, make_master_key
-from ecomcharge.shops.model import Credentials
-from ecomcharge.storage.database import Database
-from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge import Client
+from ecomcharge.shops.keys import MasterKey, load_master_key
+from support.begateway import GatewayServer
+from support.certificates import certificate_for
+from support.cli import Command
+from support.client import Connect, InOneLoop
+from support.commands import ecomcharge
 from support.postgres import PostgresServer
 from support.process import ServerProcess
+from support.receiver import Receiver
+from support.shops import ENVIRONMENT, MASTER_KEY, Shop, Start, add_shop
 
-T = TypeVar("T")
-
-MASTER_KEY = make_master_key()
-ENVIRONMENT = {"ECOMCHARGE_MASTER_KEY": MASTER_KEY}
 _numbers = itertools.count(1)
-
 
 # How fast examples are drawn depends on the machine and its neighbours, and says nothing of the program.
 hypothesis.settings.register_profile("shared machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+
 hypothesis.settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_trusted_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Reading the machine's certificates takes 20 ms for each of thousands of HTTP clients, and nearly all use plain HTTP."""
+    certificate, _ = certificate_for("trusted.test", tmp_path_factory.mktemp("certificates"))
+    with mock.patch.dict(os.environ, SSL_CERT_FILE=str(certificate)):
+        yield
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="session")
@@ -71,47 +77,6 @@ def database_url(new_database_url: Callable[[], str]) -> str:
     return new_database_url()
 
 
-def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Run ``work`` on a migrated database, in an event loop of its own."""
-
-    async def run() -> T:
-        database = await open_database(url)
-        try:
-            await migrate(database)
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
-
-
-def add_shop(url: str, master_key: MasterKey, *, gateway: str | None = "sandbox", **chosen: Any) -> Credentials:
-    """A new shop. ``gateway`` ``None``: nobody chose one for it."""
-
-    async def work(database: Database) -> Credentials:
-        now = SystemClock().now()
-        made = await create_shop(database, master_key, now, **{"name": "Test", **chosen})
-        if gateway is not None:
-            await set_gateway(database, master_key, now, shop_id=made.shop_id, gateway=gateway)
-        return made
-
-    return with_database(url, work)
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A running server and one shop on it."""
-
-    url: str
-    shop_id: int
-    secret_key: str
-    process: ServerProcess
-
-    def client(self, **options: Any) -> httpx.Client:
-        """An HTTP client with this shop's credentials. Close it, or use it in a ``with``."""
-        return httpx.Client(base_url=self.url, auth=(str(self.shop_id), self.secret_key), timeout=30, **options)
-
-
 @pytest.fixture(scope="session")
 def server_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One running server for the whole session and engine. Tests tell themselves apart by their shops."""
@@ -147,9 +112,6 @@ def server_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-Start = Callable[..., ServerProcess]
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts servers, on a SQLite database of this test's own unless another is given, and ends them with the test."""
@@ -162,5 +124,46 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield make
     for process in started:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended already
-            process.kill()
+        process.end()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def gateway_server() -> Iterator[GatewayServer]:
+    with GatewayServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that no other test file uses, to be stopped and broken."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(own_postgres: PostgresServer) -> str:
+    return own_postgres.create_database(f"faults_{next(_numbers)}")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture(params=[Client, InOneLoop], ids=["blocking", "async"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    return cast(Connect, request.param)
+
+
+@pytest.fixture
+def command(database_url: str) -> Command:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return ecomcharge(database_url, *arguments, environment={**ENVIRONMENT, **environment})
+
+    return run

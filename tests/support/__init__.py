@@ -1,1 +1,1 @@
-"""Real parts for the tests: a PostgreSQL server, and ecomcharge itself as a process of its own."""
+"""Servers, gateways, receivers and builders for the tests."""

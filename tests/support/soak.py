@@ -1,4 +1,4 @@
-"""A soak: many connections, every route, faults in between, and an account at the end of all that was answered.
+"""A soak test: many connections, every route, faults in between, and an account of all answers at the end.
 
 ``python -m support.soak --seconds 300 --engine sqlite`` runs it for long; the tests run it for seconds. What the
 server was asked is decided by a seed; when its faults meet which request is not.
@@ -32,6 +32,7 @@ from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.opening import open_database
 from support.backups import BackupFailed, Backups, PostgresBackups, SqliteBackups
+from support.builders import a_card, a_plan
 from support.postgres import PostgresServer
 from support.process import ServerProcess
 
@@ -64,7 +65,7 @@ EXPECTED = {
     "subscribe": {201},
 }
 CARDS = ("4200000000000000", "4200000000000000", "4005550000000019", "4012000000001097", "4111110000000021")
-HOURLY = {"title": "Soak", "currency": "EUR", "plan": {"amount": 5, "interval": 1, "interval_unit": "hour"}, "test": True}
+HOURLY = a_plan(5, unit="hour", title="Soak", test=True)
 PASSING = {503, 504}
 
 
@@ -291,7 +292,7 @@ class Visitor:
             return
         email = self._random.choice(self._mine)
         owner = next(each for each in self._soak.shops if each.id == self._ledger.wishes[email].shop)
-        card = {"number": self._random.choice(CARDS), "exp_month": 12, "exp_year": 2099}
+        card = a_card(self._random.choice(CARDS))
         body = {"plan": HOURLY, "customer": {"id": json.loads(self._ledger.answered[email])["id"]}, "card": card}
         await self._ask("subscribe", owner, "POST", "/subscriptions", json.dumps(body).encode())
 
@@ -654,8 +655,8 @@ def main() -> None:
 
 
 def _alone(engine: str, seconds: float, workers: int, seed: int) -> tuple[list[str], str]:
-    from conftest import add_shop
     from ecomcharge.shops.keys import load_master_key
+    from support.shops import add_shop
 
     with (
         PostgresServer() if engine == "postgres" else contextlib.nullcontext() as postgres,

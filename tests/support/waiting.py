@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.02
 
 
-def eventually(is_so: Callable[[], bool], seconds: float = 30) -> bool:
-    """Whether the condition comes true within ``seconds``."""
+def eventually(read: Callable[[], T], seconds: float = 30, *, is_good: Callable[[T], bool] = bool) -> T:
+    """Call ``read`` until ``is_good`` accepts what it returns, by default anything true; that value.
+
+    Raises ``AssertionError`` with the last value when ``seconds`` are over.
+    """
     deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    while not is_good(found := read()):
+        assert time.monotonic() < deadline, f"not within {seconds} seconds: {found!r}"
+        time.sleep(POLL_SECONDS)
+    return found

@@ -13,14 +13,13 @@ from ecomcharge.events.model import KEPT_MILLISECONDS
 from ecomcharge.gateways import base
 from ecomcharge.payments.model import REFUND_FAILED, Payment
 
-KEEPS_MONEY: Final = frozenset((base.SUCCESSFUL, REFUND_FAILED))  # we say the money was taken and not returned
-
+MONEY_TAKEN: Final = frozenset((base.SUCCESSFUL, REFUND_FAILED))  # statuses of payments that took money and did not return it
 
 NOT_CHECKED: Final = "not_checked"
 
 
 class Disagreement(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Two records that do not agree. With kind ``not_checked`` the gateway could not be asked, which says nothing.
+    """Two records that do not agree. The kind ``not_checked`` means that the check was not possible.
 
     ``kind`` is a stable name for scripts, ``message`` a sentence.
     """
@@ -38,7 +37,10 @@ class Disagreement(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass
 class Totals:
-    """Money that was taken and kept, in minor units, by gateway and currency: by our payments, and by the gateway's records."""
+    """Money that was taken and not returned, in minor units, by gateway and currency.
+
+    ``ours`` is the sum of our payments, ``gateways`` the sum of the records of the gateways.
+    """
 
     ours: Counter[tuple[str, str]] = field(default_factory=Counter)
     gateways: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -46,7 +48,7 @@ class Totals:
     payments: int = 0
 
     def add_ours(self, payment: Payment) -> None:
-        if payment.status in KEEPS_MONEY:
+        if payment.status in MONEY_TAKEN:
             self.ours[payment.gateway, payment.currency] += payment.amount
 
     def add_gateways(self, gateway: str, record: Record) -> None:
@@ -61,7 +63,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Record:
-    """What a gateway says of a charge. ``amount`` in minor units."""
+    """The record of a charge at its gateway. ``amount`` in minor units."""
 
     status: str
     amount: int
@@ -79,7 +81,7 @@ class Event:
 
 
 def kept_since(now: int) -> int:
-    """Events and webhooks from then on are there for certain: housekeeping deletes earlier ones while the audit runs."""
+    """Creation time from which events and webhooks must exist. Housekeeping may delete older ones during the audit."""
     return now - KEPT_MILLISECONDS + HOUR
 
 

@@ -7,8 +7,6 @@ import re
 import socket
 from typing import Final
 
-import email_validator
-
 _PLAIN_EMAIL_MAXIMUM: Final = 64  # characters: no part of such an address is too long
 
 
@@ -27,6 +25,11 @@ def accept_email(text: str) -> str | None:
     """
     if is_plain_email(text):
         return text
+    import email_validator  # takes 20 ms; few addresses need it
+
+    # Sandboxes write to jane@shop.test, so no name is reserved here [D]. The library asks for this list to be edited in
+    # place: it offers no parameter for it.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
     try:
         email_validator.validate_email(
             text, strict=True, check_deliverability=False, allow_quoted_local=False, allow_domain_literal=False

@@ -151,4 +151,4 @@ def parse_moment(text: str) -> int:
 @lru_cache(maxsize=4096)  # each subscription contains its plan, so the same moments are written often
 def iso(moment: int) -> str:
     """``2026-01-31T12:00:00.000Z``, as the platform writes moments [P]."""
-    return f"{_datetime(moment):%Y-%m-%dT%H:%M:%S}.{moment % 1000:03d}Z"
+    return f"{datetime.fromtimestamp(moment // 1000, UTC).isoformat()[:-6]}.{moment % 1000:03d}Z"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-import pycountry
-from babel.numbers import get_currency_symbol
+from ecomcharge.base import iso_codes
+
+CURRENCIES: Final = iso_codes.CURRENCIES
 
 AMOUNT_MAXIMUM: Final = 10**12 - 1  # minor units; the sum of all charges of a subscription fits 64 bits
 
@@ -19,13 +20,6 @@ _DIGITS: Final = {
     for digits, currencies in ((0, _WITHOUT), (1, _WITH_ONE), (3, _WITH_THREE))
     for currency in currencies.split()
 }
-_MONEY_UNDER_X: Final = frozenset({"XAF", "XCD", "XCG", "XOF", "XPF"})  # the other codes under X are metals, funds and tests
-
-CURRENCIES: Final = frozenset(
-    currency.alpha_3
-    for currency in pycountry.currencies
-    if not currency.alpha_3.startswith("X") or currency.alpha_3 in _MONEY_UNDER_X
-)
 
 
 def digits_of(currency: str) -> int:
@@ -43,6 +37,11 @@ def decimal_text(amount: int, currency: str) -> str:
 
 @lru_cache(maxsize=4096)
 def readable(amount: int, currency: str) -> str:
-    """As the platform describes plans: ``€9.99`` [P]. A symbol of letters is followed by a space: ``BYN 9.99`` [D]."""
+    """As the platform describes plans: ``€9.99`` [P]. A symbol of letters is followed by a space: ``BYN 9.99`` [D].
+
+    Babel is imported at the first call: a billing worker that only charges needs none of its 6 MiB.
+    """
+    from babel.numbers import get_currency_symbol
+
     symbol = get_currency_symbol(currency, "en")
     return f"{symbol}{' ' if symbol[-1].isalpha() else ''}{decimal_text(amount, currency)}"

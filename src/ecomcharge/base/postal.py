@@ -6,23 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-import pycountry
+from ecomcharge.base import iso_codes
 
-COUNTRIES: Final = frozenset(country.alpha_2 for country in pycountry.countries)
+COUNTRIES: Final = iso_codes.COUNTRIES
 
-
-def _two_letter_subdivisions(country: str) -> frozenset[str]:
-    parts = pycountry.subdivisions.get(country_code=country)  # type: ignore[no-untyped-call]
-    return frozenset(part.code.partition("-")[2] for part in parts)
-
-
-# ISO 3166-2 lists the outlying areas under US; the military "states" are codes of the postal service.
 STATES: Final[Mapping[str, frozenset[str]]] = {
-    "US": _two_letter_subdivisions("US") | {"AA", "AE", "AP"},
-    "CA": _two_letter_subdivisions("CA"),
+    "US": iso_codes.STATES_OF_US | {"AA", "AE", "AP"},  # the military "states" are codes of the postal service
+    "CA": iso_codes.STATES_OF_CANADA,
 }
-
-
 ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import email_validator
 import msgspec
 
 from ecomcharge.base.errors import MalformedBody, NotAnObject, ValidationFailed
@@ -39,10 +38,6 @@ _WHITE_SPACE: Final = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 _REFUSED_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-# Sandboxes write to jane@shop.test, so no name is reserved here [D]. The library asks for this list to be
-# edited in place: it offers no parameter for it.
-email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 class ValidationErrors:
@@ -133,6 +128,8 @@ class Field:
 
     def read(self, value: object, errors: ValidationErrors) -> str | None:
         """The text to store, or ``None`` if it is absent or invalid; ``errors`` then has its errors."""
+        if value is None and not self.blank:
+            return None
         printable = False
         if value is None:
             text = ""

@@ -1,4 +1,4 @@
-"""``ecomcharge audit``: say what disagrees, for people and for scripts."""
+"""The command ``ecomcharge audit``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.migrate import pending_migrations
 from ecomcharge.storage.opening import open_database
 
-DISAGREES: Final = 1
+DISAGREES: Final = 1  # exit codes
 NOT_CHECKED: Final = 2
 
 audit = cyclopts.App(name="audit", config=settings_from_environment)
@@ -41,19 +41,19 @@ def run_audit(
     recheck_seconds: float = RECHECK_SECONDS,
     json: AsJson = False,
 ) -> None:
-    """Compare payments, subscriptions, events, webhooks and the gateways' records. Its help is in ``cli``, beside the others'.
+    """Compare payments, subscriptions, events, webhooks and the records of gateways. The help text is in ``cli.commands``.
 
     Parameters
     ----------
     shop_id
-        Of one shop only.
+        Audit only this shop.
     since
-        Leave out subscriptions and payments that were created earlier: a moment such as 2026-05-01 or
-        2026-05-01T08:00:00Z; UTC unless it says otherwise.
+        Leave out subscriptions and payments that were created earlier. A time such as 2026-05-01 or
+        2026-05-01T08:00:00Z; UTC if it has no offset.
     recheck_seconds
-        What disagrees is read again after this time, and counts only when it disagrees then too.
+        Records that disagree are read again after this time, and count only if they still disagree.
     json
-        Print JSON lines, the last one with the totals.
+        Print JSON lines. The last line has the totals.
     """
     settings.check()
     configure_logging(settings.log_format)
@@ -68,7 +68,7 @@ def run_audit(
 async def _run(
     settings: Settings, shop_id: int | None, since: int, recheck_seconds: float, json: bool
 ) -> tuple[Counter[bool], Totals]:
-    """How many disagreements there are (``True``), and how many records that could not be checked (``False``)."""
+    """Print what the audit finds. Counts disagreements (``True``) and records that could not be checked (``False``)."""
     master_key = master_key_of(settings)
     database = await open_database(settings.database, postgres_connections=2, commit_in_thread=False)
     try:
@@ -80,9 +80,9 @@ async def _run(
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         services = billing_services(settings, database, master_key, clock)
         found: Counter[bool] = Counter()
-        run = Audit(database, services.gateways, clock, since, recheck_seconds)
+        audit = Audit(database, services.gateways, clock, since, recheck_seconds)
         try:
-            async for each in run.run(shop_id):
+            async for each in audit.run(shop_id):
                 found[each.is_checked] += 1
                 if json:
                     print_json(each)
@@ -90,7 +90,7 @@ async def _run(
                     print(f"{'disagrees' if each.is_checked else 'not checked'}: shop {each.shop_id}: {each.message}")
         finally:
             await services.close()
-        return found, run.totals
+        return found, audit.totals
     finally:
         await database.close()
 
@@ -106,8 +106,8 @@ def _print_summary(found: Counter[bool], totals: Totals, json: bool) -> None:
         return
     for one in taken:
         print(f"taken: {one['gateway']} {one['currency']}: {one['ours']} by our payments, {one['gateways']} by its records")
-    verdict = f"{found[True]} disagreements" if found[True] else "what was checked agrees"
-    print(f"{totals.subscriptions} subscriptions, {totals.payments} payments: {verdict}, {found[False]} not checked")
+    checked = f"{totals.subscriptions} subscriptions, {totals.payments} payments"
+    print(f"{checked}: {found[True]} disagreements, {found[False]} not checked")
 
 
 def _moment_of(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The command line's door of the sandbox's clock. What ``/sandbox/clock`` does, without a server."""
+"""The commands ``ecomcharge clock``, which do the work of ``/sandbox/clock`` without a server."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ from ecomcharge.base.settings import Settings
 from ecomcharge.cli.database_options import settings_from_environment
 from ecomcharge.cli.terminal import AsJson, moment, print_json
 from ecomcharge.runtime.composition import billing_services
-from ecomcharge.sandbox.clock import SandboxClock, moment_of, step_of, to_json
+from ecomcharge.sandbox.clock import SandboxClock, to_json
+from ecomcharge.sandbox.model import moment_of, step_of
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.shops.actions import check_master_key, check_no_real_gateway
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
 
-clock = cyclopts.App(
-    name="clock",
-    config=settings_from_environment,
-)
+clock = cyclopts.App(name="clock", config=settings_from_environment)
 
 SettingsOfServe = Annotated[Settings, Parameter(name="*")]
 
 
 @clock.command
 def show(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
-    """Show what time it is."""
+    """Show the time of the clock."""
 
     async def nothing(clock: SandboxClock, moves: ClockMoves) -> None:
         pass
@@ -42,7 +40,7 @@ def show(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> Non
 
 @clock.command
 def freeze(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
-    """Let time stand still."""
+    """Freeze the clock at its present time."""
 
     async def work(clock: SandboxClock, moves: ClockMoves) -> None:
         await clock.freeze()
@@ -52,7 +50,7 @@ def freeze(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> N
 
 @clock.command
 def resume(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
-    """Go back to the real time."""
+    """Return to the real time."""
 
     async def work(clock: SandboxClock, moves: ClockMoves) -> None:
         await clock.resume()
@@ -62,12 +60,12 @@ def resume(settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> N
 
 @clock.command
 def advance(step: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
-    """Move the clock forward. Charges and webhooks that are due on the way happen on the way; it returns when they have.
+    """Move the clock forward. Makes every charge and sends every webhook that becomes due, and then returns.
 
     Parameters
     ----------
     step
-        How far: a number and a unit (s, m, h, d, w, mo, y), such as 31d.
+        A number and a unit (s, m, h, d, w, mo, y), such as 31d.
     """
 
     async def work(clock: SandboxClock, moves: ClockMoves) -> None:
@@ -78,12 +76,12 @@ def advance(step: str, /, settings: SettingsOfServe = Settings(), *, json: AsJso
 
 @clock.command(name="set")
 def set_(to: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = False) -> None:  # noqa: B008 - frozen
-    """Set the clock. Forward it goes as advance does; backward nothing happens on the way.
+    """Set the clock. It moves forward as advance does; backward only the time changes.
 
     Parameters
     ----------
     to
-        A moment such as 2026-12-24T08:00:00Z; UTC unless it says otherwise.
+        A time such as 2026-12-24T08:00:00Z; UTC if it has no offset.
     """
 
     async def work(clock: SandboxClock, moves: ClockMoves) -> None:
@@ -94,10 +92,10 @@ def set_(to: str, /, settings: SettingsOfServe = Settings(), *, json: AsJson = F
 
 
 def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitable[None]], json: bool) -> None:
-    """Do it in sandbox mode only, and print what time it is then."""
+    """Run ``work`` and print the time of the clock. Raises ``ConfigurationError`` outside sandbox mode."""
     settings.check()
     if not settings.sandbox:
-        raise ConfigurationError("only the clock of a sandbox can be moved: say --sandbox, or set ECOMCHARGE_SANDBOX")
+        raise ConfigurationError("only the clock of a sandbox can be moved: use --sandbox, or set ECOMCHARGE_SANDBOX")
     configure_logging(settings.log_format)
 
     async def run() -> SandboxClock:
@@ -122,4 +120,4 @@ def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitabl
     if json:
         print_json(to_json(clock))
     else:
-        print(moment(clock.now()) + ("  (stands still)" if clock.setting.frozen_at is not None else ""))
+        print(moment(clock.now()) + ("  (frozen)" if clock.setting.frozen_at is not None else ""))

@@ -21,16 +21,18 @@ from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.cli.database_options import WhichDatabase, with_database
 from ecomcharge.customers.bulk import transfer
-from ecomcharge.customers.bulk.files import CustomerFile, Format, open_customers
-from ecomcharge.customers.bulk.transfer import Block, DuplicateCustomer, Import, ImportSummary, OnDuplicate
-from ecomcharge.customers.bulk.validation_pool import Refusal, collect_rarely
+from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK, Block, blocks_of_customers, blocks_of_file
+from ecomcharge.customers.bulk.files import CustomerFile
+from ecomcharge.customers.bulk.formats import Format, open_customers
+from ecomcharge.customers.bulk.transfer import DuplicateCustomer, Import, ImportSummary, OnDuplicate
+from ecomcharge.customers.bulk.validation_pool import RejectedRecord, collect_rarely
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import refuse_file_of_database, sqlite_path
 
-STANDARD: Final = "-"
+STANDARD_STREAM: Final = "-"
 PAGE_SIZE: Final = 1_000
-SOME_REFUSED: Final = 3  # exit code; 2 is a mistake in the command
+SOME_REJECTED: Final = 3  # exit code; 2 is a usage error
 
 customers = cyclopts.App(name="customers")
 
@@ -49,37 +51,37 @@ def import_customers(
     from_shop_id: int | None = None,
     from_secret_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_FROM_SECRET_KEY")] = None,
 ) -> None:
-    """Import customers out of a file, or out of another server of this API.
+    """Import customers from a file, or from another server with this API.
 
-    Lines are checked as the API checks a request; a line with an id of ours may lack any field. An import that was
-    stopped goes on where it was when it is run again, and the same file adds nothing twice. Exit code: 0 when every
-    line was taken, 3 when some were refused, 1 when it could not go on.
+    Lines are validated as the API validates a request; in a line with an id of this program no field is required. An
+    interrupted import continues where it stopped when the command is run again. A second import of the same file adds
+    nothing. Exit code: 0 if every line was imported, 3 if some lines were refused, 1 if the import failed.
 
     Parameters
     ----------
     file
         The file, or - for standard input.
     shop_id
-        The shop that gets them.
+        The shop to import into.
     format
-        ``jsonl`` (an object on each line) or ``csv`` (a header, then a customer on each line). Told by the file's
-        name unless given; jsonl where that does not tell.
+        ``jsonl`` (one object per line) or ``csv`` (a header, then one customer per line). The default follows the
+        extension of the file; jsonl if the extension is unknown.
     on_duplicate
-        What to do with a customer whose id the shop has, or who comes without an id and whose external_id the shop
-        has: ``skip`` the line, ``update`` all fields of the customer, or ``fail``.
+        For a customer whose id the shop has, and for one without an id whose external_id the shop has: ``skip`` the
+        line, ``update`` all fields of the customer, or ``fail``.
     dry_run
-        Check everything and change nothing.
+        Validate everything and change nothing.
     report
-        Where to write why lines were refused, as JSON lines; beside the file unless given.
+        File for the reasons why lines were refused, as JSON lines. The default is a file beside the imported one.
     from_
-        Base URL of a server whose shop's customers are copied, ids and all.
+        Base URL of a server to copy the customers of a shop from. Their ids are kept.
     from_shop_id
-        The shop there; the same id unless given.
+        The id of the shop on that server. The default is the same id.
     from_secret_key
-        Its secret key. Better given as an environment variable.
+        The secret key of that shop. Prefer the environment variable.
     """
     if (file is None) == (from_ is None):
-        raise ConfigurationError("import wants a FILE (or - for standard input), or --from URL")
+        raise ConfigurationError("import needs a FILE (or - for standard input), or --from URL")
     for path in (file, report):
         _refuse_file_of_database(path, where)
 
@@ -89,35 +91,35 @@ def import_customers(
         plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
         if from_ is not None:
             if from_secret_key is None:
-                raise ConfigurationError("--from wants the secret key of the shop there: set ECOMCHARGE_FROM_SECRET_KEY")
+                raise ConfigurationError("--from needs the secret key of that shop: set ECOMCHARGE_FROM_SECRET_KEY")
             return await _import_from_server(plan, from_, from_shop_id or shop_id, from_secret_key, report or "customers.refused")
         assert file is not None
         return await _import_from_file(plan, file, format or format_of(file), report or f"{_name(file)}.refused")
 
-    account = with_database(where, work)
-    _print_account(account, dry_run)
-    if account.refused:
-        sys.exit(SOME_REFUSED)
+    summary = with_database(where, work)
+    _print_summary(summary, dry_run)
+    if summary.rejected:
+        sys.exit(SOME_REJECTED)
 
 
 @customers.command(name="export")
 def export_customers(
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = STANDARD,
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = STANDARD_STREAM,
     where: WhichDatabase = WhichDatabase(),
     *,
     shop_id: int,
     format: Format | None = None,
 ) -> None:
-    """Write the customers of a shop in order of creation. What is written can be imported as it is.
+    """Write the customers of a shop in order of creation. The import reads this output unchanged.
 
     Parameters
     ----------
     file
-        The file, which appears when it is whole, or - for standard output.
+        The file, or - for standard output. The file appears only when it is complete.
     shop_id
         The shop.
     format
-        ``jsonl`` or ``csv``. Told by the file's name unless given.
+        ``jsonl`` or ``csv``. The default follows the extension of the file.
     """
 
     _refuse_file_of_database(file, where)
@@ -132,7 +134,7 @@ def export_customers(
 
 
 def _refuse_file_of_database(path: str | None, where: WhichDatabase) -> None:
-    if path not in (None, STANDARD):
+    if path not in (None, STANDARD_STREAM):
         assert path is not None
         refuse_file_of_database(path, sqlite_path(where.database))
 
@@ -155,7 +157,7 @@ async def _must_be_open(database: Database, shop_id: int) -> None:
 async def _import_from_file(plan: Import, file: str, format: Format, report: str) -> ImportSummary:
     with _input(file) as stream:
         source = open_customers(stream, format)
-        blocks = transfer.blocks_of_file(plan.database, plan.shop_id, source, plan.id_generator, plan.now)
+        blocks = blocks_of_file(plan.database, plan.shop_id, source, plan.id_generator, plan.now)
         return await _run(plan, blocks, report, _size_of(stream), source)
 
 
@@ -169,32 +171,34 @@ async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: 
     try:
         async with AsyncClient(url, shop_id, secret_key, retries=5) as client:
             customers = client.customers(page_size=PAGE_SIZE)
-            return await _run(plan, transfer.blocks_of_customers(plan.shop_id, customers, plan.id_generator, plan.now), report)
+            return await _run(plan, blocks_of_customers(plan.shop_id, customers, plan.id_generator, plan.now), report)
     except (ApiError, TransportError) as error:
-        raise ConfigurationError(f"cannot go on reading from {url}: {error}") from error
+        raise ConfigurationError(f"cannot read from {url}: {error}") from error
 
 
 async def _run(
     plan: Import, blocks: AsyncIterator[Block], report: str, size: int | None = None, file: CustomerFile | None = None
 ) -> ImportSummary:
-    sys.setswitchinterval(0.0005)  # seconds; threads that carry blocks to and fro should not wait for a whole block
+    # Seconds. The threads that exchange blocks with the pool must not wait until this thread has processed a whole block.
+    sys.setswitchinterval(0.0005)
     collect_rarely()
-    with _Report(report) as refused, _progress(size) as show:
+    with _Report(report) as rejections, _progress(size) as show_progress:
 
-        def told(total: ImportSummary, refusals: Sequence[Refusal]) -> None:
-            refused.write(refusals)
-            show(total, file.bytes_read if file else 0)
+        def on_block(total: ImportSummary, rejected: Sequence[RejectedRecord]) -> None:
+            rejections.write(rejected)
+            show_progress(total, file.bytes_read if file else 0)
 
         try:
-            return await plan.run(blocks, told)
+            return await plan.run(blocks, on_block)
         except DuplicateCustomer as duplicate:
             raise ConfigurationError(
-                f"line {duplicate.line} holds a customer whom the shop has; of those before it only whole blocks of 2,000 are in"
+                f"the shop has the customer of line {duplicate.line}; only complete blocks of {RECORDS_PER_BLOCK:,} lines"
+                " before it were imported"
             ) from duplicate
 
 
 class _Report:
-    """Why lines were refused. The file comes into being with the first of them."""
+    """Writes the rejected records as JSON lines. The file is created with the first record."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -206,53 +210,53 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-            print(f"refused lines are explained in {self._path}", file=sys.stderr)
+            print(f"the reasons for refused lines are in {self._path}", file=sys.stderr)
 
-    def write(self, refusals: Sequence[Refusal]) -> None:
-        """Raises ``ConfigurationError`` when the file cannot be written."""
+    def write(self, rejected: Sequence[RejectedRecord]) -> None:
+        """Raises ``ConfigurationError`` if the file cannot be written."""
         try:
-            if refusals and self._file is None:
+            if rejected and self._file is None:
                 self._file = Path(self._path).open("wb")  # noqa: SIM115 - closed at the end of the with
-            for refusal in refusals:
+            for record in rejected:
                 assert self._file is not None
-                self._file.write(msgspec.json.encode(refusal) + b"\n")
+                self._file.write(msgspec.json.encode(record) + b"\n")
         except OSError as error:
             raise ConfigurationError(f"cannot write the report {self._path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def _progress(size: int | None) -> Iterator[Callable[[ImportSummary, int], None]]:
-    """A bar on a terminal, and nothing elsewhere. ``size`` is in bytes."""
+    """Show a progress bar if standard error is a terminal. ``size`` is in bytes."""
     if not sys.stderr.isatty():
-        yield lambda account, bytes_read: None
+        yield lambda summary, bytes_read: None
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=size)
 
-        def show(account: ImportSummary, bytes_read: int) -> None:
+        def show(summary: ImportSummary, bytes_read: int) -> None:
             elapsed = bar.tasks[0].elapsed or 0.001
-            text = f"{account.read:,} lines  {account.read / elapsed:,.0f}/s  {account.refused:,} refused"
+            text = f"{summary.read:,} lines  {summary.read / elapsed:,.0f}/s  {summary.rejected:,} refused"
             bar.update(task, completed=bytes_read, description=text)
 
         yield show
 
 
-def _print_account(account: ImportSummary, dry_run: bool) -> None:
-    words = "would be " if dry_run else ""
+def _print_summary(summary: ImportSummary, dry_run: bool) -> None:
+    prefix = "would be " if dry_run else ""
     counts = {
-        f"{words}added": account.added,
-        f"{words}updated": account.updated,
-        "known already": account.duplicates,
-        "imported before": account.already,
-        "refused": account.refused,
+        f"{prefix}added": summary.added,
+        f"{prefix}updated": summary.updated,
+        "known already": summary.duplicates,
+        "imported before": summary.already_imported,
+        "refused": summary.rejected,
     }
-    told = [f"{count:,} {what}" for what, count in counts.items() if count]
-    print(f"{account.read:,} read" + "".join(f", {each}" for each in told))
+    parts = [f"{count:,} {label}" for label, count in counts.items() if count]
+    print(", ".join([f"{summary.read:,} read", *parts]))
 
 
 def _name(file: str) -> str:
-    return "customers" if file == STANDARD else file
+    return "customers" if file == STANDARD_STREAM else file
 
 
 def _size_of(stream: BinaryIO) -> int | None:
@@ -260,7 +264,7 @@ def _size_of(stream: BinaryIO) -> int | None:
 
 
 def _input(file: str) -> AbstractContextManager[BinaryIO]:
-    if file == STANDARD:
+    if file == STANDARD_STREAM:
         return contextlib.nullcontext(sys.stdin.buffer)
     try:
         return Path(file).open("rb", buffering=1024 * 1024)
@@ -270,8 +274,11 @@ def _input(file: str) -> AbstractContextManager[BinaryIO]:
 
 @contextlib.contextmanager
 def _output(file: str) -> Iterator[BinaryIO]:
-    """Standard output, or a file that takes the place of an older one when it is whole. It will hold personal data."""
-    if file == STANDARD:
+    """Standard output, or a file that replaces an older one when it is complete.
+
+    Only the owner may read the file, because it contains personal data.
+    """
+    if file == STANDARD_STREAM:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return

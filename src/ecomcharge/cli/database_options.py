@@ -1,4 +1,4 @@
-"""Which database a command is about, and how it gets there and back."""
+"""The database options of commands, and running work with the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _SETTINGS = {f"--{setting.name.replace('_', '-')}" for setting in fields(Setting
 
 
 def settings_from_environment(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
-    """For commands that take every setting. Their other arguments are given on the command line only."""
+    """Read the settings from the environment, for commands that take every setting.
+
+    The other arguments of these commands come from the command line only.
+    """
     settings = (argument for argument in arguments if argument.name in _SETTINGS)
     _FROM_ENVIRONMENT(app, commands, cyclopts.ArgumentCollection(settings))  # type: ignore[no-untyped-call]
 
@@ -30,14 +33,14 @@ def settings_from_environment(app: cyclopts.App, commands: tuple[str, ...], argu
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Where:
-    """Which database, and the master key that belongs to it.
+    """The database and its master key.
 
     Attributes
     ----------
     database
         ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
     master_key
-        Base64 of 32 bytes. Better given as an environment variable.
+        Base64 of 32 bytes. Prefer the environment variable.
     master_key_file
         File that holds the master key. With SQLite the default is a file beside the database.
     """
@@ -53,7 +56,7 @@ class Where:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class WhichDatabase:
-    """Which database.
+    """The database.
 
     Attributes
     ----------
@@ -65,7 +68,7 @@ class WhichDatabase:
 
 
 def with_database(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do something with the database, which is migrated first."""
+    """Open the database, migrate it and run ``work``."""
 
     async def migrated(database: Database) -> T:
         await migrate(database)
@@ -75,6 +78,7 @@ def with_database(where: Where | WhichDatabase, work: Callable[[Database], Await
 
 
 async def run(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Open the database and run ``work``, without a migration."""
     database = await open_database(where.database, postgres_connections=1)
     try:
         return await work(database)

@@ -1,4 +1,4 @@
-"""The command line's door of shops: ``ecomcharge shops``."""
+"""The commands ``ecomcharge shops``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ecomcharge.subscriptions import closed_shops
 from ecomcharge.webhooks.model import pem_of
 from ecomcharge.webhooks.outbox import signing_key_of
 
-GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - its name
+GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - the name of the variable
 NOT_CHOSEN: Final = "outside sandbox mode only plans with `test` are charged"
 
 shops = cyclopts.App(name="shops")
@@ -36,16 +36,16 @@ def create_shop(
     secret_key: str | None = None,
     json: AsJson = False,
 ) -> None:
-    """Create a shop and print its id and secret key, once.
+    """Create a shop and print its id and secret key. The key cannot be printed again.
 
     Parameters
     ----------
     name
-        What to call it.
+        The name of the shop.
     shop_id
-        Its id; chosen at random unless given.
+        The id of the shop. The default is a random id.
     secret_key
-        A key of your own, for sandboxes: at least 8 characters. Made with 256 random bits unless given.
+        A key of your own, for sandboxes: at least 8 characters. The default is a key of 256 random bits.
     json
         Print a JSON object.
     """
@@ -59,7 +59,7 @@ def create_shop(
 
     credentials = with_database(where, work)
     _print_credentials(credentials, json)
-    _print_what_is_missing(credentials.shop_id)
+    _print_gateway_hint(credentials.shop_id)
 
 
 @shops.command(name="list")
@@ -75,12 +75,12 @@ def list_shops(where: Where = Where(), *, json: AsJson = False) -> None:
 
 @shops.command(name="show")
 def show_shop(shop: int, where: Where = Where(), *, json: AsJson = False) -> None:
-    """Show a shop: its gateway, and the public key with which its webhooks' Content-Signature is verified.
+    """Show a shop: its gateway, and the public key that verifies the Content-Signature of its webhooks.
 
     Parameters
     ----------
     shop
-        Its id.
+        The id of the shop.
     json
         Print a JSON object.
     """
@@ -143,22 +143,22 @@ def _account_json(one: AccountInUse) -> dict[str, object]:
 
 @shops.command(name="gateway")
 def set_gateway(shop: int, gateway: str, where: Where = Where(), *, url: str | None = None, user: str | None = None) -> None:
-    """Choose the gateway that charges a shop's new subscriptions, except those of plans with ``test``.
+    """Choose the gateway for new subscriptions of a shop, except those of plans with ``test``.
 
-    The same address and user is the same account, with a new key. Another account is kept for the subscriptions and
-    payments that began there, until ``shops forget-account``. The gateway's secret key is taken from the environment:
+    The same URL and user are the same account, with a new key. Another account is kept for the subscriptions and payments
+    that began with it, until ``shops forget-account``. The secret key of the gateway is read from the environment variable
     ECOMCHARGE_GATEWAY_SECRET_KEY.
 
     Parameters
     ----------
     shop
-        Its id.
+        The id of the shop.
     gateway
         ``sandbox``, which moves no money, or ``begateway``.
     url
-        Where the gateway is, such as https://gateway.bepaid.by.
+        The address of the gateway, such as https://gateway.bepaid.by.
     user
-        The shop's id at the gateway.
+        The id of the shop at the gateway.
     """
     master_key = master_key_of(where.settings())
 
@@ -188,21 +188,21 @@ def set_gateway(shop: int, gateway: str, where: Where = Where(), *, url: str | N
 
 @shops.command(name="forget-account")
 def forget_account(shop: int, account: str, where: Where = Where()) -> None:
-    """Delete the key of a gateway account which no subscription and no payment needs any more.
+    """Delete the key of a gateway account that no subscription and no payment needs any more.
 
     Parameters
     ----------
     shop
-        Its id.
+        The id of the shop.
     account
-        The account's id, as ``shops show`` lists it.
+        The id of the account. ``shops show`` lists it.
     """
 
     async def work(database: Database) -> None:
         await actions.forget_account(database, shop_id=shop, account_id=account)
 
     with_database(where, work)
-    print(f"account {account} of shop {shop} is forgotten: its key is deleted")
+    print(f"the key of account {account} of shop {shop} is deleted")
 
 
 @shops.command(name="rotate-key")
@@ -214,14 +214,14 @@ def rotate_key(
     secret_key: str | None = None,
     json: AsJson = False,
 ) -> None:
-    """Give a shop a new secret key and print it, once.
+    """Give a shop a new secret key and print it. The key cannot be printed again.
 
     Parameters
     ----------
     shop
-        Its id.
+        The id of the shop.
     overlap
-        Seconds for which the old key stays good.
+        Seconds during which the old key still works.
     secret_key
         A key of your own, for sandboxes: at least 8 characters.
     json
@@ -240,9 +240,9 @@ def rotate_key(
 
 @shops.command(name="close")
 def close_shop(shop: int, where: Where = Where()) -> None:
-    """Close a shop: its keys are refused, nothing is charged, its payment pages are closed. Its data stays.
+    """Close a shop: its keys are refused, no card is charged, and its payment pages are closed. Its data is kept.
 
-    Charges that are under way are followed to their outcome, and webhooks that were written are still sent.
+    Charges in progress are completed, and webhooks that were created are still sent.
     """
 
     async def work(database: Database) -> None:
@@ -254,20 +254,20 @@ def close_shop(shop: int, where: Where = Where()) -> None:
 
 @shops.command(name="open")
 def open_shop(shop: int, where: Where = Where()) -> None:
-    """Open a closed shop again: its keys work, and what fell due meanwhile is due now.
+    """Open a closed shop again: its keys work, and its overdue renewals are due now.
 
-    Each overdue renewal is charged once, for the present period; periods that went by are not charged.
+    Each overdue renewal is charged once, for the present period. Periods that passed are not charged.
     """
 
     async def work(database: Database) -> int:
         return await closed_shops.open_shop(database, shop_id=shop)
 
     due = with_database(where, work)
-    print(f"shop {shop} is open; subscriptions whose due date came back: {due}; every server knows within five seconds")
+    print(f"shop {shop} is open; {due} subscriptions are scheduled again; every server knows within five seconds")
 
 
-def _print_what_is_missing(shop_id: int) -> None:
-    """On standard error, so that a script reads the credentials alone."""
+def _print_gateway_hint(shop_id: int) -> None:
+    """Print on standard error, so that a script reads only the credentials from standard output."""
     print(
         f"No gateway is chosen for this shop yet; {NOT_CHOSEN}. Choose one:\n"
         f"  ecomcharge shops gateway {shop_id} begateway --url https://... --user ...   (its key in {GATEWAY_SECRET_KEY})\n"

@@ -1,4 +1,4 @@
-"""How commands speak: tables and moments for people, JSON for scripts."""
+"""Output of commands: tables and times for people, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Nothing is cut off, so that an id can be copied."""
+    """Print a table. Long cells are wrapped, not cut, so that ids can be copied."""
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -33,13 +33,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """One a line, as they are, names in a column of their own; what is empty is left out."""
+    """Print one fact per line, with the names in a column. Empty facts are left out."""
     width = max(len(name) for name in facts) + 2
     print("\n".join(f"{name + ':':<{width}}{text}" for name, text in facts.items() if text))
 
 
 def moment(milliseconds: int | None) -> str:
-    """UTC, to the second."""
+    """UTC in seconds; empty for ``None``."""
     if milliseconds is None:
         return ""
     return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The command line's door of webhooks: what was told to merchants, what was not, and telling it again."""
+"""The commands ``ecomcharge webhooks``: list, show and redeliver webhooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecomcharge.webhooks.outbox import newest, redeliver
 
 State = Literal["pending", "delivered", "failed"]
 
-MOST: Final = 100_000
+MAXIMUM_LIMIT: Final = 100_000
 
 webhooks = cyclopts.App(name="webhooks")
 
@@ -33,21 +33,21 @@ def list_webhooks(
     limit: int = 50,
     json: AsJson = False,
 ) -> None:
-    """List webhooks, newest first. They are kept for thirty days after they are done with.
+    """List webhooks, newest first. They are kept for thirty days after the last attempt.
 
     Parameters
     ----------
     shop_id
-        Of this shop only.
+        List only webhooks of this shop.
     state
-        ``pending``, ``delivered`` or, when all 25 retries were used up, ``failed``.
+        ``pending``, ``delivered``, or ``failed`` after all 25 retries.
     limit
-        How many at most.
+        The largest number of webhooks.
     json
         Print a JSON array.
     """
-    if not 1 <= limit <= MOST:
-        raise ConfigurationError(f"--limit must be between 1 and {MOST:,}")
+    if not 1 <= limit <= MAXIMUM_LIMIT:
+        raise ConfigurationError(f"--limit must be between 1 and {MAXIMUM_LIMIT:,}")
 
     async def work(database: Database) -> list[Webhook]:
         return await newest(database, shop_id, limit, state)
@@ -60,7 +60,7 @@ def list_webhooks(
     rows = [
         (
             *(str(webhook.shop_id), webhook.id, webhook.event, webhook.subscription_id, webhook.state, str(webhook.attempts)),
-            *(_last(webhook), moment(webhook.due_at)),
+            *(_last_answer(webhook), moment(webhook.due_at)),
         )
         for webhook in found
     ]
@@ -69,16 +69,16 @@ def list_webhooks(
 
 @webhooks.command(name="show")
 def show_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, shop_id: int, json: AsJson = False) -> None:
-    """Show a webhook: how often it was tried, what came of it, and its body.
+    """Show a webhook: its attempts, its state and its body.
 
     Parameters
     ----------
     webhook_id
-        Its id.
+        The id of the webhook.
     shop_id
-        Its shop.
+        The id of its shop.
     json
-        Print a JSON object; ``body`` is a string, byte for byte what is sent.
+        Print a JSON object. ``body`` is a string, byte for byte the body that is sent.
     """
 
     async def work(database: Database) -> Webhook:
@@ -99,7 +99,7 @@ def show_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, sho
         "url": webhook.url,
         "state": webhook.state,
         "attempts": str(webhook.attempts),
-        "last answer": _last(webhook),
+        "last answer": _last_answer(webhook),
         "next attempt": moment(webhook.due_at),
         "created": moment(webhook.created_at),
         "delivered": moment(webhook.delivered_at),
@@ -112,18 +112,19 @@ def show_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, sho
 
 @webhooks.command(name="redeliver")
 def redeliver_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, shop_id: int) -> None:
-    """Send a webhook again, whatever became of it, with all its retries. A worker does it at once.
+    """Send a webhook again, in any state, with all retries. A worker sends it at once.
 
     Parameters
     ----------
     webhook_id
-        Its id.
+        The id of the webhook.
     shop_id
-        Its shop.
+        The id of its shop.
     """
 
     async def work(database: Database) -> None:
-        now = min(await SandboxClock(database).read(), SystemClock().now())  # due by the clock of the worker, whichever that is
+        # The worker may use the sandbox clock or the real one. The webhook must be due by both.
+        now = min(await SandboxClock(database).read(), SystemClock().now())
         await redeliver(database, shop_id, webhook_id, now)
 
     with_database(where, work)
@@ -131,7 +132,7 @@ def redeliver_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *
 
 
 def to_json(webhook: Webhook) -> dict[str, Any]:
-    """For scripts: all but the body."""
+    """All fields except the body."""
     return {
         "id": webhook.id,
         "shop_id": webhook.shop_id,
@@ -149,7 +150,7 @@ def to_json(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def _last(webhook: Webhook) -> str:
+def _last_answer(webhook: Webhook) -> str:
     return webhook.last_error or ("" if webhook.last_status is None else str(webhook.last_status))
 
 

@@ -1,4 +1,4 @@
-"""The calls of both clients: what is sent, when it is sent again and what an answer means."""
+"""The calls of both clients: requests, retries and the interpretation of answers."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Call(Generic[T]):
         """The answer of the last attempt. Raises ``ApiError`` or ``TransportError``."""
         if isinstance(self.outcome, httpx.RequestError):
             error = self.outcome
-            what = f"{self.request.method} {self.request.url.path}: {type(error).__name__}"
-            raise TransportError(f"{what}: {error}" if str(error) else what) from error
+            summary = f"{self.request.method} {self.request.url.path}: {type(error).__name__}"
+            raise TransportError(f"{summary}: {error}" if str(error) else summary) from error
         if not self.outcome.is_success:
             raise _api_error(self.outcome)
         try:
@@ -73,17 +73,17 @@ def _is_retried(outcome: Outcome) -> bool:
 
 
 def wait_seconds(outcome: Outcome, retry: int) -> float:
-    """The server's ``Retry-After``; otherwise exponential backoff with a random part of up to a half."""
+    """The ``Retry-After`` of the server, otherwise exponential backoff of which up to a half is random."""
     if isinstance(outcome, httpx.Response):
         asked = outcome.headers.get("retry-after", "")
         if asked.isascii() and asked.isdecimal():
             return min(float(asked), LONGEST_WAIT_SECONDS)
     wait = min(FIRST_WAIT_SECONDS * 2.0 ** min(retry, 10), LONGEST_WAIT_SECONDS)
-    return wait * random.uniform(0.5, 1)  # noqa: S311 - no secret, only to keep clients apart
+    return wait * random.uniform(0.5, 1)  # noqa: S311 - it distributes the retries of many clients, and is no secret
 
 
 def _api_error(response: httpx.Response, message: str | None = None) -> ApiError:
-    """The exception for an answer, with any body: the page of a proxy is not JSON."""
+    """The exception for an answer. The body may be of any kind, such as the HTML page of a proxy."""
     body = _ErrorBody(message or response.reason_phrase or "Unknown error")
     if message is None:
         with contextlib.suppress(*UNREADABLE):
@@ -93,7 +93,7 @@ def _api_error(response: httpx.Response, message: str | None = None) -> ApiError
 
 
 class Calls:
-    """The calls of both clients, whose methods are made of these."""
+    """Creates the calls. The methods of both clients are derived from these."""
 
     def __init__(self, http: httpx.Client | httpx.AsyncClient, retries: int) -> None:
         self._request = http.build_request
@@ -117,8 +117,8 @@ class Calls:
     ) -> Call[Customer]:
         """Create a customer. Raises ``ValidationError`` with every error of every field.
 
-        An ``idempotency_key`` (1 to 255 printable ASCII characters) lets the caller repeat the call later. Without it
-        the client makes one for this call and its retries.
+        With an ``idempotency_key`` (1 to 255 printable ASCII characters) the caller can repeat the call later. Without it
+        the client generates one for this call and its retries.
         """
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key.strip()
         if not key:
@@ -141,10 +141,10 @@ class Calls:
         return Call(request, Customer, self._retries)
 
     def get_customer(self, customer_id: str) -> Call[Customer]:
-        """The customer with that id. Raises ``NotFoundError``."""
+        """The customer with this id. Raises ``NotFoundError``."""
         if not customer_id:
             raise ValueError("customer_id must not be empty")
-        segment = quote(customer_id, safe="").replace(".", "%2E")  # so that ".." is not a path of its own
+        segment = quote(customer_id, safe="").replace(".", "%2E")  # so that the id ".." does not change the path
         return Call(self._request("GET", f"customers/{segment}"), Customer, self._retries)
 
     def list_customers(
@@ -156,9 +156,9 @@ class Calls:
         email: str | None = None,
         external_id: str | None = None,
     ) -> Call[list[Customer]]:
-        """Customers in order of creation: all, or with ``limit``, ``after`` or ``before`` (an id) one page.
+        """Customers in order of creation: all of them, or one page with ``limit``, ``after`` or ``before`` (an id).
 
-        ``email`` and ``external_id`` keep those with exactly this value.
+        ``email`` and ``external_id`` select customers with exactly this value.
         """
         query = {"limit": limit, "after": after, "before": before, "email": email, "external_id": external_id}
         params = {name: value for name, value in query.items() if value is not None}

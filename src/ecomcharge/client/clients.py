@@ -1,7 +1,7 @@
 """The blocking and the asynchronous client. They retry failed requests, and no retry creates anything twice.
 
-A create sends the same ``Idempotency-Key`` at each attempt: a create whose answer was lost is answered again, not repeated.
-``calls`` decides what is sent and when; the two clients only send and wait.
+A create sends the same ``Idempotency-Key`` in each attempt: if the first answer was lost, the server repeats the answer and not
+the create. ``calls`` decides about requests and retries; the two clients only send and wait.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Client(_Connection[httpx.Client, httpx.BaseTransport]):
 
 
 class AsyncClient(_Connection[httpx.AsyncClient, httpx.AsyncBaseTransport]):
-    """``Client`` for asyncio: the same calls, to be awaited; used in an ``async with``."""
+    """``Client`` for asyncio: the same calls as coroutines. Use it in an ``async with`` statement."""
 
     _open = httpx.AsyncClient
 

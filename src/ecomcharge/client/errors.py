@@ -6,17 +6,17 @@ from typing import Final
 
 
 class TransportError(ConnectionError):
-    """No answer arrived, even after retries. httpx's own error is the ``__cause__``.
+    """No answer arrived, even after retries. The ``__cause__`` is the error of httpx.
 
-    Whether a create was done is not known; repeating it with the same idempotency key is safe for 24 hours.
+    It is not known whether a create was done. Repeating it with the same idempotency key is safe for 24 hours.
     """
 
 
 class ApiError(Exception):
     """An answer other than success.
 
-    ``message`` is the server's sentence and ``errors`` its texts by field, empty when no field is at fault;
-    ``status`` is the HTTP status, and ``request_id`` finds the request in the server's log.
+    ``message`` is the sentence of the server, and ``errors`` has the messages of invalid fields. ``status`` is the HTTP
+    status. ``request_id`` identifies the request in the log of the server.
     """
 
     def __init__(self, message: str, errors: dict[str, list[str]], status: int, request_id: str | None) -> None:
@@ -43,7 +43,7 @@ class StillRunningError(ApiError):
 
 
 class ValidationError(ApiError):
-    """422: ``errors`` tells every fault of every field; it is empty when the idempotency key is at fault."""
+    """422: ``errors`` has every error of every field. It is empty if the idempotency key is invalid."""
 
 
 class RateLimitedError(ApiError):

@@ -46,9 +46,11 @@ WHERE shop_id = :shop_id AND id = :id
 
 FIND_BY_EXTERNAL_ID = PointRead("customers", ("id",), key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
 
-INSERT_MARK = Insert("customer_imports", ("shop_id", "digest", "lines", "imported_at"), key=("shop_id", "digest", "imported_at"))
+INSERT_CHECKPOINT = Insert(
+    "customer_imports", ("shop_id", "digest", "lines", "imported_at"), key=("shop_id", "digest", "imported_at")
+)
 
-FIND_MARK = PointRead("customer_imports", ("lines",), key=("shop_id", "digest"))
+FIND_CHECKPOINT = PointRead("customer_imports", ("lines",), key=("shop_id", "digest"))
 
 ENDS_OF_IMPORTS = "SELECT DISTINCT lines FROM customer_imports WHERE shop_id = :shop_id AND lines % :block <> 0"
 
@@ -113,11 +115,11 @@ async def ids_by_external_id(tx: Transaction, shop_id: int, external_ids: Sequen
 
 async def insert_checkpoint(tx: Transaction, shop_id: int, digest: str, lines: int, now: int) -> bool:
     """Record that these lines were imported; ``False`` if they were imported before."""
-    return await tx.insert(INSERT_MARK, (shop_id, digest, lines, now))
+    return await tx.insert(INSERT_CHECKPOINT, (shop_id, digest, lines, now))
 
 
-async def is_marked(tx: Transaction, shop_id: int, digest: str) -> bool:
-    return await tx.find(FIND_MARK, (shop_id, digest)) is not None
+async def has_checkpoint(tx: Transaction, shop_id: int, digest: str) -> bool:
+    return await tx.find(FIND_CHECKPOINT, (shop_id, digest)) is not None
 
 
 async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The gateway protocol: orders and results. Two implementations: ``sandbox`` and ``begateway``.
 
-A gateway is called with no transaction open. Every order carries an id of ours that the gateway stores. With it a charge
-without a known outcome can be looked up, and an order that is sent twice is charged once.
+A gateway is called with no transaction open. Every order has an id of ours, which the gateway stores. With this id we can look
+up a charge whose outcome is not known, and an order that is sent twice is charged once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ FAILED: Final = "failed"  # the bank declined
 ERROR: Final = "error"  # the gateway itself failed, and no money moved
 INCOMPLETE: Final = "incomplete"  # the buyer must pass 3-D Secure first
 UNKNOWN: Final = "unknown"  # no answer arrived; look the charge up before anything else
+
+TIMEOUT_SECONDS: Final = 30.0  # the default limit for the whole answer of a gateway
 
 SUCCESS_MESSAGE: Final = "Successfully processed"  # [P]
 DECLINE_MESSAGE: Final = "Payment was declined"  # [C]
@@ -41,16 +43,16 @@ class CardDetails:
     holder: str | None = field(repr=False)
     exp_month: int
     exp_year: int
-    hosted: bool = False  # entered on our page, not sent by the merchant, who then does not see stamp and bin [P]
+    hosted: bool = False  # the buyer entered it on our page; then the merchant does not see stamp and bin [P]
 
 
-_HASH: Final = {"pattern": "^[0-9a-f]{64}$"}  # of ours; a gateway's is taken as it is
+_HASH: Final = {"pattern": "^[0-9a-f]{64}$"}  # the form of our stamps; gateways may use another form
 _NULL_IF_HOSTED: Final = "`null` of a card that was typed into the hosted page."
 _NULL_IF_UNKNOWN: Final = "`null` if the gateway does not say."
 
 
 class Card(msgspec.Struct, frozen=True, omit_defaults=False):
-    """The card object of the API, keys in the documented order [P]. ``token`` charges the card again."""
+    """The card object of the API, with its keys in the documented order [P]. ``token`` charges the card again."""
 
     holder: Annotated[str | None, Meta(description="Name on the card.")]
     stamp: Annotated[str | None, Meta(description=f"The same for the same number. {_NULL_IF_HOSTED}", extra_json_schema=_HASH)]
@@ -100,26 +102,26 @@ class Gateway(Protocol):
     name: str
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
-        """Charge a card or the card of a token. A repeated order gets the answer of the first one.
+        """Charge a card or the card of a token. A repeated order returns the result of the first one.
 
-        Never raises for errors of the gateway or the network: no answer is ``UNKNOWN``.
+        Errors of the gateway or the network are results, not exceptions. Without an answer the status is ``UNKNOWN``.
         """
         ...
 
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
-        """The charge with this id of ours: ``None`` if the gateway never received it, ``UNKNOWN`` if its outcome is not clear.
+        """The charge with this id of ours: ``None`` if the gateway did not receive it, ``UNKNOWN`` if its outcome is not clear.
 
-        A charge of another amount than ``amount`` (minor units) of ``currency`` is ``UNKNOWN`` too.
+        The status is also ``UNKNOWN`` if the charge has another amount (minor units) or currency.
         """
         ...
 
     async def refund(
         self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
     ) -> Result:
-        """Refund the whole of a successful charge. Repeated calls refund once.
+        """Refund a successful charge in full. Repeated calls refund it once.
 
         ``SUCCESSFUL`` if the money was returned, ``FAILED`` if the gateway refuses, ``UNKNOWN`` if the outcome is not clear.
-        ``attempt`` rises after each ``FAILED``. Never raises for errors of the gateway or the network.
+        ``attempt`` increases after each ``FAILED``. Errors of the gateway or the network are results, not exceptions.
         """
         ...
 

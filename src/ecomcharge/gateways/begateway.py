@@ -1,8 +1,8 @@
 """The card API of the platform: payments and look-ups over HTTPS, as documented [P].
 
 An uncertain outcome is ``UNKNOWN``: a time-out, a status of 500 and above, an answer that is not the documented JSON or that
-is about another order, amount or currency. Only an outcome that cannot have moved money is an error: a request that was never
-sent, or a refusal.
+is about another order, amount or currency. The status is an error only if no money can have moved: the request was not sent, or
+the gateway rejected it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ import structlog
 
 from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.gateways import base
-from ecomcharge.gateways.base import Card, CardDetails, Order, Result
+from ecomcharge.gateways.base import TIMEOUT_SECONDS, Card, CardDetails, Order, Result
 
 log = structlog.get_logger()
 
 NAME: Final = "begateway"
 API_VERSION: Final = "3"
-TIMEOUT_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
 CONNECTIONS: Final = 1_000  # many, so that orders to a gateway that hangs do not delay orders to others
 ANSWER_MAXIMUM_BYTES: Final = 256 * 1024
 URL_MAXIMUM: Final = 2_000
 VERIFIED_AMOUNT: Final = 1  # of a tokenization, which charges nothing: the documentation requires an amount above 0 [P][D]
-CHALLENGE_LIVES: Final = 24 * HOUR  # as long as the subscription waits for the buyer; the gateway must not charge later
+CHALLENGE_EXPIRES: Final = 24 * HOUR  # the subscription waits so long for the buyer; the gateway must not charge later
 
 PAYMENT: Final = "payment"
 TOKENIZATION: Final = "tokenization"
@@ -43,16 +42,10 @@ _STATUSES: Final = {  # the first three are statuses of cards, the others of fur
     "expired": base.FAILED,
     "error": base.ERROR,
 }
-_PRECEDENCE: Final = (
-    base.SUCCESSFUL,
-    base.UNKNOWN,
-    base.INCOMPLETE,
-    base.FAILED,
-    base.ERROR,
-)  # which of several transactions decides, in this order
-_UNCLEAR_REFUSALS: Final = frozenset(
-    (408, 409, 499)
-)  # the request was interrupted or repeated: the first one may still be processed
+# Of several transactions of one order, the one whose status comes first here is the result.
+_PRECEDENCE: Final = (base.SUCCESSFUL, base.UNKNOWN, base.INCOMPLETE, base.FAILED, base.ERROR)
+# Statuses of an interrupted or repeated request. The gateway may still process the first one.
+_UNCLEAR_REJECTIONS: Final = frozenset((408, 409, 499))
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _ADDRESS: Final = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone")
 _LONG_NUMBER: Final = re.compile(r"(?:\d[ -]?){11,18}\d")
@@ -60,11 +53,11 @@ _UNKNOWN: Final = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
 
 
 class _Unclear(Exception):
-    """No answer, or an answer from which the outcome of the charge does not follow."""
+    """There is no answer, or the answer does not contain the outcome of the charge."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sought:
+class _Expected:
     """The attributes of the expected transaction."""
 
     id: str
@@ -80,8 +73,8 @@ class _Sought:
 
     def agrees_with(self, transaction: dict[str, Any]) -> bool:
         """Whether amount and currency match. A tokenization moves no money, so its amount does not count."""
-        told = (transaction.get("amount"), transaction.get("currency"))
-        return self.kind == TOKENIZATION or told == (self.amount, self.currency)
+        actual = (transaction.get("amount"), transaction.get("currency"))
+        return self.kind == TOKENIZATION or actual == (self.amount, self.currency)
 
 
 def shared_client(timeout_seconds: float = TIMEOUT_SECONDS) -> httpx.AsyncClient:
@@ -105,18 +98,18 @@ class BegatewayGateway:
         self._timeout_seconds = timeout_seconds
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
-        sought = _Sought(order.id, order.amount, order.currency)
+        expected = _Expected(order.id, order.amount, order.currency)
         body = {"request": _request(order, card, now)}
         try:
-            status, answer = await self._ask("POST", f"/transactions/{sought.kind}s", body, order.id)
+            status, answer = await self._ask("POST", f"/transactions/{expected.kind}s", body, order.id)
         except _NOT_SENT:
             return Result(base.ERROR, base.ERROR_MESSAGE)
         except _Unclear:
             return _UNKNOWN
         transaction = answer.get("transaction")
         if isinstance(transaction, dict):
-            return _charged(transaction, sought, order)
-        if 400 <= status < 500 and status not in _UNCLEAR_REFUSALS:  # refused before any processing
+            return _charged(transaction, expected, order)
+        if 400 <= status < 500 and status not in _UNCLEAR_REJECTIONS:  # rejected before any processing
             return Result(base.ERROR, _sentence(answer) or base.ERROR_MESSAGE)
         return _UNKNOWN
 
@@ -130,12 +123,12 @@ class BegatewayGateway:
         found = answer.get("transactions")
         if status != 200 or not isinstance(found, list):
             return _UNKNOWN
-        sought = _Sought(order_id, amount, currency)
-        ours = [entry for entry in found if isinstance(entry, dict) and sought.is_in(entry)]
+        expected = _Expected(order_id, amount, currency)
+        ours = [entry for entry in found if isinstance(entry, dict) and expected.is_in(entry)]
         if not ours:
-            return _UNKNOWN if any(not _is_aside(entry, order_id) for entry in found) else None
-        _complain_of_doubles(shop_id, order_id, ours)
-        results = [_result(entry) if sought.agrees_with(entry) else _UNKNOWN for entry in ours]
+            return _UNKNOWN if any(not _is_secondary(entry, order_id) for entry in found) else None
+        _warn_of_duplicates(shop_id, order_id, ours)
+        results = [_result(entry) if expected.agrees_with(entry) else _UNKNOWN for entry in ours]
         return min(results, key=lambda result: _PRECEDENCE.index(result.status))
 
     async def refund(
@@ -165,7 +158,7 @@ class BegatewayGateway:
         if isinstance(transaction, dict):
             is_meant = transaction.get("type", REFUND) == REFUND and transaction.get("parent_uid", uid) == uid
             return _refund_result(transaction) if is_meant and transaction.get("amount") == rest else _UNKNOWN
-        refused = 400 <= status < 500 and status not in _UNCLEAR_REFUSALS
+        refused = 400 <= status < 500 and status not in _UNCLEAR_REJECTIONS
         return Result(base.FAILED, _sentence(answer) or base.ERROR_MESSAGE) if refused else _UNKNOWN
 
     async def _transactions_of(self, order_id: str) -> list[dict[str, Any]]:
@@ -181,7 +174,7 @@ class BegatewayGateway:
         # No compression: a small compressed answer could become a huge one.
         headers = {"X-API-Version": API_VERSION, "Accept": "application/json", "Accept-Encoding": "identity"}
         if request_id is not None:
-            headers["RequestID"] = request_id  # for a day the platform gives a repeated request the first answer [P]
+            headers["RequestID"] = request_id  # for a day the platform answers a repeated request with the first answer [P]
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 request = self._client.build_request(method, self._url + path, json=body, headers=headers)
@@ -224,7 +217,7 @@ def _request(order: Order, card: CardDetails | str, now: int) -> dict[str, Any]:
         "language": order.language,
         "test": order.test,
         "credit_card": _credit_card(card, recurring=order.recurring),
-        "additional_data": {"contract": ["recurring"]},  # required with every token, and to receive one [P]
+        "additional_data": {"contract": ["recurring"]},  # required to get a token and to use one [P]
     }
     parts = {"customer": ("ip", "email"), "billing_address": _ADDRESS}
     for part, names in parts.items():
@@ -236,7 +229,7 @@ def _request(order: Order, card: CardDetails | str, now: int) -> dict[str, Any]:
     if not order.recurring:
         request["return_url"] = order.return_url
         if order.amount:
-            request["expired_at"] = iso(now + CHALLENGE_LIVES)
+            request["expired_at"] = iso(now + CHALLENGE_EXPIRES)
     return request
 
 
@@ -253,14 +246,14 @@ def _credit_card(card: CardDetails | str, *, recurring: bool) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _charged(transaction: dict[str, Any], sought: _Sought, order: Order) -> Result:
-    """The result of a charge from its answer, if that is about this charge and complete."""
-    if not (sought.is_in(transaction) and sought.agrees_with(transaction)):
+def _charged(transaction: dict[str, Any], expected: _Expected, order: Order) -> Result:
+    """The result of a charge. ``UNKNOWN`` if the answer is about another charge or is incomplete."""
+    if not (expected.is_in(transaction) and expected.agrees_with(transaction)):
         return _UNKNOWN
     result = _result(transaction)
     without_token = result.status == base.SUCCESSFUL and result.card is None and not order.recurring
-    without_way = result.status == base.INCOMPLETE and result.redirect_url is None
-    return _UNKNOWN if without_token or without_way else result  # look it up: the next answer may contain it
+    without_redirect = result.status == base.INCOMPLETE and result.redirect_url is None
+    return _UNKNOWN if without_token or without_redirect else result  # a look-up may return the complete answer
 
 
 def _result(transaction: dict[str, Any]) -> Result:
@@ -286,18 +279,18 @@ def _uid_of_success(transactions: list[dict[str, Any]]) -> str | None:
 
 
 def _refund_result(transaction: dict[str, Any]) -> Result:
-    """The result of a refund. ``UNKNOWN``, and so repeated later, if the bank has not decided or the amount is missing."""
+    """The result of a refund. ``UNKNOWN`` if the bank has not decided or the amount is missing; then it is repeated later."""
     result = _result(transaction)
     unclear = result.status == base.INCOMPLETE or not isinstance(transaction.get("amount"), int)
     return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE) if unclear else result
 
 
-def _is_aside(entry: Any, order_id: str) -> bool:
-    """Whether a transaction is a refund or similar, recorded beside the payment that it belongs to."""
+def _is_secondary(entry: Any, order_id: str) -> bool:
+    """Whether a transaction of another kind, such as a refund, has the id of this order."""
     return isinstance(entry, dict) and entry.get("tracking_id") == order_id
 
 
-def _complain_of_doubles(shop_id: int, order_id: str, ours: list[dict[str, Any]]) -> None:
+def _warn_of_duplicates(shop_id: int, order_id: str, ours: list[dict[str, Any]]) -> None:
     taken = {_text(entry.get("uid")) for entry in ours if entry.get("status") == "successful"}
     if len(taken) > 1:
         log.error("the gateway took the money of one order more than once", shop=shop_id, order=order_id, times=len(taken))
@@ -329,7 +322,7 @@ def _text(value: Any) -> str | None:
 
 
 def _harmless(value: Any) -> str | None:
-    """A message of the gateway without anything that could be a card number."""
+    """A message of the gateway, with everything removed that could be a card number."""
     text = _text(value)
     return _LONG_NUMBER.sub("…", text) if text else None
 

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ecomcharge.base.errors import ConfigurationError, ValidationFailed
 from ecomcharge.base.validation import BASE
-from ecomcharge.gateways import base, begateway, sandbox
+from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
-from ecomcharge.gateways.begateway import BegatewayGateway
 from ecomcharge.gateways.sandbox import SandboxGateway
 from ecomcharge.shops import store
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import FIRST_ACCOUNT, GATEWAY_KEY_PURPOSE, is_loopback
 from ecomcharge.storage.database import Database, Transaction
 
+if TYPE_CHECKING:
+    import httpx
+
 log = structlog.get_logger()
 
-KEPT_SECONDS: Final = 4.0  # a changed setting must be in use within five
-KEPT_MAXIMUM: Final = 10_000
+CACHE_SECONDS: Final = 4.0  # a changed setting must be in use within five
+CACHE_MAXIMUM: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class Assignment:
 
 
 @dataclass(slots=True)
-class RefusingGateway:
-    """A gateway that must not be used. It sends nothing; earlier charges there stay unknown."""
+class DisabledGateway:
+    """Stands in for a gateway that must not be used. It sends nothing; the outcome of earlier charges stays unknown."""
 
     name: str
     message: str
@@ -60,8 +62,8 @@ class RefusingGateway:
 
 
 @dataclass(slots=True)
-class SandboxForTests:
-    """The sandbox of a shop without a chosen gateway: it charges test plans and refuses all others."""
+class SandboxForTestPlans:
+    """The sandbox of a shop without a chosen gateway: it charges only for test plans."""
 
     inner: SandboxGateway
     warned: set[tuple[int, str]]
@@ -83,20 +85,20 @@ class SandboxForTests:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedGateway:
     gateway: Gateway
-    good_until: float
+    valid_until: float
 
 
 class GatewayRegistry:
-    """The gateways of all shops. ``sandbox_mode`` is whether this process runs with ``--sandbox``."""
+    """The gateways of all shops. ``sandbox_mode`` is true if this process runs with ``--sandbox``."""
 
     def __init__(
         self,
         database: Database,
         master_key: MasterKey,
         base_url: str,
-        timeout_seconds: float = begateway.TIMEOUT_SECONDS,
+        timeout_seconds: float = base.TIMEOUT_SECONDS,
         *,
         sandbox_mode: bool,
     ) -> None:
@@ -105,13 +107,14 @@ class GatewayRegistry:
         self._sandbox_mode = sandbox_mode
         self.sandbox = SandboxGateway(database, master_key, base_url)
         self._timeout_seconds = timeout_seconds
-        self._client = begateway.shared_client(timeout_seconds)
-        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._client: httpx.AsyncClient | None = None  # created for the first shop with a real gateway
+        self._cache: dict[tuple[int, str], _CachedGateway] = {}
         self._warned: set[tuple[int, str]] = set()
-        self._tests_only = SandboxForTests(self.sandbox, self._warned)
+        self._test_plan_sandbox = SandboxForTestPlans(self.sandbox, self._warned)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
 
     async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
         """The gateway and the account of a new subscription. Raises ``ValidationFailed`` if the shop has no gateway for it."""
@@ -131,49 +134,53 @@ class GatewayRegistry:
     async def charges(self, name: str, shop_id: int, account: str | None, *, test: bool) -> bool:
         """Whether this process would send a charge to that account."""
         gateway = await self.named(name, shop_id, account)
-        return not isinstance(gateway, RefusingGateway) and (test or not isinstance(gateway, SandboxForTests))
+        return not isinstance(gateway, DisabledGateway) and (test or not isinstance(gateway, SandboxForTestPlans))
 
     async def named(self, name: str, shop_id: int, account: str | None) -> Gateway:
-        """The shop's account at a gateway, or a gateway that refuses every charge. ``account=None`` is the first account."""
+        """The shop's account at a gateway, or a ``DisabledGateway``. ``account=None`` is the first account."""
         key = (shop_id, sandbox.NAME if name == sandbox.NAME else account or FIRST_ACCOUNT)
         if self._sandbox_mode and name == sandbox.NAME:
             return self.sandbox
-        kept = self._kept.get(key)
-        if kept is None or time.monotonic() >= kept.good_until:
+        cached = self._cache.get(key)
+        if cached is None or time.monotonic() >= cached.valid_until:
             asked_at = time.monotonic()
             gateway = await (self._sandbox_of(shop_id) if name == sandbox.NAME else self._at_account(name, *key))
-            if len(self._kept) >= KEPT_MAXIMUM:
-                self._kept.clear()
-            kept = self._kept[key] = _Kept(gateway, asked_at + KEPT_SECONDS)
-        return kept.gateway
+            if len(self._cache) >= CACHE_MAXIMUM:
+                self._cache.clear()
+            cached = self._cache[key] = _CachedGateway(gateway, asked_at + CACHE_SECONDS)
+        return cached.gateway
 
     async def _sandbox_of(self, shop_id: int) -> Gateway:
         choice = await store.gateway_choice(self._database, shop_id)
         if choice.was_made:
             self._warned.discard((shop_id, base.NOT_CHOSEN_MESSAGE))
             return self.sandbox
-        return self._tests_only
+        return self._test_plan_sandbox
 
     async def _at_account(self, name: str, shop_id: int, account_id: str) -> Gateway:
         account = await store.find_account(self._database, shop_id, account_id)
         if account is None or account.sealed_key is None:
-            return self._refusing(name, shop_id, base.NO_ACCOUNT_MESSAGE)
+            return self._disabled(name, shop_id, base.NO_ACCOUNT_MESSAGE)
         if self._sandbox_mode and not is_loopback(account.url):
-            return self._refusing(name, shop_id, base.SANDBOX_MODE_MESSAGE)
+            return self._disabled(name, shop_id, base.SANDBOX_MODE_MESSAGE)
         try:
             secret_key = self._master_key.unseal(shop_id, account.sealed_key, GATEWAY_KEY_PURPOSE)
         except ConfigurationError as error:
             log.error("key of a gateway account cannot be read", shop=shop_id, account=account_id, why=error.message)
-            return self._refusing(name, shop_id, base.NO_ACCOUNT_MESSAGE)
-        return BegatewayGateway(self._client, account.url, account.user, secret_key, self._timeout_seconds)
+            return self._disabled(name, shop_id, base.NO_ACCOUNT_MESSAGE)
+        from ecomcharge.gateways import begateway  # with httpx it takes 10 MiB, which only shops with a real gateway need
 
-    def _refusing(self, name: str, shop_id: int, message: str) -> Gateway:
-        return RefusingGateway(name, message, shop_id, self._warned)
+        if self._client is None:
+            self._client = begateway.shared_client(self._timeout_seconds)
+        return begateway.BegatewayGateway(self._client, account.url, account.user, secret_key, self._timeout_seconds)
+
+    def _disabled(self, name: str, shop_id: int, message: str) -> Gateway:
+        return DisabledGateway(name, message, shop_id, self._warned)
 
 
 def _warn_once(warned: set[tuple[int, str]], shop_id: int, message: str) -> None:
     if (shop_id, message) not in warned:
-        if len(warned) >= KEPT_MAXIMUM:
+        if len(warned) >= CACHE_MAXIMUM:
             warned.clear()
         warned.add((shop_id, message))
         log.warning("charges of a shop are refused", shop=shop_id, why=message)

@@ -26,7 +26,7 @@ SLOW_SECONDS: Final = 3.0
 CHALLENGE_CLOSES: Final = 25 * HOUR  # the bank closes its page some time after the subscription stops waiting for the buyer [D]
 
 SUCCESSFUL: Final = "successful"
-CHALLENGE: Final = "challenge"  # 3-D Secure first
+CHALLENGE: Final = "challenge"  # requires 3-D Secure
 FAILED: Final = "failed"
 ERROR: Final = "error"
 TIMEOUT_CHARGED: Final = "timeout, charged"  # no answer, but the charge was made
@@ -51,7 +51,7 @@ TEST_CARDS: Final[Mapping[str, str]] = {
         ),
         FAILED,
     ),
-    # Ours [D].
+    # Our own test cards [D].
     "4111110000000013": ERROR,
     "4111110000000021": TIMEOUT_CHARGED,
     "4111110000000039": TIMEOUT_ABSENT,
@@ -111,7 +111,7 @@ WHERE shop_id = :shop_id AND id = :id AND status = 'successful'
 
 
 class SandboxGateway:
-    """``base_url`` is the address of this server for browsers, for the 3-D Secure step."""
+    """The sandbox gateway. ``base_url`` is the address of this server for browsers, for the 3-D Secure page."""
 
     name = NAME
 
@@ -122,23 +122,23 @@ class SandboxGateway:
 
     async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
         if isinstance(card, CardDetails):
-            shown, behaviour = self._first_seen(card), _behaviour_of(card, now)
+            stored_card, behaviour = self._new_card(card), _behaviour_of(card, now)
         else:
             found = await self._database.find(FIND_CARD, (order.shop_id, card))
             if found is None:
                 return Result(base.FAILED, "Card token is unknown")
-            shown, behaviour = msgspec.json.decode(found[0], type=Card), found[1]
-            if _is_past(shown.exp_month, shown.exp_year, now):
+            stored_card, behaviour = msgspec.json.decode(found[0], type=Card), found[1]
+            if _is_past(stored_card.exp_month, stored_card.exp_year, now):
                 behaviour = FAILED
         if behaviour == SLOW:
             await asyncio.sleep(SLOW_SECONDS)
         if behaviour == TIMEOUT_ABSENT:
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        status = await self._entered(order, shown, behaviour, now, is_new=isinstance(card, CardDetails))
+        status = await self._record_charge(order, stored_card, behaviour, now, is_new=isinstance(card, CardDetails))
         timed_out = behaviour == TIMEOUT_CHARGED or (behaviour == RENEWAL_TIMEOUT and order.recurring)
         if timed_out:
             return Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
-        return self._result(order.id, status, _MESSAGES[status], shown)
+        return self._result(order.id, status, _MESSAGES[status], stored_card)
 
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
         row = await self._database.find(FIND_CHARGE, (shop_id, order_id))
@@ -152,22 +152,22 @@ class SandboxGateway:
     async def refund(
         self, shop_id: int, order_id: str, uid: str | None, now: int, *, amount: int, currency: str, attempt: int
     ) -> Result:
-        given_back = await execute(self._database, REFUND, {"shop_id": shop_id, "id": order_id, "now": now})
-        return Result(base.SUCCESSFUL if given_back else base.FAILED, "")
+        is_refunded = await execute(self._database, REFUND, {"shop_id": shop_id, "id": order_id, "now": now})
+        return Result(base.SUCCESSFUL if is_refunded else base.FAILED, "")
 
     async def answer_challenge(self, shop_id: int, order_id: str, *, accepted: bool) -> None:
-        """Record that the buyer passed 3-D Secure or refused. Only the first answer counts."""
+        """Record whether the buyer passed 3-D Secure. Only the first answer counts."""
         status = base.SUCCESSFUL if accepted else base.FAILED
         params = {"shop_id": shop_id, "id": order_id, "status": status, "message": _MESSAGES[status]}
         await execute(self._database, ANSWER_CHALLENGE, params)
 
-    async def _entered(self, order: Order, card: Card, behaviour: str, now: int, *, is_new: bool) -> str:
-        """Enter the charge into the ledger, once, and return its state there."""
+    async def _record_charge(self, order: Order, card: Card, behaviour: str, now: int, *, is_new: bool) -> str:
+        """Write the charge to the ledger if it is not there, and return its status in the ledger."""
 
         async def unit(tx: Transaction) -> str:
             if is_new:
-                shown = msgspec.json.encode(card).decode()
-                await tx.insert(INSERT_CARD, (order.shop_id, card.token, NAME, shown, behaviour, now))
+                card_json = msgspec.json.encode(card).decode()
+                await tx.insert(INSERT_CARD, (order.shop_id, card.token, NAME, card_json, behaviour, now))
             status = await self._status(tx, order, card, behaviour)
             money = (order.amount, order.currency)
             charge = (order.shop_id, order.id, card.token, *money, status, _MESSAGES[status], now)
@@ -193,7 +193,7 @@ class SandboxGateway:
         redirect_url = f"{self._base_url}/process/{order_id}" if status == base.INCOMPLETE else None
         return Result(status, message, order_id, card, redirect_url)
 
-    def _first_seen(self, card: CardDetails) -> Card:
+    def _new_card(self, card: CardDetails) -> Card:
         return Card(
             holder=card.holder,
             stamp=None if card.hosted else self._master_key.stamp(card.number),

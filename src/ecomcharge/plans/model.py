@@ -216,11 +216,11 @@ def terms_of(plan: Plan, zone: ZoneInfo) -> Terms:
 
 def description_of(plan: PlanFields) -> str:
     """``Subscription. Main period: €9.99 each 1 month. Trial: €4.99 each 1 month.`` [P]"""
-    told = f"Subscription. Main period: {_told(plan.plan, plan.currency)}."
-    return f"{told} Trial: {_told(plan.trial, plan.currency)}." if plan.trial else told
+    main = f"Subscription. Main period: {_price_text(plan.plan, plan.currency)}."
+    return f"{main} Trial: {_price_text(plan.trial, plan.currency)}." if plan.trial else main
 
 
-def _told(price: Price, currency: str) -> str:
+def _price_text(price: Price, currency: str) -> str:
     return f"{money.readable(price.amount, currency)} each {price.interval} {price.interval_unit}"
 
 

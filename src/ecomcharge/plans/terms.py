@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from ecomcharge.base.calendar import Interval
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     amount: int  # minor units; 0: the card is verified only [P]
     interval: Interval
     as_first_payment: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """The terms of a plan that matter for charging. ``cycles`` is ``None`` for a plan without end."""
 
     amount: int  # minor units

@@ -178,4 +178,4 @@ class App:
 
     async def _write_metrics(self) -> None:
         self.access_log.flush()
-        self.metrics.write(self.database.load)
+        self.metrics.write(self.database.stats)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from ecomcharge.base.errors import ConfigurationError
-from ecomcharge.web.metrics import CONTENT_TYPE
+from ecomcharge.web.exposition import CONTENT_TYPE
 
 REQUEST_SECONDS: Final = 10.0
 REQUEST_MAXIMUM_BYTES: Final = 16 * 1024

@@ -1,19 +1,49 @@
-"""Signals and parents of processes."""
+"""What the processes under a supervisor have in common: their arguments, their signals, and their end with it."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ecomcharge.runtime.scheduling import (
-    YieldingEventLoop,
-)
+import msgspec
+
+from ecomcharge.base.settings import Settings
+from ecomcharge.runtime.scheduling import YieldingEventLoop
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class ProcessArguments(msgspec.Struct):
+    """The arguments of a process under a supervisor. ``address`` is the IP address that a server listens on."""
+
+    settings: Settings
+    address: str
+    metrics_directory: str
+    supervisor_pid: int
+    adopted_pid: int | None = None  # of the first process that ended in this place, whose metrics this one continues
+
+
+def read_arguments() -> ProcessArguments:
+    """The arguments from standard input. From now on, the process ends with its supervisor."""
+    text = sys.stdin.buffer.read()
+    if not text:
+        sys.exit("the supervisor is gone")
+    arguments = msgspec.json.decode(text, type=ProcessArguments)
+    die_with_parent(arguments.supervisor_pid)
+    return arguments
+
+
+def die_with_parent(supervisor_pid: int) -> None:
+    """On Linux, end this process when its supervisor is killed, so that no orphan keeps the port or goes on charging."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor_pid:
+        sys.exit("the supervisor is gone")  # it was killed before the kernel was asked for the signal
 
 
 def run_until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -28,20 +58,3 @@ async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await work(stopped)
-
-
-_PR_SET_PDEATHSIG: Final = 1
-
-
-def die_with_parent(supervisor_pid: int | None = None) -> None:
-    """On Linux, end this process when its supervisor is killed, so that no orphan keeps the port or goes on charging.
-
-    ``supervisor_pid`` is of a process that multiprocessing did not start.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    supervisor = multiprocessing.parent_process()
-    if supervisor is not None:
-        supervisor_pid = supervisor.pid
-    if supervisor_pid is not None and os.getppid() != supervisor_pid:
-        sys.exit("the supervisor is gone")  # it was killed before we could ask to be told

@@ -1,44 +1,36 @@
-"""The server processes."""
+"""The process of one server: granian in front of the application."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import multiprocessing
 import resource
-import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Final
 
 import structlog
-from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.server.mp import MPServer
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging, granian_logging
-from ecomcharge.base.settings import Settings
 from ecomcharge.runtime.composition import App
-from ecomcharge.runtime.preparation import listening_address
-from ecomcharge.runtime.processes import die_with_parent
-from ecomcharge.runtime.scheduling import SWITCH_INTERVAL_SECONDS, tune_garbage_collector, use_batch_scheduling
+from ecomcharge.runtime.processes import ProcessArguments, read_arguments
+from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
 from ecomcharge.runtime.stalled_clients import StalledClients
-from ecomcharge.runtime.supervisor import Supervisor
-from ecomcharge.runtime.worker_supervisor import RETRY_SECONDS, WorkerSupervisor
+from ecomcharge.runtime.supervisor import STARTED_FILE
 from ecomcharge.web.response_files import connections_for
 from ecomcharge.web.rsgi import RsgiAdapter
 
 log = structlog.get_logger()
 
-
-STARTED_FILE: Final = "started"  # in the metrics directory, once a server process was ready
+RETRY_SECONDS = 1.0
 
 
 class _ServerApplication(RsgiAdapter):
-    """granian's view of a worker: a door that closes the application behind it."""
+    """granian's view of a server process: an adapter that closes the application behind it."""
 
     def __init__(self, app: App) -> None:
         super().__init__(app.dispatcher, app.limits)
@@ -48,26 +40,21 @@ class _ServerApplication(RsgiAdapter):
         loop.run_until_complete(self._app.stop())
 
 
-def load_worker(settings: Settings, metrics_directory: str, adopted_pid: int | None = None) -> _ServerApplication:
-    """Called by granian in each worker process, with the worker's event loop set and not yet running.
-
-    ``adopted_pid`` is a process that died, whose metrics it continues.
-    """
-    die_with_parent()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    configure_logging(settings.log_format)
+def load_application(arguments: ProcessArguments) -> _ServerApplication:
+    """Called by granian, with the process's event loop set and not yet running."""
+    configure_logging(arguments.settings.log_format)
     use_batch_scheduling()
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    app = App(settings, metrics_directory=metrics_directory, adopted_pid=adopted_pid)
-    _start_patiently(app)
-    StalledClients(settings.port, settings.stall_timeout_seconds).watch(asyncio.get_event_loop())
-    Path(metrics_directory, STARTED_FILE).touch()
+    app = App(arguments.settings, metrics_directory=arguments.metrics_directory, adopted_pid=arguments.adopted_pid)
+    _start_when_database_answers(app)
+    _warn_of_few_descriptors(arguments.settings.max_concurrent_requests)
+    StalledClients(arguments.settings.port, arguments.settings.stall_timeout_seconds).watch(asyncio.get_event_loop())
+    Path(arguments.metrics_directory, STARTED_FILE).touch()
     tune_garbage_collector()
     return _ServerApplication(app)
 
 
-def _start_patiently(app: App) -> None:
-    """Start once the database is there. A server whose new workers gave up at once would end with its database."""
+def _start_when_database_answers(app: App) -> None:
+    """A server whose new processes gave up at once would end with its database."""
     while True:
         try:
             asyncio.get_event_loop().run_until_complete(app.start())
@@ -77,9 +64,8 @@ def _start_patiently(app: App) -> None:
             time.sleep(RETRY_SECONDS)
 
 
-def _connections(wanted: int) -> int:
-    """How many connections each server process accepts: so many as wanted, or as its descriptors suffice for."""
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+def _warn_of_few_descriptors(wanted: int) -> None:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     possible = connections_for(descriptors)
     if possible < wanted:
         log.warning(
@@ -87,41 +73,41 @@ def _connections(wanted: int) -> int:
             descriptors=descriptors,
             max_concurrent_requests=possible,
         )
-    return min(wanted, possible)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was accepted. To be prepared first.
+def serve(arguments: ProcessArguments) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted.
 
-    Raises ``ConfigurationError`` when no server process can start.
+    granian's own supervisor is not used: it would hold granian and the application, and it ends the server when a process
+    dies twice within 5.5 seconds. This process runs what granian's supervisor would start as a process.
     """
-    multiprocessing.set_start_method("spawn", force=True)
-    with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ecomcharge-metrics-"))
-        if settings.worker:
-            stack.enter_context(WorkerSupervisor(settings, directory))
-        supervisor = Supervisor(
-            "ecomcharge",
-            address=listening_address(settings),
-            port=settings.port,
-            interface=Interfaces.RSGI,
-            loop=Loops.uvloop,
-            http=HTTPModes.http1,
-            websockets=False,
-            workers=settings.workers,
-            backpressure=_connections(settings.max_concurrent_requests),
-            workers_kill_timeout=settings.shutdown_timeout_seconds,
-            http1_settings=HTTP1Settings(
-                header_read_timeout=settings.header_timeout_seconds * 1000,
-                max_buffer_size=max(8192, settings.max_header_bytes),
-            ),
-            ssl_cert=Path(settings.tls_certificate) if settings.tls_certificate else None,
-            ssl_key=Path(settings.tls_key) if settings.tls_key else None,
-            ssl_protocol_min=SSLProtocols.tls12,
-            log_dictconfig=granian_logging(settings.log_format),
-            log_level=LogLevels.warning,
-            has_started=Path(directory, STARTED_FILE).exists,
-        )
-        supervisor.serve(target_loader=functools.partial(load_worker, settings, directory), wrap_loader=False)
-    if supervisor.could_not_start:
-        raise ConfigurationError("no server process could start; the lines above say why")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    settings = arguments.settings
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    granian = MPServer(
+        "ecomcharge",
+        address=arguments.address,
+        port=settings.port,
+        interface=Interfaces.RSGI,
+        loop=Loops.uvloop,
+        runtime_mode=RuntimeModes.st,
+        http=HTTPModes.http1,
+        websockets=False,
+        backpressure=min(settings.max_concurrent_requests, connections_for(descriptors)),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=settings.header_timeout_seconds * 1000,
+            max_buffer_size=max(8192, settings.max_header_bytes),
+        ),
+        ssl_cert=Path(settings.tls_certificate) if settings.tls_certificate else None,
+        ssl_key=Path(settings.tls_key) if settings.tls_key else None,
+        ssl_protocol_min=SSLProtocols.tls12,
+        log_dictconfig=granian_logging(settings.log_format),
+        log_level=LogLevels.warning,
+    )
+    granian._init_shared_socket()  # type: ignore[no-untyped-call]
+    loader = functools.partial(load_application, arguments)
+    granian._spawn_worker(0, MPServer._spawn_rsgi_worker, loader).inner.run()
+
+
+if __name__ == "__main__":
+    serve(read_arguments())

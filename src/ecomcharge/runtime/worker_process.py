@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import functools
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
+from typing import Final
 
-import msgspec
 import structlog
 
 from ecomcharge.base.clock import Clock, SystemClock
@@ -20,10 +19,8 @@ from ecomcharge.base.settings import Settings
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_and_keep_backlog
 from ecomcharge.runtime.composition import billing_services
-from ecomcharge.runtime.metrics_endpoint import metrics_endpoint
-from ecomcharge.runtime.processes import die_with_parent, run_until_signalled
+from ecomcharge.runtime.processes import read_arguments, run_until_signalled
 from ecomcharge.runtime.scheduling import NICENESS, tune_garbage_collector
-from ecomcharge.runtime.worker_supervisor import RETRY_SECONDS, WorkerArguments
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.database import Database
@@ -31,6 +28,8 @@ from ecomcharge.storage.opening import open_database
 from ecomcharge.web.metrics import SNAPSHOT_SECONDS, Metrics
 
 log = structlog.get_logger()
+
+RETRY_SECONDS: Final = 1.0
 
 
 async def work(
@@ -46,11 +45,13 @@ async def work(
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         metrics = Metrics(metrics_directory, adopted_pid)
         services = billing_services(settings, database, master_key, clock, metrics)
-        tune_garbage_collector()  # a full collection took 30 ms, and offers nobody the processor
+        tune_garbage_collector()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 if settings.metrics_port:
-                    exposition = functools.partial(metrics.exposition, database.load)
+                    from ecomcharge.runtime.metrics_endpoint import metrics_endpoint  # a worker beside a server has none
+
+                    exposition = functools.partial(metrics.exposition, database.stats)
                     await stack.enter_async_context(metrics_endpoint(settings.metrics_host, settings.metrics_port, exposition))
                 if settings.metrics_port or metrics_directory is not None:
                     await stack.enter_async_context(_measured(database, clock, metrics))
@@ -92,10 +93,9 @@ async def _measured(database: Database, clock: Clock, metrics: Metrics) -> Async
             metrics.write()
 
 
-def _work_beside() -> None:
+def _work_beside_server() -> None:
     os.nice(NICENESS)
-    given = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerArguments)
-    die_with_parent(given.supervisor_pid)
+    given = read_arguments()
     configure_logging(given.settings.log_format)
     while True:
         try:
@@ -107,4 +107,4 @@ def _work_beside() -> None:
 
 
 if __name__ == "__main__":
-    _work_beside()
+    _work_beside_server()

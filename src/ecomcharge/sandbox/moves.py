@@ -1,7 +1,7 @@
-"""Moves of the sandbox clock: one at a time across all processes of a database, each with a record of its progress.
+"""Moves of the sandbox clock. Only one move runs at a time in all processes of a database; each has a record of its progress.
 
-A move holds a lease on the clock, in real time, and renews it. The lease of a process that was killed expires, and the
-next move begins. A process that was paused for longer than its lease finds another move's id on the clock and stops.
+A move holds a lease on the clock, in real time, and renews it. The lease of a killed process expires, and the next move begins.
+A process that was paused for longer than its lease finds the id of another move on the clock, and stops.
 """
 
 from __future__ import annotations
@@ -10,169 +10,79 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, TypedDict
+from typing import Any, Final
 
-import msgspec
 import structlog
-from msgspec import Meta
 
 from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import Clock, SystemClock
 from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown, RecordNotFound, Unavailable
 from ecomcharge.base.ids import CLOCK_MOVE_PREFIX, IdGenerator
-from ecomcharge.base.wire_types import Moment
-from ecomcharge.sandbox.clock import INSERT, NAME, POLL_SECONDS, RUNNING, SandboxClock, Setting
-from ecomcharge.storage.database import Database, Row, Transaction
-from ecomcharge.storage.statements import Insert, PointRead
+from ecomcharge.sandbox import store
+from ecomcharge.sandbox.clock import POLL_SECONDS, SandboxClock
+from ecomcharge.sandbox.model import Move, Setting
+from ecomcharge.storage.database import Database, Transaction
 
 log = structlog.get_logger()
 
 LEASE_MILLISECONDS: Final = 10_000
 RENEW_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 0.5
-RETRIES_OF_THE_END: Final = 10
+END_ATTEMPTS: Final = 10
 MOVES_KEPT: Final = 100
-PRUNED_AT_ONCE: Final = 1000
+MOVES_DELETED_AT_ONCE: Final = 1000
 
 STOPPED: Final = "The process that moved the clock was stopped"
-NOT_RENEWED: Final = "The process that moved the clock ended, or lost the database, before the move was complete"
-
-INSERT_MOVE = Insert("clock_moves", ("id", "created_at", "leased_until"), key=("id",))
-
-PRUNE = """
-DELETE FROM clock_moves WHERE id IN (
-    SELECT id FROM clock_moves ORDER BY id DESC LIMIT :limit OFFSET :kept
-) AND (ended_at IS NOT NULL OR leased_until <= :real_now)
-"""
-
-FIND_MOVE = PointRead("clock_moves", ("id", "from_at", "to_at", "now_at", "leased_until", "ended_at", "error"), key=("id",))
-
-TAKE_CLOCK = """
-UPDATE sandbox_clock SET move_id = :id, leased_until = :leased_until WHERE name = :name AND leased_until <= :real_now
-"""
-
-BEGIN_MOVE = "UPDATE clock_moves SET from_at = :now, to_at = :target, now_at = :now WHERE id = :id"
-
-RENEW_CLOCK = "UPDATE sandbox_clock SET leased_until = :leased_until WHERE name = :name AND move_id = :id"
-
-RENEW_MOVE = "UPDATE clock_moves SET leased_until = :leased_until WHERE id = :id AND ended_at IS NULL"
-
-# The clock is set from the setting that was read, so that it never goes to where it would have gone from another one.
-SET_CLOCK = """
-UPDATE sandbox_clock SET frozen_at = :frozen_at, ahead = :ahead
-WHERE name = :name AND move_id = :id AND COALESCE(frozen_at, -1) = :frozen_before AND ahead = :ahead_before
-"""
-
-NOTE_PROGRESS = "UPDATE clock_moves SET now_at = :now WHERE id = :id"
-
-HOLDER = PointRead("sandbox_clock", ("move_id",), key=("name",))
-
-# A renewal that is under way finds nothing to renew.
-RELEASE_CLOCK = "UPDATE sandbox_clock SET leased_until = 0, move_id = NULL WHERE name = :name AND move_id = :id"
-
-END_MOVE = "UPDATE clock_moves SET ended_at = :real_now, error = :error WHERE id = :id AND ended_at IS NULL"
 
 Target = Callable[[int], int]
 
 
-class ClockTaken(Exception):
-    """Another process holds the clock, because the lease of this move had expired."""
-
-
-class Move(msgspec.Struct, frozen=True):
-    """The record of a move. Times of the sandbox clock, but the last two in real time."""
-
-    id: str
-    from_at: int | None
-    to_at: int | None
-    now_at: int | None
-    leased_until: int
-    ended_at: int | None
-    error: str | None
-
-
-_WAITS: Final = "`null` while the move waits for another one. UTC."
-# Not a class: ``from`` is a word of the language.
-ClockMoveObject = TypedDict(
-    "ClockMoveObject",
-    {
-        "id": str,
-        "from": Annotated[Moment | None, Meta(description=f"The time when the move began. {_WAITS}")],
-        "to": Annotated[Moment | None, Meta(description=f"The time to move to. {_WAITS}")],
-        "now": Annotated[Moment | None, Meta(description=f"The time that the move has reached. {_WAITS}")],
-        "done": Annotated[bool, Meta(description="Whether the move has ended.")],
-        "error": Annotated[str | None, Meta(description="Why it ended before it was complete.")],
-    },
-)
-
-
-def move_to_json(move: Move, real_now: int) -> ClockMoveObject:
-    """``done`` when the move has ended, however it ended; ``error`` when it ended before it came to ``to``."""
-    expired = move.ended_at is None and move.leased_until <= real_now
-    return {
-        "id": move.id,
-        "from": _iso(move.from_at),
-        "to": _iso(move.to_at),
-        "now": _iso(move.now_at),
-        "done": expired or move.ended_at is not None,
-        "error": NOT_RENEWED if expired else move.error,
-    }
+class ClockLeaseLost(Exception):
+    """The lease of this move expired, and another process holds the clock."""
 
 
 @dataclass
 class ClockMove:
-    """A move that holds the clock, to ``target``."""
+    """A move to ``target`` that holds the clock."""
 
     id: str
     clock: SandboxClock
     target: int
 
     async def move_to(self, moment: int) -> None:
-        """Move the clock forward; nothing happens if it is there already. Raises ``ClockTaken``."""
+        """Move the clock forward. Does nothing if the clock is at ``moment`` or later. Raises ``ClockLeaseLost``."""
         while moment > await self.clock.read():
             if await self._set(self.clock.setting_at(moment), moment):
                 return
-            await self._check_holder()
+            await self._check_lease()
 
     async def set_back(self) -> None:
-        """Set the clock to ``target``, which lies behind it. Raises ``ClockTaken``."""
+        """Set the clock back to ``target``. Raises ``ClockLeaseLost``."""
         await self.clock.refresh()
         while not await self._set(self.clock.setting_at(self.target), self.target):
-            await self._check_holder()
+            await self._check_lease()
             await self.clock.refresh()
 
     async def _set(self, setting: Setting, moment: int) -> bool:
-        """``False`` if somebody else changed the clock since it was read."""
+        """``False`` if the setting changed after it was read."""
         before = self.clock.setting
-        params = {
-            **NAME,
-            "id": self.id,
-            "frozen_at": setting.frozen_at,
-            "ahead": setting.ahead,
-            "frozen_before": -1 if before.frozen_at is None else before.frozen_at,
-            "ahead_before": before.ahead,
-        }
 
         async def unit(tx: Transaction) -> bool:
-            if not await tx.run(SET_CLOCK, params):
-                return False
-            await tx.run(NOTE_PROGRESS, {"id": self.id, "now": moment})
-            return True
+            return await store.change_setting_in_move(tx, self.id, before, setting, moment)
 
         if not await self.clock.database.write(unit):
             return False
         self.clock.use(setting)
         return True
 
-    async def _check_holder(self) -> None:
-        row = await self.clock.database.find(HOLDER, (NAME["name"],))
-        if row is None or row[0] != self.id:
-            raise ClockTaken
+    async def _check_lease(self) -> None:
+        if await store.move_of_clock(self.clock.database) != self.id:
+            raise ClockLeaseLost
 
 
 @dataclass
 class ClockMoves:
-    """Starts moves. ``advance`` moves the clock to the move's target and does what is due on the way."""
+    """Starts moves. ``advance`` moves the clock to the target of the move, and processes everything that becomes due."""
 
     clock: SandboxClock
     advance: Callable[[ClockMove], Awaitable[None]]
@@ -185,10 +95,10 @@ class ClockMoves:
         return self.clock.database
 
     async def run(self, target: Target) -> None:
-        """Move the clock, and return when everything that was due on the way has happened.
+        """Move the clock, and return when everything that became due is processed.
 
-        ``target`` gives the moment to move to, from the time at which the move begins: other moves come to their end
-        first. Raises ``BadParameter`` from it, and ``OutcomeUnknown`` if the clock was moved, but not all the way.
+        Waits for other moves to end. ``target`` then gets the time of the clock and returns the time to move to. Raises
+        the ``BadParameter`` of ``target``, and ``OutcomeUnknown`` if the clock was moved, but not to the target.
         """
         task = self._start(self._run(await self._create(), target))
         await asyncio.wait({task})
@@ -197,7 +107,7 @@ class ClockMoves:
         task.result()
 
     async def start(self, target: Target) -> str:
-        """Move the clock in the background; the id of the move."""
+        """Move the clock in the background. Returns the id of the move."""
         id = await self._create()
         self._start(self._run_in_background(id, target))
         return id
@@ -209,14 +119,14 @@ class ClockMoves:
         return task
 
     async def find(self, id: str) -> Move:
-        """The record of a move, of any process of this database. Raises ``RecordNotFound``."""
-        row = await self._database.find(FIND_MOVE, (id,))
-        if row is None:
+        """The record of a move, also of a move by another process. Raises ``RecordNotFound``."""
+        move = await store.find_move(self._database, id)
+        if move is None:
             raise RecordNotFound
-        return Move(*row)
+        return move
 
     async def close(self) -> None:
-        """Stop the moves that are under way: they end with an error, where they are."""
+        """Stop the moves in progress. Their records get an error; the clock stays where it is."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -225,13 +135,11 @@ class ClockMoves:
         while True:
             real_now = self.real_clock.now()
             id = self._ids.generate(real_now)
-            row = (id, real_now, real_now + LEASE_MILLISECONDS)
-            pruned = {"limit": PRUNED_AT_ONCE, "kept": MOVES_KEPT, "real_now": real_now}
 
-            async def unit(tx: Transaction, row: Row = row, pruned: dict[str, int] = pruned) -> bool:
-                if not await tx.insert(INSERT_MOVE, row):
+            async def unit(tx: Transaction, id: str = id, real_now: int = real_now) -> bool:
+                if not await store.insert_move(tx, id, real_now, real_now + LEASE_MILLISECONDS):
                     return False
-                await tx.run(PRUNE, pruned)
+                await store.delete_old_moves(tx, MOVES_KEPT, MOVES_DELETED_AT_ONCE, real_now)
                 return True
 
             if await self._database.write(unit):
@@ -249,7 +157,7 @@ class ClockMoves:
         renewing = asyncio.create_task(self._renew(id))
         move: ClockMove | None = None
         try:
-            await self._take_clock(id)
+            await self._acquire_clock(id)
             move = await self._begin(id, target)
             if move.target > self.clock.now():
                 await self.advance(move)
@@ -263,21 +171,19 @@ class ClockMoves:
             await self._end(id, reason)
             if move is None:  # nothing was changed
                 raise
-            raise OutcomeUnknown(await self._how_far(move, reason)) from error
+            raise OutcomeUnknown(await self._message_of_incomplete(move, reason)) from error
         else:
             await self._end(id, None)
         finally:
             renewing.cancel()
 
-    async def _take_clock(self, id: str) -> None:
+    async def _acquire_clock(self, id: str) -> None:
         """Waits for the end of another move."""
         while True:
             real_now = self.real_clock.now()
-            params = {**NAME, "id": id, "real_now": real_now, "leased_until": real_now + LEASE_MILLISECONDS}
 
-            async def unit(tx: Transaction, params: dict[str, object] = params) -> bool:
-                await tx.insert(INSERT, RUNNING)
-                return await tx.run(TAKE_CLOCK, params) > 0
+            async def unit(tx: Transaction, real_now: int = real_now) -> bool:
+                return await store.acquire_clock(tx, id, real_now, real_now + LEASE_MILLISECONDS)
 
             if await self._database.write(unit):
                 return
@@ -288,7 +194,7 @@ class ClockMoves:
         move = ClockMove(id, self.clock, target(now))
 
         async def unit(tx: Transaction) -> None:
-            await tx.run(BEGIN_MOVE, {"id": id, "now": now, "target": move.target})
+            await store.begin_move(tx, id, now, move.target)
 
         await self._database.write(unit)
         return move
@@ -296,11 +202,10 @@ class ClockMoves:
     async def _renew(self, id: str) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            params = {"id": id, "leased_until": self.real_clock.now() + LEASE_MILLISECONDS}
+            leased_until = self.real_clock.now() + LEASE_MILLISECONDS
 
-            async def unit(tx: Transaction, params: dict[str, object] = params) -> None:
-                await tx.run(RENEW_CLOCK, {**NAME, **params})
-                await tx.run(RENEW_MOVE, params)
+            async def unit(tx: Transaction, leased_until: int = leased_until) -> None:
+                await store.renew_leases(tx, id, leased_until)
 
             try:
                 await self._database.write(unit)
@@ -308,21 +213,20 @@ class ClockMoves:
                 log.warning("the lease of the sandbox clock was not renewed", move=id, reason=error.code)
 
     async def _end(self, id: str, error: str | None) -> None:
-        """If the database stays away, the lease expires instead."""
-        params = {"id": id, "error": error, "real_now": self.real_clock.now()}
+        """If the database stays unavailable, the move ends when its lease expires."""
+        real_now = self.real_clock.now()
 
         async def unit(tx: Transaction) -> None:
-            await tx.run(RELEASE_CLOCK, {**NAME, "id": id})
-            await tx.run(END_MOVE, params)
+            await store.end_move(tx, id, error, real_now)
 
-        for _ in range(RETRIES_OF_THE_END):
+        for _ in range(END_ATTEMPTS):
             with contextlib.suppress(Unavailable, OutcomeUnknown):
                 await self._database.write(unit)
                 return
             await asyncio.sleep(RETRY_SECONDS)
         log.warning("the end of a move of the sandbox clock was not written", move=id)
 
-    async def _how_far(self, move: ClockMove, reason: str) -> str:
+    async def _message_of_incomplete(self, move: ClockMove, reason: str) -> str:
         now_at = None
         with contextlib.suppress(EcomchargeError):
             now_at = (await self.find(move.id)).now_at
@@ -336,11 +240,7 @@ class ClockMoves:
 def _reason(error: Exception) -> str:
     if isinstance(error, EcomchargeError):
         return error.message
-    if isinstance(error, ClockTaken):
+    if isinstance(error, ClockLeaseLost):
         return "Another process moved the clock meanwhile"
     log.exception("moving the sandbox clock failed")
     return "Internal server error"
-
-
-def _iso(moment: int | None) -> str | None:
-    return None if moment is None else iso(moment)

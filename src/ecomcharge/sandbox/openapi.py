@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from ecomcharge.base import errors, ids
-from ecomcharge.sandbox.clock import ClockObject
-from ecomcharge.sandbox.moves import MOVES_KEPT, ClockMoveObject
+from ecomcharge.sandbox.model import ClockMoveObject, ClockObject
+from ecomcharge.sandbox.moves import MOVES_KEPT
 from ecomcharge.web.openapi import OF_AN_ID, Operation, Part, answer, json_body, json_content, path_parameter, query
 from ecomcharge.web.wire_forms import Json, decimal_up_to, matching, trimmed
 

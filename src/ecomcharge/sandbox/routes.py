@@ -1,4 +1,4 @@
-"""``/sandbox/clock``: show, freeze, advance, set and resume the clock, and the progress of moves. In sandbox mode only."""
+"""The JSON API of the sandbox clock: show, freeze, advance, set and resume it, and show the progress of moves."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import msgspec
 
 from ecomcharge.base.errors import BadParameter
 from ecomcharge.base.validation import decode_body
-from ecomcharge.sandbox.clock import moment_of, step_of, to_json
-from ecomcharge.sandbox.moves import ClockMoves, Target, move_to_json
+from ecomcharge.sandbox.clock import to_json
+from ecomcharge.sandbox.model import moment_of, move_to_json, step_of
+from ecomcharge.sandbox.moves import ClockMoves, Target
 from ecomcharge.web.messages import Request, Response, json_response
 from ecomcharge.web.router import Route
 
 
 class ClockBody(msgspec.Struct):
-    step: Any = None  # of advance: 31d
-    to: Any = None  # of set: 2026-12-24T08:00:00Z
+    step: Any = None  # for advance, such as 31d
+    to: Any = None  # for set, such as 2026-12-24T08:00:00Z
 
 
 _BODY: Final = msgspec.json.Decoder(ClockBody)
@@ -52,12 +53,12 @@ class ClockRoutes:
         return await self.show(request)
 
     async def advance(self, request: Request) -> Response:
-        """Answers when everything that was due on the way has happened; with ``wait=false`` at once."""
+        """Responds when everything that became due is processed; with ``wait=false`` at once."""
         step = str(decode_body(await request.json(), _BODY).step or "")
         return await self._move(request, lambda now: now + step_of(step, now, self._zone))
 
     async def set(self, request: Request) -> Response:
-        """Forwards as ``advance`` does; backwards nothing happens but that the clock is set."""
+        """Moves forward as ``advance`` does. Backward it only sets the clock."""
         moment = moment_of(str(decode_body(await request.json(), _BODY).to or ""))
         return await self._move(request, lambda now: moment)
 
@@ -66,7 +67,7 @@ class ClockRoutes:
 
     async def _move(self, request: Request, target: Target) -> Response:
         wait = _wait(request)
-        target(self._clock.now())  # raises for a step that makes no sense
+        target(self._clock.now())  # raises BadParameter before the move is created
         if wait:
             await self._moves.run(target)
             return await self.show(request)

@@ -55,7 +55,7 @@ class Transaction(Protocol):
 
 
 @dataclass
-class Load:
+class DatabaseStats:
     """Counters since the start: ``units`` of work in ``commits``, point reads (``finds``) in ``find_statements``."""
 
     commits: int = 0
@@ -66,7 +66,7 @@ class Load:
 
 class Database(Protocol):
     engine: str
-    load: Load
+    stats: DatabaseStats
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
         """A point read outside a transaction. It sees every write acknowledged before it was asked."""

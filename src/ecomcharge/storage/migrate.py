@@ -1,8 +1,8 @@
-"""Migrations: letters to someone else's production.
+"""Migrations: numbered SQL files, applied in order and never undone.
 
-Numbered files, forward only, one text for both engines. Where the engines must differ, a fragment stands in
-a marked comment that only one of them reads: ``/*sqlite: WITHOUT ROWID */``, ``/*postgresql: COLLATE "C" */``.
-The old release keeps running on the new schema, so nothing is renamed or dropped before the release after.
+Each file is for both engines. A fragment for one engine is in a comment with its name: ``/*sqlite: WITHOUT ROWID */``,
+``/*postgresql: COLLATE "C" */``. The previous release must run on the new schema, so a migration renames or drops nothing that
+the previous release uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql\Z")
 
 
 def migrations_for(engine: str) -> list[Migration]:
-    """Every migration of this program in order, in the engine's words."""
+    """All migrations of this program in order, with the SQL for this engine."""
     entries = resources.files("ecomcharge.storage").joinpath("migrations").iterdir()
     found = [
         Migration(int(match[1]), match[2], _with_fragments_of(engine, entry.read_text("utf-8")))
@@ -31,18 +31,18 @@ def migrations_for(engine: str) -> list[Migration]:
 
 
 def _with_fragments_of(engine: str, text: str) -> str:
-    """The text with the fragments that are marked for this engine taken out of their comments."""
+    """The text, in which the fragments for this engine are no comments any more."""
     head, *marked = text.split(f"/*{engine}:")
     return head + "".join(each.replace("*/", "", 1) for each in marked)
 
 
 async def migrate(database: Database) -> list[Migration]:
-    """Bring the database to this program's schema; what was applied, in order."""
+    """Apply the pending migrations, and return them in order."""
     return await database.migrate(migrations_for(database.engine))
 
 
 async def pending_migrations(database: Database) -> list[Migration]:
-    """What ``migrate`` would apply. It only reads."""
-    there = await database.rows(_TABLES[database.engine], {})
-    known = {row[0] for row in await database.rows("SELECT version FROM schema_migrations", {})} if there else set()
+    """The migrations that ``migrate`` would apply. Only reads."""
+    exists = await database.rows(_TABLES[database.engine], {})
+    known = {row[0] for row in await database.rows("SELECT version FROM schema_migrations", {})} if exists else set()
     return [migration for migration in migrations_for(database.engine) if migration.version not in known]

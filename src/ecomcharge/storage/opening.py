@@ -1,4 +1,4 @@
-"""Two engines behind one protocol, chosen by URL."""
+"""Opening a database. The URL selects the engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecomcharge.storage.database import Database
 
 
 def sqlite_path(url: str) -> str | None:
-    """The file of a ``sqlite:///`` URL (three slashes: relative, four: absolute), or ``None`` for another engine."""
+    """The path of a ``sqlite:///`` URL (three slashes: relative, four: absolute), or ``None`` for another engine."""
     if not url.startswith("sqlite:"):
         return None
     path = unquote(url.removeprefix("sqlite:///"))
@@ -26,9 +26,9 @@ _FILES_OF_DATABASE: Final = ("", "-wal", "-shm", "-journal", "-open", "-queue", 
 
 
 def refuse_file_of_database(path: str, database_path: str | None) -> None:
-    """Raise ``ConfigurationError`` if a path that a command would open names a file of the SQLite database.
+    """Raise ``ConfigurationError`` if ``path``, which a command would open, is a file of the SQLite database.
 
-    Whatever is done with it, closing it drops SQLite's locks of this process (POSIX locks belong to the process).
+    Closing such a file would release the locks of SQLite, because POSIX locks belong to the process.
     """
     if database_path is None:
         return
@@ -41,12 +41,12 @@ def refuse_file_of_database(path: str, database_path: str | None) -> None:
 def _is_same_file(path: str, other: str) -> bool:
     try:
         return os.path.samefile(path, other)
-    except OSError:  # it is not there yet
+    except OSError:  # the file does not exist yet
         return False
 
 
 def make_folder_of(path: str) -> None:
-    """Raises ``ConfigurationError`` when it is not there and cannot be made."""
+    """Raises ``ConfigurationError`` if the folder cannot be created."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     except OSError as error:
@@ -57,7 +57,7 @@ async def open_database(url: str, *, postgres_connections: int = 8, commit_in_th
     """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
     Set ``commit_in_thread`` to False when no request waits for this event loop.
-    Raises ``ConfigurationError``, with a way out, when the URL is of neither kind or the database cannot be used.
+    Raises ``ConfigurationError`` if the URL has another scheme or the database cannot be used.
     """
     path = sqlite_path(url)
     if path is not None:

@@ -27,7 +27,6 @@ from ecomcharge.base.ids import uuid_at
 from ecomcharge.customers import store as customers
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
-from ecomcharge.gateways.begateway import TIMEOUT_SECONDS
 from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.payments import model as payments_model
 from ecomcharge.payments import store as payments
@@ -85,7 +84,7 @@ class Charging:
     zone: ZoneInfo
     lease_milliseconds: int = 120_000
     real_clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
-    gateway_timeout_seconds: float = TIMEOUT_SECONDS
+    gateway_timeout_seconds: float = base.TIMEOUT_SECONDS
     time_limit: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
     on_outcome: Callable[[str, bool], None] = ignore_outcome
 

@@ -6,8 +6,10 @@ Sources of the rules: the platform's documentation of subscriptions [P], capture
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from ecomcharge.base import calendar
 from ecomcharge.plans.terms import Terms
@@ -47,8 +49,7 @@ REFUND_FAILED_EVENT: Final = "refund_failed.subscription"  # the gateway refuses
 TOKEN_LIVES: Final = 24 * calendar.HOUR  # [P]
 
 
-@dataclass(frozen=True, slots=True)
-class BillingState:
+class BillingState(msgspec.Struct, frozen=True):
     """The billing state of a subscription. ``period`` is the next period to be paid: 0 is the first charge.
 
     Periods count from ``billing_cycle_anchor``, the start of ``anchor_period``. ``anchor_day`` is the day of the month if the

@@ -93,7 +93,7 @@ def _is_web_address(text: str) -> str | None:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return None
-    return text if known and not any(character.isspace() for character in text) else None
+    return text if known and text.split() == [text] else None  # no white space
 
 
 TRACKING_ID: Final = Field(

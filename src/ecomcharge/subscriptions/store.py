@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ecomcharge.plans import store as plans
 from ecomcharge.storage.database import Database, Row, Transaction
@@ -17,11 +18,7 @@ _OWN: Final = (
     *("additional_data", "options", "last_transaction", "return_url", "notification_url", "checkout_token"),
     "gateway_account",
 )
-_STANDING: Final = (
-    *("state", "anchored_at", "period", "renew_at", "active_to", "paid_billing_cycles"),
-    *("number_failed_payment_attempts", "cancel_reason", "cancelled_at", "due_at"),
-    *("billing_cycle_anchor", "anchor_period", "anchor_day"),
-)
+_STANDING: Final = BillingState.__struct_fields__
 _TABLES: Final = "subscriptions JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id"
 _COLUMNS: Final = (
     *(f"subscriptions.{column}" for column in (*_OWN, *_STANDING)),
@@ -189,20 +186,13 @@ class Subscriptions:
 
 def _params(subscription: Subscription) -> dict[str, Any]:
     """In the order of the columns of ``INSERT``."""
-    params = {name: getattr(subscription, name) for name in _OWN}
-    params.update((name, getattr(subscription.billing_state, name)) for name in _STANDING)
-    params["plan_id"] = subscription.plan.id
-    return params
+    own = msgspec.structs.asdict(subscription)
+    plan, billing_state = own.pop("plan"), own.pop("billing_state")
+    return {**own, **msgspec.structs.asdict(billing_state), "plan_id": plan.id}
 
 
 def _subscription(row: Row) -> Subscription:
     own, billing_state = len(_OWN), len(_OWN) + len(_STANDING)
-    return Subscription(
-        **_named(_OWN, row[:own]),
-        billing_state=BillingState(**_named(_STANDING, row[own:billing_state])),
-        plan=plans.plan_of(row[billing_state:]),
-    )
-
-
-def _named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(names, values, strict=True))
+    shop_id, id, version, sequence, *rest = row[:own]
+    plan = plans.plan_of(row[billing_state:])
+    return Subscription(shop_id, id, version, sequence, plan, BillingState(*row[own:billing_state]), *rest)

@@ -9,7 +9,7 @@ from ecomcharge.base.errors import Unavailable
 from ecomcharge.storage.database import Database
 from ecomcharge.web.access_log import AccessLog
 from ecomcharge.web.messages import NO_STORE, Request, Response, json_response
-from ecomcharge.web.metrics import CONTENT_TYPE, Metrics
+from ecomcharge.web.metrics import Metrics
 from ecomcharge.web.router import Route
 
 READY_TIMEOUT_SECONDS: Final = 2.0
@@ -41,5 +41,7 @@ class HealthRoutes:
         return json_response(200, b'{"status":"ready"}')
 
     async def metrics(self, request: Request) -> Response:
+        from ecomcharge.web.exposition import CONTENT_TYPE  # with the client library, at the first scrape
+
         self._access_log.flush()
-        return Response(200, self._metrics.exposition(self._database.load), [("content-type", CONTENT_TYPE), NO_STORE])
+        return Response(200, self._metrics.exposition(self._database.stats), [("content-type", CONTENT_TYPE), NO_STORE])

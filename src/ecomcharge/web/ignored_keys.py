@@ -74,7 +74,7 @@ class Misplaced:
 def misplaced_in(body: bytes, level: Level) -> Misplaced:
     """The known keys at the wrong place of a body. Raises ``MalformedBody`` or ``NotAnObject``."""
     decoded = decode_body(body, _KNOWN_KEYS)
-    given = {key: value for key in KNOWN if (value := getattr(decoded, key)) is not msgspec.UNSET}
+    given = {key: value for key, value in msgspec.structs.asdict(decoded).items() if value is not msgspec.UNSET}
     found = tuple(_misplaced(given, level, ""))
     asks_for_test = any(path.rpartition(".")[2] == "test" and _is_true(value) for path, value in found)
     return Misplaced(tuple(path for path, _ in found), asks_for_test)

@@ -6,22 +6,16 @@ import contextlib
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import prometheus_client
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from ecomcharge.storage.database import Load
+from ecomcharge.storage.database import DatabaseStats
 from ecomcharge.web.access_log import AccessLogEntry
 
-CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 SNAPSHOT_SECONDS: Final = 0.5
 BACKLOG_KEPT_SECONDS: Final = 60.0  # an older backlog is not exposed: the database was not readable since then
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -96,7 +90,7 @@ class Metrics:
         labels = f"{outcome} {'first' if first else 'renewal'}"
         self._counts.charges[labels] = self._counts.charges.get(labels, 0) + 1
 
-    def write(self, load: Load | None = None) -> None:
+    def write(self, load: DatabaseStats | None = None) -> None:
         """Write the counters for the other processes. Without ``load``, the database work stays as it was."""
         if load is not None:
             for kind, count in asdict(load).items():
@@ -126,15 +120,19 @@ class Metrics:
                 return msgspec.json.decode(self._backlog_file.read_bytes(), type=Backlog)
         return self._backlog
 
-    def exposition(self, load: Load) -> bytes:
-        """The metrics of all processes in Prometheus' text format; of this one only if the files cannot be used."""
-        registry = CollectorRegistry()
+    def exposition(self, load: DatabaseStats) -> bytes:
+        """The metrics of all processes in Prometheus' text format; of this one only if the files cannot be used.
+
+        The client library is imported at the first scrape: it takes 5 MiB.
+        """
+        from ecomcharge.web.exposition import exposition_of
+
         try:
             self.write(load)
-            registry.register(_Scrape(self._counts_of_all(), self._latest_backlog()))
+            processes = self._counts_of_all()
         except OSError:
-            registry.register(_Scrape([self._counts], self._latest_backlog()))
-        return prometheus_client.generate_latest(registry)
+            processes = [self._counts]
+        return exposition_of(processes, self._latest_backlog())
 
     def _counts_of_all(self) -> list[Counts]:
         if self._file is None:
@@ -146,7 +144,7 @@ class Counts(msgspec.Struct):
     """Counters of one process.
 
     ``requests`` maps ``route method status`` to the number of requests in each bucket, the last one without an
-    upper bound, and the sum of their seconds; ``work`` is the database's ``Load``; ``charges`` maps
+    upper bound, and the sum of their seconds; ``work`` is the database's ``DatabaseStats``; ``charges`` maps
     ``outcome kind`` to the number of charges.
     """
 
@@ -166,66 +164,3 @@ def _write_whole(file: Path, content: bytes) -> None:
     draft = file.with_name(f"{file.name}.{os.getpid()}.new")
     draft.write_bytes(content)
     draft.replace(file)
-
-
-class _Scrape(Collector):
-    def __init__(self, processes: Sequence[Counts], backlog: Backlog | None) -> None:
-        self._processes = processes
-        self._backlog = backlog
-
-    def collect(self) -> Iterator[Metric]:
-        requests = HistogramMetricFamily(
-            "ecomcharge_request_duration_seconds",
-            "Requests by route, method and status, and how long they took",
-            labels=["route", "method", "status"],
-        )
-        for labels in sorted({labels for process in self._processes for labels in process.requests}):
-            histograms = [process.requests[labels] for process in self._processes if labels in process.requests]
-            *counts, seconds = (sum(column) for column in zip(*histograms, strict=True))
-            bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
-            requests.add_metric(labels.split(" "), list(zip(bounds, accumulate(counts), strict=True)), seconds)
-        yield requests
-        work = CounterMetricFamily(
-            "ecomcharge_database_work",
-            "Units of work, the commits that they shared, point reads, and the statements that those shared",
-            labels=["kind"],
-        )
-        for kind in sorted({kind for process in self._processes for kind in process.work}):
-            work.add_metric([kind], sum(process.work.get(kind, 0) for process in self._processes))
-        yield work
-        charges = CounterMetricFamily(
-            "ecomcharge_charges",
-            "Outcomes of charges as they were recorded; one that was unknown or incomplete counts again with its last outcome",
-            labels=["outcome", "kind"],
-        )
-        # All of them from the start, because Prometheus computes no increase for a series that starts at 1.
-        known = {f"{outcome} {kind}" for outcome in OUTCOMES for kind in ("first", "renewal")}
-        for labels in sorted(known.union(*(process.charges for process in self._processes))):
-            charges.add_metric(labels.split(" "), sum(process.charges.get(labels, 0) for process in self._processes))
-        yield charges
-        if self._backlog is not None:
-            yield from _gauges(self._backlog)
-
-
-def _gauges(backlog: Backlog) -> Iterator[Metric]:
-    yield GaugeMetricFamily("ecomcharge_renewals_due", "Subscriptions with something due; at most 10000", backlog.renewals_due)
-    yield GaugeMetricFamily(
-        "ecomcharge_renewals_lag_seconds", "Since when the longest waiting subscription is due", backlog.renewals_lag_seconds
-    )
-    count = GaugeMetricFamily(
-        "ecomcharge_payments_unsettled", "Payments without a final outcome; at most 10000", labels=["status"]
-    )
-    age = GaugeMetricFamily("ecomcharge_payments_unsettled_age_seconds", "Age of the oldest of them", labels=["status"])
-    for status, payments in backlog.payments.items():
-        count.add_metric([status], payments.count)
-        age.add_metric([status], payments.age_seconds)
-    yield count
-    yield age
-    yield GaugeMetricFamily("ecomcharge_webhooks_pending", "Webhooks to be delivered; at most 10000", backlog.webhooks_pending)
-    yield GaugeMetricFamily(
-        "ecomcharge_webhooks_lag_seconds", "Since when the longest waiting webhook could be sent", backlog.webhooks_lag_seconds
-    )
-    yield GaugeMetricFamily(
-        "ecomcharge_webhooks_oldest_seconds", "Age of the oldest webhook that could be sent now", backlog.webhooks_oldest_seconds
-    )
-    yield GaugeMetricFamily("ecomcharge_webhooks_failed", "Webhooks that were given up; at most 10000", backlog.webhooks_failed)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import structlog
@@ -26,13 +26,16 @@ from ecomcharge.webhooks.model import (
     RETRIES,
     SUCCESS,
     SigningKey,
+    Unreachable,
     Webhook,
     headers_of,
     retry_delay,
     skip_attempts,
 )
 from ecomcharge.webhooks.outbox import signing_key_of
-from ecomcharge.webhooks.sender import Sender, Unreachable
+
+if TYPE_CHECKING:
+    from ecomcharge.webhooks.sender import Sender
 
 log = structlog.get_logger()
 
@@ -85,7 +88,8 @@ class Delivery:
         self._real_clock = real_clock
         self._next_search = 0.0  # on the monotonic clock
         self._slow = False  # whether the last search was slow
-        self._sender = Sender(AT_ONCE, allow_private=allow_private)
+        self._allow_private = allow_private
+        self._sender: Sender | None = None  # once there is something to send
         self._chance = random.SystemRandom()
         self._keys: dict[int, _Keys] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -179,7 +183,8 @@ class Delivery:
         for task in self._deliveries:
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
-        await self._sender.close()
+        if self._sender is not None:
+            await self._sender.close()
 
     async def _release_lease(self, webhooks: list[Webhook]) -> None:
         async def unit(tx: Transaction) -> None:
@@ -196,7 +201,7 @@ class Delivery:
                 return
             keys = await _patiently(lambda: self._keys_of(webhook.shop_id))
             headers = headers_of(webhook, keys.secret_key, keys.signing_key, int(time.time()))
-            status, fault = await self._sender.post(webhook.url, headers, webhook.body.encode())
+            status, fault = await self._open_sender().post(webhook.url, headers, webhook.body.encode())
             if isinstance(fault, Unreachable) and self._moving_to is not None:
                 self._unreachable[origin] = fault
             now = await _patiently(self._clock.read)
@@ -208,6 +213,13 @@ class Delivery:
             await _patiently(lambda: self._database.write(unit))
         except Exception:  # the lease ends, and another round tries again
             log.exception("webhook could not be handled", shop=webhook.shop_id, webhook=webhook.id)
+
+    def _open_sender(self) -> Sender:
+        from ecomcharge.webhooks.sender import Sender  # takes 14 MiB with its certificates, which a shop without webhooks spares
+
+        if self._sender is None:
+            self._sender = Sender(AT_ONCE, allow_private=self._allow_private)
+        return self._sender
 
     async def _skip(self, webhook: Webhook, fault: str) -> None:
         """Skip all attempts that are due before the target of the clock move, in one step.

@@ -61,6 +61,10 @@ class Webhook(msgspec.Struct, frozen=True):
         return self.attempts + self.attempts_skipped
 
 
+class Unreachable(str):
+    """The receiver gave no answer: no connection could be opened, or the answer did not come in time."""
+
+
 def retry_delay(retry: int, chance: random.Random) -> int:
     """Milliseconds before the nth retry: n⁴ + 15 + rand(0…29)·(n + 1) seconds [P]."""
     return (retry**4 + 15 + chance.randint(0, 29) * (retry + 1)) * 1000

@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from ecomcharge.webhooks.model import is_public
+from ecomcharge.webhooks.model import Unreachable, is_public
 
 TIMEOUT_SECONDS: Final = 15.0
 CONNECT_SECONDS: Final = 5.0  # for one address; then the next address of the name is tried
@@ -28,10 +28,6 @@ _FAULTS: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.Pro
 
 class Refused(Exception):
     """The address must not receive webhooks."""
-
-
-class Unreachable(str):
-    """The receiver gave no answer: no connection could be opened, or the answer did not come in time."""
 
 
 class Sender:

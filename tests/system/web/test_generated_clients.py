@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from support.shops import Shop
 
 MODULES = Path(sys.prefix, "npm", "node_modules")
 CALLS = Path(__file__).parents[2] / "data" / "clients"

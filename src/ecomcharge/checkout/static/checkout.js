@@ -1,5 +1,5 @@
-// Courtesies for the buyer: digits in groups, the card's brand, mistakes told at once, one press of the button only.
-// Every page works without this file; what a form holds is checked by the server in any case.
+// Helps the buyer: groups the digits, shows the brand of the card and input errors, and submits a form only once.
+// Every page works without this file, and the server validates every form.
 "use strict";
 
 const BRANDS = [
@@ -24,7 +24,7 @@ const grouped = (digits) =>
     ? digits.replace(/^(\d{4})(\d{1,6})?(\d{1,9})?.*$/, (_, ...parts) => parts.slice(0, 3).filter(Boolean).join(" "))
     : digits.replace(/(\d{4})(?=\d)/g, "$1 ");
 
-// The check digit: every second digit from the right counts twice.
+// The check digit (Luhn): every second digit from the right counts twice.
 function addsUp(digits) {
   const sum = [...digits].reverse().reduce((total, digit, place) => {
     const value = place % 2 ? 2 * digit : Number(digit);
@@ -38,7 +38,7 @@ function yearOf(text) {
   return text.length === 2 ? 2000 + year : year;
 }
 
-// What is wrong with a field: a key of the form's data, or nothing.
+// The error of a field: a key of the form's data attributes, or undefined.
 const CHECKS = {
   number: (text) => {
     const digits = digitsOf(text);
@@ -49,14 +49,14 @@ const CHECKS = {
     if (!/^\d{1,2}$/.test(text) || Number(text) < 1 || Number(text) > 12) return "month";
     const year = form.elements.exp_year.value.trim();
     if (!/^(\d{2}|2\d{3})$/.test(year)) return "";
-    // The month's last day may still be lasting elsewhere, so a day more is left to it.
+    // A day later than the end of the month, because it ends later in other time zones.
     return Date.UTC(yearOf(year), Number(text), 2) > Date.now() ? "" : "past";
   },
   exp_year: (text) => (/^(\d{2}|2\d{3})$/.test(text) ? "" : "year"),
   email: (text) => (/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(text) ? "" : "email"),
 };
 
-function told(form, field) {
+function showError(form, field) {
   const text = field.value.trim();
   const key = text ? (CHECKS[field.name]?.(text, form) ?? "") : field.required ? "blank" : "";
   const line = document.getElementById(`${field.name}-error`);
@@ -80,27 +80,27 @@ function groupWhileTyping(field) {
     field.setSelectionRange(place, place);
   }
   const brand = brandOf(digits);
-  const shown = document.getElementById("brand");
-  if (shown.textContent !== brand) shown.textContent = brand;
+  const label = document.getElementById("brand");
+  if (label.textContent !== brand) label.textContent = brand;
 }
 
 function helpWithCard(form) {
-  form.noValidate = true; // the browser's own bubbles would speak the browser's language
+  form.noValidate = true; // the browser's own messages are in the language of the browser
   const { number, exp_month: month, exp_year: year } = form.elements;
   const fields = [...form.elements].filter((field) => field.matches("input:not([type=hidden]), select"));
   number.addEventListener("input", () => groupWhileTyping(number));
   groupWhileTyping(number);
   for (const field of fields) {
     field.addEventListener("change", () => {
-      told(form, field);
-      if (field === year && month.value) told(form, month);
+      showError(form, field);
+      if (field === year && month.value) showError(form, month);
     });
     field.addEventListener("input", () => {
-      if (field.getAttribute("aria-invalid")) told(form, field);
+      if (field.getAttribute("aria-invalid")) showError(form, field);
     });
   }
   form.addEventListener("submit", (event) => {
-    const wrong = fields.filter((field) => !told(form, field));
+    const wrong = fields.filter((field) => !showError(form, field));
     if (wrong.length) {
       event.preventDefault();
       event.stopImmediatePropagation();
@@ -109,7 +109,7 @@ function helpWithCard(form) {
   });
 }
 
-// The first press counts. Buttons are disabled only after the form has taken the pressed one's value along.
+// Only the first press counts. Buttons are disabled after the browser has read the value of the pressed one.
 function sendOnce(form) {
   let sent = false;
   const buttons = [...form.querySelectorAll("button")];
@@ -148,7 +148,7 @@ document.getElementById("summary")?.focus();
 const waiting = document.querySelector("[data-refresh]");
 if (waiting) setTimeout(() => location.reload(), 1000 * waiting.dataset.refresh);
 
-// Back to the merchant by itself, unless the buyer does something here: then it is the buyer who decides when.
+// Return to the merchant after a countdown. It stops when the buyer uses the page.
 const back = document.querySelector("a[data-return]");
 if (back) {
   const soon = document.getElementById("back-soon");

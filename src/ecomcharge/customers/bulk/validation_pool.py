@@ -1,4 +1,4 @@
-"""Checks the records of an import as the API checks requests: a few of them here, many in processes of their own."""
+"""Validates the records of an import as the API validates requests: a few in this process, many in a pool of processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ecomcharge.customers.bulk.files import Read, UnreadableLine
 from ecomcharge.customers.model import Customer, IdentifiedBody, validate_with_id
 from ecomcharge.customers.store import CustomerRow, customer_of, row_of
 
-Records = Sequence[tuple[int, bytes]]  # each behind the number of its line
+Records = Sequence[tuple[int, bytes]]  # pairs of line number and record
 
-WORTH_A_PROCESS: Final = 5_000  # records; fewer are checked sooner than another process has started
-MOST_PROCESSES: Final = 4
+POOL_MINIMUM_RECORDS: Final = 5_000  # with fewer records the start of a process takes longer than their validation
+MAXIMUM_PROCESSES: Final = 4
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """Why a line was not taken, in the words of the API. Never what it held."""
+class RejectedRecord(msgspec.Struct, frozen=True):
+    """A record that failed validation, with the messages of the API. It never contains the data of the record."""
 
     line: int
     message: str
@@ -35,14 +35,14 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A valid customer: the ``nth`` record of its block, on this line. Its id may be one that we ``minted``.
+    """A valid customer. ``position`` counts the records of its block from 1; ``has_new_id``: the record had no id.
 
-    Most of them are inserted and never looked at, so the customer stays a row until somebody does.
+    The customer is kept as a database row, because most candidates are inserted as they are.
     """
 
-    nth: int
+    position: int
     line: int
-    minted: bool
+    has_new_id: bool
     row: CustomerRow
 
     @property
@@ -60,62 +60,63 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return external_id
 
     @property
-    def recognisable(self) -> bool:
-        return not self.minted or self.external_id is not None
+    def is_identifiable(self) -> bool:
+        """Whether a stored copy of this customer can be found."""
+        return not self.has_new_id or self.external_id is not None
 
 
-class Checked(msgspec.Struct, frozen=True):
+class ValidatedBlock(msgspec.Struct, frozen=True):
     candidates: list[Candidate]
-    refused: list[Refusal]
+    rejected: list[RejectedRecord]
 
 
-_DECODER: Final = msgspec.msgpack.Decoder(Checked)
+_DECODER: Final = msgspec.msgpack.Decoder(ValidatedBlock)
 
 
-class Checking:
-    """Checks the customers of one block. ``ids`` are for those that come without one: reserved, as many as there are records."""
+class BlockValidation:
+    """Validates the customers of one block into ``result``. ``ids`` are reserved ids, at least one for each record."""
 
     def __init__(self, shop_id: int, ids: Iterable[str]) -> None:
         self._shop_id = shop_id
         self._free_ids = iter(ids)
-        self.checked = Checked([], [])
+        self.result = ValidatedBlock([], [])
 
-    def take(self, nth: int, line: int, body: IdentifiedBody) -> None:
+    def add(self, position: int, line: int, body: IdentifiedBody) -> None:
         try:
             id, fields = validate_with_id(body)
         except ValidationFailed as invalid:
             errors = {name: list(texts) for name, texts in invalid.errors.items()}
-            self.checked.refused.append(Refusal(line, invalid.message, errors))
+            self.result.rejected.append(RejectedRecord(line, invalid.message, errors))
         else:
             row = row_of(self._shop_id, id or next(self._free_ids), fields)
-            self.checked.candidates.append(Candidate(nth, line, id is None, row))
+            self.result.candidates.append(Candidate(position, line, id is None, row))
 
 
-def check(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> Checked:
-    checking = Checking(shop_id, ids)
-    for nth, (line, record) in enumerate(records, 1):
+def validate_block(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> ValidatedBlock:
+    validation = BlockValidation(shop_id, ids)
+    for position, (line, record) in enumerate(records, 1):
         try:
-            checking.take(nth, line, read(record))
+            validation.add(position, line, read(record))
         except UnreadableLine as error:
-            checking.checked.refused.append(Refusal(line, str(error)))
-    return checking.checked
+            validation.result.rejected.append(RejectedRecord(line, str(error)))
+    return validation.result
 
 
-def _check_and_pack(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> bytes:
-    return msgspec.msgpack.encode(check(shop_id, records, read, ids))
+def _validate_and_encode(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> bytes:
+    return msgspec.msgpack.encode(validate_block(shop_id, records, read, ids))
 
 
-class Checkers:
-    """Checks blocks of records, in processes of their own once there are many and these have started.
+class ValidationPool:
+    """Validates blocks of records. Starts processes when there are many records, and uses them as soon as they run.
 
-    To be used in a ``with``.
+    Use it in a ``with`` statement.
     """
 
     def __init__(self, shop_id: int) -> None:
         self._shop_id = shop_id
-        self.processes = max(1, min(MOST_PROCESSES, len(os.sched_getaffinity(0)) - 1))
+        self.processes = max(1, min(MAXIMUM_PROCESSES, len(os.sched_getaffinity(0)) - 1))
         self._pool: ProcessPoolExecutor | None = None
-        self._started: Future[int] = Future()  # is done when the first process is
+        self._started: Future[int] = Future()  # done when the first process runs
         self._records = 0
 
     def __enter__(self) -> Self:
@@ -125,44 +126,45 @@ class Checkers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def check(self, records: Records, read: Read, ids: Iterable[str]) -> Awaitable[Checked]:
+    def validate(self, records: Records, read: Read, ids: Iterable[str]) -> Awaitable[ValidatedBlock]:
         self._records += len(records)
-        if self._records > WORTH_A_PROCESS and self._pool is None:
+        if self._records > POOL_MINIMUM_RECORDS and self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin_to_check)
+            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_initialize_process)
             self._started = self._pool.submit(os.getpid)
         if not self._started.done():
-            here: asyncio.Future[Checked] = asyncio.get_running_loop().create_future()
-            here.set_result(check(self._shop_id, records, read, ids))
-            return here
-        packed = asyncio.get_running_loop().run_in_executor(self._pool, _check_and_pack, self._shop_id, records, read, ids)
-        packed.add_done_callback(lambda packed: packed.cancelled() or packed.exception())  # of those that nobody waits for
-        return _Unpacked(packed)
+            done: asyncio.Future[ValidatedBlock] = asyncio.get_running_loop().create_future()
+            done.set_result(validate_block(self._shop_id, records, read, ids))
+            return done
+        encoded = asyncio.get_running_loop().run_in_executor(self._pool, _validate_and_encode, self._shop_id, records, read, ids)
+        # Retrieve the exception, or asyncio logs it for each result that is not awaited.
+        encoded.add_done_callback(lambda encoded: encoded.cancelled() or encoded.exception())
+        return _DecodedBlock(encoded)
 
 
 @dataclass(frozen=True)
-class _Unpacked:
-    """What a block comes to when it is awaited; it need not be."""
+class _DecodedBlock:
+    """Decodes a block when it is awaited. An unused block costs no decoding."""
 
-    packed: Awaitable[bytes]
+    encoded: Awaitable[bytes]
 
-    def __await__(self) -> Generator[Any, None, Checked]:
-        return _DECODER.decode((yield from self.packed.__await__()))
+    def __await__(self) -> Generator[Any, None, ValidatedBlock]:
+        return _DECODER.decode((yield from self.encoded.__await__()))
 
 
-def _begin_to_check() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to deal with
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+def _initialize_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     collect_rarely()
 
 
 def collect_rarely() -> None:
-    """Records come and go in their thousands and leave no cycles of garbage behind."""
+    """Let the garbage collector run less often: an import creates thousands of records and no reference cycles."""
     gc.set_threshold(200_000)
 
 
-def _end_with_the_parent() -> None:
-    """It may be killed, and then nobody tells us."""
+def _exit_with_parent() -> None:
+    """End this process when the parent ends. A killed parent cannot stop its processes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

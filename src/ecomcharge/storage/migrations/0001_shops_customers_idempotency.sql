@@ -1,4 +1,4 @@
--- Times are UTC milliseconds. shop_id leads every key, so that a distributed engine can place each shop on a shard.
+-- Times are UTC milliseconds. shop_id is the first column of every key, so that a distributed engine can place a shop on a shard.
 
 CREATE TABLE shops (
     shop_id    BIGINT NOT NULL PRIMARY KEY,
@@ -7,7 +7,7 @@ CREATE TABLE shops (
     closed_at  BIGINT
 );
 
--- A key is kept as a keyed hash, to compare, and sealed under the master key, to sign the shop's webhooks with.
+-- A secret key is stored as a keyed hash, for comparison, and encrypted under the master key, because it signs webhooks.
 CREATE TABLE shop_keys (
     shop_id    BIGINT NOT NULL REFERENCES shops (shop_id),
     key_hash   TEXT   NOT NULL /*postgresql: COLLATE "C" */,
@@ -38,7 +38,7 @@ CREATE INDEX customers_by_email ON customers (shop_id, email, id);
 
 CREATE INDEX customers_by_external_id ON customers (shop_id, external_id, id) WHERE external_id IS NOT NULL;
 
--- status and body are null while the first request with the key is still running.
+-- status and body are null while the first request with the key is being processed.
 CREATE TABLE idempotency_keys (
     shop_id     BIGINT NOT NULL REFERENCES shops (shop_id),
     key         TEXT   NOT NULL /*postgresql: COLLATE "C" */,

@@ -1,4 +1,4 @@
--- How far each imported file has come: the digest of its first so many lines, kept once they are in.
+-- How far each file was imported: digest is the hash of the first lines of the file, written when these lines are imported.
 CREATE TABLE customer_imports (
     shop_id     BIGINT NOT NULL REFERENCES shops (shop_id),
     digest      TEXT   NOT NULL /*postgresql: COLLATE "C" */,

@@ -1,6 +1,6 @@
--- Plans, subscriptions and what belongs to them. Amounts are in minor units of the plan's currency, times UTC milliseconds.
--- What a browser or a worker asks for comes without a shop: those few indexes are led by an id with randomness of its own,
--- or by the time at which something is due.
+-- Plans, subscriptions and their payments, events and webhooks. Amounts are minor units of the plan's currency, times UTC
+-- milliseconds. Queries of a browser and of the billing worker do not know the shop: the first column of their indexes is an
+-- id, or the time at which something is due.
 
 ALTER TABLE shops ADD COLUMN gateway TEXT NOT NULL DEFAULT 'sandbox';
 ALTER TABLE shops ADD COLUMN gateway_url TEXT;
@@ -35,9 +35,9 @@ CREATE TABLE plans (
 
 CREATE INDEX plans_by_id ON plans (id);
 
--- period: the next one to be paid, 0 is the first charge. anchored_at: from which the periods are counted.
--- due_at: when the worker has something to do; leased_until is real time, whatever the sandbox's clock says.
--- version rises with every change, sequence with every event.
+-- period: the next period to be paid, 0 is the first charge. anchored_at: the time from which periods are counted.
+-- due_at: when the billing worker has something to do. leased_until: real time, in a sandbox too.
+-- version is incremented by every change, sequence by every event.
 CREATE TABLE subscriptions (
     shop_id                        BIGINT NOT NULL REFERENCES shops (shop_id),
     id                             TEXT   NOT NULL /*postgresql: COLLATE "C" */,
@@ -78,7 +78,7 @@ CREATE INDEX subscriptions_by_tracking_id ON subscriptions (shop_id, tracking_id
 CREATE INDEX subscriptions_by_token ON subscriptions (checkout_token) WHERE checkout_token IS NOT NULL;
 CREATE INDEX subscriptions_due ON subscriptions (due_at) WHERE due_at IS NOT NULL;
 
--- One row before each charge, its outcome in the same row after it. id is ours and told to the gateway; uid is the gateway's.
+-- The row is written before the charge and updated with its outcome. id is ours and is sent to the gateway; uid is the gateway's.
 CREATE TABLE payments (
     shop_id         BIGINT NOT NULL REFERENCES shops (shop_id),
     id              TEXT   NOT NULL /*postgresql: COLLATE "C" */,
@@ -99,12 +99,12 @@ CREATE TABLE payments (
 ) /*sqlite: WITHOUT ROWID */;
 
 CREATE INDEX payments_by_attempt ON payments (shop_id, subscription_id, period, attempt);
--- The last word: of one period at most one charge is under way or done.
+-- At most one payment of a period is in progress or successful.
 CREATE UNIQUE INDEX payments_once ON payments (shop_id, subscription_id, period)
     WHERE status IN ('pending', 'unknown', 'incomplete', 'successful');
 CREATE INDEX payments_by_id ON payments (id);
 
--- What a gateway's token stands for. behaviour is the sandbox's: how its card answers. Never a number.
+-- The card of a gateway's token, never its number. behaviour is for the sandbox: the outcome of charges of this card.
 CREATE TABLE cards (
     shop_id    BIGINT NOT NULL REFERENCES shops (shop_id),
     token      TEXT   NOT NULL /*postgresql: COLLATE "C" */,
@@ -115,7 +115,7 @@ CREATE TABLE cards (
     PRIMARY KEY (shop_id, token)
 ) /*sqlite: WITHOUT ROWID */;
 
--- The sandbox gateway's own books: what a bank would know.
+-- The sandbox gateway's own records of charges.
 CREATE TABLE sandbox_charges (
     shop_id    BIGINT NOT NULL REFERENCES shops (shop_id),
     id         TEXT   NOT NULL /*postgresql: COLLATE "C" */,
@@ -149,7 +149,7 @@ CREATE TABLE events (
 
 CREATE UNIQUE INDEX events_by_object ON events (shop_id, object_id, sequence);
 
--- The outbox: written with the change that it tells of, delivered afterwards.
+-- The outbox: a webhook is written in the transaction of the change that it reports, and sent afterwards.
 CREATE TABLE webhooks (
     shop_id         BIGINT NOT NULL REFERENCES shops (shop_id),
     id              TEXT   NOT NULL /*postgresql: COLLATE "C" */,

@@ -1,4 +1,4 @@
--- Every account that a shop has, or had, at a gateway. Ids count from 1 in each shop and are not used again: a payment
+-- Every account that a shop has, or had, at a gateway. Ids count from 1 in each shop and are not reused: a payment
 -- keeps the id of the account that it was charged at. sealed_key is NULL once the account is forgotten.
 
 CREATE TABLE gateway_accounts (

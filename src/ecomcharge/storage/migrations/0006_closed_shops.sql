@@ -1,4 +1,4 @@
--- parked_at: the due date of a closed shop's subscription, put aside so that no worker finds it, until the shop opens again.
+-- parked_at: the due date of a subscription of a closed shop, moved here from due_at so that no billing worker finds it.
 
 ALTER TABLE subscriptions ADD COLUMN parked_at BIGINT;
 

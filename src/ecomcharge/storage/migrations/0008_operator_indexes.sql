@@ -1,4 +1,4 @@
--- What an operator watches: payments without an outcome by age, and webhooks that were given up. Both are few among many.
+-- For the metrics: payments without an outcome by age, and webhooks that were given up. Both are a small part of their tables.
 
 CREATE INDEX payments_unsettled ON payments (status, created_at)
     WHERE status IN ('pending', 'unknown', 'incomplete', 'refunding');

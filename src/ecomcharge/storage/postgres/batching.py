@@ -36,8 +36,8 @@ class Batcher(Generic[Item]):
     """Passes items to ``flush`` in batches of at most ``max_batch``, with at most ``max_in_flight`` batches at once.
 
     It does not wait for more items: while fewer batches are in flight, a batch starts at the end of the current turn of
-    the event loop. Items that arrive while all are in flight form the next batch. If ``flush`` raises, every item of the
-    batch without an outcome fails with that error.
+    the event loop. Items that arrive while all are in flight form the next batch. If ``flush`` raises or is cancelled, every
+    item of the batch without an outcome fails with that error.
     """
 
     def __init__(self, flush: Callable[[list[Item]], Awaitable[None]], *, max_in_flight: int, max_batch: int) -> None:
@@ -46,12 +46,14 @@ class Batcher(Generic[Item]):
         self._max_batch = max_batch
         self._waiting: list[Item] = []
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None  # it takes what waits at the end of this turn
 
     async def submit(self, item: Item) -> Any:
         """Return the outcome of the item."""
-        if not self._waiting and len(self._in_flight) < self._max_in_flight:
-            self._in_flight.add(asyncio.get_running_loop().create_task(self._flush_waiting()))
         self._waiting.append(item)
+        if self._starting is None and len(self._in_flight) < self._max_in_flight:
+            self._starting = asyncio.get_running_loop().create_task(self._flush_waiting())
+            self._in_flight.add(self._starting)
         return await item.outcome
 
     async def drain(self) -> None:
@@ -60,13 +62,16 @@ class Batcher(Generic[Item]):
             await asyncio.wait(self._in_flight)
 
     async def _flush_waiting(self) -> None:
+        self._starting = None
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
                 try:
                     await self._flush(batch)
-                except Exception as error:
+                except BaseException as error:
                     for item in batch:
                         item.fail(error)
+                    if not isinstance(error, Exception):
+                        raise
         finally:
             self._in_flight.remove(asyncio.current_task())  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
-from ecomcharge.storage.database import Load, Migration, Params, Row, Unit
+from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE
 from ecomcharge.storage.postgres.migrations import apply_migrations
@@ -41,7 +41,7 @@ class PostgresDatabase:
     engine = "postgresql"
 
     def __init__(self, pool: ConnectionPool, *, has_transaction_status: bool) -> None:
-        self.load = Load()
+        self.stats = DatabaseStats()
         self._pool = pool
         self._executor = Executor()
         self._has_transaction_status = has_transaction_status
@@ -76,8 +76,8 @@ class PostgresDatabase:
         groups: dict[PointRead, list[_PendingRead]] = {}
         for each in pending:
             groups.setdefault(each.read, []).append(each)
-        self.load.finds += len(pending)
-        self.load.find_statements += len(groups)
+        self.stats.finds += len(pending)
+        self.stats.find_statements += len(groups)
         async with self._pool.lend() as connection:
             for read, group in groups.items():
                 rows = await self._executor.find(connection, read, [each.key for each in group])
@@ -136,8 +136,8 @@ class PostgresDatabase:
             self._set_outcomes(units)
 
     def _set_outcomes(self, units: list[PendingUnit]) -> None:
-        self.load.commits += 1
-        self.load.units += len(units)
+        self.stats.commits += 1
+        self.stats.units += len(units)
         for unit in units:
             if unit.error is not None:
                 unit.fail(unit.error)
@@ -145,8 +145,12 @@ class PostgresDatabase:
                 unit.resolve(unit.result)
 
     async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
-        async with self._pool.lend() as connection:
-            return await apply_migrations(connection, migrations)
+        """Raises ``Unavailable`` when the database cannot be written now."""
+        try:
+            async with self._pool.lend() as connection:
+                return await apply_migrations(connection, migrations)
+        except UNAVAILABLE as error:
+            raise Unavailable from error
 
     async def ping(self) -> None:
         await self.rows("SELECT version FROM schema_migrations LIMIT 1", {})

@@ -7,6 +7,7 @@ each unit has to run in a transaction of its own, so that the failure of one uni
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -16,7 +17,7 @@ import asyncpg
 from ecomcharge.storage.database import Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Pending
 from ecomcharge.storage.postgres.errors import UNAVAILABLE
-from ecomcharge.storage.postgres.pool import Connection
+from ecomcharge.storage.postgres.pool import BROKEN, Connection
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, InsertedRow
 from ecomcharge.storage.postgres.statements import Executor, numbered
 from ecomcharge.storage.statements import Insert, PointRead
@@ -100,6 +101,9 @@ class PendingUnit(Pending):
             self.result = finished.value
         except Exception as error:
             self.error = error
+        except asyncio.CancelledError as error:  # nobody cancelled the task, which runs the other units as well
+            self.error = RuntimeError("a unit of work raised CancelledError")
+            self.error.__cause__ = error
         else:
             if isinstance(awaited, Request):
                 self.request = awaited
@@ -139,10 +143,11 @@ class BatchTransaction:
             await self._run_units()
             if self._has_transaction_status and self._transaction_id is None and any(unit.wrote for unit in self._units):
                 self._transaction_id = await self._connection.fetchval("SELECT pg_current_xact_id()::text")
-        except BaseException:
+        except BaseException as error:
             for unit in self._units:
                 unit.stop()
-            await self._roll_back()
+            if not isinstance(error, BROKEN):  # such a connection is terminated; a ROLLBACK would wait for one more timeout
+                await self._roll_back()
             raise
         await self._commit()
 
@@ -154,7 +159,7 @@ class BatchTransaction:
                 arguments = [unit.request.argument for unit in group if unit.request is not None]
                 try:
                     answers = await self._execute(method, statement, arguments)
-                except asyncpg.PostgresError as error:
+                except Exception as error:  # of the server, or of asyncpg about a value that it cannot send
                     if len(self._units) == 1 or isinstance(error, UNAVAILABLE):
                         raise
                     raise RetryIndividually from error

@@ -13,7 +13,7 @@ from typing import TypeVar
 import apsw
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
-from ecomcharge.storage.database import Load, Migration, Params, Row, Unit
+from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing
 from ecomcharge.storage.sqlite.errors import UNAVAILABLE, FilesReplaced
 from ecomcharge.storage.sqlite.locks import WriteLock
@@ -39,7 +39,7 @@ class SqliteDatabase:
     def __init__(self, path: str, *, commit_in_thread: bool = True) -> None:
         # SQLite keeps the log beside the file that a symbolic link points to, so the lock files must be there as well.
         self._path = os.path.realpath(path)
-        self.load = Load()
+        self.stats = DatabaseStats()
         try:
             with contextlib.ExitStack() as stack:
                 self._files = stack.enter_context(contextlib.closing(OpenFiles(self._path)))
@@ -49,7 +49,7 @@ class SqliteDatabase:
                 self._resources = stack.pop_all()
         except (apsw.Error, OSError, FilesReplaced) as error:
             raise ConfigurationError(f"cannot open the SQLite database {self._path}: {error}") from error
-        self._writer = Writer(self._write_connection, lock, self._files, self.load, commit_in_thread=commit_in_thread)
+        self._writer = Writer(self._write_connection, lock, self._files, self.stats, commit_in_thread=commit_in_thread)
 
     def _open_connections(self) -> None:
         """Raises ``FilesReplaced`` when the processes that have the database open use other files.
@@ -87,8 +87,8 @@ class SqliteDatabase:
         self._write_connection.close()
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
-        self.load.finds += 1
-        self.load.find_statements += 1
+        self.stats.finds += 1
+        self.stats.find_statements += 1
         rows = self._read(select_sql(read), key)
         return rows[0] if rows else None
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import apsw
 
 from ecomcharge.base.errors import Unavailable
-from ecomcharge.storage.database import Load, Unit
+from ecomcharge.storage.database import DatabaseStats, Unit
 from ecomcharge.storage.sqlite.commit_thread import CommitThread
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS
 from ecomcharge.storage.sqlite.errors import UNAVAILABLE, to_domain_error
@@ -51,7 +51,7 @@ class Writer:
     """
 
     def __init__(
-        self, connection: apsw.Connection, lock: WriteLock, files: OpenFiles, stats: Load, *, commit_in_thread: bool
+        self, connection: apsw.Connection, lock: WriteLock, files: OpenFiles, stats: DatabaseStats, *, commit_in_thread: bool
     ) -> None:
         self.connection = connection
         self._transaction = SqliteTransaction(connection)
@@ -112,9 +112,16 @@ class Writer:
             pending.resolve()
 
     async def _begin(self) -> None:
-        """Take the write lock and begin the transaction. Units that wait too long for another process are refused."""
-        if self._begin_transaction(wait=False):
-            return
+        """Take the write lock and begin the transaction. Units that wait too long for another process are refused.
+
+        Raises ``Unavailable`` after ``stop``, when the commit thread has ended or is about to.
+        """
+        if not self._stopped and not self._begin_transaction(wait=False):
+            await self._wait_for_other_process()
+        if self._stopped:
+            raise Unavailable
+
+    async def _wait_for_other_process(self) -> None:
         started = self._thread.run(functools.partial(self._begin_transaction, wait=True))
         while not (await asyncio.wait([started], timeout=BUSY_TIMEOUT_MILLISECONDS / 1000))[0]:
             refused, self._waiting = self._waiting, []
@@ -129,6 +136,8 @@ class Writer:
             return False
         self.connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS if wait else 0)
         try:
+            if self.connection.in_transaction:  # the ROLLBACK of the last batch failed
+                self.connection.execute("ROLLBACK")
             self.connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:  # by a program that does not take our lock
             if wait:

@@ -1,7 +1,7 @@
 "use strict";
 
-// Only what the page names is loaded: no validator of somebody else's, no example API. Credentials live as long
-// as the page does. Requests go to the server that the page came from, by whatever name the browser knows it.
+// Swagger UI loads nothing from other servers: no validator and no example API. Credentials are kept until the page is
+// closed. Requests go to the server that the page came from, under the name that the browser uses.
 const ownServer = () => ({
   statePlugins: {
     spec: {

@@ -1,0 +1,47 @@
+"""The list of the commands of ``ecomcharge``, and the commands ``migrate`` and ``master-key``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import cyclopts
+
+from ecomcharge.cli.database_options import Where, run
+from ecomcharge.shops import keys
+from ecomcharge.storage.migrate import migrate as migrate_database
+
+WORKER_HELP: Final = """Run a billing worker until SIGTERM: it makes the charges that are due and sends webhooks.
+
+Use it on machines without a server, or to add workers. It takes the settings of ``serve``, and needs the same --database,
+master key, --public-url and --time-zone."""
+
+AUDIT_HELP: Final = """Compare payments, subscriptions, events, webhooks and the records of gateways, and report disagreements.
+
+It only reads, and can run while servers run. It takes the settings of ``serve``. Exit code 0: there is no disagreement; 1:
+there are disagreements; 2: there is no disagreement, but some records could not be checked."""
+
+cli = cyclopts.App(name="ecomcharge", help="A server for the eComCharge Customers API.")
+master_key = cyclopts.App(name="master-key", help="The key that encrypts and hashes the keys of shops.")
+# Each command is imported when it is used. Importing the server would add half a second to every other command.
+cli.command("ecomcharge.cli.serve:server", name="serve", help="Migrate the database and serve the API until SIGTERM.")
+cli.command("ecomcharge.cli.worker:worker", name="worker", help=WORKER_HELP)
+cli.command("ecomcharge.cli.audit:audit", name="audit", help=AUDIT_HELP)
+cli.command("ecomcharge.cli.customers:customers", name="customers", help="Import and export customers.")
+cli.command("ecomcharge.cli.shops:shops", name="shops", help="Shops, their keys and their gateways.")
+cli.command("ecomcharge.cli.webhooks:webhooks", name="webhooks", help="List, show and redeliver webhooks.")
+cli.command("ecomcharge.cli.clock:clock", name="clock", help="The clock of sandbox mode. Takes the settings of serve.")
+cli.command(master_key)
+
+
+@cli.command
+def migrate(where: Where = Where()) -> None:
+    """Migrate the database to the schema of this program."""
+    applied = asyncio.run(run(where, migrate_database))
+    print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
+
+
+@master_key.command(name="new")
+def new_master_key() -> None:
+    """Print a new master key. Do not store it beside the database. Without it no shop key works."""
+    print(keys.make_master_key())

@@ -1,0 +1,104 @@
+"""The commands of shops, and settings of commands."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from ecomcharge.shops import keys
+from ecomcharge.shops.keys import make_master_key
+from support.commands import ecomcharge
+from support.shops import ENVIRONMENT
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(database_url: str) -> Cli:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return ecomcharge(database_url, *arguments, environment={**ENVIRONMENT, **environment})
+
+    return run
+
+
+def test_shops_are_created_listed_rotated_and_closed_from_the_command_line(cli: Cli) -> None:
+    created = json.loads(cli("shops", "create", "--name", "My shop", "--shop-id", "361", "--json").stdout)
+    assert created["shop_id"] == 361
+    assert keys.is_made_key(created["secret_key"])
+    rotated = json.loads(cli("shops", "rotate-key", "361", "--overlap", "60", "--json").stdout)
+    assert rotated["secret_key"] != created["secret_key"]
+    assert "closed" in cli("shops", "close", "361").stdout
+    [shop] = json.loads(cli("shops", "list", "--json").stdout)
+    assert (shop["shop_id"], shop["name"], shop["closed_at"] is None) == (361, "My shop", False)
+    assert "My shop" in cli("shops", "list").stdout
+
+
+def test_credentials_are_printed_for_people_too(cli: Cli) -> None:
+    printed = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key").stdout
+    assert "own-sandbox-key" in printed
+    assert "shown this once" in printed
+
+
+def test_what_an_operator_can_mend_is_one_sentence_and_exit_code_1(cli: Cli) -> None:
+    cli("shops", "create", "--name", "x", "--shop-id", "1")
+    for arguments in (
+        ("shops", "create", "--name", "x", "--shop-id", "1"),
+        ("shops", "create", "--name", "x", "--secret-key", "short"),
+        ("shops", "rotate-key", "2"),
+        ("shops", "close", "2"),
+        ("shops", "list", "--database", "mysql://x"),
+        ("shops", "list", "--database", "postgresql://postgres@127.0.0.1:1/x"),
+        ("shops", "create", "--name", "x", "--master-key", "nonsense"),
+    ):
+        done = cli(*arguments)
+        assert done.returncode == 1, arguments
+        assert done.stderr.startswith("ecomcharge: ")
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+
+
+def test_migrate_says_what_it_applied(cli: Cli) -> None:
+    assert cli("migrate").stdout.startswith("applied 0001 shops_customers_idempotency")
+    assert cli("migrate").stdout == "nothing to apply\n"
+
+
+def test_a_new_master_key_is_32_bytes_of_base64(cli: Cli) -> None:
+    first, second = (cli("master-key", "new").stdout.strip() for _ in range(2))
+    assert len(base64.b64decode(first)) == 32
+    assert first != second
+
+
+def test_only_the_database_and_the_master_key_are_taken_from_the_environment(cli: Cli) -> None:
+    cli("shops", "create", "--name", "x", "--shop-id", "77")
+    stray = {"ECOMCHARGE_SHOP": "77", "ECOMCHARGE_NAME": "y", "ECOMCHARGE_SHOP_ID": "78", "ECOMCHARGE_SECRET_KEY": "my-own-key"}
+    assert cli("shops", "close", **stray).returncode != 0
+    assert cli("shops", "create", **stray).returncode != 0
+    assert "my-own-key" not in cli("shops", "rotate-key", "77", **stray).stdout
+    assert [shop["closed_at"] for shop in json.loads(cli("shops", "list", "--json").stdout)] == [None]
+
+
+def test_a_shop_may_be_called_what_looks_like_markup_and_ids_may_be_absurd(cli: Cli) -> None:
+    cli("shops", "create", "--name", "[/foo] bar")
+    assert "[/foo] bar" in cli("shops", "list").stdout
+    for command in (("close", "9" * 20), ("rotate-key", "9" * 20), ("rotate-key", "1", "--overlap", "9" * 20)):
+        done = cli("shops", *command)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_another_master_key_than_the_databases_is_refused(cli: Cli) -> None:
+    cli("shops", "create", "--name", "x", "--shop-id", "1")
+    for command in (("shops", "create", "--name", "y"), ("shops", "rotate-key", "1"), ("serve", "--port", "1")):
+        done = cli(*command, ECOMCHARGE_MASTER_KEY=make_master_key())
+        assert done.returncode == 1
+    assert "sealed under another master key" in cli("shops", "rotate-key", "1", ECOMCHARGE_MASTER_KEY=make_master_key()).stderr
+
+
+@pytest.mark.parametrize("setting", ["--workers=0", "--port=99999", "--max-body-bytes=-1", "--header-timeout-seconds=-1"])
+def test_a_setting_out_of_its_range_is_refused(cli: Cli, setting: str) -> None:
+    done = cli("serve", setting)
+    assert done.returncode == 1
+    assert done.stderr == f"ecomcharge: {setting.partition('=')[0]} must be between {done.stderr.partition('between ')[2]}"

@@ -1,0 +1,146 @@
+"""The commands that import and export customers, their processes, and what a kill leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from ecomcharge.customers.bulk import validation_pool
+from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK
+from support.bulk import OTHER_SHOP, SHOP, command, exported, imported, line, lines, stored
+from support.shops import ENVIRONMENT, Shop
+
+
+def test_by_command_from_a_file_and_from_standard_input(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_bytes(lines(30) + b"{}\n")
+    first = command(url, "import", str(file), "--shop-id", str(SHOP))
+    assert (first.returncode, first.stdout) == (3, b"31 read, 30 added, 1 refused\n")
+    report = [json.loads(each) for each in (tmp_path / "customers.jsonl.refused").read_text().splitlines()]
+    assert [(each["line"], sorted(each["errors"])) for each in report] == [(31, ["email", "ip"])]
+    csv = command(url, "export", "--shop-id", str(SHOP), "--format", "csv")
+    second = command(url, "import", "-", "--format", "csv", "--shop-id", str(OTHER_SHOP), stdin=csv.stdout)
+    assert (second.returncode, second.stdout) == (0, b"30 read, 30 added\n")
+    assert stored(url) == stored(url, OTHER_SHOP)
+
+
+def test_an_export_appears_when_it_is_whole_and_only_its_owner_may_read_it(url: str, tmp_path: Path) -> None:
+    imported(url, lines(3))
+    file = tmp_path / "all.jsonl"
+    assert command(url, "export", str(file), "--shop-id", str(SHOP)).returncode == 0
+    assert file.read_bytes() == exported(url)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_an_export_into_a_pipe_leaves_the_pipe_in_its_place(url: str, tmp_path: Path) -> None:
+    imported(url, lines(3))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert command(url, "export", str(pipe), "--shop-id", str(SHOP)).returncode == 0
+        assert reader.communicate(timeout=10)[0] == exported(url)
+    assert pipe.is_fifo()
+
+
+def test_mistakes_are_reported_in_one_sentence(url: str, tmp_path: Path) -> None:
+    missing = command(url, "import", str(tmp_path / "none.jsonl"), "--shop-id", str(SHOP))
+    assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
+    assert b"No such file" in missing.stderr
+    nobody = command(url, "import", "-", "--shop-id", "99")
+    assert (nobody.returncode, nobody.stderr) == (1, b"ecomcharge: there is no shop 99; see ecomcharge shops list\n")
+
+
+def test_from_another_server_with_every_id(server: Shop, url: str) -> None:
+    content = b"".join(line(f"c{number}@shop.test", external_id=f"x{number}") for number in range(1_234))
+    imported(server.process.database, content, shop_id=server.shop_id)
+    arguments = ("import", "--from", server.url, "--from-shop-id", str(server.shop_id), "--shop-id", str(SHOP))
+    copied = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY=server.secret_key)
+    assert copied.stdout == b"1,234 read, 1,234 added\n", copied.stderr
+    assert stored(url) == stored(server.process.database, server.shop_id)
+    again = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY=server.secret_key)
+    assert again.stdout == b"1,234 read, 1,234 known already\n"
+    wrong = command(url, *arguments, ECOMCHARGE_FROM_SECRET_KEY="wrong-key")
+    assert wrong.returncode == 1
+    assert b"401 Unauthorized" in wrong.stderr
+
+
+def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_bytes(lines(40_000))
+    words = [sys.executable, "-m", "ecomcharge", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
+    found = []
+    for seconds in (0.9, 1.3, 1.7):
+        process = subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        found.append(len(stored(url)))
+        assert found[-1] % RECORDS_PER_BLOCK == 0
+    assert command(url, "import", str(file), "--shop-id", str(SHOP)).returncode == 0
+    assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
+
+
+@contextlib.contextmanager
+def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
+    """An import that waits for more lines, and its process that checks them."""
+    words = [sys.executable, "-m", "ecomcharge", "customers", "import", "-", "--shop-id", str(SHOP), "--database", url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        process.stdin.write(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK))
+        process.stdin.flush()
+        deadline = time.monotonic() + 30
+        checkers: list[psutil.Process] = []
+        while not checkers and time.monotonic() < deadline:
+            time.sleep(0.05)
+            checkers = [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        yield process, *checkers
+
+
+def test_no_checker_outlives_an_import_that_is_killed(url: str) -> None:
+    with an_import_with_a_checker(url) as (process, checker):
+        process.kill()
+        assert psutil.wait_procs([checker], timeout=20) == ([checker], [])
+
+
+def test_a_checker_that_is_killed_ends_the_import_which_then_goes_on_where_it_was(url: str) -> None:
+    many = lines(40_000)
+    with an_import_with_a_checker(url) as (process, checker):
+        checker.kill()
+        told, why = process.communicate(many[len(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK)) :], timeout=60)
+        assert (process.returncode, told) == (1, b"")
+        assert why == b"ecomcharge: a process that validates lines was killed; run the command again to continue\n"
+    again = command(url, "import", "-", "--shop-id", str(SHOP), stdin=many)
+    assert again.returncode == 0, again.stderr
+    assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
+
+
+def test_two_imports_of_one_file_at_once_add_it_once(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_bytes(lines(12_000))
+
+    async def both() -> list[bytes]:
+        words = ["-m", "ecomcharge", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
+        started = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, *words, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE
+            )
+            for _ in range(2)
+        ]
+        return [(await process.communicate())[0] for process in started]
+
+    told = asyncio.run(both())
+    assert all(b"12,000 read" in each for each in told), told
+    emails = [customer.email for customer in stored(url)]
+    assert len(emails) == len(set(emails)) == 12_000

@@ -1,0 +1,71 @@
+"""Shops and their keys in the database."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.errors import ConfigurationError, RecordNotFound
+from ecomcharge.shops import actions, store
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database
+from support.shops import add_shop, with_database
+
+
+def test_nothing_in_the_database_gives_a_key_away(database_url: str, master_key: MasterKey) -> None:
+    credentials = add_shop(database_url, master_key, secret_key="own-sandbox-key")
+
+    async def everything(database: Database) -> str:
+        return str([tuple(row) for row in await database.rows("SELECT * FROM shop_keys", {})])
+
+    stored = with_database(database_url, everything)
+    assert str(credentials.shop_id) in stored
+    assert "own-sandbox-key" not in stored
+    assert base64.b64encode(b"own-sandbox-key").decode() not in stored
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [("short", "too short"), ("a" * 256, "too long"), ("schlüssel", "printable ASCII"), ("a\tbcdefgh", "printable ASCII")],
+)
+def test_a_key_of_ones_own_must_fit_http_basic(database_url: str, master_key: MasterKey, key: str, fault: str) -> None:
+    with pytest.raises(ConfigurationError, match=fault):
+        add_shop(database_url, master_key, secret_key=key)
+
+
+@pytest.mark.parametrize("chosen", [{"shop_id": 0}, {"shop_id": 2**53}, {"name": " "}, {"name": "a" * 256}, {"name": "a\nb"}])
+def test_a_shop_that_cannot_be_is_refused(database_url: str, master_key: MasterKey, chosen: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        add_shop(database_url, master_key, **chosen)
+
+
+def test_a_rotation_ends_older_keys_after_the_overlap_and_never_lengthens_one(database_url: str, master_key: MasterKey) -> None:
+    now = SystemClock().now()
+
+    async def work(database: Database) -> list[int | None]:
+        first = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")
+        for key, overlap in (("second-key", 10), ("third-key", 3600)):
+            await actions.rotate_key(database, master_key, now, shop_id=first.shop_id, secret_key=key, overlap_seconds=overlap)
+        kept = {key.key_hash: key.expires_at for key in await store.keys_of_open_shop(database, first.shop_id)}
+        return [kept[master_key.hash(first.shop_id, key)] for key in ("first-key", "second-key", "third-key")]
+
+    assert with_database(database_url, work) == [now + 10_000, now + 3_600_000, None]
+
+
+def test_a_closed_or_unknown_shop_gets_no_new_key(database_url: str, master_key: MasterKey) -> None:
+    shop_id = add_shop(database_url, master_key).shop_id
+    now = SystemClock().now()
+
+    async def work(database: Database) -> None:
+        await actions.close_shop(database, now, shop_id=shop_id)
+        await actions.close_shop(database, now + 1, shop_id=shop_id)
+        assert [shop.closed_at for shop in await store.all_shops(database)] == [now]
+        assert not await store.keys_of_open_shop(database, shop_id)
+        for unknown in (shop_id, 7):
+            with pytest.raises(RecordNotFound):
+                await actions.rotate_key(database, master_key, now, shop_id=unknown)
+
+    with_database(database_url, work)

@@ -1,0 +1,236 @@
+"""A connection that breaks during a commit: committed, refused or unknown, as the database has it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+
+from ecomcharge.base.errors import OutcomeUnknown, Unavailable
+from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.postgres import PostgresDatabase, recovery
+from ecomcharge.storage.postgres.database import TRANSACTIONS_IN_FLIGHT
+from ecomcharge.storage.statements import Insert
+from support.faults import _numbers
+from support.postgres import PostgresServer
+
+T = TypeVar("T")
+
+
+class Cutter:
+    """Stands between us and PostgreSQL, and cuts the connection at the first COMMIT after it was told how.
+
+    ``before``: PostgreSQL never sees the COMMIT. ``after``: it does, and its reply is thrown away.
+    ``hold``: the COMMIT is kept and both ends stay open until ``release``.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._how = ""
+        self._listener: asyncio.Server
+        self._writers: list[asyncio.StreamWriter] = []
+        self.met = asyncio.Event()
+        self.released = asyncio.Event()
+        self.refuses = False
+
+    def cut(self, how: str) -> None:
+        self._how = how
+
+    async def __aenter__(self) -> Cutter:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.sleep(0.05)  # the handlers see their ends
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        if self.refuses:
+            writer.close()
+            return
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            writer.close()
+            return
+        self._writers.append(server_writer)
+        back = asyncio.create_task(self._carry_back(server_reader, writer))
+        try:
+            await self._carry(reader, server_writer, back)
+        except OSError:
+            pass
+        finally:
+            back.cancel()
+            server_writer.close()
+            writer.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, back: asyncio.Task[None]) -> None:
+        while data := await reader.read(65536):
+            if self._how and b"COMMIT\0" in data:
+                how, self._how = self._how, ""
+                if how == "after":
+                    back.cancel()
+                    server.write(data)
+                    await server.drain()
+                    await asyncio.sleep(0.3)  # long enough for PostgreSQL to commit
+                self.met.set()
+                if how == "hold":
+                    await self.released.wait()
+                return
+            server.write(data)
+            await server.drain()
+
+    async def _carry_back(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await server.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+INSERT_NOTE = Insert("notes", ("id", "text"), key=("id",))
+
+
+async def _insert_note(tx: Transaction) -> str:
+    await tx.insert(INSERT_NOTE, (next(_numbers), "x"))
+    return "written"
+
+
+def through_cutter(url: str, work: Callable[[PostgresDatabase, Cutter], Coroutine[Any, Any, T]]) -> T:
+    """Run ``work`` on a database behind a cutter; it has an empty table ``notes``."""
+
+    async def run() -> T:
+        match = re.fullmatch(r"(.*127\.0\.0\.1:)(\d+)(/.*)", url)
+        assert match is not None
+        direct = await asyncpg.connect(url)
+        await direct.execute("CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT)")
+        await direct.close()
+        async with Cutter(int(match[2])) as cutter:
+            database = await PostgresDatabase.open(f"{match[1]}{cutter.port}{match[3]}", connections=5)
+            try:
+                return await work(database, cutter)
+            finally:
+                await database.close()
+
+    return asyncio.run(run())
+
+
+async def told_and_true(database: PostgresDatabase, write: Awaitable[str], url: str) -> tuple[str, int]:
+    """What ``write`` said, and how many notes there are."""
+    try:
+        told = await asyncio.wait_for(write, 30)
+    except (Unavailable, OutcomeUnknown) as error:
+        told = type(error).__name__
+    direct = await asyncpg.connect(url)
+    try:
+        return told, await direct.fetchval("SELECT count(*) FROM notes")
+    finally:
+        await direct.close()
+
+
+def test_a_commit_whose_reply_is_lost_was_a_commit(postgres_url: str) -> None:
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        cutter.cut("after")
+        return await told_and_true(database, database.write(_insert_note), postgres_url)
+
+    assert through_cutter(postgres_url, work) == ("written", 1)
+
+
+def test_a_commit_that_never_arrived_is_refused_and_nothing_is_written(postgres_url: str) -> None:
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        cutter.cut("before")
+        return await told_and_true(database, database.write(_insert_note), postgres_url)
+
+    assert through_cutter(postgres_url, work) == ("Unavailable", 0)
+
+
+@pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
+def test_a_commit_that_nobody_can_tell_about_is_called_unknown(
+    postgres_url: str, how: str, notes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "RECOVERY_SECONDS", 1.0)
+
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        cutter.cut(how)
+        writing = asyncio.ensure_future(database.write(_insert_note))
+        await cutter.met.wait()
+        cutter.refuses = True
+        return await told_and_true(database, writing, postgres_url)
+
+    assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
+
+
+@pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
+def test_an_engine_that_cannot_tell_outcomes_makes_a_broken_commit_unknown(postgres_url: str, how: str, notes: int) -> None:
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        database._has_transaction_status = False  # as with CockroachDB, which has no pg_xact_status
+        cutter.cut(how)
+        return await told_and_true(database, database.write(_insert_note), postgres_url)
+
+    assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
+
+
+def test_while_one_commit_is_in_doubt_other_writes_are_answered(postgres_url: str) -> None:
+    """Two transactions are in flight at most. An outage that meets both during COMMIT must not delay the others."""
+
+    async def work(database: PostgresDatabase, cutter: Cutter) -> float:
+        doubtful = []
+        for _ in range(TRANSACTIONS_IN_FLIGHT):
+            cutter.met.clear()
+            cutter.cut("hold")
+            doubtful.append(asyncio.ensure_future(database.write(_insert_note)))
+            await cutter.met.wait()
+        cutter.refuses = True
+        cutter.released.set()  # cuts both
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(database.write(_insert_note), 10)
+        seconds = time.monotonic() - started
+        cutter.refuses = False
+        assert {type(told) for told in await asyncio.gather(*doubtful, return_exceptions=True)} == {Unavailable}
+        return seconds
+
+    assert through_cutter(postgres_url, work) < 6
+
+
+def test_a_transaction_that_a_crash_forgot_is_not_taken_for_a_later_one_with_its_number(
+    own_postgres: PostgresServer, postgres_url: str
+) -> None:
+    """A crash forgets transaction numbers that no flushed WAL mentions, and PostgreSQL gives them out again."""
+
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        direct = await asyncpg.connect(postgres_url)
+        await direct.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")  # so that nothing is flushed before the crash
+        await direct.execute("SELECT pg_reload_conf()")
+        await direct.execute("CHECKPOINT")
+        await direct.close()
+        await asyncio.sleep(0.5)
+        cutter.cut("hold")
+        writing = asyncio.ensure_future(database.write(_insert_note))
+        await cutter.met.wait()
+        cutter.refuses = True
+        own_postgres.stop(signal.SIGQUIT)
+        cutter.released.set()
+        own_postgres.start()
+        direct = await asyncpg.connect(postgres_url)
+        await direct.execute("ALTER SYSTEM RESET wal_writer_delay")
+        for _ in range(5):  # somebody else's transactions, one of which gets the forgotten number
+            await direct.execute("CREATE TABLE IF NOT EXISTS others (id BIGINT)")
+            await direct.execute("INSERT INTO others VALUES (1)")
+        await direct.close()
+        cutter.refuses = False
+        return await told_and_true(database, writing, postgres_url)
+
+    assert through_cutter(postgres_url, work) == ("Unavailable", 0)

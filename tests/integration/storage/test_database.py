@@ -1,0 +1,245 @@
+"""The promises of a database, on both engines: writes that wait together are committed together and fail alone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from ecomcharge.base.errors import Unavailable
+from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.customers import actions, store
+from ecomcharge.customers.model import CustomerFields
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.migrate import migrate, migrations_for
+from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.records import chunks_of
+from ecomcharge.web.idempotency import IdempotencyKey
+from support.customers import NOW, add, customer, rows, with_shop
+from support.postgres import PostgresServer
+from support.shops import with_database
+
+
+def test_units_that_wait_together_share_commits_and_all_are_there(database_url: str) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        before = database.stats.commits
+        assert all(await asyncio.gather(*(add(database, number) for number in range(500))))
+        assert database.stats.commits - before < 50
+        found = [chunk async for chunk in chunks_of(store.Customers(database, 1))]
+        assert list(itertools.chain(*found)) == [customer(number) for number in range(500)]
+
+    with_database(database_url, work)
+
+
+def test_the_failure_of_one_unit_stays_its_own(database_url: str) -> None:
+    async def fails_after_writing(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1_000))
+        raise LookupError("mine alone")
+
+    async def breaks_a_constraint(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1_001))
+        await store.insert(tx, 999, customer(1_002))  # no such shop
+
+    async def asks_nonsense(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1_003))
+        await tx.rows("SELECT nothing FROM nowhere", {})
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        good = [add(database, number) for number in range(20)]
+        bad = [database.write(unit) for unit in (fails_after_writing, breaks_a_constraint, asks_nonsense)]
+        mixed: list[Awaitable[Any]] = [*good[:10], *bad, *good[10:]]
+        outcomes = await asyncio.gather(*mixed, return_exceptions=True)
+        assert outcomes[:10] == outcomes[13:] == [True] * 10
+        assert isinstance(outcomes[10], LookupError)
+        assert all(isinstance(outcome, Exception) for outcome in outcomes[10:13])
+        assert await store.Customers(database, 1).after("", 100) == [customer(number) for number in range(20)]
+
+    with_database(database_url, work)
+
+
+def test_a_unit_that_refuses_before_it_writes_costs_its_neighbours_nothing(database_url: str) -> None:
+    async def refuses(tx: Transaction) -> None:
+        await tx.find(store.FIND, (1, "cst_0000000000000000"))
+        raise LookupError
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        units: list[Awaitable[Any]] = [*(add(database, number) for number in range(5)), database.write(refuses)]
+        before = database.stats.commits
+        outcomes = await asyncio.gather(*units, return_exceptions=True)
+        assert outcomes[:5] == [True] * 5
+        assert isinstance(outcomes[5], LookupError)
+        assert database.stats.commits - before <= 2
+
+    with_database(database_url, work)
+
+
+@pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), lambda: asyncio.get_running_loop().create_future()])
+def test_a_unit_that_awaits_anything_else_is_refused_and_undone(database_url: str, wait: Callable[[], Awaitable[None]]) -> None:
+    async def suspends(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(1))
+        await wait()
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        with pytest.raises(RuntimeError, match="must await nothing but its transaction"):
+            await database.write(suspends)
+        assert await store.find(database, 1, customer(1).id) is None
+        assert await add(database, 1)
+
+    with_database(database_url, work)
+
+
+def test_of_equal_inserts_at_the_same_moment_one_is_made(database_url: str) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        outcomes = await asyncio.gather(*(add(database, number % 3) for number in range(60)))
+        assert sum(outcomes) == 3
+
+    with_database(database_url, work)
+
+
+def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        await asyncio.gather(*(add(database, number) for number in range(50)))
+        asked = [number % 75 for number in range(300)]
+        found = await asyncio.gather(*(store.find(database, 1, customer(number).id) for number in asked))
+        assert found == [customer(number) if number < 50 else None for number in asked]
+        if database.engine == "postgresql":
+            assert database.stats.find_statements < database.stats.finds / 10
+
+    with_database(database_url, work)
+
+
+def test_a_read_sees_every_commit_that_another_process_has_acknowledged(database_url: str) -> None:
+    """``elsewhere`` stands for the other process: it has connections of its own."""
+
+    async def readers(database: Database) -> None:
+        while True:
+            await database.find(store.FIND, (1, customer(0).id))
+            await asyncio.sleep(0)
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        elsewhere = await open_database(database_url)
+        reading = [asyncio.create_task(readers(elsewhere)) for _ in range(30)]
+        try:
+            for number in range(1, 300):
+                assert await add(database, number)
+                assert await store.find(elsewhere, 1, customer(number).id) == customer(number)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+            await elsewhere.close()
+
+    with_database(database_url, work)
+
+
+def test_a_unit_that_postgresql_rolls_back_because_of_a_deadlock_is_run_again(postgres: PostgresServer) -> None:
+    url = postgres.create_database("deadlock")
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        await asyncio.gather(add(database, 1), add(database, 2))
+        other = await asyncpg.connect(url)
+        await other.execute("SET deadlock_timeout = '30s'")  # so that it is ours that is undone
+        runs = 0
+
+        async def first_one_then_two(tx: Transaction) -> None:
+            nonlocal runs
+            runs += 1
+            if runs > 1:
+                time.sleep(0.2)  # theirs, which was just woken, takes the first row meanwhile
+            for number in (1, 2):
+                await store.update(tx, 1, msgspec.structs.replace(customer(number), city="ours"))
+
+        await other.execute("BEGIN")
+        await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(2).id)
+        ours = asyncio.create_task(database.write(first_one_then_two))
+        async with asyncio.timeout(30):
+            while not await other.fetchval("SELECT COUNT(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(1).id)
+        await other.execute("COMMIT")
+        await ours
+        await other.close()
+        assert runs == 2
+        found = [await store.find(database, 1, customer(number).id) for number in (1, 2)]
+        assert [each.city for each in found if each] == ["ours", "ours"]
+
+    with_database(url, work)
+
+
+@pytest.mark.parametrize("count", [1, 20, 300], ids=["one", "some", "worth a COPY"])
+def test_many_inserts_return_for_each_whether_it_was_made(database_url: str, count: int) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        assert all(await database.write(lambda tx: store.insert_many(tx, rows(range(count)))))
+        mixed = rows([count, *range(count), count + 1, count + 1])
+        told, beside = await asyncio.gather(
+            database.write(lambda tx: store.insert_many(tx, mixed)),
+            database.write(lambda tx: store.insert_many(tx, rows([1_000, 1_001]))),
+        )
+        assert list(told) == [True, *[False] * count, True, False]
+        assert list(beside) == [True, True]
+        found = [chunk async for chunk in chunks_of(store.Customers(database, 1))]
+        assert list(itertools.chain(*found)) == [customer(number) for number in [*range(count + 2), 1_000, 1_001]]
+
+    with_database(database_url, work)
+
+
+def test_many_inserts_that_fail_leave_nothing_and_harm_no_neighbour(database_url: str) -> None:
+    many = range(300)
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        without_a_shop = database.write(lambda tx: store.insert_many(tx, rows(many, shop_id=999)))
+        fine = database.write(lambda tx: store.insert_many(tx, rows(many)))
+        refusal, made = await asyncio.gather(without_a_shop, fine, return_exceptions=True)
+        assert isinstance(refusal, Exception)
+        assert not isinstance(refusal, Unavailable)
+        assert made == [True] * len(many)
+
+    with_database(database_url, work)
+
+
+def test_an_id_that_is_taken_is_generated_again(database_url: str) -> None:
+    class Stuck(IdGenerator):
+        numbers = iter([1, 1, 2])
+
+        def generate(self, now: int) -> str:
+            return customer(next(self.numbers)).id
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        id_generator = Stuck(CUSTOMER_PREFIX)
+        fields = CustomerFields(email="a@b.cc", ip="::1")
+        answers = [
+            await actions.create_customer(database, id_generator, NOW, 1, fields, IdempotencyKey(f"k{i}", "f")) for i in range(2)
+        ]
+        assert [answer.location for answer in answers] == [f"/customers/{customer(number).id}" for number in (1, 2)]
+
+    with_database(database_url, work)
+
+
+def test_migrations_apply_once_however_many_try(database_url: str) -> None:
+    async def work() -> list[int]:
+        databases = [await open_database(database_url) for _ in range(4)]
+        try:
+            applied = await asyncio.gather(*(migrate(database) for database in databases))
+            return [len(each) for each in applied]
+        finally:
+            for database in databases:
+                await database.close()
+
+    assert sorted(asyncio.run(work())) == [0, 0, 0, len(migrations_for("sqlite"))]

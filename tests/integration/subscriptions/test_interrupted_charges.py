@@ -1,0 +1,374 @@
+"""Charges that are interrupted at each of their steps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+
+from ecomcharge.base.errors import StillRunning
+from ecomcharge.customers.model import CustomerFields
+from ecomcharge.gateways import sandbox
+from ecomcharge.gateways.base import CardDetails, Order, Result
+from ecomcharge.gateways.registry import GatewayRegistry
+from ecomcharge.payments import store as payments
+from ecomcharge.plans.model import PlanFields, Price
+from ecomcharge.runtime.billing_worker import AT_ONCE, BillingWorker
+from ecomcharge.shops.actions import close_shop, create_shop
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database
+from ecomcharge.subscriptions import actions, closed_shops, renewals, store
+from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.charging import Charging
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
+from ecomcharge.subscriptions.notifications import EventRecorder
+from ecomcharge.subscriptions.requests import SubscriptionRequest
+from ecomcharge.web.idempotency import idempotency_key_of
+from support.shops import with_database
+from support.simulation.faults import MovedClock
+
+NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items()}
+
+
+class Gateway(sandbox.SandboxGateway):
+    """The sandbox's gateway, which stops before and after it books a charge."""
+
+    stop: Callable[[], Awaitable[None]]
+
+    async def charge(self, order: Order, card: CardDetails | str, now: int) -> Result:
+        await self.stop()
+        result = await super().charge(order, card, now)
+        await self.stop()
+        return result
+
+
+class StoppingDatabase:
+    """Stops at its nth step until it is told to go on, and does meanwhile what a test wants."""
+
+    def __init__(self, inner: Database, at_step: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._at_step = at_step
+        self._meanwhile = meanwhile
+        self.steps = 0
+
+    async def stop(self) -> None:
+        self.steps += 1
+        if self.steps == self._at_step:
+            await self._meanwhile()
+
+    async def write(self, unit: Any) -> Any:
+        await self.stop()
+        result = await self._inner.write(unit)
+        await self.stop()
+        return result
+
+    async def find(self, read: Any, key: Any) -> Any:
+        await self.stop()
+        return await self._inner.find(read, key)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+STEPS = 20
+
+
+async def billing_of(
+    database: Database, master_key: MasterKey, clock: MovedClock, real_clock: MovedClock, stopping: StoppingDatabase | None = None
+) -> Charging:
+    used: Any = stopping if stopping is not None else database
+    gateways = GatewayRegistry(database, master_key, "https://pay.example", sandbox_mode=True)
+    gateway = Gateway(database, master_key, "https://pay.example")
+    gateway.stop = stopping.stop if stopping is not None else _nothing
+    gateways.sandbox = gateway
+    return Charging(used, gateways, EventRecorder("https://pay.example"), clock, ZoneInfo("UTC"), 120_000, real_clock)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def wanted(behaviour: str) -> SubscriptionRequest:
+    return SubscriptionRequest(
+        plan=PlanFields(
+            title="Monthly",
+            currency="EUR",
+            plan=Price(999, 1, "month"),
+            trial=None,
+            language="en",
+            infinite=True,
+            billing_cycles=None,
+            number_payment_attempts=3,
+            prevent_payments_at_night=False,
+            test=True,
+            visible_fields=(),
+        ),
+        customer=CustomerFields(email="jane@shop.test"),
+        card=CardDetails(NUMBER_OF[behaviour], "123", None, 12, 2199),
+        tracking_id=None,
+        device_id=None,
+        return_url=None,
+        notification_url=None,
+        additional_data=EMPTY_OBJECT,
+        options=EMPTY_OBJECT,
+    )
+
+
+async def only_subscription(database: Database, shop_id: int) -> Subscription | None:
+    found = await store.Subscriptions(database, shop_id, store.Filter()).after("", 10)
+    return found[0] if found else None
+
+
+HOUR = 60 * 60 * 1000
+
+
+async def work_until_settled(
+    charging: Charging, clock: MovedClock, real_clock: MovedClock, shop_id: int, milliseconds: int = 48 * HOUR
+) -> Subscription:
+    """As workers do, for two days: every five minutes at first, then every hour."""
+    real_clock.moment += 1_000_000
+    until = clock.moment + milliseconds
+    while clock.moment < until:
+        subscription = await only_subscription(charging.database, shop_id)
+        assert subscription is not None
+        clock.moment += 5 * 60_000 if clock.moment < until - milliseconds + HOUR else HOUR
+        await renewals.process_due_subscription(charging, shop_id, subscription.id)
+        for each in await payments.of_subscription(charging.database, shop_id, subscription.id):
+            if each.check_at is not None and each.check_at <= clock.moment:
+                await renewals.check_payment(charging, shop_id, each.id)
+    found = await only_subscription(charging.database, shop_id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("renewal", [False, True], ids=["first charge", "renewal"])
+@pytest.mark.parametrize("what", ["cancel", "long pause"])
+def test_a_charge_that_is_interrupted_at_any_step_leaves_records_that_agree(
+    database_url: str, master_key: MasterKey, what: str, renewal: bool
+) -> None:
+    """Cancel, or a pause of a day in which another process takes over, between any two steps of a charge."""
+
+    async def one(database: Database, at_step: int) -> int:
+        clock, real_clock = MovedClock(), MovedClock()
+        credentials = await _new_shop(database, master_key)
+        other = await billing_of(database, master_key, clock, real_clock)
+
+        async def meanwhile() -> None:
+            subscription = await only_subscription(database, credentials)
+            if subscription is None:
+                return
+            if what == "cancel":
+                await actions.cancel_subscription(other, credentials, subscription.id, "enough")
+            else:
+                await work_until_settled(other, clock, real_clock, credentials)
+
+        stopping = StoppingDatabase(database, at_step, meanwhile)
+        stopped = await billing_of(database, master_key, clock, real_clock, stopping)
+        creating = stopped if not renewal else other
+        await actions.create_subscription(
+            creating, IdGenerators(), credentials, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+        )
+        subscription = await only_subscription(database, credentials)
+        assert subscription is not None
+        if renewal and subscription.billing_state.due_at is not None:
+            clock.moment = subscription.billing_state.due_at
+            await renewals.process_due_subscription(stopped, credentials, subscription.id)
+        subscription = await work_until_settled(other, clock, real_clock, credentials)
+        rows = await database.rows(
+            "SELECT charge.refunded_at, payments.status, payments.period FROM sandbox_charges AS charge"
+            " JOIN payments ON payments.shop_id = charge.shop_id AND payments.id = charge.id WHERE charge.shop_id = :id",
+            {"id": credentials},
+        )
+        for refunded_at, status, _ in rows:
+            assert status == ("refunded" if refunded_at is not None else "successful"), f"step {at_step}"
+        periods = [period for _, status, period in rows if status == "successful"]
+        assert len(periods) == len(set(periods)) == subscription.billing_state.paid_billing_cycles, f"step {at_step}"
+        unsettled = await database.rows(
+            "SELECT id FROM payments WHERE shop_id = :id AND (check_at IS NOT NULL OR status IN ('pending', 'unknown'))",
+            {"id": credentials},
+        )
+        assert not unsettled, f"step {at_step}"
+        await other.gateways.close()
+        await stopped.gateways.close()
+        return stopping.steps
+
+    async def work(database: Database) -> None:
+        most = 0
+        for at_step in range(1, STEPS + 1):
+            most = max(most, await one(database, at_step))
+        assert 5 <= most <= STEPS
+
+    with_database(database_url, work)
+
+
+async def _new_shop(database: Database, master_key: MasterKey) -> int:
+    return (await create_shop(database, master_key, 0, name="Steps")).shop_id
+
+
+async def _by_token(database: Database, charging: Charging, shop_id: int) -> SubscriptionRequest:
+    """A subscription by the token of a card that was used before, to a plan that is charged by day only."""
+    await actions.create_subscription(
+        charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+    )
+    first = await only_subscription(database, shop_id)
+    assert first is not None
+    await actions.cancel_subscription(charging, shop_id, first.id, None)
+    by_card = wanted(sandbox.SUCCESSFUL)
+    assert isinstance(by_card.plan, PlanFields)
+    plan = msgspec.structs.replace(by_card.plan, prevent_payments_at_night=True)
+    return msgspec.structs.replace(by_card, plan=plan, card=first.card_token)
+
+
+@pytest.mark.parametrize("what", ["killed", "closed", "night"])
+def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: str, master_key: MasterKey, what: str) -> None:
+    async def work(database: Database) -> None:
+        clock, real_clock = MovedClock(), MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        charging = await billing_of(database, master_key, clock, real_clock)
+        clock.moment += 3 * HOUR  # 03:00
+        by_token = await _by_token(database, charging, shop_id)
+        await actions.create_subscription(charging, IdGenerators(), shop_id, by_token, None, lambda each: each.id.encode())
+        [waiting] = await store.Subscriptions(database, shop_id, store.Filter(state="pending")).after("", 10)
+
+        async def meanwhile() -> None:
+            if what == "killed":
+                raise asyncio.CancelledError
+            if what == "closed":
+                await close_shop(database, clock.now(), shop_id=shop_id)
+            else:
+                clock.moment += 13 * HOUR
+
+        clock.moment += 5 * HOUR
+        stopping = StoppingDatabase(database, 5, meanwhile)  # after the charge was written
+        stopped = await billing_of(database, master_key, clock, real_clock, stopping)
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewals.process_due_subscription(stopped, shop_id, waiting.id)
+        assert [row async for row in _charges(database, shop_id)] == [999]
+        await closed_shops.open_shop(database, shop_id=shop_id)
+        real_clock.moment += 1_000_000
+        for _ in range(30):
+            clock.moment += HOUR
+            await renewals.process_due_subscription(charging, shop_id, waiting.id)
+        settled = await store.find(database, shop_id, waiting.id)
+        assert settled is not None
+        assert (settled.billing_state.state, settled.billing_state.paid_billing_cycles) == ("active", 1)
+        assert [row async for row in _charges(database, shop_id)] == [999, 999]
+        statuses = {each.status for each in await payments.of_subscription(database, shop_id, waiting.id)}
+        assert statuses == {"absent", "successful"}
+        rows = await database.rows("SELECT created_at FROM sandbox_charges WHERE shop_id = :id", {"id": shop_id})
+        assert all(8 <= (row[0] // HOUR) % 24 < 20 for row in rows[1:])
+        await charging.gateways.close()
+        await stopped.gateways.close()
+
+    with_database(database_url, work)
+
+
+async def _charges(database: Database, shop_id: int) -> AsyncIterator[int]:
+    for (amount,) in await database.rows("SELECT amount FROM sandbox_charges WHERE shop_id = :id", {"id": shop_id}):
+        yield amount
+
+
+def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: str, master_key: MasterKey) -> None:
+    async def work(database: Database) -> None:
+        clock = MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        charging = await billing_of(database, master_key, clock, MovedClock())
+        on_page = msgspec.structs.replace(wanted(sandbox.SUCCESSFUL), card=None)
+        await actions.create_subscription(charging, IdGenerators(), shop_id, on_page, None, lambda each: each.id.encode())
+        subscription = await only_subscription(database, shop_id)
+        assert subscription is not None
+        assert subscription.checkout_token is not None
+        clock.moment += 24 * HOUR
+        card = CardDetails(NUMBER_OF[sandbox.SUCCESSFUL], "123", None, 12, 2199)
+        assert await actions.pay(charging, IdGenerators(), subscription.checkout_token, card, {}) is None
+        assert [row async for row in _charges(database, shop_id)] == []
+        await charging.gateways.close()
+
+    with_database(database_url, work)
+
+
+def test_a_refund_does_not_wait_behind_charges_that_hang(
+    database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(database: Database) -> None:
+        checked, released = asyncio.Event(), asyncio.Event()
+
+        async def hang(charging: Charging, shop_id: int, subscription_id: str) -> None:
+            await released.wait()
+
+        async def check(charging: Charging, shop_id: int, payment_id: str) -> None:
+            checked.set()
+
+        monkeypatch.setattr(renewals, "process_due_subscription", hang)
+        monkeypatch.setattr(renewals, "check_payment", check)
+        clock = MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        charging = await billing_of(database, master_key, clock, MovedClock())
+        for _ in range(AT_ONCE + 10):
+            await actions.create_subscription(
+                charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
+            )
+        clock.moment += 40 * 24 * HOUR
+        delivery: Any = SimpleNamespace(backoff_seconds=lambda: 0.0, wait=_nothing, is_idle=True)
+        worker = BillingWorker(database, replace(charging, lease_milliseconds=10**13), delivery, clock)
+        await worker.round(clock.now())
+        await worker.round(clock.now())
+        await database.write(lambda tx: tx.run("UPDATE payments SET check_at = 1 WHERE shop_id = :id", {"id": shop_id}))
+        await worker.round(clock.now())
+        async with asyncio.timeout(10):
+            await checked.wait()
+        released.set()
+        await worker.finish()
+        await charging.gateways.close()
+
+    with_database(database_url, work)
+
+
+def test_a_key_is_running_for_as_long_as_its_gateway_may_take(database_url: str, master_key: MasterKey) -> None:
+    """With a gateway that may take 90 seconds, a retry at 61 is still 409; and a dead attempt shows what became of it."""
+
+    async def work(database: Database) -> None:
+        clock, real_clock = MovedClock(), MovedClock()
+        shop_id = await _new_shop(database, master_key)
+        charging = await billing_of(database, master_key, clock, real_clock)
+        object.__setattr__(charging, "gateway_timeout_seconds", 90)
+        attempt = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
+        gate = asyncio.Event()
+        gateway: Any = charging.gateways.sandbox
+        gateway.stop = gate.wait
+        encode: Callable[[Subscription], bytes] = lambda each: f'"{each.billing_state.state}"'.encode()  # noqa: E731
+
+        async def create() -> bytes:
+            answer = await actions.create_subscription(
+                charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), attempt, encode
+            )
+            return answer.body
+
+        first = asyncio.create_task(create())
+        while await only_subscription(database, shop_id) is None:
+            await asyncio.sleep(0.01)
+        for seconds in (1, 61, 90):
+            real_clock.moment += seconds * 1000 - (real_clock.moment - MovedClock().moment)
+            with pytest.raises(StillRunning):
+                await create()
+        clock.moment += 50 * HOUR  # the clock is moved meanwhile
+        with pytest.raises(StillRunning):
+            await create()
+        clock.moment -= 50 * HOUR
+        first.cancel()  # as if the process had died
+        await asyncio.gather(first, return_exceptions=True)
+        real_clock.moment += 600_000
+        assert await create() == b'"processing"'
+        gateway.stop = _nothing
+        await work_until_settled(charging, clock, real_clock, shop_id, HOUR)
+        assert await create() == b'"failed"'
+        await charging.gateways.close()
+
+    with_database(database_url, work)

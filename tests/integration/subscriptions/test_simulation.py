@@ -1,0 +1,66 @@
+"""A few hundred seeded runs of the simulation, on both engines; ``make simulate`` runs ten thousand and five hundred."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from ecomcharge.subscriptions import charging, lifecycle, renewals, store
+from support.simulation.account import simulate
+
+RUNS = {"sqlite": 150, "postgresql": 25}
+
+
+def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Callable[[], str]) -> None:
+    account = asyncio.run(simulate(new_database_url(), range(20_001, 20_001 + RUNS[engine])))
+    assert account.failed == [], f"{len(account.failed)} of {account.runs} runs do not balance"
+    assert account.charges > account.runs
+    assert account.kills > account.runs
+    assert account.pauses > account.runs
+    assert account.losses > 0
+    assert account.refunds > 0
+
+
+def test_charges_that_are_given_up_too_soon_are_refunded(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewals, "GIVE_UP_MILLISECONDS", 0)
+    account = asyncio.run(simulate(new_database_url(), range(1, 21)))
+    assert account.failed == []
+    assert account.refunds > 0
+
+
+def test_the_simulation_finds_a_success_that_is_dropped(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charging, "UNSUCCESSFUL", ())
+    account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
+    assert any("in the gateway's books" in fault for _, fault in account.failed)
+
+
+def test_the_simulation_finds_charges_of_ended_subscriptions(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "is_wanted", lambda billing_state, period: True)
+    account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
+    assert account.failed
+
+
+def test_the_simulation_finds_lost_updates(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "UPDATE", store.UPDATE.replace("version = :version", "version >= 0 * :version"))
+    account = asyncio.run(simulate(new_database_url(), range(41, 101), until_one_fails=True))
+    assert account.failed
+
+
+def test_the_simulation_finds_a_missing_answer_taken_for_a_refusal(
+    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lifecycle,
+        "unanswered",
+        lambda billing_state, terms, moment: lifecycle.errored(billing_state, terms, moment).billing_state,
+    )
+    account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
+    assert account.failed

@@ -1,0 +1,19 @@
+"""Requests with credentials, without a server."""
+
+from __future__ import annotations
+
+from ecomcharge.web.messages import Request
+
+
+class Caller(Request):
+    """A request that is headers and an address, and nothing else."""
+
+    def __init__(self, headers: dict[str, str], address: str = "127.0.0.1") -> None:
+        super().__init__("GET", "/customers", "", headers.get)
+        self._address = address
+
+    def peer(self) -> str:
+        return self._address
+
+    def forwarded_for(self) -> str:
+        return self.header("x-forwarded-for") or ""

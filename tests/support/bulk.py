@@ -1,0 +1,79 @@
+"""Files of customers, imports and exports."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecomcharge.base.clock import SystemClock
+from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.customers import store
+from ecomcharge.customers.bulk import transfer
+from ecomcharge.customers.bulk.blocks import blocks_of_file
+from ecomcharge.customers.bulk.formats import Format, open_customers
+from ecomcharge.customers.bulk.transfer import Import, ImportSummary, OnDuplicate
+from ecomcharge.customers.bulk.validation_pool import RejectedRecord
+from ecomcharge.customers.model import Customer
+from ecomcharge.storage.database import Database
+from support.shops import ENVIRONMENT, with_database
+
+SHOP = 7
+OTHER_SHOP = 8
+DATA = Path(__file__).parents[1] / "data" / "imports"
+
+
+def line(email: str, **fields: object) -> bytes:
+    return json.dumps({"email": email, "ip": "127.0.0.1", **fields}).encode() + b"\n"
+
+
+def lines(count: int, name: str = "c") -> bytes:
+    return b"".join(line(f"{name}{number}@shop.test", first_name="Ann") for number in range(count))
+
+
+def imported(
+    url: str,
+    content: bytes,
+    *,
+    format: Format = "jsonl",
+    on_duplicate: OnDuplicate = "skip",
+    dry_run: bool = False,
+    shop_id: int = SHOP,
+    rejected: list[RejectedRecord] | None = None,
+) -> ImportSummary:
+    async def work(database: Database) -> ImportSummary:
+        now = SystemClock().now()
+        plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
+        file = open_customers(io.BytesIO(content), format)
+        blocks = blocks_of_file(database, shop_id, file, plan.id_generator, now)
+
+        def on_block(_: ImportSummary, found: Sequence[RejectedRecord]) -> None:
+            if rejected is not None:
+                rejected.extend(found)
+
+        return await plan.run(blocks, on_block)
+
+    return with_database(url, work)
+
+
+def exported(url: str, format: Format = "jsonl", shop_id: int = SHOP) -> bytes:
+    async def work(database: Database) -> bytes:
+        return b"".join([chunk async for chunk in transfer.export_customers(database, shop_id, format)])
+
+    return with_database(url, work)
+
+
+def stored(url: str, shop_id: int = SHOP) -> list[Customer]:
+    return with_database(url, lambda database: store.Customers(database, shop_id).after("", 1_000_000))
+
+
+def command(url: str, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    words = [sys.executable, "-m", "ecomcharge", "customers", *arguments, "--database", url]
+    return subprocess.run(words, input=stdin, env={**os.environ, **ENVIRONMENT, **environment}, capture_output=True, check=False)
+
+
+HEADING = b"email,ip,address\n"

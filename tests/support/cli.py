@@ -1,0 +1,16 @@
+"""Commands of tests on a database of their own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a command that was refused."""
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("ecomcharge: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("ecomcharge: ").strip()

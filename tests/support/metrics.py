@@ -1,0 +1,12 @@
+"""Samples of a Prometheus page."""
+
+from __future__ import annotations
+
+import re
+
+SAMPLE = re.compile(r"^(ecomcharge_\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
+
+
+def samples(text: str) -> dict[str, float]:
+    """By name and labels, as they are written."""
+    return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in SAMPLE.findall(text)}

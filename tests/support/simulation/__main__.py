@@ -1,0 +1,55 @@
+"""``python -m support.simulation --engine sqlite --runs 10000`` runs the simulation for long."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import structlog
+
+from support.simulation.account import Account, simulate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    started = time.monotonic()
+
+    def progress(account: Account) -> None:
+        if account.runs % 100 == 0:
+            print(
+                f"{account.runs} runs, {account.charges} charges, {account.kills} kills, {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+
+    seeds = range(options.seed, options.seed + options.runs)
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        if options.engine == "sqlite":
+            account = asyncio.run(simulate(f"sqlite:///{folder}/simulation.db", seeds, progress))
+        else:
+            from support.postgres import PostgresServer
+
+            with PostgresServer() as postgres:
+                account = asyncio.run(simulate(postgres.create_database("simulation"), seeds, progress))
+    for seed, fault in account.failed:
+        print(f"seed {seed}: {fault}")
+    print(
+        f"{account.runs} runs on {options.engine}: {account.charges} charges, {account.taken} minor units,"
+        f" {account.kills} kills, {account.pauses} pauses, {account.losses} losses of the database,"
+        f" {account.refunds} refunds, {len(account.failed)} failed, {time.monotonic() - started:.0f} s"
+    )
+    return 1 if account.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""A simulation of years of subscriptions: a gateway that fails in every way, workers that race and are killed anywhere.
+
+Each run is drawn from a seed: plans, cards, faults, kills, pauses, cancels and how late the workers come. Real parts but for
+the gateway and the clocks: the same billing, stores and database engines that run in production. At the end of a run
+the gateway's books, kept outside, must agree with ours to the minor unit, and nothing may be left that nobody looks after.
+
+``python -m support.simulation --engine sqlite --runs 10000`` runs many; a seed that fails is printed, and
+``--seed N --runs 1`` runs it again. What happens to a subscription is drawn from the seed, the subscription and how far
+it has come, so two workers that race draw the same in either order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ecomcharge.shops.actions import create_shop
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
+from support.simulation.faults import BEGIN
+from support.simulation.run import Run
+
+
+@dataclass
+class Account:
+    """Of many runs."""
+
+    runs: int = 0
+    charges: int = 0
+    taken: int = 0
+    kills: int = 0
+    pauses: int = 0
+    losses: int = 0
+    refunds: int = 0
+    failed: list[tuple[int, str]] = field(default_factory=list)
+
+
+async def simulate(
+    url: str, seeds: range, progress: Callable[[Account], None] | None = None, *, until_one_fails: bool = False
+) -> Account:
+    """Run every seed on one database, and go on after those that fail, unless ``until_one_fails``."""
+    account = Account()
+    master_key = MasterKey(bytes(32))
+    databases = [await open_database(url, postgres_connections=5) for _ in range(3)]
+    try:
+        await migrate(databases[0])
+        for seed in seeds:
+            credentials = await create_shop(databases[0], master_key, BEGIN, name=f"Run {seed}")
+            racers = databases[1:] if seed % 4 == 0 else [databases[1], databases[1]] if seed % 2 else [databases[1]]
+            run = Run(seed, databases[0], racers, credentials.shop_id)
+            try:
+                await run.run()
+            except Exception as fault:  # not only what the account tells
+                account.failed.append((seed, f"{type(fault).__name__}: {fault}"))
+            account.runs += 1
+            account.charges += len(run.booked())
+            account.taken += run.taken
+            account.kills += run.fate.kills
+            account.pauses += run.fate.pauses
+            account.losses += run.fate.losses
+            account.refunds += sum(charge.refunds for _, charge, _ in run.booked())
+            await _forget(databases[0])
+            if progress is not None:
+                progress(account)
+            if account.failed and until_one_fails:
+                break
+    finally:
+        for database in databases:
+            await database.close()
+    return account
+
+
+async def _forget(database: Database) -> None:
+    """What a run leaves behind is not due for the next one."""
+
+    async def unit(tx: Transaction) -> None:
+        await tx.run("UPDATE subscriptions SET due_at = NULL WHERE due_at IS NOT NULL", {})
+        await tx.run("UPDATE payments SET check_at = NULL WHERE check_at IS NOT NULL", {})
+
+    await database.write(unit)

@@ -1,0 +1,129 @@
+"""What the work in a simulation meets: a clock that is moved, kills, pauses and commits whose outcome is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from ecomcharge.base.errors import Unavailable
+from ecomcharge.storage.database import Database, Params, Row, Unit
+from ecomcharge.storage.statements import PointRead
+
+T = TypeVar("T")
+BEGIN: Final = 1_767_225_600_000  # 2026-01-01
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+@dataclass
+class MovedClock:
+    moment: int = BEGIN
+
+    def now(self) -> int:
+        return self.moment
+
+    async def read(self) -> int:
+        return self.moment
+
+
+@dataclass(eq=False)
+class Work:
+    """What one process does for one subscription: it may be killed, stand still for any time, or lose its database."""
+
+    name: str
+    is_charged: bool = False
+    has_no_database: bool = False
+    call_ends_at: int | None = None  # of the gateway, by the real clock
+    stands_still: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_on: asyncio.Future[None] | None = None
+
+    def resume(self) -> None:
+        assert self.goes_on is not None
+        self.stands_still.clear()
+        self.goes_on.set_result(None)
+
+
+current_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("work", default=None)
+
+
+@dataclass
+class Fate:
+    """What is drawn for a subscription, one after the other, whoever asks. The likelihoods are of one step."""
+
+    seed: int
+    real_clock: MovedClock
+    kill: float
+    pause: float
+    loss: float  # of the database, once the gateway was called
+    drawn: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    pauses: int = 0
+    losses: int = 0
+
+    def draw(self, of: str) -> random.Random:
+        self.drawn[of] += 1
+        return random.Random(f"{self.seed} {of} {self.drawn[of]}")
+
+    def calm_down(self) -> None:
+        self.kill = self.pause = self.loss = 0.0
+
+    async def step(self) -> None:
+        """Between any two steps a process may be killed, or stand still while time goes on."""
+        work = current_work.get()
+        if work is None:
+            return
+        if self.kill and self.draw(f"kill {work.name}").random() < self.kill:
+            self.kills += 1
+            raise Killed
+        if self.pause and self.draw(f"pause {work.name}").random() < self.pause:
+            self.pauses += 1
+            work.goes_on = asyncio.get_running_loop().create_future()
+            work.stands_still.set()
+            await work.goes_on
+            if work.call_ends_at is not None and self.real_clock.now() >= work.call_ends_at:  # the loop's timer comes first
+                raise TimeoutError
+
+    def perhaps_lose_database(self) -> None:
+        work = current_work.get()
+        if work is not None and self.loss and self.draw(f"loss {work.name}").random() < self.loss:
+            self.losses += 1
+            work.has_no_database = True
+
+
+@dataclass
+class MortalDatabase:
+    """A database whose user may not live to see an answer, and which may go away once the gateway was called."""
+
+    inner: Database
+    fate: Fate
+
+    async def write(self, unit: Unit[T]) -> T:
+        await self.fate.step()
+        self._raise_if_lost()
+        result = await self.inner.write(unit)
+        await self.fate.step()
+        return result
+
+    async def find(self, read: PointRead, key: Row) -> Row | None:
+        await self.fate.step()
+        self._raise_if_lost()
+        return await self.inner.find(read, key)
+
+    async def rows(self, sql: str, params: Params) -> Sequence[Row]:
+        self._raise_if_lost()
+        return await self.inner.rows(sql, params)
+
+    def _raise_if_lost(self) -> None:
+        work = current_work.get()
+        if work is not None and work.has_no_database:
+            raise Unavailable
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)

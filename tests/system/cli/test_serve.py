@@ -1,0 +1,148 @@
+"""What ``serve`` prints at its start, and why commands refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.operations import command, get
+from support.postgres import free_port
+from support.process import ServerProcess
+from support.shops import Start
+
+
+def test_a_sandbox_prints_a_curl_command_that_works_and_its_key_only_once(start: Start) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    process = start("--sandbox")
+    printed = process.log()
+    curl = printed[printed.index("\ncurl ") :].partition("\n\n")[0]
+
+    done = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
+
+    assert json.loads(done.stdout)["email"] == "customer@example.com"
+    assert process.url in printed
+    secret_key = re.search(r"secret key: (\S+)", printed)
+    assert secret_key is not None
+    assert get(process, "/customers", ("1", secret_key[1])).json()[0]["first_name"] == "John"
+    assert process.stop() == 0
+
+    again = start("--sandbox")
+    assert secret_key[1] not in again.log()
+    assert "eck_" not in again.log()
+    assert get(again, "/customers", ("1", secret_key[1])).status_code == 200
+    way_out = re.search(r"ecomcharge (shops rotate-key .*)", again.log())
+    assert way_out is not None
+    assert "secret key: eck_" in command(*way_out[1].split()).stdout
+
+
+def test_a_sqlite_server_makes_its_own_master_key_which_others_cannot_read(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/new/folder/test.db"
+
+    done = command("shops", "create", "--name", "Test", "--database", database, environment={})
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new/folder/test.db.master-key").stat().st_mode & 0o777 == 0o600
+
+
+def told_refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence that a command ended with, which must be all it said."""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]  # other lines are the log's
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, len(lines), done.stdout) == (1, 1, ""), done.stderr
+    assert lines[0].startswith("ecomcharge: ")
+    return lines[0]
+
+
+REFUSALS = {
+    "serve --database mysql://root:hunter22@localhost/shop": "postgresql://",
+    "serve --database sqlite:///:memory:": "sqlite:///relative/file.db",
+    "serve --database customers.db": "sqlite:///file.db",
+    "serve --database sqlite:////proc/nowhere/test.db": "/proc/nowhere",
+    "serve --database sqlite:///{garbage}": "{garbage}",
+    "serve --database postgresql://me:hunter22@127.0.0.1:{free}/shop": "{free}",
+    "serve --database postgresql://me:hunter22@127.0.0.1:notaport/shop": "percent-encoded",
+    "serve --tls-certificate {garbage}": "--tls-key",
+    "serve --tls-key {garbage}": "--tls-certificate",
+    "serve --tls-certificate /nowhere.pem --tls-key /nowhere.pem": "/nowhere.pem",
+    "serve --tls-certificate {garbage} --tls-key {garbage}": "{garbage}",
+    "serve --trusted-proxies nonsense": "nonsense",
+    "serve --master-key short": "master-key new",
+    "serve --master-key-file /nowhere.key": "/nowhere.key",
+    "serve --port {taken}": "{taken}",
+    "serve --host 192.0.2.1": "192.0.2.1",
+    "shops rotate-key 77": "77",
+    "shops close 77": "77",
+    "shops open 77": "77",
+    "shops create --name Test --shop-id 0": "shop id",
+    "shops create --name Test --secret-key short": "8 characters",
+}
+
+
+@dataclass(frozen=True)
+class Refusals:
+    facts: dict[str, object]
+    done: dict[str, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
+    """What all the commands of ``REFUSALS`` say; they run side by side, since most of a command is its start."""
+    folder = tmp_path_factory.mktemp("refusals")
+    (folder / "garbage").write_bytes(b"garbage" * 1000)
+    assert command("migrate", "--database", f"sqlite:///{folder}/test.db").returncode == 0
+
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        words = line.format(**facts).split()
+        if "--database" not in words:
+            words += ["--database", f"sqlite:///{folder}/test.db"]
+        if "serve" in words and "--port" not in words:
+            words += ["--port", str(free_port())]
+        return command(*words, environment={} if "--master-key" in line else None)
+
+    with socket.socket() as taken, ThreadPoolExecutor(4) as threads:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        facts: dict[str, object] = {"garbage": folder / "garbage", "free": free_port(), "taken": taken.getsockname()[1]}
+        return Refusals(facts, dict(zip(REFUSALS, threads.map(run, REFUSALS), strict=True)))
+
+
+@pytest.mark.parametrize("line", REFUSALS)
+def test_a_command_says_in_one_sentence_why_it_cannot(refusals: Refusals, line: str) -> None:
+    sentence = told_refusal(refusals.done[line])
+
+    assert REFUSALS[line].format(**refusals.facts) in sentence
+    assert "hunter22" not in sentence
+
+
+def test_a_port_that_another_server_of_ours_has_is_refused(pair: ServerProcess, tmp_path: Path) -> None:
+    """Two servers with different databases would otherwise share the requests between them."""
+    done = command("serve", "--port", str(pair.port), "--database", f"sqlite:///{tmp_path}/other.db", timeout_seconds=8)
+
+    assert str(pair.port) in told_refusal(done)
+
+
+def test_without_a_master_key_postgresql_is_refused_with_a_way_out() -> None:
+    database = f"postgresql://me@127.0.0.1:{free_port()}/shop"
+    sentence = told_refusal(command("serve", "--port", str(free_port()), "--database", database, environment={}))
+
+    assert "ecomcharge master-key new" in sentence
+    assert "ECOMCHARGE_MASTER_KEY" in sentence
+
+
+def test_a_new_master_key_is_one_that_can_be_used(tmp_path: Path) -> None:
+    made = command("master-key", "new").stdout.strip()
+    database = f"sqlite:///{tmp_path}/test.db"
+    create = ("shops", "create", "--name", "Test", "--shop-id", "5", "--database", database)
+
+    assert command(*create, environment={"ECOMCHARGE_MASTER_KEY": made}).returncode == 0
+    again = command(*create, environment={"ECOMCHARGE_MASTER_KEY": made})
+    assert told_refusal(again) == "ecomcharge: shop 5 already exists"

@@ -1,0 +1,94 @@
+"""The API description against a running server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ecomcharge.runtime.api_description import describe_api
+from ecomcharge.shops.keys import MasterKey
+from support.process import ServerProcess
+from support.shops import ENVIRONMENT, Shop, add_shop
+
+MAX_EXAMPLES = 10  # of each operation, besides those that the coverage of its schema gives; a time would depend on the machine
+CLOCK = "/sandbox/clock"
+
+
+def test_served_without_credentials_and_as_built(server: Shop) -> None:
+    answer = httpx.get(f"{server.url}/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].partition(";")[0] == "application/json"
+    assert answer.json() == describe_api(server.url)
+
+
+def test_without_the_sandbox_there_is_no_clock(http: httpx.Client) -> None:
+    for path, methods in describe_api()["paths"].items():
+        if path.startswith(CLOCK):
+            [method] = methods
+            answer = http.request(method, path, json={})
+            assert (answer.status_code, answer.json()) == (404, {"message": "Route not found"})
+
+
+@pytest.mark.parametrize(
+    "path", ["/process/%00", "/v2/checkout?token=%00", "/plans/%00/pay", "/v2/confirm_order/%00/1", "/plans/%00"]
+)
+def test_no_path_is_too_strange_for_an_answer(http: httpx.Client, path: str) -> None:
+    assert http.get(path).status_code == 404
+
+
+def test_schemathesis_finds_nothing_against_a_running_server(server: Shop, tmp_path: Path) -> None:
+    own = "/openapi.json"  # which it reads and does not try
+    described = sum(len(methods) for path, methods in describe_api()["paths"].items() if not path.startswith((CLOCK, own)))
+    schemathesis_finds_nothing(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
+
+
+def test_schemathesis_finds_nothing_at_the_clock(
+    new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
+) -> None:
+    """On a server of its own: the clock is the whole server's."""
+    with ServerProcess(new_database_url(), tmp_path, "--sandbox", environment=ENVIRONMENT) as process:
+        credentials = add_shop(process.database, master_key)
+        shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
+        phases = ("--phases", "examples,coverage,fuzzing")  # nothing there leads from one to another
+        schemathesis_finds_nothing(shop, tmp_path, 6, "--include-path-regex", f"^{CLOCK}", *phases)
+
+
+def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *options: str) -> None:
+    """Every check, every phase unless ``options`` say otherwise. Its output names the seed."""
+    command = [
+        str(Path(sysconfig.get_path("scripts"), "schemathesis")),
+        *("run", f"{shop.url}/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
+        # The only DELETE cancels a subscription, and a canceled one stays readable: its history is money.
+        *("--exclude-checks", "use_after_free"),
+        *("--max-examples", str(MAX_EXAMPLES)),
+        "--suppress-health-check=filter_too_much,too_slow",  # of the drawing of examples, not of the program
+        *("--continue-on-failure", "--no-color", "--generation-database", "none"),
+        *("--auth", f"{shop.shop_id}:{shop.secret_key}", "--output-sanitize", "false", "--output-truncate", "false"),
+        # Credentials are the command's business: it would "leave out" a header that --auth then adds again.
+        *("--generation-with-security-parameters", "false"),
+        *options,
+    ]
+    environment = {
+        **os.environ,
+        "SCHEMATHESIS_HOOKS": "support.schemathesis_hooks",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "SHOP_URL": shop.url,
+        "SHOP_ID": str(shop.shop_id),
+        "SHOP_KEY": shop.secret_key,
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    print(done.stdout)  # pytest shows it when the test fails
+    assert done.returncode == 0, f"schemathesis: {seed_of(done.stdout)}\n{done.stderr}"
+    assert re.search(rf"API Operations:\n +Selected: {operations}/\d+\n +Tested: {operations}\n", done.stdout), done.stdout
+
+
+def seed_of(output: str) -> str:
+    found = re.search(r"Seed: \d+", output)
+    return found.group() if found else "no seed"

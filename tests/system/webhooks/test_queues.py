@@ -1,0 +1,81 @@
+"""A receiver that fails or hangs delays no webhook of another subscription or shop."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.webhooks import delivery
+from support.commands import ecomcharge
+from support.receiver import HANG, Receiver
+from support.shops import ENVIRONMENT, Shop, add_shop
+from support.webhooks import cancel, put_in_outbox, subscribe, webhooks_of
+
+
+def test_later_webhooks_of_a_subscription_wait_for_an_earlier_one_that_failed(shop: Shop, receiver: Receiver) -> None:
+    receiver.answer = 500
+    subscription = subscribe(shop, receiver.url)
+    receiver.wait_for(1)
+    cancel(shop, subscription)
+    subscribe(shop, receiver.url)  # another subscription's does not wait
+    assert [json.loads(each.body)["id"] == subscription["id"] for each in receiver.wait_for(2)] == [True, False]
+    subscribe(shop, receiver.url)  # when this one was sent, the worker has looked for due webhooks once more
+    assert [json.loads(each.body)["id"] == subscription["id"] for each in receiver.wait_for(3)] == [True, False, False]
+    receiver.answer = 200
+    [failing] = [
+        webhook for webhook in webhooks_of(shop) if (webhook["subscription_id"], webhook["attempts"]) == (subscription["id"], 1)
+    ]
+    done = ecomcharge(
+        shop.process.database, "webhooks", "redeliver", failing["id"], "--shop-id", str(shop.shop_id), environment=ENVIRONMENT
+    )
+    assert done.returncode == 0
+    told = [json.loads(each.body) for each in receiver.wait_for(5)[3:]]
+    assert [(each["id"], each["event"]) for each in told] == [
+        (subscription["id"], "created.subscription"),
+        (subscription["id"], "canceled.subscription"),
+    ]
+
+
+def test_a_hanging_receiver_with_a_long_queue_delays_no_other_receiver(
+    shop: Shop, receiver: Receiver, master_key: MasterKey
+) -> None:
+    with Receiver(HANG) as hanging:
+        other = add_shop(shop.process.database, master_key)
+        put_in_outbox(shop.process.database, other.shop_id, [f"{hanging.url}/{number}" for number in range(2_000)])
+        hanging.wait_for(delivery.AT_ONCE_PER_RECEIVER)
+        began = time.monotonic()
+        subscribe(shop, receiver.url)
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 10  # the queue takes an hour
+        assert len(hanging.received) == delivery.AT_ONCE_PER_RECEIVER
+
+
+def test_a_shop_with_many_hanging_receivers_has_its_share_and_no_more(
+    shop: Shop, receiver: Receiver, master_key: MasterKey
+) -> None:
+    with Receiver(HANG) as hanging:
+        other = add_shop(shop.process.database, master_key)
+        urls = [f"http://user{number}@127.0.0.1:{hanging.port}/" for number in range(500)]
+        put_in_outbox(shop.process.database, other.shop_id, urls)
+        hanging.wait_for(delivery.AT_ONCE_PER_SHOP)
+        began = time.monotonic()
+        subscribe(shop, receiver.url)
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 10  # the queue takes an hour
+        assert len(hanging.received) == delivery.AT_ONCE_PER_SHOP
+
+
+def test_a_dead_receiver_with_many_webhooks_behind_one_another_keeps_others_waiting_for_a_moment_only(
+    shop: Shop, receiver: Receiver, master_key: MasterKey
+) -> None:
+    """Of one subscription, so that only the first may be sent, and the rest is looked past at every search."""
+    with Receiver(503) as dead:
+        other = add_shop(shop.process.database, master_key)
+        put_in_outbox(shop.process.database, other.shop_id, [dead.url] * 5_000, of_one_subscription=True)
+        dead.wait_for(1)
+        began = time.monotonic()
+        subscribe(shop, receiver.url)
+        [received] = receiver.wait_for(1, 20)
+        assert received.at - began < 10
+        assert len(dead.received) == 1

@@ -1,0 +1,83 @@
+"""CSV rows, read without a database."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.customers.bulk import validation_pool
+from ecomcharge.customers.bulk.csv_file import COLUMNS, CsvFile
+from ecomcharge.customers.bulk.files import UnreadableLine
+from ecomcharge.customers.bulk.formats import open_customers
+from support.bulk import HEADING, SHOP
+
+
+def test_reading_a_file_full_of_open_quotes_takes_time_in_proportion_to_its_length() -> None:
+    """Each of these lines leaves a quote open, however the line before it was read."""
+    content = HEADING + b'5","x\n' * 100_000
+    started = time.process_time()
+    assert sum(1 for _ in open_customers(io.BytesIO(content), "csv").records()) == 100_000
+    assert time.process_time() - started < 30  # seconds; about one, and hours if every line were searched to the limit
+
+
+def rows_of(content: bytes) -> list[list[str] | None]:
+    """The cells of each row of a CSV file whose columns are all known; ``None`` where the row cannot be read."""
+    file = CsvFile(io.BytesIO(content))
+    rows: list[list[str] | None] = []
+    for _, record in file.records():
+        try:
+            body = file.read(record)
+        except UnreadableLine:
+            rows.append(None)
+        else:
+            rows.append([getattr(body, name) or "" for name in COLUMNS])
+    return rows
+
+
+NOT_ALONE: Any = {"exclude_categories": ["Cs"], "exclude_characters": "\r"}  # the csv module does not quote every "\r"
+CSV_TEXT = st.lists(
+    st.one_of(st.sampled_from(['"', ",", "\n", "\r\n", " ", ";", "="]), st.characters(**NOT_ALONE)), max_size=12
+).map("".join)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.lists(CSV_TEXT, min_size=len(COLUMNS), max_size=len(COLUMNS)).filter(any), max_size=6),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_a_well_formed_file_has_the_cells_that_the_csv_module_reads(rows: list[list[str]], quoting: int, end: str) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=quoting, lineterminator=end).writerows([COLUMNS, *rows])  # type: ignore[arg-type]
+    assert list(csv.reader(io.StringIO(text.getvalue(), newline=""), strict=True))[1:] == rows
+    assert rows_of(text.getvalue().encode()) == rows
+
+
+STRAY = st.sampled_from(['5"', '"5', '5" W', '"5" W', '""5', '"', '5""', '"5,6', '5","6', '"""', '"5""'])
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 2), STRAY)), max_size=12), quoted=st.booleans())
+def test_every_good_row_is_in_and_the_others_are_refused_by_number(rows: list[tuple[int, str] | None], quoted: bool) -> None:
+    file_lines = []
+    for number, stray in enumerate(rows, 2):
+        cells = [f"c{number}@shop.test", "::1", "5 West"]
+        if stray is not None:
+            cells[stray[0]] = stray[1]
+        elif quoted:
+            cells = [f'"{cell}"' for cell in cells]
+        file_lines.append(",".join(cells) + "\n")
+    file = CsvFile(io.BytesIO(HEADING + "".join(file_lines).encode()))
+    records = list(file.records())
+    checked = validation_pool.validate_block(SHOP, records, file.read, IdGenerator(CUSTOMER_PREFIX).reserve(0, len(records)))
+    assert b"".join(record for _, record in records) == "".join(file_lines).encode()  # no byte is passed over
+    in_or_named = sorted([each.line for each in checked.candidates] + [each.line for each in checked.rejected])
+    assert in_or_named == [number for number, _ in records]
+    good = {number for number, stray in enumerate(rows, 2) if stray is None}
+    assert good <= {each.line for each in checked.candidates}

@@ -22,7 +22,8 @@ COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
 class ServerProcess:
     """``ecomcharge serve`` in a process group of its own.
 
-    ``options`` are command line options; ``environment`` is added to ours, without any setting of ours.
+    ``options`` are command line options; ``environment`` is added to ours, without any setting of ours;
+    ``descriptors`` is the limit of open files.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class ServerProcess:
         *options: str,
         environment: Mapping[str, str] | None = None,
         python: str | Path = sys.executable,
+        descriptors: int | None = None,
     ) -> None:
         self.database = database
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = folder / f"server-{self.port}.log"
         self._options = options
+        self._limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
         self._python = str(python)
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))
@@ -52,6 +55,7 @@ class ServerProcess:
         with self.log_file.open("ab") as log:
             process = self.process = subprocess.Popen(
                 [
+                    *self._limited,
                     *(self._python, "-m", "ecomcharge", "serve", "--database", self.database),
                     *("--port", str(self.port), "--log-format", "json", *self._options),
                 ],

@@ -19,8 +19,9 @@ from ecomcharge.base.logs import configure_logging, granian_logging
 from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
 from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
-from ecomcharge.runtime.stalled_clients import with_stall_timeout
+from ecomcharge.runtime.stalled_clients import StalledClients
 from ecomcharge.runtime.supervisor import STARTED_FILE
+from ecomcharge.web.response_files import connections_for
 from ecomcharge.web.rsgi import RsgiAdapter
 
 log = structlog.get_logger()
@@ -45,6 +46,8 @@ def load_application(arguments: ProcessArguments) -> _ServerApplication:
     use_batch_scheduling()
     app = App(arguments.settings, metrics_directory=arguments.metrics_directory, adopted_pid=arguments.adopted_pid)
     _start_when_database_answers(app)
+    _warn_of_few_descriptors(arguments.settings.max_concurrent_requests)
+    StalledClients(arguments.settings.port, arguments.settings.stall_timeout_seconds).watch(asyncio.get_event_loop())
     Path(arguments.metrics_directory, STARTED_FILE).touch()
     tune_garbage_collector()
     return _ServerApplication(app)
@@ -61,6 +64,17 @@ def _start_when_database_answers(app: App) -> None:
             time.sleep(RETRY_SECONDS)
 
 
+def _warn_of_few_descriptors(wanted: int) -> None:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    possible = connections_for(descriptors)
+    if possible < wanted:
+        log.warning(
+            "the limit of open files is too low for --max-concurrent-requests; raise it (ulimit -Hn)",
+            descriptors=descriptors,
+            max_concurrent_requests=possible,
+        )
+
+
 def serve(arguments: ProcessArguments) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted.
 
@@ -69,6 +83,7 @@ def serve(arguments: ProcessArguments) -> None:
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     settings = arguments.settings
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     granian = MPServer(
         "ecomcharge",
         address=arguments.address,
@@ -78,7 +93,7 @@ def serve(arguments: ProcessArguments) -> None:
         runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
-        backpressure=settings.max_concurrent_requests,
+        backpressure=min(settings.max_concurrent_requests, connections_for(descriptors)),
         http1_settings=HTTP1Settings(
             header_read_timeout=settings.header_timeout_seconds * 1000,
             max_buffer_size=max(8192, settings.max_header_bytes),
@@ -91,8 +106,7 @@ def serve(arguments: ProcessArguments) -> None:
     )
     granian._init_shared_socket()  # type: ignore[no-untyped-call]
     loader = functools.partial(load_application, arguments)
-    target = with_stall_timeout(MPServer._spawn_rsgi_worker, settings.stall_timeout_seconds)
-    granian._spawn_worker(0, target, loader).inner.run()
+    granian._spawn_worker(0, MPServer._spawn_rsgi_worker, loader).inner.run()
 
 
 if __name__ == "__main__":

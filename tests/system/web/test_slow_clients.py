@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,18 @@ def test_clients_that_go_away_in_the_middle_leak_nothing(idle: Caller) -> None:
     assert eventually(lambda: _descriptors(idle.process) <= descriptors)
     assert _resident_bytes(idle.process) - resident < LIST_BYTES / 2
     assert len(idle.get("/customers").json()) == MANY
+
+
+def test_a_client_that_reads_slowly_with_a_full_buffer_keeps_its_connection(long_list: Caller) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # as on a network; on loopback it is 64 KiB
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        client.connect(("127.0.0.1", long_list.process.port))
+        client.sendall(request("GET", "/customers", long_list.login))
+        until = time.monotonic() + 4 * STALL_SECONDS
+        while time.monotonic() < until:
+            assert client.recv(4096)
+            time.sleep(0.1)  # the client is slower than the network
 
 
 def test_a_long_list_without_a_temporary_file_answers_503(long_list: Caller, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ RECHECK_SECONDS: Final = 2.0
 
 @dataclass
 class Audit:
-    """``since`` in UTC milliseconds: earlier subscriptions and payments are left out."""
+    """An audit of one shop or of all shops. Subscriptions and payments before ``since`` (UTC milliseconds) are left out."""
 
     database: Database
     gateways: GatewayRegistry

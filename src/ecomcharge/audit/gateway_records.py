@@ -23,6 +23,8 @@ LOOK_UP_ATTEMPTS: Final = 3
 
 @dataclass(frozen=True)
 class GatewayRecords:
+    """Reads the records of the sandbox gateway from our database, and those of real gateways by look-ups."""
+
     database: Database
     gateways: GatewayRegistry
     clock: Clock

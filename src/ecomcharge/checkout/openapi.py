@@ -104,5 +104,5 @@ def _card_form() -> Json:
 
 def _step_form() -> Json:
     passes = {"description": "`accept` passes the step, anything else refuses.", "examples": ["accept"]}
-    token = {"description": f"{_FORM_TOKEN['description']} Without it the step is shown again, and nothing is decided."}
+    token = {"description": f"{_FORM_TOKEN['description']} Without it nothing changes; the response is the step."}
     return _form({"answer": passes, "form_token": token}, (), {"answer": "accept", "form_token": "9f2c"})

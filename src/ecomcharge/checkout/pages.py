@@ -1,6 +1,6 @@
 """The routes of the checkout: the payment page, the sandbox's 3-D Secure step, the result, and the pay link of a plan.
 
-No credentials: the page's token is the permission to pay. The pages are plain forms that work without JavaScript.
+The routes need no credentials: the token of a page permits its payment. The pages are forms that work without JavaScript.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ ANSWERS: Final = {"accept": True, "refuse": False}  # to the sandbox's 3-D Secur
 
 
 class CheckoutPages:
-    """``base_url`` is the address of this server for browsers; ``zone`` is the time zone of the dates on the pages."""
+    """The handlers of the checkout.
+
+    ``base_url`` is the address of this server for browsers; ``zone`` is the time zone of the dates on the pages.
+    """
 
     def __init__(
         self,

@@ -61,7 +61,10 @@ class Summary:
 
 
 def summarize(subscription: Subscription, now: int, zone: ZoneInfo) -> Summary:
-    """``now`` is in UTC milliseconds. ``zone`` is the time zone in which periods are counted and dates are written."""
+    """The summary of a subscription in its language.
+
+    ``now`` is in UTC milliseconds. ``zone`` is the time zone in which periods are counted and dates are written.
+    """
     translation = translation_for(subscription.language)
     plan, billing_state = subscription.plan, subscription.billing_state
     first = plan.trial or plan.plan

@@ -18,10 +18,10 @@ master key, --public-url and --time-zone."""
 
 AUDIT_HELP: Final = """Compare payments, subscriptions, events, webhooks and the records of gateways, and report disagreements.
 
-It only reads, and can run while servers run. It takes the settings of ``serve``. Exit code 0: there is no disagreement; 1:
-there are disagreements; 2: there is no disagreement, but some records could not be checked."""
+It only reads, and can run while servers run. It takes the settings of ``serve``. Exit code 0: everything agrees; 1:
+something disagrees, or the audit could not run; 2: nothing disagrees, but some records could not be checked."""
 
-cli = cyclopts.App(name="ecomcharge", help="A server for the eComCharge Customers API.")
+cli = cyclopts.App(name="ecomcharge", help="A server for the eComCharge Customers API and the Plans and Subscriptions API.")
 master_key = cyclopts.App(name="master-key", help="The key that encrypts and hashes the keys of shops.")
 # Each command is imported when it is used. Importing the server would add half a second to every other command.
 cli.command("ecomcharge.cli.serve:server", name="serve", help="Migrate the database and serve the API until SIGTERM.")

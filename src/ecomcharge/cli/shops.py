@@ -178,7 +178,7 @@ def set_gateway(shop: int, gateway: str, where: Where = Where(), *, url: str | N
 
     details = with_database(where, work)
     account = f", account {details.current.id}" if details.current is not None else ""
-    print(f"shop {shop} charges with {gateway}{account}; every server and worker knows within five seconds")
+    print(f"shop {shop} charges with {gateway}{account}; every server and worker uses it within five seconds")
     for one in details.accounts:
         if one.use.is_needed and not one.is_current:
             print(f"{one} is kept: {one.use}")
@@ -249,7 +249,7 @@ def close_shop(shop: int, where: Where = Where()) -> None:
         await actions.close_shop(database, SystemClock().now(), shop_id=shop)
 
     with_database(where, work)
-    print(f"shop {shop} is closed; every server knows within five seconds")
+    print(f"shop {shop} is closed; every server applies this within five seconds")
 
 
 @shops.command(name="open")
@@ -263,7 +263,7 @@ def open_shop(shop: int, where: Where = Where()) -> None:
         return await closed_shops.open_shop(database, shop_id=shop)
 
     due = with_database(where, work)
-    print(f"shop {shop} is open; {due} subscriptions are scheduled again; every server knows within five seconds")
+    print(f"shop {shop} is open; {due} subscriptions are scheduled again; every server applies this within five seconds")
 
 
 def _print_gateway_hint(shop_id: int) -> None:

@@ -33,7 +33,7 @@ def list_webhooks(
     limit: int = 50,
     json: AsJson = False,
 ) -> None:
-    """List webhooks, newest first. They are kept for thirty days after the last attempt.
+    """List webhooks, newest first. A webhook that is not pending is deleted thirty days after its creation.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def _body(description: str, *, required: bool) -> Json:
 
 
 def _accepted(field: Field, *, required: bool) -> Json:
-    """What a field accepts, whatever the others hold."""
+    """The schema of a field, independent of the other fields."""
     absent = [] if required else [BLANK, NULL]
     if field is model.IP:
         return of_field(field, anyOf=[{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, *absent])
@@ -77,7 +77,7 @@ def _accepted(field: Field, *, required: bool) -> Json:
 
 
 def _country_rule(country: str, *, required: bool) -> Json:
-    """What a country asks of the state, and of the zip if it has a form of its own."""
+    """The rule of a country for the state, and for the zip if the country has a pattern for it."""
     absent = [BLANK, NULL]
     codes = postal.STATES[country]
     state = [{"enum": sorted(codes)}, trimmed(f"(?:{any_case(codes)})"), *([] if required else absent)]

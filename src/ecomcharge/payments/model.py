@@ -78,15 +78,15 @@ def to_json(payment: Payment) -> TransactionObject:
 
     A refunded payment stays ``successful``, as on the platform; its message reports the refund [D].
     """
-    told: TransactionObject = {
+    transaction: TransactionObject = {
         "uid": payment.uid or payment.id,
         "status": _shown_status(payment.status),
         "message": cast(str, _REFUND_MESSAGES.get(payment.status, payment.message)),  # one that ended has a message
         "created_at": iso(payment.created_at),
     }
     if payment.status == base.INCOMPLETE and payment.redirect_url:
-        told["redirect_url"] = payment.redirect_url
-    return told
+        transaction["redirect_url"] = payment.redirect_url
+    return transaction
 
 
 def _shown_status(status: str) -> str:

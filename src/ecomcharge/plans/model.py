@@ -1,6 +1,6 @@
 """A plan: when and how much a subscription is charged, and the plan object of the API.
 
-Sources: [P] the platform's page on plans, [W] clients in the wild, [D] our choice. Amounts are minor units.
+Sources: [P] the platform's page on plans, [W] clients that are in use, [D] our choice. Amounts are minor units.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class PlanObject(TypedDict):
     id: str
     title: Annotated[str, Meta(description=TITLE.description)]
     name: Annotated[str, Meta(description="The title once more.")]
-    description: Annotated[str, Meta(description="Made of the amounts and intervals.")]
+    description: Annotated[str, Meta(description="A sentence with the amounts and intervals.")]
     amount: Annotated[NaturalNumber, Meta(description="The first charge in minor units: of the trial if there is one.")]
     currency: Annotated[str, Meta(description=CURRENCY.description, pattern="^[A-Z]{3}$")]
     language: Annotated[str, Meta(description=LANGUAGE.description)]
@@ -261,8 +261,8 @@ class PlanObject(TypedDict):
     trial: TrialObject
     plan: PriceObject
     number_payment_attempts: Annotated[PositiveNumber, Meta(description="How often a later charge is tried.")]
-    prevent_payments_at_night: Annotated[bool, Meta(description="Whether charges wait for the day.")]
-    test: Annotated[bool, Meta(description="Whether every charge is a test.")]
+    prevent_payments_at_night: Annotated[bool, Meta(description="`true` if charges are made from 08:00 to 20:00 only.")]
+    test: Annotated[bool, Meta(description="`true` if every charge is a test.")]
     pay_url: Annotated[WebAddress, Meta(description="Starts a subscription in a buyer's browser.")]
     payment_url: Annotated[WebAddress, Meta(description="The same.")]
     confirm_url: Annotated[WebAddress, Meta(description="The same, with the shop's id.")]

@@ -33,6 +33,8 @@ RETRY_SECONDS: Final = 1.0
 
 @dataclass
 class BillingWorker:
+    """Claims due work from the database and does it. ``done`` counts the processed subscriptions."""
+
     database: Database
     charging: Charging
     delivery: Delivery

@@ -67,7 +67,7 @@ class BillingServices:
 def billing_services(
     settings: Settings, database: Database, master_key: MasterKey, clock: Clock, metrics: Metrics | None = None
 ) -> BillingServices:
-    """``metrics`` counts the outcomes of charges."""
+    """Create the services of a process. ``metrics``, if given, counts the outcomes of charges."""
     base_url = settings.base_url()
     gateways = GatewayRegistry(database, master_key, base_url, settings.gateway_timeout_seconds, sandbox_mode=settings.sandbox)
     lease = settings.lease_seconds * 1000

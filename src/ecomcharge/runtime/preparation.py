@@ -1,4 +1,4 @@
-"""What a server or a worker checks and sets up before it starts."""
+"""The checks and the migration before a server or a billing worker starts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def check_tls(settings: Settings) -> None:
 def listening_address(settings: Settings) -> str:
     """The IP address of the host. Raises ``ConfigurationError`` when it cannot be listened on.
 
-    Workers share the port (SO_REUSEPORT), and so would two servers without knowing; a plain bind tells.
+    Server processes share the port (SO_REUSEPORT), so two servers by mistake would share it too. A bind without that
+    option fails if another server has the port.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -72,7 +73,7 @@ async def prepare(settings: Settings, now: int) -> Credentials | None:
 async def prepare_database(
     settings: Settings, then: Callable[[Database, MasterKey], Awaitable[Credentials | None]] | None = None
 ) -> Credentials | None:
-    """Migrate it, and see that the master key is the one of this database, and that a sandbox has no real gateway.
+    """Migrate the database, and check that the master key is its own and that a sandbox has no real gateway.
 
     Raises ``ConfigurationError``.
     """

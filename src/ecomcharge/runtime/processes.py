@@ -1,4 +1,4 @@
-"""What the processes under a supervisor have in common: their arguments, their signals, and their end with it."""
+"""Functions for all processes that the supervisor starts: read the arguments, handle signals, end when it ends."""
 
 from __future__ import annotations
 

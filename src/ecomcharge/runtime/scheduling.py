@@ -1,4 +1,4 @@
-"""How the processes of one machine share its processors. Each measure is here because of the figure beside it."""
+"""Settings that decide how processes of one machine share its processors. Each has its measurement beside it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def load_application(arguments: ProcessArguments) -> _ServerApplication:
 
 
 def _start_when_database_answers(app: App) -> None:
-    """A server whose new processes gave up at once would end with its database."""
+    """Start the application. Wait while the database is not available, so that the server survives an outage."""
     while True:
         try:
             asyncio.get_event_loop().run_until_complete(app.start())

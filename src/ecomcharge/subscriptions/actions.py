@@ -98,11 +98,11 @@ async def create_subscription(
 async def _finish(charging: Charging, shop_id: int, idempotency_key: IdempotencyKey, answer: StoredResponse) -> None:
     """Store the final answer of a request. If that fails, a repeated request gets the subscription in its current state."""
 
-    async def last_word(tx: Transaction) -> None:
+    async def unit(tx: Transaction) -> None:
         await finish(tx, shop_id, idempotency_key, answer)
 
     try:
-        await charging.database.write(last_word)
+        await charging.database.write(unit)
     except Exception as error:
         log.warning(
             "the answer of a request could not be kept", shop=shop_id, reason=getattr(error, "code", type(error).__name__)
@@ -110,7 +110,7 @@ async def _finish(charging: Charging, shop_id: int, idempotency_key: Idempotency
 
 
 async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, encode: Encode) -> StoredResponse:
-    """The stored answer of an earlier request. If that died before its final answer: the subscription in its current state."""
+    """The stored response of an earlier request; with the current subscription if that is not final."""
     if earlier.final:
         return earlier
     assert earlier.location is not None
@@ -179,7 +179,7 @@ async def _write(tx: Transaction, charging: Charging, created: _Created, request
 
 
 def _refuse_misplaced_test(subscription: Subscription, requested: SubscriptionRequest) -> None:
-    """Raises ``ValidationFailed`` if the request asks for a test in the wrong place and a real gateway would charge."""
+    """Refuse a request that asks for a test at a wrong place, if a real gateway would charge. Raises ``ValidationFailed``."""
     if requested.misplaced_test and subscription.gateway != sandbox.NAME:
         raise plan_model.misplaced_test("plan.test")
 
@@ -220,7 +220,7 @@ def _answer(subscription: Subscription, encode: Encode) -> StoredResponse:
 
 
 async def read_subscription(charging: Charging, shop_id: int, subscription_id: str) -> Subscription:
-    """Raises ``RecordNotFound`` for an id that this shop does not have."""
+    """Read a subscription of a shop. Raises ``RecordNotFound`` for an id that this shop does not have."""
     subscription = await store.find(charging.database, shop_id, subscription_id)
     if subscription is None:
         raise RecordNotFound
@@ -333,7 +333,7 @@ async def _add_customer(
 
 
 async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
-    """The buyer returns from 3-D Secure: in the sandbox with an answer, from a real gateway with ``None``.
+    """Record the result when the buyer returns from 3-D Secure. ``accepted`` is the answer in the sandbox, else ``None``.
 
     Returns the subscription after the gateway was asked. The sandbox accepts no answer after the end of the subscription or
     of its day. The answer of a real gateway always counts: it may have charged.

@@ -1,9 +1,9 @@
-"""Charges. Money moves only here and in ``refunds``.
+"""Charges of subscriptions. Only this module and ``refunds`` ask a gateway to move money.
 
 A charge has three steps: record the attempt and commit; call the gateway with no transaction open; record the outcome and
 commit. A process can die between any two steps. The billing worker then finds no payment (and charges), a payment without
 an outcome (and asks the gateway for it by our own id first), or an outcome (and goes on). The unique index
-``payments_once`` decides last.
+``payments_once`` refuses a second payment of a period.
 
 No success of the gateway is dropped, however late it is known. It counts while the subscription waits for that payment.
 Otherwise the subscription has ended, or another payment pays the period: the payment is recorded and refunded.
@@ -229,7 +229,7 @@ class Charging:
             self.on_outcome(payment.status, payment.period == 0)
             if transition.skipped:
                 log.warning(
-                    "periods went by uncharged",
+                    "periods are not charged, because the charge is late",
                     shop=subscription.shop_id,
                     subscription=subscription.id,
                     periods=transition.skipped,
@@ -244,11 +244,14 @@ class Charging:
     async def _write_outcome(
         self, tx: Transaction, subscription: Subscription, payment: Payment, result: Result, now: int
     ) -> tuple[Subscription, Payment, Transition]:
-        """Raises ``StaleVersion`` or ``PaymentChanged`` if the subscription or the payment changed since it was read."""
+        """Write the outcome, the transition, and the event if there is one; return the new records and the transition.
+
+        Raises ``StaleVersion`` or ``PaymentChanged`` if the subscription or the payment changed since it was read.
+        """
         is_late = payment.status not in LIVE
         status = result.status
         wanted = lifecycle.is_wanted(subscription.billing_state, payment.period)
-        if is_late:  # a live payment has no rival: the index payments_once prevents one
+        if is_late:  # while the payment is in progress, payments_once prevents another one of the period
             wanted = wanted and not await payments.has_rival(tx, subscription.shop_id, payment)
         if status == base.SUCCESSFUL and not wanted:
             status = REFUNDING if payment.amount else payments_model.VOIDED

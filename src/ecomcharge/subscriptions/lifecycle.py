@@ -1,6 +1,6 @@
-"""The state machine of a subscription: each function is one transition. Pure: values in, values out.
+"""The state machine of a subscription: each function is one transition. They use values only and do no I/O.
 
-A ``BillingState`` is the part of a subscription that changes, ``Terms`` are the terms of its plan. The functions do no I/O.
+A ``BillingState`` is the part of a subscription that changes, ``Terms`` are the terms of its plan.
 Sources of the rules: the platform's documentation of subscriptions [P], captured traffic [C], our choice [D].
 """
 
@@ -202,7 +202,7 @@ def ended(billing_state: BillingState, now: int) -> Transition:
 
 
 def canceled(billing_state: BillingState, reason: str | None, now: int) -> Transition:
-    """No further charge; paid periods stay paid [C]. A charge in progress is still followed to its outcome."""
+    """The shop cancels: nothing more is charged, and paid periods stay paid [C]. The outcome of a running charge is recorded."""
     due_at = billing_state.due_at if billing_state.state in UNDER_WAY else None
     if billing_state.state == REDIRECTING:  # the buyer may be at the 3-D Secure step
         due_at = now + calendar.HOUR
@@ -219,7 +219,7 @@ def start_of(period: int, billing_state: BillingState, terms: Terms) -> int:
 
 
 def _anchored(billing_state: BillingState, terms: Terms, now: int) -> BillingState:
-    """Anchored at the first charge."""
+    """The state with the time of the first charge as its anchor."""
     anchored = replace(billing_state, billing_cycle_anchor=now, anchor_period=0, anchor_day=None)
     return replace(anchored, anchored_at=start_of(1, anchored, terms) if terms.trial else now)
 

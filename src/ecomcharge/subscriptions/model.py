@@ -1,6 +1,6 @@
 """A subscription: the stored object and the subscription object of the API.
 
-Sources: [P] the platform's page on subscriptions, [C] captured traffic, [W] clients in the wild, [D] our choice.
+Sources: [P] the platform's page on subscriptions, [C] captured traffic, [W] clients that are in use, [D] our choice.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class EventRecorder:
             if await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=event_id)):
                 break
         else:
-            raise RuntimeError(f"event {subscription.sequence} of {subscription.id} is there already")
+            raise RuntimeError(f"event {subscription.sequence} of {subscription.id} exists already")
         if subscription.notification_url is None:
             return
         body = object_
@@ -83,7 +83,7 @@ class EventRecorder:
 
 
 class CheckoutOrderObject(TypedDict):
-    """What was to be paid."""
+    """The order: amount, currency and description of the first charge."""
 
     amount: Annotated[NaturalNumber, Meta(description="The first charge, in minor units.")]
     currency: str
@@ -100,7 +100,7 @@ class CheckoutSettingsObject(TypedDict):
 
 
 class ExpiredCheckoutObject(TypedDict):
-    """A hosted page that the buyer did not come to."""
+    """The checkout object of a payment page that expired without a payment."""
 
     token: Annotated[str | None, Meta(description="Of the hosted page; `null` if there was none.")]
     shop_id: int

@@ -222,7 +222,7 @@ def _new_card() -> Json:
     years = [{"type": "integer", "minimum": least, "maximum": most} for least, most in ((1, 99), (2_000, 2_199))]
     return {
         "type": "object",
-        "description": "A card as its holder knows it. Number and code are never kept.",
+        "description": "A card in full. Its number and security code are never stored.",
         "required": ["number", "exp_month", "exp_year"],
         "properties": {
             "number": of_field(requests.NUMBER, {**_NUMBER, "maxLength": requests.NUMBER.maximum}, number),

@@ -90,7 +90,7 @@ class Refunds:
         if attempts < REFUND_ATTEMPTS:
             await self.check_later(subscription.shop_id, payment, now + LONGEST_WAIT_MILLISECONDS, attempts=attempts)
             return subscription
-        log.error("refund failed: give the money back by hand", reason=result.message, **ids)
+        log.error("refund failed: the operator must return the money", reason=result.message, **ids)
         return await self._record_refund(subscription, payment, REFUND_FAILED, lifecycle.REFUND_FAILED_EVENT, now)
 
     async def _record_refund(

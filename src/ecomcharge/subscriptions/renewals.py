@@ -125,7 +125,7 @@ async def _look_up_outcome(charging: Charging, subscription: Subscription, now: 
 
 
 async def _wait_for_challenge(charging: Charging, subscription: Subscription, payment: Payment, now: int) -> None:
-    """Look again until the 3-D Secure step ends, of a subscription that was canceled during that step."""
+    """For a subscription that was canceled during its 3-D Secure step: plan the next look-up, or expire the payment."""
     ends_at = payment.created_at + lifecycle.TOKEN_LIVES
     if now >= ends_at:
         await charging.record_outcome(subscription, payment, Result(EXPIRED, base.EXPIRED_MESSAGE))
@@ -150,6 +150,7 @@ async def _expire(charging: Charging, subscription: Subscription, now: int) -> N
 
 
 async def _look_up_late_success(charging: Charging, subscription: Subscription, payment: Payment) -> None:
+    """Look up a payment that ended without success. Record a late success, or plan the next look-up if one is needed."""
     now = charging.clock.now()
     result = await charging.look_up(subscription.shop_id, payment)
     if result is not None and result.status == base.SUCCESSFUL:

@@ -124,7 +124,7 @@ NOTIFICATION_URL: Final = Field(
 )
 
 
-DESCRIPTOR: Final = Field("dynamic_billing_descriptor", "What the buyer's statement says.", "[P]")
+DESCRIPTOR: Final = Field("dynamic_billing_descriptor", "The text on the buyer's card statement.", "[P]")
 
 
 CANCEL_REASON: Final = Field("cancel_reason", "Why it is canceled.", "[P]", example="Customer asked", blank=(BLANK,))
@@ -265,5 +265,5 @@ def validate_reason(body: CancelBody) -> str:
 
 
 def refused(name: str, text: str) -> ValidationFailed:
-    """``{"errors": {"plan": {"base": [text]}}, "message": text}`` [P]."""
+    """The error of an object of the request: ``{"errors": {"plan": {"base": [text]}}, "message": text}`` [P]."""
     return ValidationFailed(text, {name: {BASE: [text]}}, errors_first=True)

@@ -18,15 +18,15 @@ _OWN: Final = (
     *("additional_data", "options", "last_transaction", "return_url", "notification_url", "checkout_token"),
     "gateway_account",
 )
-_STANDING: Final = BillingState.__struct_fields__
+_BILLING_STATE: Final = BillingState.__struct_fields__
 _TABLES: Final = "subscriptions JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id"
 _COLUMNS: Final = (
-    *(f"subscriptions.{column}" for column in (*_OWN, *_STANDING)),
+    *(f"subscriptions.{column}" for column in (*_OWN, *_BILLING_STATE)),
     *(f"plans.{column}" for column in plans.FIELDS),
 )
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM {_TABLES}"
 
-INSERT = Insert("subscriptions", (*_OWN, *_STANDING, "plan_id", "leased_until"), key=("shop_id", "id"))
+INSERT = Insert("subscriptions", (*_OWN, *_BILLING_STATE, "plan_id", "leased_until"), key=("shop_id", "id"))
 
 # Changes nothing if the version has changed since it was read; the caller then reads again.
 UPDATE = """
@@ -85,7 +85,7 @@ IS_HELD = "SELECT 1 FROM subscriptions WHERE due_at <= :until AND leased_until >
 
 
 async def insert(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
-    """``False`` if the id is taken."""
+    """Insert a subscription with its first lease. ``False`` if the id exists already."""
     return await tx.insert(INSERT, (*_params(subscription).values(), leased_until))
 
 
@@ -192,7 +192,7 @@ def _params(subscription: Subscription) -> dict[str, Any]:
 
 
 def _subscription(row: Row) -> Subscription:
-    own, billing_state = len(_OWN), len(_OWN) + len(_STANDING)
+    own, billing_state = len(_OWN), len(_OWN) + len(_BILLING_STATE)
     shop_id, id, version, sequence, *rest = row[:own]
     plan = plans.plan_of(row[billing_state:])
     return Subscription(shop_id, id, version, sequence, plan, BillingState(*row[own:billing_state]), *rest)

@@ -1,6 +1,6 @@
 """Handles a request: route, credentials, rate limit, handler, and the response to an error.
 
-It knows nothing of sockets. An adapter for RSGI or ASGI calls it.
+It does not use sockets: an adapter for RSGI or ASGI calls it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ _KNOWN_KEYS: Final = msgspec.json.Decoder(msgspec.defstruct("KnownKeys", [(key, 
 
 @dataclass(frozen=True, slots=True)
 class Misplaced:
-    """``paths`` are dotted (``plan.plan.test``). ``asks_for_test``: one of them is ``test``, and its value is true."""
+    """Misplaced keys of a body, with dotted ``paths`` (``plan.plan.test``). ``asks_for_test``: a ``test`` among them is true."""
 
     paths: tuple[str, ...] = ()
     asks_for_test: bool = False
@@ -101,7 +101,7 @@ def _is_first_amount(plan: Mapping[str, Any]) -> bool:
 
 
 def _is_true(value: object) -> bool:
-    """Also for the spellings of true that forms and scripts send."""
+    """Whether a value means true: ``true``, 1, or one of the texts that forms and scripts send."""
     if isinstance(value, str):
         return value.strip().lower() in TRUE_WORDS
     return isinstance(value, bool | int | float) and value == 1

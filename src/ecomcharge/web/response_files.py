@@ -71,7 +71,7 @@ class ResponseFiles:
         self._free = asyncio.Semaphore(len(numbers) // 2)
 
     async def write(self, response: Response | Stream, request_id: str) -> ResponseFile:
-        """Raises ``Unavailable`` when the file cannot be written, and every error of the stream."""
+        """Write a response to a new file. Raises ``Unavailable`` if that fails, and every error of the stream."""
         with _unavailable_on_os_error(request_id):
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._free.acquire()

@@ -56,8 +56,8 @@ class Sender:
                 port=target.port or (443 if target.scheme == "https" else 80),
                 target=target.raw_path,
             )
-            told: list[tuple[bytes | str, bytes | str]] = [("Host", target.netloc), ("User-Agent", _USER_AGENT), *headers.items()]
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._pool.stream("POST", where, headers=told, content=body) as response:
+            sent: list[tuple[bytes | str, bytes | str]] = [("Host", target.netloc), ("User-Agent", _USER_AGENT), *headers.items()]
+            async with asyncio.timeout(TIMEOUT_SECONDS), self._pool.stream("POST", where, headers=sent, content=body) as response:
                 status = response.status
                 await _take_the_rest(response)
         except TimeoutError:

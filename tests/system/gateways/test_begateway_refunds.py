@@ -114,7 +114,7 @@ def test_a_refund_that_the_gateway_refuses_is_reported(merchant: Merchant) -> No
     assert types[0] == "refund_failed.subscription"
     message = merchant.read(subscription)["last_transaction"]["message"]
     assert message == "Payment is not needed any more and could not be refunded"
-    assert "give the money back by hand" in merchant.server.log()
+    assert "the operator must return the money" in merchant.server.log()
     counted = re.compile(r'charges_total\{kind="first",outcome="refund_failed"\} [1-9]')
     eventually(lambda: counted.search(merchant.http.get("/metrics").text))
     merchant.account.transactions.clear()  # what is compared at the end: the operator gave it back

@@ -60,7 +60,7 @@ def watched(pair: ServerProcess, master_key: MasterKey) -> Watched:
         done = list(threads.map(lambda words: command("shops", *words, "--database", pair.database), commands))
     ended_at = time.monotonic()
     assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 3
-    assert done[2].stdout == f"shop {closed.shop_id} is closed; every server knows within five seconds\n"
+    assert done[2].stdout == f"shop {closed.shop_id} is closed; every server applies this within five seconds\n"
     watching["rotated, new key"] = Credentials(**json.loads(done[0].stdout))
     watching["overlapped, new key"] = Credentials(**json.loads(done[1].stdout))
 

@@ -54,7 +54,7 @@ class Block:
 async def blocks_of_file(
     database: Database, shop_id: int, file: CustomerFile, id_generator: IdGenerator, now: int
 ) -> AsyncIterator[Block]:
-    """Raises ``ConfigurationError`` if a process of the validation pool is killed."""
+    """Read a file and validate it, block by block. Raises ``ConfigurationError`` if a process of the pool is killed."""
     ends = set(await store.ends_of_imports(database, shop_id, RECORDS_PER_BLOCK))
     await asyncio.sleep(0)  # let the event loop run: reading may block, for example on an empty pipe
     pending: deque[tuple[int, BlockPosition, Awaitable[ValidatedBlock]]] = deque()

@@ -139,7 +139,7 @@ def _identifies(name: str, cell: str) -> bool:
 
 
 def read_csv(names: Sequence[str], record: bytes) -> IdentifiedBody:
-    """Raises ``UnreadableLine``."""
+    """Parse a row into a body; ``names`` are the columns. Raises ``UnreadableLine``."""
     cells = _cells(record)
     if len(cells) != len(names):
         raise UnreadableLine(WRONG_CELL_COUNT.format(cells=len(cells), names=len(names)))

@@ -13,7 +13,7 @@ Format = Literal["jsonl", "csv"]
 
 
 def open_customers(stream: BinaryIO, format: Format) -> CustomerFile:
-    """Raises ``ConfigurationError`` if the header of a CSV file is not usable."""
+    """The records of a stream. Raises ``ConfigurationError`` if the header of a CSV file is not usable."""
     return JsonLines(stream) if format == "jsonl" else CsvFile(stream)
 
 

@@ -1,4 +1,4 @@
-"""The database that stores and actions see."""
+"""The implementation of ``Database`` for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 READS_IN_FLIGHT: Final = 2
 TRANSACTIONS_IN_FLIGHT: Final = 2
 MAX_BATCH: Final = 256
-MAX_ATTEMPTS: Final = 5  # of a unit alone whose transaction the server undoes for the sake of others
+MAX_ATTEMPTS: Final = 5  # to run one unit, if the server aborts its transaction because of a deadlock or a conflict
 
 
 @dataclass(eq=False, slots=True)
@@ -36,7 +36,7 @@ class _PendingRead(Pending):
 
 
 class PostgresDatabase:
-    """Made by ``open``. Point reads and units of work go through a batcher each, lists directly to a connection."""
+    """Implements ``Database``; ``open`` creates it. Point reads and units of work are batched, lists are not."""
 
     engine = "postgresql"
 
@@ -51,7 +51,7 @@ class PostgresDatabase:
 
     @classmethod
     async def open(cls, url: str, *, connections: int) -> PostgresDatabase:
-        """Raises ``ConfigurationError``."""
+        """Connect, and check the version of the server. Raises ``ConfigurationError``."""
         pool = ConnectionPool(url, max(connections, READS_IN_FLIGHT + TRANSACTIONS_IN_FLIGHT + 1))
         try:
             async with pool.lend() as connection:

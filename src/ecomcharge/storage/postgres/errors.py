@@ -1,4 +1,4 @@
-"""Which errors of asyncpg say that the database is unavailable, and which that a transaction may be run again."""
+"""The errors of asyncpg after which the database counts as unavailable, or a transaction is run again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import asyncpg
 
 from ecomcharge.base.errors import EcomchargeError, Unavailable
 
-# The server undid the transaction for the sake of another one.
+# The server aborted the transaction because it was in conflict with another one.
 RETRYABLE: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 # The database is down, full, starting or read-only; the statement itself is not at fault.

@@ -1,4 +1,4 @@
-"""Whether a transaction was committed whose connection broke during COMMIT."""
+"""Finds out if a transaction was committed although its connection broke during COMMIT."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _NamedParameters(Template):
     """``:name`` becomes ``$1``.
 
     ``string.Template`` with another delimiter, because the standard library then does all the work: it replaces the
-    placeholders and knows nothing of SQL. A colon that begins no placeholder raises ``ValueError`` when the statement
+    placeholders and does not parse SQL. A colon that begins no placeholder raises ``ValueError`` when the statement
     is first used, so a literal with a colon or a cast by ``::`` cannot pass unnoticed; no statement needs either. SQLite
     binds names itself.
     """

@@ -71,7 +71,7 @@ class RetryIndividually(Exception):
 
 @dataclass(eq=False, slots=True)
 class PendingUnit(Pending):
-    """A unit of work, and where it stands: at a request, at its result or at its error."""
+    """A unit of work and its progress: the statement that it waits for, its result, or its error."""
 
     unit: Unit[Any]
     request: Request | None = field(init=False, default=None)
@@ -120,7 +120,7 @@ class PendingUnit(Pending):
 class BatchTransaction:
     """One transaction for several units.
 
-    ``has_transaction_status`` tells whether the engine can be asked later if a transaction was committed.
+    ``has_transaction_status`` is true if the engine can report later whether a transaction was committed.
     """
 
     def __init__(

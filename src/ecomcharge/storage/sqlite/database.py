@@ -30,8 +30,8 @@ T = TypeVar("T")
 class SqliteDatabase:
     """Implements ``Database``. Created on the event loop's thread, and used from it only.
 
-    Set ``commit_in_thread`` to False when no request waits for this event loop. Two threads that hand the interpreter to
-    each other take processor time from the processes beside them.
+    Set ``commit_in_thread`` to False when no request waits for this event loop. Two threads that alternate in the
+    interpreter take processor time from other processes on the machine.
     """
 
     engine = "sqlite"

@@ -1,4 +1,4 @@
-"""Errors of SQLite that mean "not now", and their translation into a domain error."""
+"""The errors of SQLite after which a repeated request may succeed, and their conversion to ``Unavailable``."""
 
 from __future__ import annotations
 

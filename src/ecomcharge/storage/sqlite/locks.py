@@ -14,12 +14,14 @@ import os
 
 
 class WriteLock:
+    """The lock that a process holds while it writes to the database."""
+
     def __init__(self, path: str) -> None:
         self._queue = open_lock_file(f"{path}-queue", path)
         self._writer = open_lock_file(f"{path}-writer", path)
 
     def acquire(self, *, wait: bool) -> bool:
-        """Returns False when another process holds the lock or waits for it, unless ``wait`` blocks the thread."""
+        """Take the lock. With ``wait``, block the thread; otherwise return False if a process has it or waits for it."""
         operation = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         try:
             fcntl.flock(self._queue, operation)

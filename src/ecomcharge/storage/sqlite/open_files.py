@@ -1,7 +1,7 @@
 """Detects that the files of an open database were deleted or replaced.
 
-SQLite neither deletes nor replaces the database file, its log and its shared memory while a connection is open. When
-somebody else does, everything that is written afterwards goes to files that the next process does not open.
+SQLite neither deletes nor replaces the database file, its log and its shared memory while a connection is open. If
+another program does, later writes go to files that the next process does not open.
 """
 
 from __future__ import annotations

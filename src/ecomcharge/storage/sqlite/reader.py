@@ -29,7 +29,7 @@ SHARING_LOG_LIMIT_BYTES = 64 * 2**20
 
 
 class Reader:
-    """Used on the event loop's thread only."""
+    """Reads rows on a connection of its own. Use it on the thread of the event loop only."""
 
     def __init__(self, path: str) -> None:
         self.connection = connect(path)

@@ -131,7 +131,7 @@ class Writer:
         started.result()
 
     def _begin_transaction(self, *, wait: bool) -> bool:
-        """Returns False when another process is writing, unless ``wait`` blocks the thread."""
+        """Take the lock and run BEGIN. With ``wait``, block the thread; otherwise return False if another process writes."""
         if not self._lock.acquire(wait=wait):
             return False
         self.connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS if wait else 0)
@@ -154,7 +154,10 @@ class Writer:
         return batch
 
     def _run_batch(self, batch: list[_PendingUnit]) -> None:
-        """Savepoints cost two statements for each unit, so units get them only after one of them has failed."""
+        """Run the units; if one fails after it has written, run all of them again, each in a savepoint.
+
+        A savepoint costs two statements, so the first run has none.
+        """
         try:
             for pending in batch:
                 self._run(pending)

@@ -29,7 +29,7 @@ from ecomcharge.plans import store as plans
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
-from ecomcharge.subscriptions import actions, lifecycle, model, requests, store
+from ecomcharge.subscriptions import actions, buyer_actions, lifecycle, model, requests, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
@@ -110,7 +110,9 @@ class CheckoutPages:
         if errors.to_dict():
             raise BadParameter("Return url is invalid")
         try:
-            subscription = await actions.subscribe_by_link(self._charging, self._id_generators, found[0], found[1], return_url)
+            subscription = await buyer_actions.subscribe_by_link(
+                self._charging, self._id_generators, found[0], found[1], return_url
+            )
         except ShopClosed:
             return self._shop_closed(found[1].language)
         return _redirect(302, model.checkout_url(subscription.checkout_token or "", self._base_url))
@@ -148,7 +150,7 @@ class CheckoutPages:
             return await self._form(subscription, 422, form, errors=errors.to_dict((*missing, *forms.CARD_NAMES)))
         self._limit.count(request)
         try:
-            paid = await actions.pay(self._charging, self._id_generators, token, card, customer)
+            paid = await buyer_actions.pay(self._charging, self._id_generators, token, card, customer)
         except ShopClosed:
             return self._shop_closed(subscription.language)
         is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime
@@ -230,7 +232,9 @@ class CheckoutPages:
             return self._not_found(request)
         shop_id, payment = found
         if payment.gateway != sandbox.NAME:
-            return await self._after_challenge(await actions.answer_challenge(self._charging, shop_id, payment, accepted=None))
+            return await self._after_challenge(
+                await buyer_actions.answer_challenge(self._charging, shop_id, payment, accepted=None)
+            )
         subscription = await actions.read_subscription(self._charging, shop_id, payment.subscription_id)
         if not await self._is_open(shop_id):  # the sandbox takes no money for a closed shop
             return self._shop_closed(subscription.language)
@@ -259,7 +263,9 @@ class CheckoutPages:
         if not is_ours or form.get("answer") not in ANSWERS:
             return self._to_challenge(payment)
         accepted = ANSWERS[form["answer"]]
-        return await self._after_challenge(await actions.answer_challenge(self._charging, shop_id, payment, accepted=accepted))
+        return await self._after_challenge(
+            await buyer_actions.answer_challenge(self._charging, shop_id, payment, accepted=accepted)
+        )
 
     async def _after_challenge(self, subscription: Subscription) -> Response:
         if not await self._is_open(subscription.shop_id):

@@ -1,31 +1,29 @@
-"""The actions on subscriptions: one function for each request of a merchant or a buyer."""
+"""The actions of a merchant on subscriptions: one function for each request."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 import structlog
 
-from ecomcharge.base.errors import EcomchargeError, RecordNotFound, ValidationFailed
+from ecomcharge.base.errors import RecordNotFound, ValidationFailed
 from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdGenerator
 from ecomcharge.base.validation import BASE
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.gateways import base, sandbox
-from ecomcharge.gateways.base import CardDetails
+from ecomcharge.gateways import sandbox
 from ecomcharge.payments import store as payments
-from ecomcharge.payments.model import UNSUCCESSFUL, Payment
 from ecomcharge.plans import actions as plan_actions
 from ecomcharge.plans import model as plan_model
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Transaction
 from ecomcharge.storage.records import IdCollision, retry_on_id_collision
-from ecomcharge.subscriptions import lifecycle, renewals, requests, store
+from ecomcharge.subscriptions import lifecycle, requests, store
 from ecomcharge.subscriptions.changes import StaleVersion, after_update
 from ecomcharge.subscriptions.charging import Charging, StartedCharge
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
@@ -47,7 +45,7 @@ class IdGenerators:
 
 
 @dataclass(frozen=True, slots=True)
-class _Created:
+class PreparedSubscription:
     subscription: Subscription
     started: StartedCharge | None = None  # its first charge
 
@@ -67,12 +65,12 @@ async def create_subscription(
     """
     now = charging.clock.now()
 
-    async def unit(tx: Transaction) -> _Created | StoredResponse:
+    async def unit(tx: Transaction) -> PreparedSubscription | StoredResponse:
         if idempotency_key is not None:  # first, so that a later change of the shop does not change a stored answer
             earlier = await earlier_response(tx, shop_id, idempotency_key, now, charging.real_clock.now())
             if earlier is not None:
                 return earlier
-        created = await _prepare(tx, charging, id_generators, shop_id, requested, now)
+        created = await prepare(tx, charging, id_generators, shop_id, requested, now)
         if idempotency_key is not None:
             answer = _answer(created.subscription, encode)
             running_until = charging.real_clock.now() + charging.request_milliseconds if created.started is not None else None
@@ -80,7 +78,7 @@ async def create_subscription(
             if earlier is not None:
                 return earlier
         _refuse_misplaced_test(created.subscription, requested)
-        await _write(tx, charging, created, requested)
+        await write_prepared(tx, charging, created, requested)
         return created
 
     created = await retry_on_id_collision(charging.database, unit)
@@ -118,9 +116,9 @@ async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, e
     return replace(earlier, body=encode(subscription))
 
 
-async def _prepare(
+async def prepare(
     tx: Transaction, charging: Charging, id_generators: IdGenerators, shop_id: int, requested: SubscriptionRequest, now: int
-) -> _Created:
+) -> PreparedSubscription:
     """The subscription to be written, and its first charge if the request has a card."""
     plan = await _plan(tx, id_generators, shop_id, requested.plan, now)
     customer_id = await _customer_id(tx, id_generators, shop_id, requested.customer, now)
@@ -156,12 +154,14 @@ async def _prepare(
         gateway_account=assigned.account,
     )
     if billing_state.state != lifecycle.PROCESSING:
-        return _Created(subscription)
+        return PreparedSubscription(subscription)
     started = charging.start_charge(subscription, now)
-    return _Created(started.subscription, started)
+    return PreparedSubscription(started.subscription, started)
 
 
-async def _write(tx: Transaction, charging: Charging, created: _Created, requested: SubscriptionRequest) -> None:
+async def write_prepared(
+    tx: Transaction, charging: Charging, created: PreparedSubscription, requested: SubscriptionRequest
+) -> None:
     """Customer, plan, subscription and payment, in one transaction. Raises ``IdCollision``, or ``ShopClosed``."""
     subscription, shop_id = created.subscription, created.subscription.shop_id
     await charging.require_open_shop(tx, shop_id)
@@ -254,106 +254,3 @@ async def cancel_subscription(charging: Charging, shop_id: int, subscription_id:
             return await charging.database.write(unit)
         except StaleVersion:
             continue
-
-
-# Actions of the buyer on the payment page
-
-
-async def subscribe_by_link(
-    charging: Charging, id_generators: IdGenerators, shop_id: int, plan: Plan, return_url: str | None
-) -> Subscription:
-    """Create a subscription to a plan by its pay link [P]."""
-    requested = SubscriptionRequest(
-        plan=plan.id,
-        customer=None,
-        card=None,
-        tracking_id=None,
-        device_id=None,
-        return_url=return_url,
-        notification_url=None,
-        additional_data=EMPTY_OBJECT,
-        options=EMPTY_OBJECT,
-    )
-    now = charging.clock.now()
-
-    async def unit(tx: Transaction) -> _Created:
-        created = await _prepare(tx, charging, id_generators, shop_id, requested, now)
-        await _write(tx, charging, created, requested)
-        return created
-
-    return (await retry_on_id_collision(charging.database, unit)).subscription
-
-
-async def pay(
-    charging: Charging, id_generators: IdGenerators, token: str, card: CardDetails, customer: Mapping[str, str | None]
-) -> Subscription | None:
-    """Charge the card that a buyer entered on the page with this token; return the subscription in its new state.
-
-    Repeated calls charge once: ``None`` if the subscription does not wait for its buyer. ``customer`` contains validated
-    fields that the merchant did not send.
-    """
-    now = charging.clock.now()
-
-    async def unit(tx: Transaction) -> StartedCharge | None:
-        subscription = await store.by_token(tx, token)
-        if subscription is None or not lifecycle.waits_for_buyer(subscription.billing_state, now):
-            return None
-        if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:
-            return None
-        subscription = await _add_customer(tx, id_generators, subscription, customer, now)
-        return await charging.write_started(tx, charging.start_charge(subscription, now))
-
-    while True:
-        try:
-            started = await retry_on_id_collision(charging.database, unit)
-            break
-        except StaleVersion:
-            continue
-    if started is None:
-        return None
-    return await charging.charge_at_once(started, card)
-
-
-async def _add_customer(
-    tx: Transaction, id_generators: IdGenerators, subscription: Subscription, given: Mapping[str, str | None], now: int
-) -> Subscription:
-    """Store the fields that the buyer added: in a new customer, or in the missing fields of the merchant's customer."""
-    if subscription.customer_id is None:
-        blank = dict.fromkeys(CustomerFields.__struct_fields__)
-        customer = Customer(id_generators.customer.generate(now), **{**blank, **given})
-        if not await customers.insert(tx, subscription.shop_id, customer):
-            raise IdCollision
-        return msgspec.structs.replace(subscription, customer_id=customer.id)
-    known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
-    assert known is not None
-    missing = {name: value for name, value in given.items() if value and getattr(known, name) is None}
-    if missing:
-        await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing))
-    return subscription
-
-
-async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
-    """Record the result when the buyer returns from 3-D Secure. ``accepted`` is the answer in the sandbox, else ``None``.
-
-    Returns the subscription after the gateway was asked. The sandbox accepts no answer after the end of the subscription or
-    of its day. The answer of a real gateway always counts: it may have charged.
-    """
-    subscription = await read_subscription(charging, shop_id, payment.subscription_id)
-    if payment.status not in (base.INCOMPLETE, *UNSUCCESSFUL):
-        return subscription
-    if payment.gateway == sandbox.NAME:
-        if subscription.billing_state.state != lifecycle.REDIRECTING or payment.status != base.INCOMPLETE:
-            return subscription
-        due_at = subscription.billing_state.due_at
-        if due_at is not None and due_at <= charging.clock.now():
-            return await renewals.expire(charging, subscription)
-        if accepted is not None:
-            await charging.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
-    try:
-        result = await charging.look_up(shop_id, payment)
-        if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
-            return subscription
-        return await charging.record_outcome(subscription, payment, result)
-    except EcomchargeError as error:  # the gateway has recorded the answer: the billing worker or the next visit finds it
-        log.warning("a 3-D Secure step is not settled", shop=shop_id, payment=payment.id, reason=error.code)
-        return subscription

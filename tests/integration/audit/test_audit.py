@@ -19,7 +19,7 @@ from ecomcharge.plans.model import TrialPrice
 from ecomcharge.shops.actions import set_gateway
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
-from ecomcharge.subscriptions import actions
+from ecomcharge.subscriptions import buyer_actions
 from support.billing import CLOSED_PORT_URL, DAY, HOUR, BillingShop, with_billing
 from support.commands import ecomcharge
 from support.shops import ENVIRONMENT, with_database
@@ -57,7 +57,7 @@ async def make_subscriptions(billing: BillingShop) -> Subscriptions:
 
 async def pass_challenge(billing: BillingShop, subscription_id: str) -> None:
     [payment] = await payments.of_subscription(billing.database, billing.shop_id, subscription_id)
-    await actions.answer_challenge(billing.services.charging, billing.shop_id, payment, accepted=True)
+    await buyer_actions.answer_challenge(billing.services.charging, billing.shop_id, payment, accepted=True)
 
 
 async def check(billing: BillingShop) -> list[Disagreement]:

@@ -24,7 +24,7 @@ from ecomcharge.runtime.billing_worker import AT_ONCE, BillingWorker
 from ecomcharge.shops.actions import close_shop, create_shop
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
-from ecomcharge.subscriptions import actions, closed_shops, renewals, store
+from ecomcharge.subscriptions import actions, buyer_actions, closed_shops, renewals, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
@@ -287,7 +287,7 @@ def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: 
         assert subscription.checkout_token is not None
         clock.moment += 24 * HOUR
         card = CardDetails(NUMBER_OF[sandbox.SUCCESSFUL], "123", None, 12, 2199)
-        assert await actions.pay(charging, IdGenerators(), subscription.checkout_token, card, {}) is None
+        assert await buyer_actions.pay(charging, IdGenerators(), subscription.checkout_token, card, {}) is None
         assert [row async for row in _charges(database, shop_id)] == []
         await charging.gateways.close()
 

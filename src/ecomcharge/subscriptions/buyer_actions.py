@@ -1,0 +1,127 @@
+"""The actions of a buyer: open a pay link, pay on the payment page, return from 3-D Secure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+
+from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.customers import store as customers
+from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.gateways import base, sandbox
+from ecomcharge.gateways.base import CardDetails
+from ecomcharge.payments import store as payments
+from ecomcharge.payments.model import UNSUCCESSFUL, Payment
+from ecomcharge.plans.model import Plan
+from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.records import IdCollision, retry_on_id_collision
+from ecomcharge.subscriptions import lifecycle, renewals, store
+from ecomcharge.subscriptions.actions import IdGenerators, PreparedSubscription, prepare, read_subscription, write_prepared
+from ecomcharge.subscriptions.changes import StaleVersion
+from ecomcharge.subscriptions.charging import Charging, StartedCharge
+from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
+from ecomcharge.subscriptions.requests import SubscriptionRequest
+
+log = structlog.get_logger()
+
+
+async def subscribe_by_link(
+    charging: Charging, id_generators: IdGenerators, shop_id: int, plan: Plan, return_url: str | None
+) -> Subscription:
+    """Create a subscription to a plan by its pay link [P]."""
+    requested = SubscriptionRequest(
+        plan=plan.id,
+        customer=None,
+        card=None,
+        tracking_id=None,
+        device_id=None,
+        return_url=return_url,
+        notification_url=None,
+        additional_data=EMPTY_OBJECT,
+        options=EMPTY_OBJECT,
+    )
+    now = charging.clock.now()
+
+    async def unit(tx: Transaction) -> PreparedSubscription:
+        created = await prepare(tx, charging, id_generators, shop_id, requested, now)
+        await write_prepared(tx, charging, created, requested)
+        return created
+
+    return (await retry_on_id_collision(charging.database, unit)).subscription
+
+
+async def pay(
+    charging: Charging, id_generators: IdGenerators, token: str, card: CardDetails, customer: Mapping[str, str | None]
+) -> Subscription | None:
+    """Charge the card that a buyer entered on the page with this token; return the subscription in its new state.
+
+    Repeated calls charge once: ``None`` if the subscription does not wait for its buyer. ``customer`` contains validated
+    fields that the merchant did not send.
+    """
+    now = charging.clock.now()
+
+    async def unit(tx: Transaction) -> StartedCharge | None:
+        subscription = await store.by_token(tx, token)
+        if subscription is None or not lifecycle.waits_for_buyer(subscription.billing_state, now):
+            return None
+        if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:
+            return None
+        subscription = await _add_customer(tx, id_generators, subscription, customer, now)
+        return await charging.write_started(tx, charging.start_charge(subscription, now))
+
+    while True:
+        try:
+            started = await retry_on_id_collision(charging.database, unit)
+            break
+        except StaleVersion:
+            continue
+    if started is None:
+        return None
+    return await charging.charge_at_once(started, card)
+
+
+async def _add_customer(
+    tx: Transaction, id_generators: IdGenerators, subscription: Subscription, given: Mapping[str, str | None], now: int
+) -> Subscription:
+    """Store the fields that the buyer added: in a new customer, or in the missing fields of the merchant's customer."""
+    if subscription.customer_id is None:
+        blank = dict.fromkeys(CustomerFields.__struct_fields__)
+        customer = Customer(id_generators.customer.generate(now), **{**blank, **given})
+        if not await customers.insert(tx, subscription.shop_id, customer):
+            raise IdCollision
+        return msgspec.structs.replace(subscription, customer_id=customer.id)
+    known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
+    assert known is not None
+    missing = {name: value for name, value in given.items() if value and getattr(known, name) is None}
+    if missing:
+        await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing))
+    return subscription
+
+
+async def answer_challenge(charging: Charging, shop_id: int, payment: Payment, *, accepted: bool | None) -> Subscription:
+    """Record the result when the buyer returns from 3-D Secure. ``accepted`` is the answer in the sandbox, else ``None``.
+
+    Returns the subscription after the gateway was asked. The sandbox accepts no answer after the end of the subscription or
+    of its day. The answer of a real gateway always counts: it may have charged.
+    """
+    subscription = await read_subscription(charging, shop_id, payment.subscription_id)
+    if payment.status not in (base.INCOMPLETE, *UNSUCCESSFUL):
+        return subscription
+    if payment.gateway == sandbox.NAME:
+        if subscription.billing_state.state != lifecycle.REDIRECTING or payment.status != base.INCOMPLETE:
+            return subscription
+        due_at = subscription.billing_state.due_at
+        if due_at is not None and due_at <= charging.clock.now():
+            return await renewals.expire(charging, subscription)
+        if accepted is not None:
+            await charging.gateways.sandbox.answer_challenge(shop_id, payment.id, accepted=accepted)
+    try:
+        result = await charging.look_up(shop_id, payment)
+        if result is None or result.status in (base.UNKNOWN, base.INCOMPLETE):
+            return subscription
+        return await charging.record_outcome(subscription, payment, result)
+    except EcomchargeError as error:  # the gateway has recorded the answer: the billing worker or the next visit finds it
+        log.warning("a 3-D Secure step is not settled", shop=shop_id, payment=payment.id, reason=error.code)
+        return subscription

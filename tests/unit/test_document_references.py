@@ -32,13 +32,13 @@ def test_files_and_folders_that_a_document_mentions_exist(document: Path) -> Non
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_names_that_a_document_places_in_a_file_are_there(document: Path) -> None:
+def test_names_that_a_document_attributes_to_a_file_exist_in_it(document: Path) -> None:
     for name, file in NAME_IN_FILE.findall(document.read_text()):
         assert any(re.search(rf"\b{name}\b", path.read_text()) for path in paths_of(file)), f"{name} in {file}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_to_files_and_headings_lead_somewhere(document: Path) -> None:
+def test_links_to_files_and_headings_resolve(document: Path) -> None:
     for file, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", document.read_text()):
         target = document.parent / file if file else document
         assert target.exists(), file
@@ -52,7 +52,7 @@ def anchors_of(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_layout_in_the_design_names_the_folders_and_their_files() -> None:
+def test_the_layout_in_the_design_lists_every_folder_and_file() -> None:
     layout = (ROOT / "docs/design.md").read_text().partition("\n## Layout\n")[2].partition("**Dependencies point down only**")[0]
     folder, listed = "", set()
     for indent, name, modules in re.findall(r"^    ( *)(\w+)/ +(.*(?:\n {15,}\S.*)*)$", layout, re.MULTILINE):

@@ -160,7 +160,7 @@ def test_every_filter_of_subscriptions_is_documented() -> None:
     assert re.findall(r"`(\w+)`", row) == list(FILTERS)
 
 
-def test_every_error_of_plans_and_subscriptions_is_documented_to_the_letter() -> None:
+def test_every_error_of_plans_and_subscriptions_is_documented_verbatim() -> None:
     document = text_of("docs/api.md")
     for name in ("invalid_plan", "invalid_inline_plan", "unknown_plan", "cancel_reason_missing", "subscription_is_over"):
         body = json.dumps(describe_api()["components"]["examples"][name]["value"], separators=(",", ":"), ensure_ascii=False)
@@ -207,17 +207,17 @@ def test_every_route_is_documented() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_documents_lead_somewhere(document: Path) -> None:
+def test_links_between_documents_resolve(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
-def test_the_two_commands_stand_first_in_the_readme() -> None:
+def test_the_readme_begins_with_the_two_commands() -> None:
     first = text_of("README.md").split("```")[1]
     assert [line.split("#")[0].strip() for line in first.strip().splitlines()] == ["make serve", "make test"]
 
 
-def test_no_file_names_a_download_address() -> None:
+def test_no_file_contains_a_download_address() -> None:
     for lock in ROOT.glob("requirements/*.txt"):
         assert "://" not in lock.read_text()
         assert lock.read_text().count("--hash=sha256:") > 20

@@ -124,7 +124,7 @@ NEW_YORK = "America/New_York"  # 2027: 02:00 to 03:00 on 14 March, 02:00 to 01:0
     ],
 )
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Minsk", "Asia/Kolkata"])
-def test_periods_begin_where_the_calendar_says(start: str, interval: Interval, n: int, then: str, zone: str) -> None:
+def test_periods_begin_on_known_dates(start: str, interval: Interval, n: int, then: str, zone: str) -> None:
     assert nth(at(start, zone), interval, n, ZoneInfo(zone)) == at(then, zone)
 
 
@@ -178,7 +178,7 @@ def test_a_year_after_a_trial_of_a_month_ends_on_the_last_day() -> None:
     assert found == [at("2027-02-28"), at("2028-02-29"), at("2029-02-28")]
 
 
-def test_a_month_end_that_becomes_the_anchor_stays_one() -> None:
+def test_an_anchor_at_the_end_of_the_month_stays_there() -> None:
     zone = ZoneInfo("UTC")
     first, short, usual = at("2027-01-31T10:00"), at("2027-02-28T10:00"), at("2027-03-28T10:00")
     assert day_of_month_ends(first, None, short, zone) == 31
@@ -189,7 +189,7 @@ def test_a_month_end_that_becomes_the_anchor_stays_one() -> None:
     assert nth(short, Interval(1, "month"), 2, zone, day=31) == at("2027-04-30T10:00")
 
 
-def test_a_hundred_years_of_months_keep_their_end() -> None:
+def test_a_hundred_years_of_months_keep_the_end_of_the_month() -> None:
     start = at("2026-01-31T10:00")
     for n in range(1200):
         moment = datetime.fromtimestamp(nth(start, Interval(1, "month"), n, ZoneInfo("UTC")) / 1000, UTC)
@@ -199,13 +199,13 @@ def test_a_hundred_years_of_months_keep_their_end() -> None:
 
 
 @given(anchor=MOMENTS, n=st.integers(0, 876_600), count=st.integers(1, 48), zone=EVERY_ZONE)
-def test_hours_are_absolute(anchor: int, n: int, count: int, zone: ZoneInfo) -> None:
+def test_hours_ignore_clock_changes(anchor: int, n: int, count: int, zone: ZoneInfo) -> None:
     assert nth(anchor, Interval(count, "hour"), n, zone) - anchor == n * count * HOUR
 
 
 @given(anchor=MOMENTS, interval=CALENDAR_INTERVALS, n=st.integers(1, 400), zone=EVERY_ZONE)
 @example(utc("2011-11-30T10:00-10:00"), Interval(1, "day"), 30, ZoneInfo("Pacific/Apia"))
-def test_periods_begin_where_another_reckoning_says(anchor: int, interval: Interval, n: int, zone: ZoneInfo) -> None:
+def test_periods_agree_with_an_independent_calculation(anchor: int, interval: Interval, n: int, zone: ZoneInfo) -> None:
     local = local_of(anchor, zone)
     n = min(n, 40 * 366 // DAYS_AT_MOST[interval.unit] // interval.count + 1)
     wanted = walked(local, interval, n)
@@ -230,7 +230,7 @@ def test_periods_rise(anchor: int, interval: Interval, n: int, zone: ZoneInfo, t
 
 
 @given(anchor=MOMENTS, interval=INTERVALS, n=st.integers(0, 50), late=FEW_YEARS, zone=EVERY_ZONE)
-def test_the_next_period_is_the_first_that_lies_ahead(anchor: int, interval: Interval, n: int, late: int, zone: ZoneInfo) -> None:
+def test_the_next_period_is_the_first_in_the_future(anchor: int, interval: Interval, n: int, late: int, zone: ZoneInfo) -> None:
     now = anchor + late
 
     def start_of(period: int) -> int:
@@ -265,7 +265,7 @@ def test_the_next_period_is_found_without_counting_every_one() -> None:
         ("2026-10-24T14:00", "Europe/Warsaw", False, "2026-10-25T03:00"),  # clocks go from 03:00 back to 02:00
     ],
 )
-def test_a_declined_charge_is_tried_the_following_day(now: str, zone: str, by_day: bool, then: str) -> None:
+def test_a_declined_charge_is_retried_the_following_day(now: str, zone: str, by_day: bool, then: str) -> None:
     assert following_day(at(now, zone), ZoneInfo(zone), by_day=by_day) == at(then, zone)
 
 
@@ -288,17 +288,17 @@ def test_an_hour_that_daylight_saving_leaves_out_is_the_one_after_it() -> None:
         ("2026-05-10T07:00", True, "2026-05-10T08:00"),
     ],
 )
-def test_an_erred_charge_is_tried_at_the_start_of_the_following_hour(now: str, by_day: bool, then: str) -> None:
+def test_a_charge_with_an_error_is_retried_at_the_start_of_the_following_hour(now: str, by_day: bool, then: str) -> None:
     assert following_hour(at(now), ZoneInfo("UTC"), by_day=by_day) == at(then)
 
 
-def test_an_hour_begins_where_the_local_clock_says() -> None:
+def test_an_hour_begins_by_the_local_clock() -> None:
     kolkata = ZoneInfo("Asia/Kolkata")  # half an hour off
     assert following_hour(at("2026-05-10T14:10", "Asia/Kolkata"), kolkata, by_day=False) == at("2026-05-10T15:00", "Asia/Kolkata")
 
 
 @given(now=MOMENTS, zone=ZONE, by_day=st.booleans())
-def test_a_retry_lies_ahead_and_not_far(now: int, zone: ZoneInfo, by_day: bool) -> None:
+def test_a_retry_is_in_the_near_future(now: int, zone: ZoneInfo, by_day: bool) -> None:
     next_day = following_day(now, zone, by_day=by_day)
     next_hour = following_hour(now, zone, by_day=by_day)
     assert now < next_day <= now + 34 * HOUR
@@ -309,7 +309,7 @@ def test_a_retry_lies_ahead_and_not_far(now: int, zone: ZoneInfo, by_day: bool) 
 
 
 @given(moment=MOMENTS, zone=ZONE)
-def test_by_day_is_between_eight_and_twenty(moment: int, zone: ZoneInfo) -> None:
+def test_daytime_is_from_eight_to_twenty(moment: int, zone: ZoneInfo) -> None:
     found = by_day_from(moment, zone)
     local = datetime.fromtimestamp(found / 1000, zone)
     assert 8 <= local.hour < 20

@@ -9,7 +9,7 @@ from ecomcharge.base.ids import CUSTOMER_PREFIX, RANDOM_BITS, IdGenerator
 from support.customers import NOW
 
 
-def test_ids_that_are_reserved_lie_between_those_of_before_and_after() -> None:
+def test_reserved_ids_sort_between_earlier_and_later_ids() -> None:
     id_generator = IdGenerator(CUSTOMER_PREFIX)
     before = [id_generator.generate(NOW) for _ in range(100)]
     for process in [pickle.loads(pickle.dumps(id_generator.reserve(NOW, 1_000))) for _ in range(3)]:

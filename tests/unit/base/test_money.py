@@ -38,7 +38,7 @@ def test_the_documented_digits_are_these() -> None:
 
 
 @pytest.mark.parametrize("currency", sorted(money.CURRENCIES))
-def test_description_and_page_write_the_same_number(currency: str) -> None:
+def test_the_gateway_description_and_the_page_write_the_same_amount(currency: str) -> None:
     digits = DIGITS.get(currency, 2)
     number = {0: "50000", 1: "5000.0", 2: "500.00", 3: "50.000"}[digits]
     grouped = {0: "50,000", 1: "5,000.0", 2: "500.00", 3: "50.000"}[digits]
@@ -49,7 +49,7 @@ def test_description_and_page_write_the_same_number(currency: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("currency", ["EUR", "UGX", *sorted(DIGITS)])
-def test_every_language_writes_as_many_digits(language: str, currency: str) -> None:
+def test_every_language_writes_the_same_number_of_digits(language: str, currency: str) -> None:
     text = format_money(1, currency, translation_for(language).locale)
     least = {0: "1", 1: "01", 2: "001", 3: "0001"}[DIGITS.get(currency, 2)]
     assert "".join(filter(str.isdigit, text)) == least

@@ -12,7 +12,7 @@ from ecomcharge.checkout.translations import LANGUAGES, translation_for
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_interval_has_its_form(language: str) -> None:
+def test_every_interval_has_a_plural_form(language: str) -> None:
     translation = translation_for(language)
     for unit in UNITS:
         for count in [*range(1, 200), LONGEST[unit]]:
@@ -40,7 +40,9 @@ def test_every_interval_has_its_form(language: str) -> None:
         ("zh", 3, "month", "每 3 个月", "3 个月"),
     ],
 )
-def test_intervals_follow_the_grammar(language: str, count: int, unit: str, every: str, duration: str) -> None:
+def test_intervals_follow_the_plural_rules_of_the_language(
+    language: str, count: int, unit: str, every: str, duration: str
+) -> None:
     interval, translation = Interval(count, unit), translation_for(language)
     assert (format_recurrence(interval, translation), format_duration(interval, translation)) == (every, duration)
 
@@ -63,5 +65,5 @@ def test_intervals_follow_the_grammar(language: str, count: int, unit: str, ever
         ("en", 0, "USD", "$0.00"),
     ],
 )
-def test_money_is_written_as_the_language_does(language: str, amount: int, currency: str, expected: str) -> None:
+def test_amounts_are_formatted_for_the_language(language: str, amount: int, currency: str, expected: str) -> None:
     assert re.sub(r"\s", " ", format_money(amount, currency, translation_for(language).locale)) == expected

@@ -24,7 +24,7 @@ def test_a_wait_is_at_most_half_a_minute() -> None:
     assert 15 <= wait_seconds(httpx.ReadTimeout("late"), 5000) <= 30
 
 
-def test_waits_grow_twofold_and_differ() -> None:
+def test_waits_double_and_are_random() -> None:
     for retry in range(5):
         waits = {wait_seconds(httpx.ReadTimeout("late"), retry) for _ in range(20)}
         assert 0.125 * 2**retry <= min(waits) < max(waits) <= 0.25 * 2**retry
@@ -35,7 +35,7 @@ def test_importing_the_package_does_not_import_httpx() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_package_shows_what_it_says_and_nothing_else() -> None:
+def test_the_package_exports_exactly_its_public_names() -> None:
     assert all(getattr(ecomcharge, name) for name in ecomcharge.__all__)
     assert set(ecomcharge.__all__) <= set(dir(ecomcharge))
     with pytest.raises(AttributeError, match="no attribute 'Server'"):

@@ -64,7 +64,7 @@ STRAY = st.sampled_from(['5"', '"5', '5" W', '"5" W', '""5', '"', '5""', '"5,6',
 
 @settings(deadline=None)
 @given(rows=st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 2), STRAY)), max_size=12), quoted=st.booleans())
-def test_every_good_row_is_in_and_the_others_are_refused_by_number(rows: list[tuple[int, str] | None], quoted: bool) -> None:
+def test_valid_rows_are_read_and_others_are_refused_by_line_number(rows: list[tuple[int, str] | None], quoted: bool) -> None:
     file_lines = []
     for number, stray in enumerate(rows, 2):
         cells = [f"c{number}@shop.test", "::1", "5 West"]

@@ -7,7 +7,7 @@ import asyncio
 from ecomcharge.runtime.housekeeping import every
 
 
-def test_a_task_beside_the_server_survives_its_failures() -> None:
+def test_a_background_task_continues_after_failures() -> None:
     async def work() -> int:
         calls = 0
 

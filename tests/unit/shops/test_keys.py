@@ -16,14 +16,14 @@ from ecomcharge.shops import keys
 from ecomcharge.shops.keys import MasterKey, load_master_key, make_master_key, make_secret_key, master_key_of
 
 
-def test_a_made_key_has_a_prefix_256_random_bits_and_a_checksum() -> None:
+def test_a_generated_key_has_a_prefix_256_random_bits_and_a_checksum() -> None:
     made = {make_secret_key() for _ in range(100)}
     assert len(made) == 100
     assert all(key.startswith("eck_") and len(key) == 53 and keys.is_made_key(key) for key in made)
 
 
 @given(st.integers(0, 52), st.sampled_from("0aZ"))
-def test_a_mistyped_made_key_is_recognised(position: int, character: str) -> None:
+def test_a_mistyped_generated_key_is_recognised(position: int, character: str) -> None:
     key = make_secret_key()
     mistyped = key[:position] + character + key[position + 1 :]
     assert keys.is_made_key(mistyped) == (mistyped == key)
@@ -41,7 +41,7 @@ def test_a_sealed_key_opens_for_its_shop_and_master_key_only(shop_id: int, secre
     assert ours.hash(shop_id, secret) != other.hash(shop_id, secret) != ours.hash(shop_id + 1, secret)
 
 
-def test_the_key_file_beside_the_database_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+def test_the_key_file_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     database_file = str(tmp_path / "x.db")
     first = load_master_key(None, None, database_file=database_file)
     again = load_master_key(None, None, database_file=database_file)
@@ -52,19 +52,19 @@ def test_the_key_file_beside_the_database_is_made_once_and_for_its_owner_only(tm
 
 
 @pytest.mark.parametrize("bad", ["x", "!!!!", base64.b64encode(b"short").decode(), ""])
-def test_a_master_key_that_is_none_is_refused_with_a_way_out(tmp_path: Path, bad: str) -> None:
+def test_a_malformed_master_key_is_refused_with_instructions(tmp_path: Path, bad: str) -> None:
     file = tmp_path / "key"
     file.write_text(bad)
     with pytest.raises(ConfigurationError, match="ecomcharge master-key new"):
         load_master_key(bad or None, None if bad else str(file), database_file=None)
 
 
-def test_without_a_master_key_postgresql_is_refused_with_the_command_that_makes_one() -> None:
+def test_without_a_master_key_postgresql_is_refused_with_the_generating_command() -> None:
     with pytest.raises(ConfigurationError, match="ecomcharge master-key new"):
         load_master_key(None, None, database_file=None)
 
 
-def test_a_database_has_one_master_key_by_whatever_name_it_is_opened(tmp_path: Path) -> None:
+def test_a_database_has_one_master_key_under_all_its_paths(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     first = master_key_of(Settings(database=f"sqlite:///{tmp_path}/real/a.db"))
     (tmp_path / "real" / "a.db").touch()

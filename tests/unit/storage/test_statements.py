@@ -19,7 +19,9 @@ def test_a_sqlite_url_without_a_file_is_refused(url: str) -> None:
         sqlite_path(url)
 
 
-def test_three_slashes_are_relative_and_four_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_sqlite_urls_with_three_slashes_are_relative_and_with_four_absolute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert sqlite_path("sqlite:///a/b.db") == f"{tmp_path}/a/b.db"
     assert sqlite_path("sqlite:////a/b%20c.db") == "/a/b c.db"
@@ -58,7 +60,7 @@ def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
     )
 
 
-def test_the_key_of_a_row_is_in_the_order_of_the_key() -> None:
+def test_row_keys_have_the_column_order_of_the_key() -> None:
     assert Insert("t", ("a", "b", "c"), key=("c", "a")).key_of((1, 2, 3)) == (3, 1)
 
 
@@ -68,6 +70,6 @@ def test_postgresql_numbers_named_parameters_and_sqlite_binds_them() -> None:
 
 
 @pytest.mark.parametrize("sql", ["SELECT x::text FROM t", "SELECT '12:30'", "SELECT ': '"])
-def test_a_colon_that_is_no_parameter_is_refused(sql: str) -> None:
+def test_a_colon_outside_a_parameter_is_refused(sql: str) -> None:
     with pytest.raises(ValueError, match=":"):
         postgres_statements.numbered(sql)

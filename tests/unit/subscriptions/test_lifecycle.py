@@ -43,13 +43,13 @@ def forgotten(billing_state: BillingState, plan: Terms, now: int) -> Transition:
     return lifecycle.forgotten(billing_state, plan, now, has_token=True)
 
 
-def test_the_first_success_makes_it_active_for_one_interval() -> None:
+def test_the_first_successful_charge_activates_one_interval() -> None:
     step = lifecycle.succeeded(started(), terms(), NOON)
     paid = BillingState("active", NOON, 1, NOON + DAY, NOON + DAY, 1, 0, due_at=NOON + DAY)
     assert step == Transition(replace(paid, billing_cycle_anchor=NOON, anchor_period=0), "created.subscription")
 
 
-def test_a_trial_is_charged_its_own_amount_and_ends_where_renewal_begins() -> None:
+def test_a_trial_has_its_own_amount_and_ends_at_the_first_renewal() -> None:
     plan = terms(trial=trial())
     assert lifecycle.amount_due(started(), plan) == 100
     step = lifecycle.succeeded(started(), plan, NOON)
@@ -64,14 +64,14 @@ def test_a_trial_is_charged_its_own_amount_and_ends_where_renewal_begins() -> No
     )
 
 
-def test_a_first_charge_that_fails_leaves_nothing_behind() -> None:
+def test_a_failed_first_charge_leaves_no_dates() -> None:
     for fails in (lifecycle.declined, lifecycle.errored):
         for plan in (terms(), terms(trial=trial())):
             step = fails(started(), plan, NOON)
             assert step == Transition(BillingState("failed"), "failed.subscription")
 
 
-def test_renewals_stay_anchored_however_late_the_charge_ran() -> None:
+def test_late_renewals_keep_the_anchor() -> None:
     step = lifecycle.succeeded(active(), terms(), NOON + DAY + 5 * HOUR)
     assert step.billing_state.renew_at == NOON + 2 * DAY
     assert step.skipped == 0
@@ -103,7 +103,7 @@ MONTHLY = Interval(1, "month")
 MINSK, NEW_YORK = ZoneInfo("Europe/Minsk"), ZoneInfo("America/New_York")
 
 
-def test_a_month_is_one_of_the_servers_time_zone() -> None:
+def test_months_are_counted_in_the_servers_time_zone() -> None:
     plan = terms(interval=MONTHLY, zone=MINSK)
     paid = lifecycle.succeeded(started(), plan, at("2027-03-01T00:30+03:00")).billing_state
     assert iso(paid.renew_at or 0)[:16] == "2027-03-31T21:30"
@@ -123,13 +123,13 @@ def test_a_trial_in_months_keeps_the_day_of_the_first_date() -> None:
         assert renewed(in_trial, plan, 3) == later
 
 
-def test_a_subscription_of_the_previous_release_keeps_its_next_date_and_goes_on_from_it() -> None:
+def test_a_subscription_of_the_previous_release_continues_from_its_next_date() -> None:
     old = BillingState("active", at("2027-03-01T00:30+03:00"), 1, at("2027-03-28T21:30Z"), at("2027-03-28T21:30Z"), 1)
     plan = terms(interval=MONTHLY, zone=MINSK)
     assert renewed(old, plan, 3) == ["2027-04-28T21:30", "2027-05-28T21:30", "2027-06-28T21:30"]  # the 29th in Minsk
 
 
-def test_a_subscription_of_the_previous_release_keeps_its_anchor_where_both_count_alike() -> None:
+def test_a_subscription_of_the_previous_release_keeps_an_anchor_that_both_releases_agree_on() -> None:
     old = BillingState("active", at("2027-01-31T10:00Z"), 1, at("2027-02-28T10:00Z"), at("2027-02-28T10:00Z"), 1)
     for zone in (ZoneInfo("UTC"), MINSK):
         assert renewed(old, terms(interval=MONTHLY, zone=zone), 2) == ["2027-03-31T10:00", "2027-04-30T10:00"]
@@ -138,7 +138,7 @@ def test_a_subscription_of_the_previous_release_keeps_its_anchor_where_both_coun
     assert renewed(in_trial, plan, 2) == ["2027-03-28T10:00", "2027-04-28T10:00"]
 
 
-def test_another_time_zone_keeps_the_next_date_and_the_end_of_the_month() -> None:
+def test_a_changed_time_zone_keeps_the_next_date_and_the_end_of_the_month() -> None:
     plan = terms(interval=MONTHLY)
     paid = lifecycle.succeeded(started(), plan, at("2026-12-31T12:00Z")).billing_state
     renewed_thrice = paid
@@ -152,7 +152,7 @@ def test_another_time_zone_keeps_the_next_date_and_the_end_of_the_month() -> Non
     assert renewed(back, plan, 2) == ["2027-06-30T12:00", "2027-07-31T12:00"]
 
 
-def test_a_renewal_by_the_previous_release_in_between_keeps_its_date() -> None:
+def test_a_renewal_by_the_previous_release_keeps_its_date() -> None:
     plan = terms(interval=MONTHLY, zone=MINSK)
     paid = lifecycle.succeeded(started(), plan, at("2027-03-01T00:30+03:00")).billing_state
     by_previous = replace(paid, period=2, renew_at=at("2027-04-28T21:30Z"), active_to=at("2027-04-28T21:30Z"))
@@ -166,7 +166,7 @@ def test_a_renewal_by_the_previous_release_in_between_keeps_its_date() -> None:
     zones=st.lists(st.sampled_from([ZoneInfo("UTC"), MINSK, NEW_YORK, ZoneInfo("Australia/Lord_Howe")]), min_size=1, max_size=6),
     forgets=st.booleans(),
 )
-def test_a_date_that_was_promised_is_kept_in_every_time_zone(
+def test_a_stored_next_date_is_kept_in_every_time_zone(
     first: int, interval: Interval, trial_interval: Interval | None, zones: list[ZoneInfo], forgets: bool
 ) -> None:
     plan = terms(interval=interval, trial=Trial(0, trial_interval, False) if trial_interval else None)
@@ -191,7 +191,7 @@ def test_missed_periods_are_skipped_and_counted() -> None:
     assert step.billing_state.paid_billing_cycles == 2
 
 
-def test_a_declined_renewal_is_tried_the_following_day_at_three_and_then_fails() -> None:
+def test_a_declined_renewal_is_retried_the_following_day_at_three_and_then_fails() -> None:
     first = lifecycle.declined(active(), terms(), NOON)
     assert (first.billing_state.state, first.billing_state.number_failed_payment_attempts) == ("failed_attempt", 1)
     assert (first.billing_state.due_at, first.event) == (NOON + 15 * HOUR, None)
@@ -204,11 +204,11 @@ def test_a_declined_renewal_is_tried_the_following_day_at_three_and_then_fails()
     assert third.billing_state.active_to == NOON + DAY
 
 
-def test_by_day_it_is_tried_at_eight() -> None:
+def test_a_plan_charged_by_day_is_retried_at_eight() -> None:
     assert lifecycle.declined(active(), terms(by_day=True), NOON).billing_state.due_at == NOON + 20 * HOUR
 
 
-def test_an_erred_renewal_is_tried_each_following_hour_and_then_ends_in_error() -> None:
+def test_a_renewal_with_errors_is_retried_hourly_and_then_ends_in_error() -> None:
     now, billing_state = NOON + 10 * 60_000, active()
     for attempt, state in enumerate(("rescuing", "rescuing", "error"), 1):
         step = lifecycle.errored(billing_state, terms(), now)
@@ -220,7 +220,7 @@ def test_an_erred_renewal_is_tried_each_following_hour_and_then_ends_in_error() 
     assert (step.event, billing_state.due_at) == ("failed.subscription", None)
 
 
-def test_after_a_trial_that_is_no_first_payment_there_is_one_attempt() -> None:
+def test_the_charge_after_a_trial_has_one_attempt_unless_the_trial_is_a_first_payment() -> None:
     for as_first, state in ((False, "failed"), (True, "failed_attempt")):
         plan = terms(trial=trial(as_first_payment=as_first))
         in_trial = lifecycle.succeeded(started(), plan, NOON).billing_state
@@ -229,12 +229,12 @@ def test_after_a_trial_that_is_no_first_payment_there_is_one_attempt() -> None:
         assert lifecycle.declined(paid, plan, NOON + 4 * DAY).billing_state.state == "failed_attempt"
 
 
-def test_a_success_sets_the_failures_back() -> None:
+def test_a_success_resets_the_failed_attempts() -> None:
     tried = lifecycle.declined(active(), terms(), NOON + DAY).billing_state
     assert lifecycle.succeeded(tried, terms(), NOON + DAY + 15 * HOUR).billing_state.number_failed_payment_attempts == 0
 
 
-def test_a_finite_plan_stays_until_its_end_and_is_canceled_then() -> None:
+def test_a_finite_plan_is_active_until_its_end_and_then_canceled() -> None:
     plan = terms(cycles=1)
     paid = lifecycle.succeeded(started(), plan, NOON).billing_state
     assert lifecycle.cycles_are_over(paid, plan)
@@ -248,7 +248,7 @@ def test_a_finite_plan_stays_until_its_end_and_is_canceled_then() -> None:
     assert (step.billing_state.renew_at, step.billing_state.active_to, step.billing_state.due_at) == (None, NOON + DAY, None)
 
 
-def test_canceling_keeps_what_is_paid() -> None:
+def test_canceling_keeps_the_paid_period() -> None:
     paid = lifecycle.succeeded(started(), terms(), NOON).billing_state
     step = lifecycle.canceled(paid, "enough", NOON + HOUR)
     assert step.billing_state == replace(
@@ -257,7 +257,7 @@ def test_canceling_keeps_what_is_paid() -> None:
     assert step.event == "canceled.subscription"
 
 
-def test_a_canceled_subscription_wants_no_payment_any_more() -> None:
+def test_a_canceled_subscription_needs_no_payment() -> None:
     over = lifecycle.canceled(active(due_at=NOON + DAY), "enough", NOON + DAY).billing_state
     assert over.due_at is not None
     assert not lifecycle.is_wanted(over, over.period)
@@ -265,7 +265,7 @@ def test_a_canceled_subscription_wants_no_payment_any_more() -> None:
         assert fails(over, terms(), NOON + DAY) == Transition(replace(over, due_at=None))
 
 
-def test_a_payment_is_wanted_while_its_period_is_unpaid() -> None:
+def test_a_payment_is_needed_while_its_period_is_unpaid() -> None:
     assert lifecycle.is_wanted(active(), 1)
     assert not lifecycle.is_wanted(active(), 0)
     for fails in (lifecycle.declined, lifecycle.errored):
@@ -274,7 +274,7 @@ def test_a_payment_is_wanted_while_its_period_is_unpaid() -> None:
     assert not lifecycle.is_wanted(lifecycle.expired(lifecycle.redirected(NOON)).billing_state, 0)
 
 
-def test_a_canceled_3_d_secure_step_is_looked_at_hourly() -> None:
+def test_a_canceled_3_d_secure_step_is_looked_up_hourly() -> None:
     waits = lifecycle.challenged(started(), NOON)
     assert lifecycle.canceled(waits, None, NOON + 1).billing_state.due_at == NOON + 1 + HOUR
     canceled = lifecycle.canceled(started(), None, NOON).billing_state
@@ -302,20 +302,20 @@ def test_at_night_a_renewal_waits_for_the_morning() -> None:
     assert ends.due_at == ends.renew_at  # an end is no charge
 
 
-def test_an_unanswered_charge_shows_and_is_asked_for_again() -> None:
+def test_an_unanswered_charge_is_visible_and_looked_up_again() -> None:
     assert lifecycle.unanswered(started(), terms(), NOON + 1) == replace(started(), state="getting_status", due_at=NOON + 1)
     assert lifecycle.unanswered(started(), terms(trial=trial()), NOON + 1).state == "trial_get_status"
     assert lifecycle.charging(started(), terms(trial=trial()), NOON).state == "trial_processing"
 
 
-def test_a_renewal_that_was_never_sent_is_begun_again_and_a_first_charge_is_not() -> None:
+def test_an_unsent_renewal_is_started_again_and_an_unsent_first_charge_is_not() -> None:
     assert forgotten(active(), terms(), NOON) == Transition(replace(active(), state="active", due_at=NOON))
     gone = lifecycle.forgotten(started(), terms(), NOON, has_token=False)
     assert gone == Transition(BillingState("failed"), "failed.subscription")
     assert forgotten(started(), terms(), NOON) == Transition(BillingState("pending", due_at=NOON))  # by a token that is kept
 
 
-def test_a_buyer_has_a_day() -> None:
+def test_a_payment_page_expires_after_a_day() -> None:
     assert lifecycle.redirected(NOON) == BillingState("redirecting", due_at=NOON + DAY)
     assert lifecycle.challenged(started(), NOON + HOUR).due_at == NOON + 25 * HOUR
     assert lifecycle.expired(lifecycle.redirected(NOON)) == Transition(BillingState("expired"), "expired.subscription")

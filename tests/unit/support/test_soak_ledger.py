@@ -29,7 +29,7 @@ def customer(**changed: str) -> dict[str, Any]:
     return found | {"id": "cst_0000000000000001", "email": "a@shop.test", "ip": "127.0.0.1"} | changed
 
 
-def test_an_account_that_balances(ledger: Ledger) -> None:
+def test_a_consistent_ledger_has_no_findings(ledger: Ledger) -> None:
     assert faults_of(ledger, {1: [customer()], 2: []}) == []
 
 
@@ -45,13 +45,11 @@ def test_an_account_that_balances(ledger: Ledger) -> None:
         ({1: [customer(), customer()]}, "shop 1: ids do not rise"),
     ],
 )
-def test_an_account_that_does_not_balance_is_reported(
-    ledger: Ledger, listed: dict[int, list[dict[str, Any]]], fault: str
-) -> None:
+def test_an_inconsistent_ledger_is_reported(ledger: Ledger, listed: dict[int, list[dict[str, Any]]], fault: str) -> None:
     assert fault in faults_of(ledger, listed)
 
 
-def test_what_was_refused_must_not_be_there(ledger: Ledger) -> None:
+def test_a_refused_customer_in_the_list_is_reported(ledger: Ledger) -> None:
     ledger.answered.clear()
     ledger.refused.add("a@shop.test")
     assert faults_of(ledger, {1: [customer()]}) == ["a@shop.test was refused and is there"]
@@ -63,14 +61,14 @@ def test_an_unexpected_status_is_reported() -> None:
     assert faults_of(ledger, {}) == ["read was answered 500"]
 
 
-def test_a_backup_that_lacks_what_was_acknowledged_is_found() -> None:
+def test_a_backup_without_an_acknowledged_customer_is_reported() -> None:
     assert faults_of_backup(".backup", ["a@shop.test"], ["a@shop.test", "b@shop.test"]) == []
     assert faults_of_backup(".backup", ["b@shop.test", "a@shop.test"], []) == [
         ".backup lacks 2 acknowledged customers, such as a@shop.test"
     ]
 
 
-def test_a_backup_that_is_not_intact_is_found(tmp_path: Path) -> None:
+def test_a_corrupt_backup_is_reported(tmp_path: Path) -> None:
     database = tmp_path / "x.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE customers (email TEXT)")
@@ -88,7 +86,7 @@ def test_a_backup_that_is_not_intact_is_found(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [database]
 
 
-def test_a_dump_that_has_no_end_is_found() -> None:
+def test_a_truncated_dump_is_reported() -> None:
     dump = "COPY public.customers (id, email, ip) FROM stdin;\n1\ta@shop.test\t::1\n2\tb@shop.test\t\\N\n\\.\n"
     assert emails_of_dump(dump + "--\n-- PostgreSQL database dump complete\n--\n") == ["a@shop.test", "b@shop.test"]
     with pytest.raises(BackupFailed, match="no end"):

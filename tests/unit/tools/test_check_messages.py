@@ -43,7 +43,7 @@ def test_the_catalogues_of_this_repository_pass(capsys: pytest.CaptureFixture[st
     assert re.search(r"^9 catalogues, \d\d messages, 0 errors$", capsys.readouterr().out)
 
 
-def test_every_kind_of_message_is_found(template: Catalog) -> None:
+def test_messages_of_every_kind_are_extracted(template: Catalog) -> None:
     for message in (
         "Renewal",  # in a template
         "Pay %(amount)s",  # in a template, with a placeholder

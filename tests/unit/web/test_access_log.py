@@ -20,7 +20,7 @@ class FullDisk(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_log_write_loses_only_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> int:
         access_log = AccessLog("json", metrics.count)
         monkeypatch.setattr(sys, "stderr", FullDisk())

@@ -21,7 +21,7 @@ def test_basic_credentials_are_a_shop_id_and_a_key(user: str) -> None:
 
 
 @given(st.text(max_size=40) | st.binary(max_size=30).map(lambda raw: "Basic " + base64.b64encode(raw).decode()))
-def test_any_other_header_is_no_login(header: str) -> None:
+def test_other_authorization_headers_are_not_logins(header: str) -> None:
     credentials = credentials_of(header)
     if credentials is not None:
         shop_id, secret_key = credentials
@@ -42,7 +42,7 @@ def test_any_other_header_is_no_login(header: str) -> None:
         ("127.0.0.1", "nonsense", "unknown"),
     ],
 )
-def test_a_failed_login_is_counted_against_the_nearest_address_that_is_no_proxy(
+def test_a_failed_login_counts_against_the_nearest_address_that_is_not_a_proxy(
     peer: str, forwarded: str | None, client: str
 ) -> None:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}

@@ -88,7 +88,7 @@ def answer_of(server: Dispatcher) -> tuple[Response, list[Any]]:
     return response, lines
 
 
-def test_the_enumeration_finds_what_is_defined() -> None:
+def test_the_enumeration_finds_known_exceptions() -> None:
     names = {kind.__name__ for kind in EXCEPTIONS}
     assert {"ConfigurationError", "StaleVersion", "IdCollision", "PaymentChanged", "UnreadableLine", "ApiError"} <= names
 
@@ -112,7 +112,7 @@ def test_every_other_exception_of_the_program_is_answered_and_logged(kind: type[
     assert [line["event"] for line in lines] == ["request failed"]
 
 
-def test_a_domain_error_without_a_row_is_answered_as_a_fault_of_ours() -> None:
+def test_a_domain_error_without_a_table_row_becomes_an_internal_error() -> None:
     class Unlisted(EcomchargeError):
         code = "unlisted"
 
@@ -124,27 +124,27 @@ def test_a_domain_error_without_a_row_is_answered_as_a_fault_of_ours() -> None:
     assert [line["event"] for line in lines] == ["request failed"]
 
 
-def test_an_operators_error_shows_no_setting_to_the_client_and_its_sentence_in_the_log() -> None:
+def test_a_configuration_error_is_logged_and_its_details_are_not_sent_to_the_client() -> None:
     response, lines = answer_of(server_that_raises(errors.ConfigurationError(f"cannot use {SECRET}")))
     assert (response.status, response.code, json.loads(response.body)) == (500, "unusable", INTERNAL_ERROR)
     assert "retry-after" not in dict(response.headers)
     assert [(line["event"], line["reason"]) for line in lines] == [("request failed", f"cannot use {SECRET}")]
 
 
-def test_an_error_without_a_text_is_answered() -> None:
+def test_an_error_without_a_message_gets_a_response() -> None:
     response, lines = answer_of(server_that_raises(errors.BadParameter("half of a pair: \ud800")))
     assert (response.status, json.loads(response.body)) == (500, INTERNAL_ERROR)
     assert len(lines) == 1
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ExceptionGroup("two", [ValueError(), KeyError()]), StopAsyncIteration()])
-def test_timeouts_and_groups_are_answered(error: Exception) -> None:
+def test_timeouts_and_exception_groups_get_responses(error: Exception) -> None:
     response, lines = answer_of(server_that_raises(error))
     assert response.status == 500
     assert len(lines) == 1
 
 
-def test_what_a_handler_waits_for_may_be_canceled() -> None:
+def test_an_awaitable_of_a_handler_can_be_canceled() -> None:
     async def wait_for_what_is_canceled() -> Response:
         future = asyncio.get_running_loop().create_future()
         future.cancel()
@@ -156,7 +156,7 @@ def test_what_a_handler_waits_for_may_be_canceled() -> None:
     assert len(lines) == 1
 
 
-def test_a_request_whose_own_task_is_canceled_ends_and_is_logged() -> None:
+def test_a_request_whose_task_is_canceled_ends_and_is_logged() -> None:
     async def cancel_a_request() -> None:
         server = server_that(lambda: asyncio.sleep(60))
         task = asyncio.create_task(server.respond(Request("GET", "/", "", lambda name: None)))
@@ -239,7 +239,7 @@ def answer_at_asgi(response: Response | Stream, method: str = "GET") -> tuple[ht
     return answer, lines
 
 
-def test_a_stream_is_sent_whole_and_with_its_length_by_both_adapters() -> None:
+def test_both_adapters_send_a_whole_stream_with_its_length() -> None:
     at_rsgi, _ = answer_at_rsgi(a_stream(b"[1,", b"", b"2" * 300_000, b"]"))
     at_asgi, _ = answer_at_asgi(a_stream(b"[1,", b"", b"2" * 300_000, b"]"))
     body = b"[1," + b"2" * 300_000 + b"]"
@@ -247,7 +247,7 @@ def test_a_stream_is_sent_whole_and_with_its_length_by_both_adapters() -> None:
     assert (at_asgi.status_code, at_asgi.headers["content-length"], at_asgi.content) == (200, str(len(body)), body)
 
 
-def test_a_stream_without_chunks_is_an_empty_body() -> None:
+def test_a_stream_without_chunks_has_an_empty_body() -> None:
     at_rsgi, _ = answer_at_rsgi(a_stream())
     assert (at_rsgi.status, at_rsgi.headers["content-length"], at_rsgi.body) == (200, "0", b"")
 
@@ -258,7 +258,7 @@ def test_a_long_body_is_sent_from_a_file() -> None:
     assert lines == []
 
 
-def test_head_reads_nothing_of_a_stream() -> None:
+def test_head_does_not_read_the_stream() -> None:
     at_rsgi, _ = answer_at_rsgi(a_stream(error=ValueError()), "HEAD")
     at_asgi, _ = answer_at_asgi(a_stream(error=ValueError()), "HEAD")
     assert (at_rsgi.status, at_rsgi.body) == (200, b"")
@@ -274,7 +274,7 @@ def test_head_reads_nothing_of_a_stream() -> None:
     ],
     ids=["unavailable", "configuration", "accident"],
 )
-def test_an_error_in_the_middle_of_a_list_is_an_error_response(error: Exception, status: int, logged: list[str]) -> None:
+def test_an_error_during_a_list_gives_an_error_response(error: Exception, status: int, logged: list[str]) -> None:
     at_rsgi, lines = answer_at_rsgi(a_stream(b"[1,2", error=error))
     at_asgi, _ = answer_at_asgi(a_stream(b"[1,2", error=error))
     message = json.loads(error_response(errors.Unavailable()).body) if status == 503 else INTERNAL_ERROR
@@ -320,7 +320,7 @@ def test_without_a_temporary_file_a_stream_answers_503_and_a_long_body_is_sent(
     assert set(os.listdir("/dev/fd")) <= before
 
 
-def test_a_file_leaves_space_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_file_leaves_free_space_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecomcharge.web.response_files.RESERVED_BYTES", 1 << 60)
     monkeypatch.setattr("ecomcharge.web.response_files.RESERVED_FRACTION", 1)
     at_rsgi, lines = answer_at_rsgi(a_stream(b"[1]"))

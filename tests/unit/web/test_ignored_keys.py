@@ -19,7 +19,7 @@ def names_in(body: dict[str, Any], level: ignored_keys.Level = SUBSCRIPTION) -> 
     return misplaced_in(json.dumps(body).encode(), level).paths
 
 
-def test_the_lists_are_those_of_the_bodies() -> None:
+def test_the_key_lists_match_the_request_bodies() -> None:
     assert set(SUBSCRIPTION.keys) == set(SubscriptionBody.__struct_fields__)
     assert {*PLAN.keys, "id"} == set(PlanBody.__struct_fields__)
     assert set(SUBSCRIPTION.inner["customer"].keys) == set(CustomerBody.__struct_fields__)
@@ -61,7 +61,7 @@ def test_known_keys_in_the_wrong_place_are_found(body: dict[str, Any], names: An
     assert len(names_in(body)) == len(expected)
 
 
-def test_those_of_a_plan_are_found() -> None:
+def test_known_keys_in_the_wrong_place_of_a_plan_are_found() -> None:
     plan = {
         **A_PLAN,
         "plan": {**PRICE, "test": True},
@@ -80,11 +80,11 @@ def test_a_true_test_is_recognised(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [False, "false", 0, "0", "", None, 2, [True], {"test": True}])
-def test_another_test_is_not(value: object) -> None:
+def test_a_test_value_other_than_true_is_not_recognised(value: object) -> None:
     assert not misplaced_in(json.dumps({"test": value}).encode(), SUBSCRIPTION).asks_for_test
 
 
-def test_the_header_is_bounded_and_holds_names_of_the_list_only() -> None:
+def test_the_header_is_bounded_and_contains_only_listed_keys() -> None:
     everything = dict.fromkeys(KNOWN, 1)
     inner = {key: {**everything, "a\r\nset-cookie": 1, "plan": everything, "trial": everything} for key in KNOWN}
     misplaced = misplaced_in(json.dumps({**inner, "\r\nx: y": 1}).encode(), SUBSCRIPTION)

@@ -61,7 +61,7 @@ def whole_list(items: Items) -> tuple[list[list[str]], list[int]]:
 
 @pytest.mark.parametrize("number", [0, 1, PER_CHUNK - 1, PER_CHUNK, PER_CHUNK + 1, 3 * PER_CHUNK])
 @pytest.mark.parametrize("size", [1, 3_000])
-def test_a_list_has_all_records_in_order(number: int, size: int) -> None:
+def test_a_list_contains_all_records_in_order(number: int, size: int) -> None:
     items = Items(number, size)
     found, _ = whole_list(items)
     assert found == [[item.id, item.text] for item in items.items]

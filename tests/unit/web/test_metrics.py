@@ -11,7 +11,7 @@ from ecomcharge.web.metrics import Metrics
 READ = AccessLogEntry(0.0, "req_1", "GET", "/customers", 200, None, 1, 0.001)
 
 
-def test_metrics_without_their_folder_are_those_of_this_process(tmp_path: Path) -> None:
+def test_metrics_without_a_folder_cover_only_this_process(tmp_path: Path) -> None:
     metrics = Metrics(str(tmp_path / "gone"))
     metrics.count([READ])
     assert b'_count{method="GET",route="/customers",status="200"} 1.0' in metrics.exposition(DatabaseStats())

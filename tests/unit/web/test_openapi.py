@@ -79,13 +79,13 @@ def test_every_error_is_described_with_its_status_and_headers() -> None:
     assert headers[503] == {"X-Request-Id", "Retry-After"}
 
 
-def test_every_error_of_the_program_is_in_the_describe_api() -> None:
+def test_every_error_of_the_program_is_in_the_api_description() -> None:
     defined = {kind for kind in subclasses(EcomchargeError) if kind.__module__ == "ecomcharge.base.errors"} - {EcomchargeError}
     defined.remove(ShopClosed)  # to a client it is Unauthorized
     assert defined == set(STATUS_OF)
 
 
-def test_documented_examples_are_the_documentations_own() -> None:
+def test_documented_examples_equal_those_of_the_documentation() -> None:
     examples = describe_api()["paths"]["/customers"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     assert examples["customer"]["value"] == REQUEST_EXAMPLE
     assert list(examples["customer"]["value"]) == list(REQUEST_EXAMPLE)
@@ -268,7 +268,7 @@ def test_every_example_fits_its_schema() -> None:
 
 
 @pytest.mark.parametrize("path", api_examples.FILES, ids=lambda path: path.parent.name)
-def test_examples_are_the_answers_of_the_code(path: Path) -> None:
+def test_examples_equal_the_responses_of_the_code(path: Path) -> None:
     assert path.read_text("utf-8") == api_examples.text_of(api_examples.FILES[path]), "run `python -m support.api_examples`"
 
 

@@ -15,7 +15,7 @@ from support.webhooks import DAY
 
 
 @given(st.integers(1, RETRIES), st.integers())
-def test_the_nth_retry_waits_n_to_the_fourth_and_15_seconds_and_a_chance(n: int, seed: int) -> None:
+def test_the_nth_retry_waits_n_to_the_fourth_plus_15_seconds_plus_a_random_delay(n: int, seed: int) -> None:
     delay = retry_delay(n, random.Random(seed))
     chance, rest = divmod(delay - (n**4 + 15) * 1000, (n + 1) * 1000)
     assert rest == 0
@@ -29,9 +29,7 @@ def test_every_random_delay_occurs() -> None:
 @given(
     attempts=st.integers(0, RETRIES), skipped=st.integers(0, RETRIES), length=st.integers(0, 40 * DAY * 1000), seed=st.integers()
 )
-def test_skipped_attempts_end_where_the_schedule_does_or_past_the_move(
-    attempts: int, skipped: int, length: int, seed: int
-) -> None:
+def test_skipped_attempts_end_with_the_schedule_or_after_the_move(attempts: int, skipped: int, length: int, seed: int) -> None:
     webhook = Webhook(1, "whk_1", "sbs_1", 1, "created.subscription", "http://a/", "{}", PENDING, attempts, 0, 1000)
     webhook = msgspec.structs.replace(webhook, attempts_skipped=min(skipped, RETRIES - attempts))
     changed, last = skip_attempts(webhook, 1000, 1000 + length, "ConnectError", random.Random(seed))
@@ -46,6 +44,6 @@ def test_skipped_attempts_end_where_the_schedule_does_or_past_the_move(
 
 
 @pytest.mark.parametrize("rest", ["", "/", "/a/b", "?a=//b", "#a"])
-def test_the_origin_of_a_url_is_what_stands_before_its_path(rest: str) -> None:
+def test_the_origin_of_a_url_ends_before_its_path(rest: str) -> None:
     assert origin_of(f"https://shop.example:8443{rest}") == "https://shop.example:8443"
     assert origin_of("nonsense") == ""

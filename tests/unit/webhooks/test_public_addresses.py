@@ -29,12 +29,12 @@ def test_a_reserved_address_is_not_public(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
 )
-def test_an_address_of_the_internet_is_public(address: str) -> None:
+def test_an_internet_address_is_public(address: str) -> None:
     assert is_public(address)
 
 
 @given(st.ip_addresses())
-def test_every_address_is_judged_and_no_private_one_is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_no_private_address_counts_as_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if isinstance(address, ipaddress.IPv6Address) and address.sixtofour is not None:
         # As public as the address within it; Python 3.11.2 takes all of them for private.
         assert is_public(str(address)) == is_public(str(address.sixtofour))

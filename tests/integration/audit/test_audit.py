@@ -77,7 +77,7 @@ def audited(url: str, shop_id: int | None, *options: str) -> tuple[int, list[str
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
 
 
-def test_healthy_records_agree(url: str, master_key: MasterKey) -> None:
+def test_audit_of_healthy_records_reports_nothing(url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> tuple[int, int, int]:
         await make_subscriptions(billing)
         assert await check(billing) == []
@@ -349,7 +349,7 @@ def test_a_closed_shop_has_nothing_due_and_agrees(database_url: str, master_key:
     with_billing(database_url, master_key, work)
 
 
-def test_earlier_records_are_left_out(database_url: str, master_key: MasterKey) -> None:
+def test_the_audit_ignores_records_before_the_given_date(database_url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> int:
         earlier = await billing.subscribe()
         await billing.advance(2 * DAY)
@@ -372,7 +372,7 @@ def test_earlier_records_are_left_out(database_url: str, master_key: MasterKey) 
     assert "--since must be a moment" in errors
 
 
-def test_a_gateway_that_cannot_be_asked_is_reported_as_not_checked(database_url: str, master_key: MasterKey) -> None:
+def test_an_unreachable_gateway_is_reported_as_not_checked(database_url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> int:
         await billing.subscribe()
         key = {"url": "http://127.0.0.1:9", "user": "361", "secret_key": "secret"}
@@ -409,7 +409,7 @@ class OtherGateway:
         (None, ["gateway_status", "total"]),
     ],
 )
-def test_a_real_gateway_is_asked_for_each_payment(
+def test_the_audit_looks_up_each_payment_at_a_real_gateway(
     result: Result | None, kinds: list[str], database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(billing: BillingShop) -> list[str]:
@@ -426,7 +426,7 @@ def test_a_real_gateway_is_asked_for_each_payment(
     assert with_billing(database_url, master_key, work) == kinds
 
 
-def test_an_audit_beside_charges_reports_nothing(database_url: str, master_key: MasterKey) -> None:
+def test_an_audit_during_charges_reports_nothing(database_url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> None:
         for _ in range(8):
             await billing.subscribe(unit="hour")
@@ -444,7 +444,7 @@ def test_an_audit_beside_charges_reports_nothing(database_url: str, master_key: 
     with_billing(database_url, master_key, work)
 
 
-def test_nothing_is_written(tmp_path: Path, master_key: MasterKey) -> None:
+def test_the_audit_writes_nothing_to_the_database(tmp_path: Path, master_key: MasterKey) -> None:
     url = f"sqlite:///{tmp_path}/test.db"
 
     async def work(billing: BillingShop) -> int:
@@ -461,7 +461,7 @@ def test_nothing_is_written(tmp_path: Path, master_key: MasterKey) -> None:
     assert with_database(url, dump) == before
 
 
-def test_an_audit_that_cannot_run_says_why_in_one_sentence(tmp_path: Path, database_url: str) -> None:
+def test_an_audit_that_cannot_run_prints_one_sentence(tmp_path: Path, database_url: str) -> None:
     code, lines, errors = audited(database_url, None)
     assert (code, lines) == (1, [])
     assert errors == (

@@ -19,9 +19,7 @@ from support.cli import Command, refused
 from support.shops import add_shop, with_database
 
 
-def test_a_shop_has_one_public_key_which_is_made_when_it_is_first_needed(
-    command: Command, database_url: str, master_key: MasterKey
-) -> None:
+def test_a_shop_has_one_public_key_created_on_first_use(command: Command, database_url: str, master_key: MasterKey) -> None:
     shop = add_shop(database_url, master_key, name="[b]BillingShop")
     first = json.loads(command("shops", "show", str(shop.shop_id), "--json").stdout)
     printed = command("shops", "show", str(shop.shop_id)).stdout
@@ -41,7 +39,7 @@ def pem(der: bytes) -> bytes:
     return b"-----BEGIN PUBLIC KEY-----\n" + base64.encodebytes(der) + b"-----END PUBLIC KEY-----\n"
 
 
-def test_a_gateway_is_set_with_a_secret_key_from_the_environment_alone(
+def test_a_gateway_secret_key_is_read_only_from_the_environment(
     command: Command, database_url: str, master_key: MasterKey
 ) -> None:
     shop = str(add_shop(database_url, master_key).shop_id)
@@ -92,7 +90,7 @@ def put(url: str, shop_id: int, **fields: object) -> Webhook:
     return webhook
 
 
-def test_webhooks_are_listed_read_and_redelivered(command: Command, database_url: str, master_key: MasterKey) -> None:
+def test_commands_list_show_and_redeliver_webhooks(command: Command, database_url: str, master_key: MasterKey) -> None:
     shop, other = (add_shop(database_url, master_key).shop_id for _ in range(2))
     failed = put(database_url, shop, state="failed", attempts=26, due_at=None, last_status=503)
     pending = put(database_url, other, attempts=2, last_error="ConnectError: refused")
@@ -125,7 +123,7 @@ def test_webhooks_are_listed_read_and_redelivered(command: Command, database_url
     assert told["next_attempt_at"].endswith("Z")
 
 
-def test_the_clock_is_frozen_moved_set_and_resumed(command: Command) -> None:
+def test_commands_freeze_move_set_and_resume_the_clock(command: Command) -> None:
     def clock(*arguments: str) -> dict[str, object]:
         done = command("clock", *arguments, "--json", ECOMCHARGE_SANDBOX="true")
         assert done.returncode == 0, done.stderr
@@ -142,7 +140,7 @@ def test_the_clock_is_frozen_moved_set_and_resumed(command: Command) -> None:
     assert clock("resume")["frozen"] is False
 
 
-def test_only_a_sandboxes_clock_is_moved_and_only_by_what_can_be_understood(command: Command) -> None:
+def test_clock_commands_require_the_sandbox_option_and_valid_arguments(command: Command) -> None:
     for arguments in (("show",), ("freeze",), ("advance", "1d"), ("set", "2027-01-01"), ("resume",)):
         assert "--sandbox" in refused(command("clock", *arguments))
     assert refused(command("clock", "advance", "soon", "--sandbox")).startswith("Step must be")

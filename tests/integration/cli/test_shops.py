@@ -25,7 +25,7 @@ def cli(database_url: str) -> Cli:
     return run
 
 
-def test_shops_are_created_listed_rotated_and_closed_from_the_command_line(cli: Cli) -> None:
+def test_commands_create_list_rotate_and_close_shops(cli: Cli) -> None:
     created = json.loads(cli("shops", "create", "--name", "My shop", "--shop-id", "361", "--json").stdout)
     assert created["shop_id"] == 361
     assert keys.is_made_key(created["secret_key"])
@@ -37,13 +37,13 @@ def test_shops_are_created_listed_rotated_and_closed_from_the_command_line(cli: 
     assert "My shop" in cli("shops", "list").stdout
 
 
-def test_credentials_are_printed_for_people_too(cli: Cli) -> None:
+def test_credentials_are_printed_in_a_readable_format(cli: Cli) -> None:
     printed = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key").stdout
     assert "own-sandbox-key" in printed
     assert "shown this once" in printed
 
 
-def test_what_an_operator_can_mend_is_one_sentence_and_exit_code_1(cli: Cli) -> None:
+def test_an_operator_error_prints_one_sentence_and_exits_with_1(cli: Cli) -> None:
     cli("shops", "create", "--name", "x", "--shop-id", "1")
     for arguments in (
         ("shops", "create", "--name", "x", "--shop-id", "1"),
@@ -61,7 +61,7 @@ def test_what_an_operator_can_mend_is_one_sentence_and_exit_code_1(cli: Cli) -> 
         assert "Traceback" not in done.stderr
 
 
-def test_migrate_says_what_it_applied(cli: Cli) -> None:
+def test_migrate_prints_the_applied_migrations(cli: Cli) -> None:
     assert cli("migrate").stdout.startswith("applied 0001 shops_customers_idempotency")
     assert cli("migrate").stdout == "nothing to apply\n"
 
@@ -72,7 +72,7 @@ def test_a_new_master_key_is_32_bytes_of_base64(cli: Cli) -> None:
     assert first != second
 
 
-def test_only_the_database_and_the_master_key_are_taken_from_the_environment(cli: Cli) -> None:
+def test_shop_commands_read_only_the_database_and_master_key_settings(cli: Cli) -> None:
     cli("shops", "create", "--name", "x", "--shop-id", "77")
     stray = {"ECOMCHARGE_SHOP": "77", "ECOMCHARGE_NAME": "y", "ECOMCHARGE_SHOP_ID": "78", "ECOMCHARGE_SECRET_KEY": "my-own-key"}
     assert cli("shops", "close", **stray).returncode != 0
@@ -81,7 +81,7 @@ def test_only_the_database_and_the_master_key_are_taken_from_the_environment(cli
     assert [shop["closed_at"] for shop in json.loads(cli("shops", "list", "--json").stdout)] == [None]
 
 
-def test_a_shop_may_be_called_what_looks_like_markup_and_ids_may_be_absurd(cli: Cli) -> None:
+def test_shop_names_with_markup_and_out_of_range_ids_are_handled(cli: Cli) -> None:
     cli("shops", "create", "--name", "[/foo] bar")
     assert "[/foo] bar" in cli("shops", "list").stdout
     for command in (("close", "9" * 20), ("rotate-key", "9" * 20), ("rotate-key", "1", "--overlap", "9" * 20)):
@@ -89,7 +89,7 @@ def test_a_shop_may_be_called_what_looks_like_markup_and_ids_may_be_absurd(cli: 
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
-def test_another_master_key_than_the_databases_is_refused(cli: Cli) -> None:
+def test_a_master_key_that_differs_from_the_databases_is_refused(cli: Cli) -> None:
     cli("shops", "create", "--name", "x", "--shop-id", "1")
     for command in (("shops", "create", "--name", "y"), ("shops", "rotate-key", "1"), ("serve", "--port", "1")):
         done = cli(*command, ECOMCHARGE_MASTER_KEY=make_master_key())

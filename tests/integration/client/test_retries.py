@@ -24,7 +24,7 @@ def test_an_empty_id_or_key_is_refused_before_it_is_sent(connect: Connect) -> No
 
 
 @pytest.mark.parametrize("status", [409, 429, 502, 503, 504])
-def test_what_may_pass_is_tried_again_with_the_same_key(connect: Connect, status: int) -> None:
+def test_transient_failures_are_retried_with_the_same_key(connect: Connect, status: int) -> None:
     with stand_in(Reply(status), Reply()) as seen, connect(seen.url, 1, SECRET) as client:
         customer = client.create_customer(**JANE)
     assert customer.id == "cst_7aee5afb954c7ef7"
@@ -32,7 +32,7 @@ def test_what_may_pass_is_tried_again_with_the_same_key(connect: Connect, status
     assert len({uuid.UUID(key) for key in seen.keys}) == 1
 
 
-def test_each_create_has_a_key_of_its_own(connect: Connect) -> None:
+def test_each_create_uses_a_new_idempotency_key(connect: Connect) -> None:
     with stand_in(Reply()) as seen, connect(seen.url, 1, SECRET) as client:
         client.create_customer(**JANE)
         client.create_customer(**JANE)
@@ -42,7 +42,7 @@ def test_each_create_has_a_key_of_its_own(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 413, 415, 422, 500])
-def test_what_will_not_pass_is_asked_once(connect: Connect, status: int) -> None:
+def test_permanent_errors_are_not_retried(connect: Connect, status: int) -> None:
     with stand_in(Reply(status)) as seen, connect(seen.url, 1, SECRET) as client:
         with pytest.raises(ApiError):
             client.create_customer(**JANE)
@@ -51,21 +51,21 @@ def test_what_will_not_pass_is_asked_once(connect: Connect, status: int) -> None
     assert len(seen.paths) == 2
 
 
-def test_retry_after_is_honoured(connect: Connect) -> None:
+def test_the_client_waits_for_the_retry_after_seconds(connect: Connect) -> None:
     with stand_in(Reply(503, headers={"retry-after": "1"}), Reply()) as seen, connect(seen.url, 1, SECRET) as client:
         client.create_customer(**JANE)
     assert seen.times[1] - seen.times[0] >= 1
 
 
 @pytest.mark.parametrize("retry_after", ["soon", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "²"])
-def test_a_retry_after_that_is_no_number_of_seconds_is_passed_over(connect: Connect, retry_after: str) -> None:
+def test_a_retry_after_that_is_not_a_number_is_ignored(connect: Connect, retry_after: str) -> None:
     with stand_in(Reply(503, headers={"retry-after": retry_after}), Reply()) as seen, connect(seen.url, 1, SECRET) as client:
         client.create_customer(**JANE)
     assert len(seen.keys) == 2
     assert seen.times[1] - seen.times[0] >= 0.1
 
 
-def test_retries_end(connect: Connect) -> None:
+def test_the_client_stops_after_the_configured_retries(connect: Connect) -> None:
     unavailable = Reply(503, b'{"message":"Down for a while"}', {"retry-after": "0", "x-request-id": "req_1"})
     with (
         stand_in(unavailable) as seen,
@@ -87,7 +87,7 @@ def test_without_retries_a_failure_is_raised_at_once(connect: Connect) -> None:
     assert len(seen.paths) == 1
 
 
-def test_an_answer_that_does_not_come_in_time_is_asked_for_again(connect: Connect) -> None:
+def test_a_request_that_times_out_is_retried(connect: Connect) -> None:
     answered = threading.Event()
 
     def late(request: BaseHTTPRequestHandler, body: bytes) -> Reply:
@@ -101,14 +101,14 @@ def test_an_answer_that_does_not_come_in_time_is_asked_for_again(connect: Connec
     assert len(set(seen.keys)) == 1
 
 
-def test_a_body_cut_short_is_asked_for_again(connect: Connect) -> None:
+def test_a_request_with_a_truncated_response_is_retried(connect: Connect) -> None:
     short = Reply(200, b"[", {"content-length": "100"})
     with stand_in(short, Reply(200, b"[]")) as seen, connect(seen.url, 1, SECRET) as client:
         assert client.list_customers() == []
     assert len(seen.paths) == 2
 
 
-def test_no_answer_at_all_is_a_transport_error_with_its_cause(connect: Connect) -> None:
+def test_a_missing_response_raises_a_transport_error_with_its_cause(connect: Connect) -> None:
     with (
         stand_in(Reply(cut=True)) as seen,
         connect(seen.url, 1, SECRET, retries=1) as client,
@@ -121,7 +121,7 @@ def test_no_answer_at_all_is_a_transport_error_with_its_cause(connect: Connect) 
     assert SECRET not in repr(caught.value)
 
 
-def test_a_server_that_is_not_there_is_a_transport_error(connect: Connect) -> None:
+def test_a_refused_connection_raises_a_transport_error(connect: Connect) -> None:
     with stand_in(Reply()) as gone:
         pass
     with connect(gone.url, 1, SECRET, retries=1) as client, pytest.raises(TransportError, match="ConnectError"):
@@ -131,7 +131,7 @@ def test_a_server_that_is_not_there_is_a_transport_error(connect: Connect) -> No
 @pytest.mark.parametrize(
     "body", [b"", b"<html>Bad Gateway</html>", b"[]", b'{"error":1}', b'{"message":1}', b"\xff", b'{"message":"\xff"}']
 )
-def test_an_error_body_that_is_not_the_documented_one_is_an_api_error_all_the_same(connect: Connect, body: bytes) -> None:
+def test_an_error_with_an_undocumented_body_raises_an_api_error(connect: Connect, body: bytes) -> None:
     with (
         stand_in(Reply(502, body)) as seen,
         connect(seen.url, 1, SECRET, retries=0) as client,
@@ -145,7 +145,7 @@ def test_an_error_body_that_is_not_the_documented_one_is_an_api_error_all_the_sa
 @pytest.mark.parametrize(
     "reply", [Reply(200, b"<html>"), Reply(200, b"{}"), Reply(200, b"[{}"), Reply(302, b"", {"location": "/"})]
 )
-def test_a_success_that_cannot_be_read_is_an_api_error(connect: Connect, reply: Reply) -> None:
+def test_an_unreadable_success_response_raises_an_api_error(connect: Connect, reply: Reply) -> None:
     with stand_in(reply) as seen, connect(seen.url, 1, SECRET) as client, pytest.raises(ApiError) as caught:
         client.list_customers()
     assert caught.value.status == reply.status

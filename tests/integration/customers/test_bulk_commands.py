@@ -21,7 +21,7 @@ from support.bulk import OTHER_SHOP, SHOP, command, exported, imported, line, li
 from support.shops import ENVIRONMENT, Shop
 
 
-def test_by_command_from_a_file_and_from_standard_input(url: str, tmp_path: Path) -> None:
+def test_the_import_command_reads_files_and_standard_input(url: str, tmp_path: Path) -> None:
     file = tmp_path / "customers.jsonl"
     file.write_bytes(lines(30) + b"{}\n")
     first = command(url, "import", str(file), "--shop-id", str(SHOP))
@@ -34,7 +34,7 @@ def test_by_command_from_a_file_and_from_standard_input(url: str, tmp_path: Path
     assert stored(url) == stored(url, OTHER_SHOP)
 
 
-def test_an_export_appears_when_it_is_whole_and_only_its_owner_may_read_it(url: str, tmp_path: Path) -> None:
+def test_an_export_file_appears_complete_and_readable_by_its_owner_only(url: str, tmp_path: Path) -> None:
     imported(url, lines(3))
     file = tmp_path / "all.jsonl"
     assert command(url, "export", str(file), "--shop-id", str(SHOP)).returncode == 0
@@ -43,7 +43,7 @@ def test_an_export_appears_when_it_is_whole_and_only_its_owner_may_read_it(url: 
     assert list(tmp_path.glob("*.part")) == []
 
 
-def test_an_export_into_a_pipe_leaves_the_pipe_in_its_place(url: str, tmp_path: Path) -> None:
+def test_an_export_to_a_named_pipe_keeps_the_pipe(url: str, tmp_path: Path) -> None:
     imported(url, lines(3))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -53,7 +53,7 @@ def test_an_export_into_a_pipe_leaves_the_pipe_in_its_place(url: str, tmp_path: 
     assert pipe.is_fifo()
 
 
-def test_mistakes_are_reported_in_one_sentence(url: str, tmp_path: Path) -> None:
+def test_bulk_command_errors_are_one_sentence(url: str, tmp_path: Path) -> None:
     missing = command(url, "import", str(tmp_path / "none.jsonl"), "--shop-id", str(SHOP))
     assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
     assert b"No such file" in missing.stderr
@@ -61,7 +61,7 @@ def test_mistakes_are_reported_in_one_sentence(url: str, tmp_path: Path) -> None
     assert (nobody.returncode, nobody.stderr) == (1, b"ecomcharge: there is no shop 99; see ecomcharge shops list\n")
 
 
-def test_from_another_server_with_every_id(server: Shop, url: str) -> None:
+def test_an_import_from_another_server_keeps_every_id(server: Shop, url: str) -> None:
     content = b"".join(line(f"c{number}@shop.test", external_id=f"x{number}") for number in range(1_234))
     imported(server.process.database, content, shop_id=server.shop_id)
     arguments = ("import", "--from", server.url, "--from-shop-id", str(server.shop_id), "--shop-id", str(SHOP))
@@ -75,7 +75,7 @@ def test_from_another_server_with_every_id(server: Shop, url: str) -> None:
     assert b"401 Unauthorized" in wrong.stderr
 
 
-def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(url: str, tmp_path: Path) -> None:
+def test_an_import_killed_at_any_time_and_repeated_loses_and_duplicates_nothing(url: str, tmp_path: Path) -> None:
     file = tmp_path / "customers.jsonl"
     file.write_bytes(lines(40_000))
     words = [sys.executable, "-m", "ecomcharge", "customers", "import", str(file), "--shop-id", str(SHOP), "--database", url]
@@ -108,13 +108,13 @@ def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes]
         yield process, *checkers
 
 
-def test_no_checker_outlives_an_import_that_is_killed(url: str) -> None:
+def test_validation_processes_end_when_their_import_is_killed(url: str) -> None:
     with an_import_with_a_checker(url) as (process, checker):
         process.kill()
         assert psutil.wait_procs([checker], timeout=20) == ([checker], [])
 
 
-def test_a_checker_that_is_killed_ends_the_import_which_then_goes_on_where_it_was(url: str) -> None:
+def test_an_import_whose_validation_process_is_killed_fails_and_can_be_resumed(url: str) -> None:
     many = lines(40_000)
     with an_import_with_a_checker(url) as (process, checker):
         checker.kill()
@@ -126,7 +126,7 @@ def test_a_checker_that_is_killed_ends_the_import_which_then_goes_on_where_it_wa
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(40_000)]
 
 
-def test_two_imports_of_one_file_at_once_add_it_once(url: str, tmp_path: Path) -> None:
+def test_two_concurrent_imports_of_one_file_add_it_once(url: str, tmp_path: Path) -> None:
     file = tmp_path / "customers.jsonl"
     file.write_bytes(lines(12_000))
 

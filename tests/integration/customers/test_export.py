@@ -36,7 +36,9 @@ TEXT = st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=40)
 
 @settings(max_examples=25, deadline=None)
 @given(people=st.lists(st.fixed_dictionaries({"first_name": TEXT, "city": TEXT, "external_id": TEXT}), max_size=8))
-def test_what_is_exported_imports_as_the_same(new_database_url: Any, master_key: MasterKey, people: list[dict[str, str]]) -> None:
+def test_an_imported_export_has_the_same_customers(
+    new_database_url: Any, master_key: MasterKey, people: list[dict[str, str]]
+) -> None:
     url = new_database_url()
     add_shop(url, master_key, shop_id=SHOP)
     add_shop(url, master_key, shop_id=OTHER_SHOP)
@@ -47,7 +49,7 @@ def test_what_is_exported_imports_as_the_same(new_database_url: Any, master_key:
         assert stored(url, OTHER_SHOP) == stored(url)
 
 
-def test_an_own_export_with_customers_of_subscriptions_comes_in_as_it_is(url: str, tmp_path: Path) -> None:
+def test_an_export_with_customers_of_subscriptions_is_imported_unchanged(url: str, tmp_path: Path) -> None:
     for name in ("own-export.csv", "own-export.jsonl"):
         file = tmp_path / name
         file.write_bytes((DATA / name).read_bytes())
@@ -93,7 +95,7 @@ def stores(draw: st.DrawFn) -> list[Customer]:
 
 @settings(max_examples=30, deadline=None)
 @given(customers=stores())
-def test_any_store_exports_the_same_after_it_was_imported(
+def test_any_customers_export_identically_after_an_import(
     server_process: ServerProcess, master_key: MasterKey, customers: list[Customer]
 ) -> None:
     async def work(database: Database) -> None:
@@ -134,7 +136,7 @@ def test_any_store_exports_the_same_after_it_was_imported(
     with_database(server_process.database, work)
 
 
-def test_what_a_buyer_added_on_the_payment_page_goes_to_another_server(server: Shop, url: str) -> None:
+def test_fields_added_on_the_payment_page_are_exported_and_imported(server: Shop, url: str) -> None:
     """The page asks for what is missing, and so for a state apart from its country."""
     asked = {"customer_fields": {"visible": ["state", "zip"]}}
     subscription = subscribe(server, customer={"first_name": "Ann", "country": "US"}, settings=asked)

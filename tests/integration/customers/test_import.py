@@ -18,7 +18,7 @@ from support.bulk import OTHER_SHOP, imported, line, lines, stored
 from support.shops import Shop
 
 
-def test_a_file_is_imported_once_however_often_it_is_imported(url: str) -> None:
+def test_repeated_imports_of_one_file_add_it_once(url: str) -> None:
     content = lines(2_500)
     assert imported(url, content) == ImportSummary(read=2_500, added=2_500)
     assert imported(url, content) == ImportSummary(read=2_500, already_imported=2_500)
@@ -26,24 +26,24 @@ def test_a_file_is_imported_once_however_often_it_is_imported(url: str) -> None:
     assert [customer.email for customer in stored(url)] == [f"c{number}@shop.test" for number in range(2_500)]
 
 
-def test_another_file_with_as_many_lines_is_another_file(url: str) -> None:
+def test_a_different_file_of_the_same_length_is_imported(url: str) -> None:
     assert imported(url, lines(3)) == ImportSummary(read=3, added=3)
     assert imported(url, lines(3, "d")) == ImportSummary(read=3, added=3)
 
 
-def test_the_same_lines_under_another_heading_are_other_customers(url: str) -> None:
+def test_the_same_lines_under_a_different_header_are_imported(url: str) -> None:
     wrong = b"ip,email\n" + b"a@shop.test,127.0.0.1\n" * 2
     assert imported(url, wrong, format="csv") == ImportSummary(read=2, rejected=2)
     assert imported(url, wrong.replace(b"ip,email", b"email,ip"), format="csv") == ImportSummary(read=2, added=2)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["line feed", "carriage return and line feed"])
-def test_a_file_that_grew_behind_a_last_line_without_an_end_brings_what_is_new(url: str, end: bytes) -> None:
+def test_lines_appended_after_an_unterminated_last_line_are_imported(url: str, end: bytes) -> None:
     assert imported(url, lines(3).replace(b"\n", end).removesuffix(end)) == ImportSummary(read=3, added=3)
     assert imported(url, lines(5).replace(b"\n", end)) == ImportSummary(read=5, added=2, already_imported=3)
 
 
-def test_a_file_that_grew_brings_what_is_new(url: str) -> None:
+def test_lines_appended_to_an_imported_file_are_imported(url: str) -> None:
     imported(url, lines(2_300))
     imported(url, lines(100, "another-"))
     assert imported(url, lines(4_100)) == ImportSummary(read=4_100, added=1_800, already_imported=2_300)
@@ -61,7 +61,7 @@ class PromptPool(futures.ProcessPoolExecutor):
         return future
 
 
-def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_in_other_processes_gives_the_same_result(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation_pool, "ProcessPoolExecutor", PromptPool)
     count = validation_pool.POOL_MINIMUM_RECORDS + 4_321
     content = lines(count) + b"nonsense\n" + line("last@shop.test")
@@ -71,7 +71,7 @@ def test_many_records_are_checked_in_other_processes_with_the_same_outcome(url: 
     assert [customer.email for customer in stored(url)][-2:] == [f"c{count - 1}@shop.test", "last@shop.test"]
 
 
-def test_lines_are_refused_in_the_words_of_the_api(server: Shop) -> None:
+def test_refused_lines_have_the_error_messages_of_the_api(server: Shop) -> None:
     bodies = [b"{}", b"nope", b"[]", b'{"email":"a","ip":"x","zip":"1","country":"US"}', b'{"email":1.5,"ip":"::1"}', b"\xff"]
     rejected: list[RejectedRecord] = []
     account = imported(server.process.database, b"\n".join(bodies), shop_id=server.shop_id, rejected=rejected)
@@ -83,7 +83,7 @@ def test_lines_are_refused_in_the_words_of_the_api(server: Shop) -> None:
     assert rejected[5] == RejectedRecord(6, "Line is not valid UTF-8")
 
 
-def test_an_id_is_kept_and_a_malformed_one_refused_along_with_the_rest(url: str) -> None:
+def test_a_valid_id_is_kept_and_a_malformed_one_is_reported_with_other_errors(url: str) -> None:
     rejected: list[RejectedRecord] = []
     content = line("a@shop.test", id="cst_0000000000000001") + line("nonsense", id="cst_1")
     assert imported(url, content, rejected=rejected) == ImportSummary(read=2, added=1, rejected=1)
@@ -92,7 +92,7 @@ def test_an_id_is_kept_and_a_malformed_one_refused_along_with_the_rest(url: str)
 
 
 @pytest.mark.parametrize("identity", [{"id": "cst_0000000000000001"}, {"external_id": "user-1"}])
-def test_a_customer_whom_the_shop_has_is_skipped_updated_or_fails(url: str, identity: dict[str, str]) -> None:
+def test_an_existing_customer_is_skipped_updated_or_refused(url: str, identity: dict[str, str]) -> None:
     imported(url, line("old@shop.test", **identity))
     first = stored(url)[0]
     again = line("new@shop.test", city="Minsk", **identity) + line("fresh@shop.test")
@@ -108,7 +108,7 @@ def test_a_customer_whom_the_shop_has_is_skipped_updated_or_fails(url: str, iden
     assert len(stored(url)) == 2
 
 
-def test_of_two_lines_with_one_identity_the_second_is_the_duplicate(url: str) -> None:
+def test_the_second_of_two_lines_with_one_identity_is_the_duplicate(url: str) -> None:
     twice = line("a@shop.test", external_id="x") + line("b@shop.test", external_id="x")
     assert imported(url, twice) == ImportSummary(read=2, added=1, duplicates=1)
     same_id = {"id": "cst_00000000000000aa"}
@@ -117,7 +117,7 @@ def test_of_two_lines_with_one_identity_the_second_is_the_duplicate(url: str) ->
     assert {customer.email for customer in stored(url)} == {"a@shop.test", "d@shop.test"}
 
 
-def test_the_id_identifies_a_customer_before_the_external_id(url: str) -> None:
+def test_a_customer_is_identified_by_id_before_external_id(url: str) -> None:
     imported(
         url, line("a@shop.test", id="cst_0000000000000001", external_id="x") + line("b@shop.test", id="cst_0000000000000002")
     )
@@ -126,7 +126,7 @@ def test_the_id_identifies_a_customer_before_the_external_id(url: str) -> None:
     assert [customer.email for customer in stored(url)] == ["a@shop.test", "c@shop.test"]
 
 
-def test_shops_share_nothing(url: str) -> None:
+def test_an_import_does_not_match_customers_of_another_shop(url: str) -> None:
     content = line("a@shop.test", id="cst_0000000000000001", external_id="x")
     assert imported(url, content).added == 1
     assert imported(url, content, shop_id=OTHER_SHOP).added == 1
@@ -138,7 +138,7 @@ def test_a_dry_run_changes_nothing_and_does_not_count_as_an_import(url: str) -> 
     assert imported(url, lines(1_200)).added == 1_200
 
 
-def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(url: str) -> None:
+def test_a_too_long_line_is_refused_and_the_next_one_is_read(url: str) -> None:
     rejected: list[RejectedRecord] = []
     content = line("a@shop.test", city="x" * 3 * LINE_MAXIMUM_BYTES) + b"\n \n" + line("b@shop.test")
     assert imported(url, content, rejected=rejected) == ImportSummary(read=2, added=1, rejected=1)
@@ -147,7 +147,7 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(url: str) -> N
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["no mark", "byte order mark"])
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["at the end of the file", "ended"])
-def test_a_line_may_be_as_long_as_the_limit_and_no_longer(url: str, mark: bytes, end: bytes) -> None:
+def test_a_line_of_exactly_the_length_limit_is_accepted(url: str, mark: bytes, end: bytes) -> None:
     rejected: list[RejectedRecord] = []
     for excess in (0, 1, 2, 3, 4, 70_000):
         long = line(f"a{excess}@shop.test").rstrip(b"\n").ljust(LINE_MAXIMUM_BYTES + excess) + end
@@ -157,7 +157,7 @@ def test_a_line_may_be_as_long_as_the_limit_and_no_longer(url: str, mark: bytes,
     assert rejected == [RejectedRecord(1, "Line is too long (maximum is 65536 bytes)")] * 5
 
 
-def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(url: str) -> None:
+def test_a_record_with_an_id_has_no_other_required_field(url: str) -> None:
     ids = [f"cst_{number:016x}" for number in range(7)]
     given: list[dict[str, object]] = [
         {},
@@ -184,7 +184,7 @@ def test_a_record_with_an_id_needs_nothing_else_and_what_it_has_keeps_its_rule(u
     ]
 
 
-def test_customers_with_ids_may_share_an_external_id_and_others_may_not(url: str) -> None:
+def test_only_customers_with_ids_may_share_an_external_id(url: str) -> None:
     one, two, three = (f"cst_{number:016x}" for number in (1, 2, 3))
     content = line("a@shop.test", id=one, external_id="x") + line("b@shop.test", id=two, external_id="x")
     assert imported(url, content) == ImportSummary(read=2, added=2)
@@ -198,7 +198,7 @@ def test_customers_with_ids_may_share_an_external_id_and_others_may_not(url: str
     ]
 
 
-def test_a_skipped_customer_does_not_stand_for_the_external_id_that_it_would_have_had(url: str) -> None:
+def test_the_external_id_of_a_skipped_customer_stays_free(url: str) -> None:
     known = {"id": "cst_0000000000000001"}
     imported(url, line("a@shop.test", **known))
     both = line("b@shop.test", external_id="x", **known) + line("c@shop.test", external_id="x")

@@ -12,7 +12,7 @@ from support.bulk import DATA, HEADING, imported, stored
 NOT_CSV = "Line is not valid CSV"
 
 
-def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
+def test_csv_with_quotes_unusual_columns_and_a_byte_order_mark_is_imported(url: str) -> None:
     content = (
         b"\xef\xbb\xbfEmail,Nickname,ip,city,id\r\n"
         b'"a@shop.test",Al,127.0.0.1,"Saint ""Peter"", Port",\r\n'
@@ -48,7 +48,7 @@ def test_csv_with_quotes_odd_columns_and_a_byte_order_mark(url: str) -> None:
         ("quoted-unescaped.csv", 3, 2),
     ],
 )
-def test_a_stray_quote_costs_at_most_its_own_row(url: str, name: str, read: int, refused_line: int | None) -> None:
+def test_a_stray_quote_affects_at_most_its_own_row(url: str, name: str, read: int, refused_line: int | None) -> None:
     rejected: list[RejectedRecord] = []
     expected = [] if refused_line is None else [RejectedRecord(refused_line, NOT_CSV)]
     account = imported(url, (DATA / name).read_bytes(), format="csv", rejected=rejected)
@@ -79,7 +79,7 @@ def test_a_quote_inside_an_unquoted_cell_is_text(url: str) -> None:
         pytest.param(b'"', [2], "", id="nothing else"),
     ],
 )
-def test_a_row_with_an_open_quote_is_refused_alone(url: str, rows: bytes, refused: list[int], added: str) -> None:
+def test_only_the_row_with_an_open_quote_is_refused(url: str, rows: bytes, refused: list[int], added: str) -> None:
     rejected: list[RejectedRecord] = []
     account = imported(url, HEADING + rows, format="csv", rejected=rejected)
     assert [refusal.line for refusal in rejected] == refused
@@ -87,7 +87,7 @@ def test_a_row_with_an_open_quote_is_refused_alone(url: str, rows: bytes, refuse
     assert [customer.email for customer in stored(url)] == [f"{name}@shop.test" for name in added]
 
 
-def test_an_open_quote_far_from_the_next_one_costs_its_row_alone(url: str) -> None:
+def test_an_open_quote_far_from_the_next_one_affects_only_its_row(url: str) -> None:
     row = b"%s@shop.test,::1,%s\n"
     good = [row % (b"c%d" % number, b"x" * 40) for number in range(3_000)]
     rejected: list[RejectedRecord] = []

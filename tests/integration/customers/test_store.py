@@ -19,7 +19,7 @@ from support.customers import NOW, with_shop
 from support.shops import with_database
 
 
-def test_old_idempotency_keys_are_forgotten_a_few_at_a_time(database_url: str) -> None:
+def test_expired_idempotency_keys_are_deleted_in_small_batches(database_url: str) -> None:
     day = 24 * 3_600_000
 
     async def work(database: Database) -> None:
@@ -46,7 +46,7 @@ READS = st.tuples(st.just("read"), st.integers(1, 2), st.integers(0, 20))
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CREATES | LISTS | READS, max_size=25))
-def test_the_store_does_what_a_list_in_memory_would_do(database_url: str, steps: list[tuple[Any, ...]]) -> None:
+def test_the_store_behaves_like_a_list_in_memory(database_url: str, steps: list[tuple[Any, ...]]) -> None:
     async def work(database: Database) -> None:
         for shop_id in (1, 2):
             await with_shop(database, shop_id)

@@ -82,7 +82,7 @@ def look_up(gateway: BegatewayGateway, order: Order) -> Awaitable[Result | None]
 Ask = Callable[[Callable[[BegatewayGateway], Awaitable[Any]]], Any]
 
 
-def test_a_charge_asks_as_documented(ask: Ask, account: Account) -> None:
+def test_a_charge_request_is_as_documented(ask: Ask, account: Account) -> None:
     order = an_order(descriptor="SHOP")
     ask(lambda gateway: gateway.charge(order, CARD, NOW))
     (seen,) = account.charges
@@ -113,7 +113,7 @@ def test_a_charge_asks_as_documented(ask: Ask, account: Account) -> None:
     }
 
 
-def test_a_charge_is_answered_with_its_card(ask: Ask, account: Account) -> None:
+def test_a_charge_result_includes_the_card(ask: Ask, account: Account) -> None:
     result = ask(lambda gateway: gateway.charge(an_order(), CARD, NOW))
     assert (result.status, result.message) == (base.SUCCESSFUL, "Successfully processed")
     assert result.uid == account.transactions[0].uid
@@ -148,7 +148,7 @@ def test_3_d_secure_is_returned_with_its_whole_address(ask: Ask, account: Accoun
     assert ask(lambda gateway: look_up(gateway, order)).status == base.SUCCESSFUL
 
 
-def test_a_free_trial_verifies_the_card_and_takes_nothing(ask: Ask, account: Account) -> None:
+def test_a_free_trial_verifies_the_card_without_a_charge(ask: Ask, account: Account) -> None:
     order = an_order(amount=0)
     result = ask(lambda gateway: gateway.charge(order, CARD, NOW))
     assert result.status == base.SUCCESSFUL
@@ -158,7 +158,7 @@ def test_a_free_trial_verifies_the_card_and_takes_nothing(ask: Ask, account: Acc
     assert ask(lambda gateway: look_up(gateway, order)).status == base.SUCCESSFUL
 
 
-def test_an_order_that_is_sent_twice_is_taken_once(ask: Ask, account: Account) -> None:
+def test_an_order_that_is_sent_twice_is_charged_once(ask: Ask, account: Account) -> None:
     order = an_order()
 
     async def twice(gateway: BegatewayGateway) -> list[Result]:
@@ -170,7 +170,7 @@ def test_an_order_that_is_sent_twice_is_taken_once(ask: Ask, account: Account) -
 
 
 @pytest.mark.parametrize("fault", stand_in.WITH_CHARGE)
-def test_what_may_have_been_charged_is_unknown_and_found_by_a_look_up(ask: Ask, account: Account, fault: str) -> None:
+def test_a_lost_charge_response_is_unknown_and_a_lookup_finds_the_charge(ask: Ask, account: Account, fault: str) -> None:
     order = an_order()
     account.fail(fault)
     assert ask(lambda gateway: gateway.charge(order, CARD, NOW)).status == base.UNKNOWN
@@ -181,7 +181,7 @@ def test_what_may_have_been_charged_is_unknown_and_found_by_a_look_up(ask: Ask, 
 
 
 @pytest.mark.parametrize("fault", stand_in.WITHOUT_CHARGE)
-def test_what_did_not_arrive_is_unknown_and_not_found(ask: Ask, account: Account, fault: str) -> None:
+def test_a_lost_charge_request_is_unknown_and_a_lookup_finds_no_charge(ask: Ask, account: Account, fault: str) -> None:
     order = an_order()
     account.fail(fault)
     assert ask(lambda gateway: gateway.charge(order, CARD, NOW)).status == base.UNKNOWN
@@ -190,7 +190,7 @@ def test_what_did_not_arrive_is_unknown_and_not_found(ask: Ask, account: Account
 
 
 @pytest.mark.parametrize("fault", stand_in.REFUSED)
-def test_a_refusal_is_an_error(ask: Ask, account: Account, fault: str) -> None:
+def test_a_refused_request_is_an_error(ask: Ask, account: Account, fault: str) -> None:
     account.fail(fault)
     result = ask(lambda gateway: gateway.charge(an_order(), CARD, NOW))
     assert result.status == base.ERROR
@@ -199,12 +199,12 @@ def test_a_refusal_is_an_error(ask: Ask, account: Account, fault: str) -> None:
     assert account.taken == []
 
 
-def test_the_words_of_a_refusal_are_passed_on(ask: Ask, account: Account) -> None:
+def test_the_message_of_a_refusal_is_kept(ask: Ask, account: Account) -> None:
     account.fail(stand_in.UNPROCESSABLE)
     assert ask(lambda gateway: gateway.charge(an_order(), CARD, NOW)).message == "Ip can't be blank"
 
 
-def test_where_nobody_listens_a_charge_is_an_error_and_a_look_up_unknown() -> None:
+def test_a_refused_connection_is_an_error_for_a_charge_and_unknown_for_a_lookup() -> None:
     with nobody_listens() as url:
         assert with_client(url, "1", "x", lambda gateway: gateway.charge(an_order(), CARD, NOW)).status == base.ERROR
         found = with_client(url, "1", "x", lambda gateway: look_up(gateway, an_order()))
@@ -213,7 +213,7 @@ def test_where_nobody_listens_a_charge_is_an_error_and_a_look_up_unknown() -> No
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b", "http://x:99999", "ftp://x", "http://no.such.invalid"])
-def test_an_address_that_leads_nowhere_is_an_error(url: str) -> None:
+def test_an_unresolvable_address_is_an_error(url: str) -> None:
     assert with_client(url, "1", "x", lambda gateway: gateway.charge(an_order(), CARD, NOW)).status == base.ERROR
 
 
@@ -234,16 +234,14 @@ def test_a_wrong_key_is_an_error_and_finds_nothing(gateway_server: GatewayServer
         stand_in.LOST_PROXY,
     ],
 )
-def test_a_look_up_that_fails_says_nothing_of_the_charge(ask: Ask, account: Account, fault: str) -> None:
+def test_a_failed_lookup_leaves_the_charge_unknown(ask: Ask, account: Account, fault: str) -> None:
     order = an_order()
     ask(lambda gateway: gateway.charge(order, CARD, NOW))
     account.fail(fault, look_up=True)
     assert ask(lambda gateway: look_up(gateway, order)).status == base.UNKNOWN
 
 
-def test_a_successful_transaction_of_an_order_counts_first_and_an_open_one_before_a_failed_one(
-    ask: Ask, account: Account
-) -> None:
+def test_transactions_of_an_order_rank_successful_then_open_then_failed(ask: Ask, account: Account) -> None:
     order = an_order()
     ask(lambda gateway: gateway.charge(order, DECLINED, NOW))
     (failed,) = account.transactions
@@ -275,7 +273,7 @@ CARD_NAMES = ("token", "stamp", "brand", "exp_month", "exp_year", "holder", "bin
     card=ANY_JSON | strategies.dictionaries(strategies.sampled_from(CARD_NAMES), ANY_JSON | strategies.text(min_size=1)),
     status=strategies.sampled_from(["successful", "failed", "incomplete", "error", "pending"]),
 )
-def test_whatever_a_transaction_says_it_is_taken_as_something_that_can_be_kept(
+def test_any_transaction_response_is_read_as_values_that_can_be_stored(
     transaction: dict[str, Any], card: Any, status: str
 ) -> None:
     result = begateway._result({"status": status, "credit_card": card, **transaction})
@@ -284,7 +282,7 @@ def test_whatever_a_transaction_says_it_is_taken_as_something_that_can_be_kept(
     assert b"\\u0000" not in kept
 
 
-def test_neither_a_card_nor_a_key_shows_in_representations_logs_and_errors(
+def test_representations_logs_and_errors_contain_no_card_and_no_key(
     gateway_server: GatewayServer, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)  # httpx tells of every request at this level

@@ -33,7 +33,7 @@ def staggered() -> Callable[[Charging, int, str], Awaitable[None]]:
     return process_later
 
 
-def test_a_worker_with_room_for_more_charges_does_not_wait_for_its_next_look(
+def test_a_worker_with_free_capacity_starts_due_charges_without_waiting(
     database_url: str, master_key: MasterKey, server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(billing_worker, "AT_ONCE", 8)

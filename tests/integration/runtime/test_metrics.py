@@ -43,7 +43,7 @@ def test_outcomes_of_charges_are_counted_by_kind(database_url: str, master_key: 
     }
 
 
-def test_the_backlog_is_what_waits_in_the_database(database_url: str, master_key: MasterKey) -> None:
+def test_the_backlog_counts_due_rows_in_the_database(database_url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> None:
         empty = await read_backlog(billing.database, billing.clock.now())
         assert (empty.renewals_due, empty.renewals_lag_seconds) == (0, 0)
@@ -78,7 +78,7 @@ def test_the_backlog_is_what_waits_in_the_database(database_url: str, master_key
     with_billing(database_url, master_key, work)
 
 
-def test_a_webhook_behind_an_earlier_one_of_its_subscription_does_not_lag(database_url: str, master_key: MasterKey) -> None:
+def test_a_webhook_queued_behind_an_earlier_one_does_not_count_as_late(database_url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> None:
         await billing.subscribe(notification_url=CLOSED_PORT_URL)
         await billing.services.worker.do_everything_due()  # refused, and due again in some seconds
@@ -105,7 +105,7 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize("index", STATEMENTS)
-def test_every_statement_reads_an_index_and_no_table(index: str, engine: str, database_url: str, master_key: MasterKey) -> None:
+def test_every_backlog_statement_reads_only_indexes(index: str, engine: str, database_url: str, master_key: MasterKey) -> None:
     async def work(billing: BillingShop) -> list[str]:
         explain = "EXPLAIN QUERY PLAN " if engine == "sqlite" else "EXPLAIN "
 

@@ -42,7 +42,7 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_clock_whose_setting_was_not_read_has_no_time(database_url: str) -> None:
+def test_a_clock_whose_setting_is_not_loaded_has_no_time(database_url: str) -> None:
     async def work(database: Database) -> None:
         clock = SandboxClock(database)
         with pytest.raises(RuntimeError, match="before its setting was read"):
@@ -53,7 +53,7 @@ def test_a_clock_whose_setting_was_not_read_has_no_time(database_url: str) -> No
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_housekeeping_keeps_fresh_events_after_the_clock_was_set_back(
+def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
     database_url: str, master_key: MasterKey, tmp_path: Path, idle: bool
 ) -> None:
     """In a server that got no request since before the clock was set back, and in one that was started after it."""
@@ -100,7 +100,7 @@ def test_housekeeping_keeps_fresh_events_after_the_clock_was_set_back(
         assert asyncio.run(work()) == event_types(shop) == ["created.subscription", "customer.created"]
 
 
-def test_a_move_that_fails_halfway_says_how_far_it_came(database_url: str, master_key: MasterKey) -> None:
+def test_a_move_that_fails_reports_the_time_it_reached(database_url: str, master_key: MasterKey) -> None:
     """And not that nothing was written."""
     shop = add_shop(database_url, master_key)
     settings = Settings(database=database_url, master_key=MASTER_KEY, sandbox=True)
@@ -142,7 +142,7 @@ def test_a_move_that_fails_halfway_says_how_far_it_came(database_url: str, maste
     asyncio.run(work())
 
 
-def test_a_move_never_overwrites_a_change_that_it_did_not_see(database_url: str) -> None:
+def test_a_move_does_not_overwrite_a_concurrent_change(database_url: str) -> None:
     """A process whose lease expired stops; a release that knows no leases may set the clock at any time."""
 
     async def work(database: Database) -> None:
@@ -173,7 +173,7 @@ def test_a_move_never_overwrites_a_change_that_it_did_not_see(database_url: str)
     with_database(database_url, work)
 
 
-def test_only_the_last_moves_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_clock_moves_are_deleted(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moves, "MOVES_KEPT", 3)
 
     async def work(database: Database) -> None:

@@ -15,7 +15,7 @@ from ecomcharge.storage.database import Database
 from support.shops import add_shop, with_database
 
 
-def test_nothing_in_the_database_gives_a_key_away(database_url: str, master_key: MasterKey) -> None:
+def test_the_database_contains_no_key_in_plain_text(database_url: str, master_key: MasterKey) -> None:
     credentials = add_shop(database_url, master_key, secret_key="own-sandbox-key")
 
     async def everything(database: Database) -> str:
@@ -31,18 +31,18 @@ def test_nothing_in_the_database_gives_a_key_away(database_url: str, master_key:
     ("key", "fault"),
     [("short", "too short"), ("a" * 256, "too long"), ("schlüssel", "printable ASCII"), ("a\tbcdefgh", "printable ASCII")],
 )
-def test_a_key_of_ones_own_must_fit_http_basic(database_url: str, master_key: MasterKey, key: str, fault: str) -> None:
+def test_a_chosen_key_must_be_valid_in_http_basic(database_url: str, master_key: MasterKey, key: str, fault: str) -> None:
     with pytest.raises(ConfigurationError, match=fault):
         add_shop(database_url, master_key, secret_key=key)
 
 
 @pytest.mark.parametrize("chosen", [{"shop_id": 0}, {"shop_id": 2**53}, {"name": " "}, {"name": "a" * 256}, {"name": "a\nb"}])
-def test_a_shop_that_cannot_be_is_refused(database_url: str, master_key: MasterKey, chosen: dict[str, Any]) -> None:
+def test_an_invalid_shop_is_refused(database_url: str, master_key: MasterKey, chosen: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         add_shop(database_url, master_key, **chosen)
 
 
-def test_a_rotation_ends_older_keys_after_the_overlap_and_never_lengthens_one(database_url: str, master_key: MasterKey) -> None:
+def test_a_rotation_expires_older_keys_after_the_overlap_and_extends_none(database_url: str, master_key: MasterKey) -> None:
     now = SystemClock().now()
 
     async def work(database: Database) -> list[int | None]:

@@ -139,7 +139,7 @@ async def told_and_true(database: PostgresDatabase, write: Awaitable[str], url: 
         await direct.close()
 
 
-def test_a_commit_whose_reply_is_lost_was_a_commit(postgres_url: str) -> None:
+def test_a_commit_whose_reply_is_lost_is_reported_as_committed(postgres_url: str) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         cutter.cut("after")
         return await told_and_true(database, database.write(_insert_note), postgres_url)
@@ -147,7 +147,7 @@ def test_a_commit_whose_reply_is_lost_was_a_commit(postgres_url: str) -> None:
     assert through_cutter(postgres_url, work) == ("written", 1)
 
 
-def test_a_commit_that_never_arrived_is_refused_and_nothing_is_written(postgres_url: str) -> None:
+def test_a_commit_that_never_reached_the_server_is_refused(postgres_url: str) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         cutter.cut("before")
         return await told_and_true(database, database.write(_insert_note), postgres_url)
@@ -156,7 +156,7 @@ def test_a_commit_that_never_arrived_is_refused_and_nothing_is_written(postgres_
 
 
 @pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
-def test_a_commit_that_nobody_can_tell_about_is_called_unknown(
+def test_a_commit_whose_outcome_cannot_be_queried_is_unknown(
     postgres_url: str, how: str, notes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "RECOVERY_SECONDS", 1.0)
@@ -172,7 +172,7 @@ def test_a_commit_that_nobody_can_tell_about_is_called_unknown(
 
 
 @pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
-def test_an_engine_that_cannot_tell_outcomes_makes_a_broken_commit_unknown(postgres_url: str, how: str, notes: int) -> None:
+def test_a_broken_commit_is_unknown_on_an_engine_without_transaction_status(postgres_url: str, how: str, notes: int) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         database._has_transaction_status = False  # as with CockroachDB, which has no pg_xact_status
         cutter.cut(how)
@@ -181,7 +181,7 @@ def test_an_engine_that_cannot_tell_outcomes_makes_a_broken_commit_unknown(postg
     assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
 
 
-def test_while_one_commit_is_in_doubt_other_writes_are_answered(postgres_url: str) -> None:
+def test_other_writes_complete_while_a_commit_is_in_doubt(postgres_url: str) -> None:
     """Two transactions are in flight at most. An outage that meets both during COMMIT must not delay the others."""
 
     async def work(database: PostgresDatabase, cutter: Cutter) -> float:
@@ -205,7 +205,7 @@ def test_while_one_commit_is_in_doubt_other_writes_are_answered(postgres_url: st
     assert through_cutter(postgres_url, work) < 6
 
 
-def test_a_transaction_that_a_crash_forgot_is_not_taken_for_a_later_one_with_its_number(
+def test_a_transaction_lost_in_a_crash_is_not_confused_with_a_later_one_of_its_number(
     own_postgres: PostgresServer, postgres_url: str
 ) -> None:
     """A crash forgets transaction numbers that no flushed WAL mentions, and PostgreSQL gives them out again."""

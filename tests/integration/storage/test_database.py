@@ -26,7 +26,7 @@ from support.postgres import PostgresServer
 from support.shops import with_database
 
 
-def test_units_that_wait_together_share_commits_and_all_are_there(database_url: str) -> None:
+def test_units_that_wait_together_share_commits(database_url: str) -> None:
     async def work(database: Database) -> None:
         await with_shop(database)
         before = database.stats.commits
@@ -38,7 +38,7 @@ def test_units_that_wait_together_share_commits_and_all_are_there(database_url: 
     with_database(database_url, work)
 
 
-def test_the_failure_of_one_unit_stays_its_own(database_url: str) -> None:
+def test_a_failed_unit_does_not_affect_other_units(database_url: str) -> None:
     async def fails_after_writing(tx: Transaction) -> None:
         await store.insert(tx, 1, customer(1_000))
         raise LookupError("mine alone")
@@ -65,7 +65,7 @@ def test_the_failure_of_one_unit_stays_its_own(database_url: str) -> None:
     with_database(database_url, work)
 
 
-def test_a_unit_that_refuses_before_it_writes_costs_its_neighbours_nothing(database_url: str) -> None:
+def test_a_unit_that_fails_before_it_writes_does_not_repeat_other_units(database_url: str) -> None:
     async def refuses(tx: Transaction) -> None:
         await tx.find(store.FIND, (1, "cst_0000000000000000"))
         raise LookupError
@@ -83,7 +83,9 @@ def test_a_unit_that_refuses_before_it_writes_costs_its_neighbours_nothing(datab
 
 
 @pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), lambda: asyncio.get_running_loop().create_future()])
-def test_a_unit_that_awaits_anything_else_is_refused_and_undone(database_url: str, wait: Callable[[], Awaitable[None]]) -> None:
+def test_a_unit_that_awaits_something_other_than_the_database_is_rolled_back(
+    database_url: str, wait: Callable[[], Awaitable[None]]
+) -> None:
     async def suspends(tx: Transaction) -> None:
         await store.insert(tx, 1, customer(1))
         await wait()
@@ -98,7 +100,7 @@ def test_a_unit_that_awaits_anything_else_is_refused_and_undone(database_url: st
     with_database(database_url, work)
 
 
-def test_of_equal_inserts_at_the_same_moment_one_is_made(database_url: str) -> None:
+def test_one_of_several_concurrent_equal_inserts_succeeds(database_url: str) -> None:
     async def work(database: Database) -> None:
         await with_shop(database)
         outcomes = await asyncio.gather(*(add(database, number % 3) for number in range(60)))
@@ -181,7 +183,7 @@ def test_a_unit_that_postgresql_rolls_back_because_of_a_deadlock_is_run_again(po
 
 
 @pytest.mark.parametrize("count", [1, 20, 300], ids=["one", "some", "worth a COPY"])
-def test_many_inserts_return_for_each_whether_it_was_made(database_url: str, count: int) -> None:
+def test_many_inserts_report_which_rows_were_inserted(database_url: str, count: int) -> None:
     async def work(database: Database) -> None:
         await with_shop(database)
         assert all(await database.write(lambda tx: store.insert_many(tx, rows(range(count)))))
@@ -198,7 +200,7 @@ def test_many_inserts_return_for_each_whether_it_was_made(database_url: str, cou
     with_database(database_url, work)
 
 
-def test_many_inserts_that_fail_leave_nothing_and_harm_no_neighbour(database_url: str) -> None:
+def test_failed_inserts_leave_no_rows_and_do_not_affect_other_units(database_url: str) -> None:
     many = range(300)
 
     async def work(database: Database) -> None:
@@ -213,7 +215,7 @@ def test_many_inserts_that_fail_leave_nothing_and_harm_no_neighbour(database_url
     with_database(database_url, work)
 
 
-def test_an_id_that_is_taken_is_generated_again(database_url: str) -> None:
+def test_an_id_that_is_already_used_is_generated_again(database_url: str) -> None:
     class Stuck(IdGenerator):
         numbers = iter([1, 1, 2])
 
@@ -232,7 +234,7 @@ def test_an_id_that_is_taken_is_generated_again(database_url: str) -> None:
     with_database(database_url, work)
 
 
-def test_migrations_apply_once_however_many_try(database_url: str) -> None:
+def test_concurrent_migrations_are_applied_once(database_url: str) -> None:
     async def work() -> list[int]:
         databases = [await open_database(database_url) for _ in range(4)]
         try:

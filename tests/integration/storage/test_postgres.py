@@ -63,9 +63,7 @@ def with_table(postgres: PostgresServer, name: str, work: Callable[[Database], A
         (copies_text_that_cannot_be_sent, UnicodeEncodeError),
     ],
 )
-def test_a_unit_that_fails_in_an_unusual_way_fails_alone(
-    postgres: PostgresServer, unit: Unit[None], error: type[Exception]
-) -> None:
+def test_a_unit_with_an_unusual_failure_fails_alone(postgres: PostgresServer, unit: Unit[None], error: type[Exception]) -> None:
     async def work(database: Database) -> None:
         async with asyncio.timeout(10):
             outcomes = await asyncio.gather(
@@ -124,7 +122,7 @@ def test_a_second_batch_starts_although_items_wait_behind_the_first() -> None:
     asyncio.run(work())
 
 
-def test_processes_wait_for_a_migration_that_takes_longer_than_locks_and_commands_may(
+def test_processes_wait_for_a_migration_longer_than_the_lock_and_statement_timeouts(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", 200)
@@ -142,9 +140,7 @@ def test_processes_wait_for_a_migration_that_takes_longer_than_locks_and_command
     asyncio.run(work())
 
 
-def test_a_migration_that_cannot_get_a_lock_says_that_the_database_is_unavailable(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_cannot_get_a_lock_raises_unavailable(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", 200)
 
     async def work(database: Database) -> None:
@@ -172,9 +168,7 @@ def test_a_migration_that_cannot_get_a_lock_says_that_the_database_is_unavailabl
     with_database(url, with_words)
 
 
-def test_a_statement_that_the_server_does_not_answer_costs_one_timeout(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unanswered_statement_fails_after_one_timeout(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT_SECONDS", 1.0)
 
     async def work(database: Database) -> None:
@@ -196,7 +190,7 @@ def test_a_statement_that_the_server_does_not_answer_costs_one_timeout(
     with_table(postgres, "stopped", work)
 
 
-def test_a_pool_closes_its_connections_together(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_closes_its_connections_concurrently(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not answer, as a stopped one, delays the end of a process by one timeout, not by eight."""
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT_SECONDS", 0.5)
 
@@ -225,7 +219,7 @@ def test_a_pool_closes_its_connections_together(postgres: PostgresServer, monkey
     assert asyncio.run(work()) < 1.5
 
 
-def test_a_connection_that_cannot_be_prepared_is_closed(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_whose_setup_fails_is_closed(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "LOCK_TIMEOUT_MILLISECONDS", "none")
     url = postgres.create_database("unprepared")
     opened = []

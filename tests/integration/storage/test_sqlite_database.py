@@ -18,7 +18,7 @@ from support.customers import add, customer, rows, with_shop
 from support.shops import with_database
 
 
-def test_what_is_asked_after_a_commit_of_another_process_is_not_answered_from_before_it(tmp_path: Path) -> None:
+def test_a_read_after_a_commit_of_another_process_sees_that_commit(tmp_path: Path) -> None:
     path = f"{tmp_path}/turns.db"
 
     async def work(database: Database) -> None:
@@ -35,7 +35,7 @@ def test_what_is_asked_after_a_commit_of_another_process_is_not_answered_from_be
     with_database(f"sqlite:///{path}", work)
 
 
-def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_reads_share_no_transaction_while_the_wal_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It starts anew only when nobody reads from its older part, and is cut to size then."""
     monkeypatch.setattr(reader, "SHARING_LOG_LIMIT_BYTES", 2**20)
     monkeypatch.setattr(connection, "LOG_LIMIT_BYTES", 2**19)
@@ -70,7 +70,7 @@ def test_reads_share_no_transaction_while_the_log_of_sqlite_is_long(monkeypatch:
     with_database(url, work)
 
 
-def test_a_slow_reader_of_chunks_holds_no_transaction(tmp_path: Path) -> None:
+def test_a_slow_chunked_read_holds_no_transaction(tmp_path: Path) -> None:
     path = f"{tmp_path}/chunks.db"
 
     async def work(database: Database) -> None:
@@ -86,7 +86,7 @@ def test_a_slow_reader_of_chunks_holds_no_transaction(tmp_path: Path) -> None:
     with_database(f"sqlite:///{path}", work)
 
 
-def test_a_disk_that_fills_up_amid_many_inserts_leaves_nothing_of_the_whole_batch(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_during_inserts_rolls_back_the_whole_batch(tmp_path: Path) -> None:
     async def fills_it(tx: Transaction) -> None:
         await store.insert_many(tx, rows(range(20_000)))
 
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_amid_many_inserts_leaves_nothing_of_the_whole_batc
     with_database(f"sqlite:///{tmp_path}/full.db", work)
 
 
-def test_a_unit_that_changes_rows_with_a_read_is_refused(tmp_path: Path) -> None:
+def test_a_unit_that_writes_through_a_read_call_is_refused(tmp_path: Path) -> None:
     """An engine has to know which units have written."""
 
     async def changes(tx: Transaction) -> None:

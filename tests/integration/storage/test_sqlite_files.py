@@ -21,7 +21,7 @@ from support.sqlite_files import DEADLINE_SECONDS, LiveFile, do_nothing, open_an
 FILES = ("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer", "x.db-open")
 
 
-def test_a_database_that_is_opened_while_others_close_it_is_opened(tmp_path: Path) -> None:
+def test_a_database_can_be_opened_while_other_processes_close_it(tmp_path: Path) -> None:
     """Each time the last one closes it, SQLite deletes the log that the others may have seen."""
     code = (
         "import asyncio, sys\n"
@@ -36,7 +36,7 @@ def test_a_database_that_is_opened_while_others_close_it_is_opened(tmp_path: Pat
     assert errors == [""] * 3
 
 
-def test_a_database_is_ready_whatever_its_log_holds(tmp_path: Path) -> None:
+def test_a_database_is_ready_with_any_content_of_its_wal(tmp_path: Path) -> None:
     """Empty, checkpointed, cut to nothing, or just opened by someone else."""
     path = tmp_path / "x.db"
     live = LiveFile(tmp_path, Credentials(1, "unused"))
@@ -68,7 +68,7 @@ def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
 
-def test_a_database_that_is_opened_twice_in_one_process_keeps_its_log(tmp_path: Path) -> None:
+def test_a_database_opened_twice_in_one_process_keeps_its_wal(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     live = LiveFile(tmp_path, Credentials(1, "unused"))
     live.path = path
@@ -96,7 +96,7 @@ def open_umask() -> object:
     os.umask(before)
 
 
-def test_only_the_owner_reads_the_files(tmp_path: Path, open_umask: None) -> None:
+def test_only_the_owner_can_read_the_database_files(tmp_path: Path, open_umask: None) -> None:
     async def work(database: Database) -> None:
         await database.write(do_nothing)
         assert modes_of(tmp_path / "x.db") == dict.fromkeys(FILES, 0o600)
@@ -118,7 +118,7 @@ def test_a_symbolic_link_leads_to_the_same_files(tmp_path: Path, open_umask: Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
-def test_what_root_opens_stays_its_owner_s(tmp_path: Path) -> None:
+def test_a_database_opened_by_root_keeps_its_owner(tmp_path: Path) -> None:
     with_database(f"sqlite:///{tmp_path}/x.db", lambda database: database.ping())
     os.chown(tmp_path / "x.db", 65534, 65534)
     for file in tmp_path.glob("x.db-*"):
@@ -131,7 +131,7 @@ def test_what_root_opens_stays_its_owner_s(tmp_path: Path) -> None:
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
 
-def test_a_file_that_cannot_be_a_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database, but long enough for a heading of one hundred bytes\n" * 10)
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "locks.db-queue").mkdir()
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_a_database_is_refused_in_a_sentence(tmp_path: Pat
             asyncio.run(open_and_close(f"sqlite:///{tmp_path}/{name}"))
 
 
-def test_a_file_that_is_read_only_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_read_only_file_is_refused_with_one_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
     try:
@@ -162,7 +162,7 @@ def test_a_file_that_is_read_only_is_refused_in_a_sentence(tmp_path: Path) -> No
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-def test_processes_that_create_one_file_at_the_same_moment_agree(tmp_path: Path) -> None:
+def test_processes_can_create_one_database_file_concurrently(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ecomcharge", "migrate"]
     environment = environment_of(f"sqlite:///{tmp_path}/x.db", **ENVIRONMENT)
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]

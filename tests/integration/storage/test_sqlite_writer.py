@@ -61,7 +61,7 @@ async def create_table(database: Database) -> None:
 
 
 @pytest.mark.parametrize("commit_in_thread", [True, False])
-def test_close_writes_every_unit_that_waits(tmp_path: Path, commit_in_thread: bool) -> None:
+def test_close_commits_every_waiting_unit(tmp_path: Path, commit_in_thread: bool) -> None:
     async def work() -> None:
         database = await open_database(f"sqlite:///{tmp_path}/x.db", commit_in_thread=commit_in_thread)
         await create_table(database)
@@ -78,7 +78,7 @@ def test_close_writes_every_unit_that_waits(tmp_path: Path, commit_in_thread: bo
     asyncio.run(work())
 
 
-def test_the_unit_of_a_caller_that_is_cancelled_before_it_begins_is_not_run(tmp_path: Path) -> None:
+def test_a_unit_cancelled_before_its_start_does_not_run(tmp_path: Path) -> None:
     async def work(database: Database) -> None:
         await create_table(database)
         writes = [asyncio.create_task(database.write(insert(number))) for number in range(10)]
@@ -91,7 +91,7 @@ def test_the_unit_of_a_caller_that_is_cancelled_before_it_begins_is_not_run(tmp_
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
 
-def test_callers_that_are_cancelled_during_a_commit_harm_no_other_unit(tmp_path: Path) -> None:
+def test_callers_cancelled_during_a_commit_do_not_affect_other_units(tmp_path: Path) -> None:
     async def work(database: Database) -> None:
         await create_table(database)
         for batch in range(50):
@@ -126,7 +126,9 @@ def test_a_unit_that_raises_cancelled_error_fails_alone(tmp_path: Path) -> None:
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
 
-def test_units_that_wait_too_long_are_refused_and_later_ones_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_units_that_wait_too_long_are_refused_and_later_ones_are_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer, "BUSY_TIMEOUT_MILLISECONDS", 300)
 
     async def work(database: Database) -> None:
@@ -146,7 +148,7 @@ def test_units_that_wait_too_long_are_refused_and_later_ones_are_written(tmp_pat
     with_database(f"sqlite:///{tmp_path}/x.db", work)
 
 
-def test_an_event_loop_ends_although_another_process_keeps_the_write_lock(
+def test_an_event_loop_can_end_while_another_process_holds_the_write_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "BUSY_TIMEOUT_MILLISECONDS", 200)
@@ -168,9 +170,7 @@ def test_an_event_loop_ends_although_another_process_keeps_the_write_lock(
     os.close(other_process)
 
 
-def test_units_that_still_wait_after_close_are_refused_and_the_write_lock_is_released(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_refuses_units_that_still_wait_and_releases_the_write_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "BUSY_TIMEOUT_MILLISECONDS", 200)
 
     async def work() -> None:
@@ -195,7 +195,7 @@ def test_units_that_still_wait_after_close_are_refused_and_the_write_lock_is_rel
 
 
 @pytest.mark.parametrize("commit_in_thread", [True, False])
-def test_a_batch_after_a_commit_and_a_rollback_that_failed_is_written(tmp_path: Path, commit_in_thread: bool) -> None:
+def test_a_batch_is_committed_after_a_failed_commit_and_rollback(tmp_path: Path, commit_in_thread: bool) -> None:
     class FailingConnection:
         """A connection on which COMMIT and ROLLBACK fail once each."""
 
@@ -226,7 +226,7 @@ def test_a_batch_after_a_commit_and_a_rollback_that_failed_is_written(tmp_path: 
     asyncio.run(work())
 
 
-def test_a_migration_waits_its_turn_beside_units_of_work(tmp_path: Path) -> None:
+def test_a_migration_is_queued_with_units_of_work(tmp_path: Path) -> None:
     async def work(database: Database) -> None:
         await create_table(database)
         writes = [asyncio.create_task(database.write(insert(number))) for number in range(600)]
@@ -248,7 +248,7 @@ def write_to_be_killed(url: str, log: Path, where: str) -> subprocess.Popen[byte
 
 
 @pytest.mark.parametrize("where", ["thread", "loop"])
-def test_two_processes_that_are_killed_while_they_commit_lose_nothing_that_was_acknowledged(tmp_path: Path, where: str) -> None:
+def test_processes_killed_during_commits_keep_every_acknowledged_row(tmp_path: Path, where: str) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
 
     async def prepare(database: Database) -> None:

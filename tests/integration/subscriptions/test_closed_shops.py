@@ -28,7 +28,7 @@ MONTHLY = a_price(999)
 A_PLAN: dict[str, Any] = a_plan(title="Monthly", plan=MONTHLY)
 
 
-def test_no_charge_begins_once_the_closing_is_committed(database_url: str, master_key: MasterKey) -> None:
+def test_no_charge_begins_after_the_closing_is_committed(database_url: str, master_key: MasterKey) -> None:
     """Renewals and creations while the shop is closed: each began before, or not at all."""
     shop_id = add_shop(database_url, master_key).shop_id
     settings = Settings(database=database_url, master_key=MASTER_KEY)
@@ -100,7 +100,7 @@ def test_no_charge_begins_once_the_closing_is_committed(database_url: str, maste
     with_database(database_url, race)
 
 
-def test_a_closing_waits_for_charges_that_begin(postgres: PostgresServer, master_key: MasterKey) -> None:
+def test_closing_a_shop_waits_for_charges_that_begin(postgres: PostgresServer, master_key: MasterKey) -> None:
     """PostgreSQL would otherwise let a charge commit after the closing, as it read that the shop is open before.
 
     SQLite has one writer at a time.

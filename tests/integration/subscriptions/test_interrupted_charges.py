@@ -150,7 +150,7 @@ async def work_until_settled(
 
 @pytest.mark.parametrize("renewal", [False, True], ids=["first charge", "renewal"])
 @pytest.mark.parametrize("what", ["cancel", "long pause"])
-def test_a_charge_that_is_interrupted_at_any_step_leaves_records_that_agree(
+def test_a_charge_interrupted_at_any_step_leaves_consistent_records(
     database_url: str, master_key: MasterKey, what: str, renewal: bool
 ) -> None:
     """Cancel, or a pause of a day in which another process takes over, between any two steps of a charge."""
@@ -227,7 +227,7 @@ async def _by_token(database: Database, charging: Charging, shop_id: int) -> Sub
 
 
 @pytest.mark.parametrize("what", ["killed", "closed", "night"])
-def test_a_first_charge_by_token_that_was_not_sent_is_made_later(database_url: str, master_key: MasterKey, what: str) -> None:
+def test_an_unsent_first_charge_by_token_is_sent_later(database_url: str, master_key: MasterKey, what: str) -> None:
     async def work(database: Database) -> None:
         clock, real_clock = MovedClock(), MovedClock()
         shop_id = await _new_shop(database, master_key)
@@ -275,7 +275,7 @@ async def _charges(database: Database, shop_id: int) -> AsyncIterator[int]:
         yield amount
 
 
-def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: str, master_key: MasterKey) -> None:
+def test_an_expired_page_refuses_cards_before_a_worker_has_run(database_url: str, master_key: MasterKey) -> None:
     async def work(database: Database) -> None:
         clock = MovedClock()
         shop_id = await _new_shop(database, master_key)
@@ -294,7 +294,7 @@ def test_a_page_takes_no_card_after_its_day_though_no_worker_came(database_url: 
     with_database(database_url, work)
 
 
-def test_a_refund_does_not_wait_behind_charges_that_hang(
+def test_a_refund_does_not_wait_for_hanging_charges(
     database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(database: Database) -> None:
@@ -331,7 +331,7 @@ def test_a_refund_does_not_wait_behind_charges_that_hang(
     with_database(database_url, work)
 
 
-def test_a_key_is_running_for_as_long_as_its_gateway_may_take(database_url: str, master_key: MasterKey) -> None:
+def test_an_idempotency_key_is_in_progress_for_the_gateways_time_limit(database_url: str, master_key: MasterKey) -> None:
     """With a gateway that may take 90 seconds, a retry at 61 is still 409; and a dead attempt shows what became of it."""
 
     async def work(database: Database) -> None:

@@ -13,7 +13,7 @@ from support.simulation.account import simulate
 RUNS = {"sqlite": 150, "postgresql": 25}
 
 
-def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Callable[[], str]) -> None:
+def test_the_records_of_every_run_agree_to_the_minor_unit(engine: str, new_database_url: Callable[[], str]) -> None:
     account = asyncio.run(simulate(new_database_url(), range(20_001, 20_001 + RUNS[engine])))
     assert account.failed == [], f"{len(account.failed)} of {account.runs} runs do not balance"
     assert account.charges > account.runs
@@ -23,7 +23,7 @@ def test_every_run_balances_to_the_minor_unit(engine: str, new_database_url: Cal
     assert account.refunds > 0
 
 
-def test_charges_that_are_given_up_too_soon_are_refunded(
+def test_successful_charges_that_were_abandoned_early_are_refunded(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewals, "GIVE_UP_MILLISECONDS", 0)
@@ -32,15 +32,13 @@ def test_charges_that_are_given_up_too_soon_are_refunded(
     assert account.refunds > 0
 
 
-def test_the_simulation_finds_a_success_that_is_dropped(
-    new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulation_detects_a_lost_success(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charging, "UNSUCCESSFUL", ())
     account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
     assert any("in the gateway's books" in fault for _, fault in account.failed)
 
 
-def test_the_simulation_finds_charges_of_ended_subscriptions(
+def test_the_simulation_detects_charges_of_ended_subscriptions(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "is_wanted", lambda billing_state, period: True)
@@ -48,13 +46,13 @@ def test_the_simulation_finds_charges_of_ended_subscriptions(
     assert account.failed
 
 
-def test_the_simulation_finds_lost_updates(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_simulation_detects_lost_updates(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "UPDATE", store.UPDATE.replace("version = :version", "version >= 0 * :version"))
     account = asyncio.run(simulate(new_database_url(), range(41, 101), until_one_fails=True))
     assert account.failed
 
 
-def test_the_simulation_finds_a_missing_answer_taken_for_a_refusal(
+def test_the_simulation_detects_a_missing_response_recorded_as_a_refusal(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -18,7 +18,7 @@ from support.authentication import Caller
 from support.shops import with_database
 
 
-def test_a_new_key_is_good_at_once_while_the_old_one_is_busy(database_url: str, master_key: MasterKey) -> None:
+def test_a_new_key_is_accepted_while_the_old_one_is_in_use(database_url: str, master_key: MasterKey) -> None:
     async def work(database: Database) -> list[bool]:
         now = SystemClock().now()
         shop = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")

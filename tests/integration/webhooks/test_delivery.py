@@ -20,7 +20,7 @@ from support.shops import ENVIRONMENT, add_shop, with_database
 from support.webhooks import DAY, kept_webhooks, put_in_outbox
 
 
-def test_the_next_attempt_counts_from_the_time_of_a_clock_that_was_set_during_the_attempt(
+def test_the_next_attempt_is_scheduled_by_a_clock_set_during_the_attempt(
     database_url: str, receiver: Receiver, master_key: MasterKey
 ) -> None:
     shop = add_shop(database_url, master_key)
@@ -47,7 +47,7 @@ def test_the_next_attempt_counts_from_the_time_of_a_clock_that_was_set_during_th
     assert 16_000 <= webhook.due_at - moved_to < 600_000
 
 
-def test_where_it_takes_long_to_look_past_a_queue_it_is_done_less_often(
+def test_slow_searches_past_a_queue_run_less_often(
     database_url: str, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches = 0

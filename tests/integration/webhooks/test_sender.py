@@ -31,7 +31,7 @@ def post(*urls: str, allow_private: bool = True) -> list[tuple[int | None, str |
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"]
 )
-def test_no_way_to_write_loopback_leads_there(receiver: Receiver, host: str) -> None:
+def test_no_spelling_of_a_loopback_address_is_connected_to(receiver: Receiver, host: str) -> None:
     [(status, fault)] = post(f"http://{host}:{receiver.port}/", allow_private=False)
     assert status is None
     assert fault is not None
@@ -47,7 +47,7 @@ def test_credentials_and_fragment_of_a_url_are_not_sent(receiver: Receiver) -> N
     assert b"secret" not in received.head
 
 
-def test_a_name_beyond_ascii_is_asked_for_in_its_ascii_form(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_ascii_host_name_is_resolved_in_its_ascii_form(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def look_up(host: str, port: int) -> list[str]:
@@ -70,13 +70,13 @@ def test_the_next_address_of_a_name_is_tried_when_the_first_does_not_answer(
 @pytest.mark.parametrize(
     "url", ["http://[::1", "http://a:99999/", "ftp://a/", "http://a\r\nX: y/", "", "http://", "http://\x00/"]
 )
-def test_a_url_that_is_none_is_a_fault_and_no_accident(url: str) -> None:
+def test_an_invalid_url_is_a_permanent_error(url: str) -> None:
     [(status, fault)] = post(url)
     assert status is None
     assert fault
 
 
-def test_no_connection_and_no_answer_in_time_count_as_unreachable_and_a_broken_connection_does_not(
+def test_failed_connections_and_timeouts_count_as_unreachable_and_broken_connections_do_not(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "TIMEOUT_SECONDS", 1.0)
@@ -88,7 +88,7 @@ def test_no_connection_and_no_answer_in_time_count_as_unreachable_and_a_broken_c
     assert [isinstance(fault, Unreachable) for fault in (refused, unknown, hung, closed)] == [True, True, True, False]
 
 
-def test_dead_names_delay_no_other_receiver(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresolvable_names_delay_no_other_receiver(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(host: str, port: int) -> list[str]:
         time.sleep(3)
         return ["127.0.0.1"]
@@ -110,9 +110,7 @@ def test_dead_names_delay_no_other_receiver(receiver: Receiver, monkeypatch: pyt
     assert asyncio.run(work()) < 1
 
 
-def test_connections_are_kept_for_the_next_and_none_is_lost_to_receivers_that_hang(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_are_reused_and_released_after_hanging_receivers(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "TIMEOUT_SECONDS", 0.5)
 
     async def work() -> None:
@@ -136,7 +134,7 @@ def test_connections_are_kept_for_the_next_and_none_is_lost_to_receivers_that_ha
     asyncio.run(work())
 
 
-def test_tls_is_verified_against_the_name_and_connections_go_by_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_is_verified_by_name_and_connections_are_pooled_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = certificate_for("one.example", tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -20,7 +20,7 @@ CUSTOMER_ID = re.compile(r"cst_[0-9a-f]{16}")
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md"])
-def test_every_command_gives_the_answer_below_it(document: str, server: Shop) -> None:
+def test_every_documented_command_gives_the_documented_output(document: str, server: Shop) -> None:
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine to run the documents' commands with")
     pairs = COMMAND_AND_ANSWER.findall(text_of(document))

@@ -13,7 +13,7 @@ from support.soak import Shop, soak
 SECONDS = 15.0
 
 
-def test_fifteen_seconds_of_load_and_faults_balance(engine: str, tmp_path: Any, master_key: Any) -> None:
+def test_fifteen_seconds_of_load_and_faults_leave_consistent_records(engine: str, tmp_path: Any, master_key: Any) -> None:
     with PostgresServer() if engine == "postgresql" else contextlib.nullcontext() as postgres:
         url = postgres.create_database("soak") if postgres else f"sqlite:///{tmp_path}/soak.db"
         shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]

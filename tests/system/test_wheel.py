@@ -57,7 +57,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+def test_the_wheel_contains_every_file_of_the_package(wheel: Path) -> None:
     files = {path.relative_to(ROOT / "src") for path in (ROOT / "src" / "ecomcharge").rglob("*") if path.is_file()}
     expected = {path for path in files if path.suffix not in (".pyc", ".pot", ".mo")}
     assert {path.suffix for path in expected} >= {".py", ".sql", ".html", ".css", ".js", ".po"}
@@ -71,7 +71,7 @@ def test_the_installed_command_prints_its_version(environment: Path, command: li
     assert run(environment / "bin" / program, *arguments, "--version", folder=environment).strip() == version("ecomcharge")
 
 
-def test_the_installed_program_serves_its_pages_and_its_description(environment: Path, tmp_path: Path) -> None:
+def test_the_installed_program_serves_its_pages_and_api_description(environment: Path, tmp_path: Path) -> None:
     python = environment / "bin" / "python"
     found = run(python, "-c", "import ecomcharge; print(ecomcharge.__file__)", folder=tmp_path)
     assert Path(found.strip()).is_relative_to(environment)

@@ -78,7 +78,7 @@ def press_pay(page: Page) -> None:
     page.locator("form.payment button").click()
 
 
-def test_buyer_pays_and_goes_back_to_the_merchant(
+def test_buyer_pays_and_returns_to_the_merchant(
     server: Shop, open_page: Callable[..., Page], complaints: list[str], tmp_path: Path
 ) -> None:
     subscription = subscribe(server, return_url="http://shop.test/thanks?order=7#top", settings={"auto_return": 1})
@@ -103,7 +103,7 @@ def test_buyer_pays_and_goes_back_to_the_merchant(
     assert complaints == []
 
 
-def test_declined_card_ends_on_the_page_that_says_so(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
+def test_declined_card_leads_to_the_failure_page(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
     subscription = subscribe(server, return_url="http://shop.test/")
     page = open_page()
     page.goto(subscription["redirect_url"])
@@ -151,7 +151,7 @@ def test_challenge_of_a_card_from_the_merchant_leads_back_to_the_merchant(
     assert complaints == []
 
 
-def test_page_works_under_whatever_name_the_buyer_knows_the_server_by(server: Shop, open_page: Callable[..., Page]) -> None:
+def test_page_works_under_every_host_name_of_the_server(server: Shop, open_page: Callable[..., Page]) -> None:
     """The policy lets a form lead to its own origin only, redirects included; so ours must not leave it."""
     subscription = subscribe(server)
     page = open_page()
@@ -163,7 +163,7 @@ def test_page_works_under_whatever_name_the_buyer_knows_the_server_by(server: Sh
     assert urlsplit(page.url).hostname == "localhost"
 
 
-def test_buyer_who_reads_the_result_is_not_taken_away(server: Shop, open_page: Callable[..., Page]) -> None:
+def test_result_page_does_not_redirect_an_active_buyer(server: Shop, open_page: Callable[..., Page]) -> None:
     subscription = subscribe(server, return_url="http://shop.test/", settings={"auto_return": 1})
     post_card(subscription["redirect_url"])
     page = open_page()
@@ -176,7 +176,7 @@ def test_buyer_who_reads_the_result_is_not_taken_away(server: Shop, open_page: C
     page.wait_for_url(f"http://shop.test/?id={subscription['id']}")
 
 
-def test_two_presses_and_a_reload_charge_once(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
+def test_two_clicks_and_a_reload_charge_once(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
     subscription = subscribe(server)
     page = open_page()
     page.goto(subscription["redirect_url"])
@@ -199,7 +199,7 @@ def test_two_presses_and_a_reload_charge_once(server: Shop, open_page: Callable[
     assert complaints == []
 
 
-def test_without_javascript_two_presses_charge_once(server: Shop, open_page: Callable[..., Page]) -> None:
+def test_without_javascript_two_clicks_charge_once(server: Shop, open_page: Callable[..., Page]) -> None:
     subscription = subscribe(server)
     page = open_page(java_script_enabled=False)
     page.goto(subscription["redirect_url"])
@@ -210,7 +210,7 @@ def test_without_javascript_two_presses_charge_once(server: Shop, open_page: Cal
     assert len(payments_of(server, subscription)) == 1
 
 
-def test_mistakes_are_shown_beside_their_fields(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
+def test_errors_are_displayed_beside_their_fields(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
     subscription = subscribe(server)
     page = open_page()
     page.goto(subscription["redirect_url"])
@@ -234,7 +234,7 @@ def test_mistakes_are_shown_beside_their_fields(server: Shop, open_page: Callabl
     assert complaints == []
 
 
-def test_without_javascript_mistakes_come_back_with_the_page(server: Shop, open_page: Callable[..., Page]) -> None:
+def test_without_javascript_the_returned_page_contains_the_errors(server: Shop, open_page: Callable[..., Page]) -> None:
     subscription = subscribe(server, language="de")
     page = open_page(java_script_enabled=False)
     page.goto(subscription["redirect_url"])

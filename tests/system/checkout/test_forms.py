@@ -96,7 +96,7 @@ def test_return_url_keeps_its_query_and_fragment(server: Shop, given: str, expec
 
 
 @pytest.mark.parametrize("path", ["/v2/checkout", "/v2/checkout?token=" + "0" * 64, "/v2/checkout?token=%00", "/process/none"])
-def test_unknown_address_has_a_page_of_its_own(server: Shop, path: str) -> None:
+def test_unknown_address_returns_its_own_page(server: Shop, path: str) -> None:
     for answer in (web.get(server.url + path), web.post(server.url + path, data=card_fields())):
         assert answer.status_code == 404
         assert "<h1>Page not found</h1>" in answer.text
@@ -104,7 +104,7 @@ def test_unknown_address_has_a_page_of_its_own(server: Shop, path: str) -> None:
     assert '<html lang="de">' in german.text
 
 
-def test_missing_email_is_asked_for_and_a_known_one_is_not(server: Shop) -> None:
+def test_the_form_asks_for_the_email_only_if_it_is_missing(server: Shop) -> None:
     subscription = subscribe(server, customer={"email": "known@shop.test", "first_name": "Known"})
     assert 'name="email"' not in web.get(subscription["redirect_url"]).text
     subscription = subscribe(
@@ -145,7 +145,7 @@ def test_input_is_returned_escaped_and_the_card_is_not_returned(server: Shop) ->
     assert "verification_value" not in values
 
 
-def test_the_content_security_policy_allows_nothing_foreign(server: Shop) -> None:
+def test_the_content_security_policy_allows_no_other_origin(server: Shop) -> None:
     subscription = subscribe(server)
     answer = web.get(subscription["redirect_url"])
     policy = dict(part.partition(" ")[::2] for part in answer.headers["content-security-policy"].split("; "))
@@ -169,7 +169,7 @@ def test_form_without_its_token_charges_nothing(server: Shop) -> None:
     assert read(server, subscription)["state"] == "redirecting"
 
 
-def test_answer_without_its_token_or_of_another_kind_decides_nothing(server: Shop) -> None:
+def test_3_d_secure_answer_without_token_or_of_unknown_kind_is_ignored(server: Shop) -> None:
     subscription = subscribe(server)
     step = server.url + post_card(subscription["redirect_url"], CHALLENGE_CARD).headers["location"]
     for form in ({"answer": "refuse"}, form_of(web.get(step).text), {**form_of(web.get(step).text), "answer": "?"}):
@@ -178,7 +178,7 @@ def test_answer_without_its_token_or_of_another_kind_decides_nothing(server: Sho
 
 
 @pytest.mark.parametrize("number", [GOOD_CARD, "4111110000000088", CHALLENGE_CARD])
-def test_many_clients_at_once_charge_once(server: Shop, number: str) -> None:
+def test_many_concurrent_submissions_charge_once(server: Shop, number: str) -> None:
     subscription = subscribe(server)
     url = subscription["redirect_url"]
     form = {**form_of(web.get(url).text), **card_fields(number)}
@@ -243,7 +243,7 @@ _TYPES = st.sampled_from(
     fields=[("number", GOOD_CARD), ("exp_year", "9" * 30), ("exp_month", "-0")], raw=None, content_type=FORM_TYPE, with_token=True
 )
 @example(fields=[], raw=b"&".join([b"x=1"] * 60), content_type=FORM_TYPE, with_token=False)
-def test_whatever_is_posted_is_answered_and_never_charged(
+def test_random_form_data_gets_a_response_and_no_charge(
     mangled: tuple[dict[str, Any], dict[str, str]],
     fields: list[tuple[str, str]],
     raw: bytes | None,
@@ -269,7 +269,7 @@ def mangled(server: Shop) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     assert read(server, subscription)["state"] == "redirecting"
 
 
-def test_card_number_and_code_are_kept_nowhere(
+def test_card_number_and_code_are_not_stored_or_logged(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
 ) -> None:
     """Not in the database's files, not in the log: looked for byte by byte, after every kind of end."""

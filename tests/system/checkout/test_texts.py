@@ -113,7 +113,7 @@ def test_page_is_in_the_buyers_language(server: Shop, language: str) -> None:
     assert translate("Thank you, all done") in unescape(web.get(subscription["redirect_url"]).text)
 
 
-def test_language_without_words_is_english_and_says_so(server: Shop) -> None:
+def test_language_without_a_catalogue_falls_back_to_english(server: Shop) -> None:
     page = web.get(subscribe(server, plan={"language": "kk"})["redirect_url"]).text
     assert '<html lang="en">' in page
     assert "Pay €9.99" in page

@@ -19,7 +19,7 @@ from support.process import ServerProcess
 from support.shops import Start
 
 
-def test_a_sandbox_prints_a_curl_command_that_works_and_its_key_only_once(start: Start) -> None:
+def test_a_sandbox_prints_a_working_curl_command_and_its_key_once(start: Start) -> None:
     if shutil.which("curl") is None:
         pytest.skip("there is no curl on this machine")
     process = start("--sandbox")
@@ -44,7 +44,7 @@ def test_a_sandbox_prints_a_curl_command_that_works_and_its_key_only_once(start:
     assert "secret key: eck_" in command(*way_out[1].split()).stdout
 
 
-def test_a_sqlite_server_makes_its_own_master_key_which_others_cannot_read(tmp_path: Path) -> None:
+def test_a_sqlite_server_creates_a_master_key_readable_by_its_owner_only(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/new/folder/test.db"
 
     done = command("shops", "create", "--name", "Test", "--database", database, environment={})
@@ -116,21 +116,21 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
 
 
 @pytest.mark.parametrize("line", REFUSALS)
-def test_a_command_says_in_one_sentence_why_it_cannot(refusals: Refusals, line: str) -> None:
+def test_a_refused_command_prints_its_reason_in_one_sentence(refusals: Refusals, line: str) -> None:
     sentence = told_refusal(refusals.done[line])
 
     assert REFUSALS[line].format(**refusals.facts) in sentence
     assert "hunter22" not in sentence
 
 
-def test_a_port_that_another_server_of_ours_has_is_refused(pair: ServerProcess, tmp_path: Path) -> None:
+def test_a_port_in_use_by_another_ecomcharge_server_is_refused(pair: ServerProcess, tmp_path: Path) -> None:
     """Two servers with different databases would otherwise share the requests between them."""
     done = command("serve", "--port", str(pair.port), "--database", f"sqlite:///{tmp_path}/other.db", timeout_seconds=8)
 
     assert str(pair.port) in told_refusal(done)
 
 
-def test_without_a_master_key_postgresql_is_refused_with_a_way_out() -> None:
+def test_without_a_master_key_postgresql_is_refused_with_instructions() -> None:
     database = f"postgresql://me@127.0.0.1:{free_port()}/shop"
     sentence = told_refusal(command("serve", "--port", str(free_port()), "--database", database, environment={}))
 
@@ -138,7 +138,7 @@ def test_without_a_master_key_postgresql_is_refused_with_a_way_out() -> None:
     assert "ECOMCHARGE_MASTER_KEY" in sentence
 
 
-def test_a_new_master_key_is_one_that_can_be_used(tmp_path: Path) -> None:
+def test_a_generated_master_key_is_accepted(tmp_path: Path) -> None:
     made = command("master-key", "new").stdout.strip()
     database = f"sqlite:///{tmp_path}/test.db"
     create = ("shops", "create", "--name", "Test", "--shop-id", "5", "--database", database)

@@ -15,7 +15,7 @@ from support.receiver import Receiver
 from support.shops import ENVIRONMENT, add_shop
 
 
-def test_a_server_without_a_worker_leaves_its_work_to_one_that_is_started_elsewhere(
+def test_a_separate_worker_does_the_work_of_a_server_without_one(
     database_url: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
     options = ("--no-worker", "--webhooks-to-private-addresses")
@@ -36,7 +36,7 @@ def test_a_server_without_a_worker_leaves_its_work_to_one_that_is_started_elsewh
             assert worker.stop() == 0
 
 
-def test_a_worker_migrates_and_refuses_what_serve_refuses(command: Command, database_url: str, tmp_path: Path) -> None:
+def test_a_worker_migrates_and_refuses_the_same_settings_as_serve(command: Command, database_url: str, tmp_path: Path) -> None:
     with WorkerProcess(database_url, tmp_path, environment=ENVIRONMENT) as worker:
         while "migration applied" not in worker.log():
             assert worker.process.poll() is None, worker.log()

@@ -36,11 +36,11 @@ JOHN = CustomerRecord(
 )
 
 
-def test_it_is_the_version_that_was_promised() -> None:
+def test_the_installed_bepaid_version_is_the_documented_one() -> None:
     assert version("bepaid") == "0.8.0"
 
 
-def test_its_create_get_and_list_work_unchanged(server: Shop) -> None:
+def test_bepaid_creates_reads_and_lists_customers(server: Shop) -> None:
     with BepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
         created = client.create_customer(JOHN)
         assert created.id is not None
@@ -50,7 +50,7 @@ def test_its_create_get_and_list_work_unchanged(server: Shop) -> None:
         assert client.list_customers() == [created, second]
 
 
-def test_its_async_client_works_too(server: Shop) -> None:
+def test_the_async_client_of_bepaid_works(server: Shop) -> None:
     async def work() -> None:
         async with AsyncBepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
             created = await asyncio.gather(*(client.create_customer(JOHN) for _ in range(20)))
@@ -59,7 +59,7 @@ def test_its_async_client_works_too(server: Shop) -> None:
     asyncio.run(work())
 
 
-def test_it_understands_our_errors(server: Shop) -> None:
+def test_bepaid_parses_our_errors(server: Shop) -> None:
     with BepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
         with pytest.raises(ApiError) as refused:
             client.create_customer(CustomerRecord(email="customer@example.com"))
@@ -84,7 +84,7 @@ PLAN = PlanItem(
 CARD = SubscriptionCard(number="4200000000000000", holder="John Doe", verification_value="123", exp_month="12", exp_year="2099")
 
 
-def test_its_plans_work_unchanged(server: Shop) -> None:
+def test_bepaid_creates_and_reads_plans(server: Shop) -> None:
     with BepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
         created = client.create_plan(PLAN)
         assert created.id is not None
@@ -94,7 +94,7 @@ def test_its_plans_work_unchanged(server: Shop) -> None:
         assert client.get_plan_payment_link(created.id) == {}  # a redirect without a body
 
 
-def test_its_subscriptions_work_unchanged(server: Shop) -> None:
+def test_bepaid_creates_and_cancels_subscriptions(server: Shop) -> None:
     with BepaidClient(server.shop_id, server.secret_key, base_api_url=server.url) as client:
         plan = client.create_plan(PLAN)
         request = SubscriptionCreateRequest(

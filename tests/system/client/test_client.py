@@ -57,7 +57,7 @@ def test_a_created_customer_can_be_read_again(server: Shop, connect: Connect) ->
     )
 
 
-def test_the_list_is_everyone_or_one_page_or_who_fits(server: Shop, connect: Connect) -> None:
+def test_the_list_returns_all_customers_a_page_or_a_filtered_selection(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client:
         a, b, c = (client.create_customer(email=f"{name}@shop.test", ip="::1", external_id=name) for name in "abc")
         assert client.list_customers() == [a, b, c]
@@ -77,7 +77,7 @@ def test_the_iterator_returns_every_customer_once_whatever_the_page_size(server:
         assert list(client.customers(email="nobody@shop.test", page_size=page_size)) == []
 
 
-def test_two_creates_are_two_customers_unless_they_share_a_key(server: Shop, connect: Connect) -> None:
+def test_two_creates_make_one_customer_only_with_a_shared_key(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client:
         assert client.create_customer(**JANE).id != client.create_customer(**JANE).id
         first, again = (client.create_customer(**JANE, idempotency_key="order 7") for _ in range(2))
@@ -96,7 +96,7 @@ def test_a_validation_error_has_the_errors_of_all_fields(server: Shop, connect: 
     assert str(error) == f"422 {error.message} (request {error.request_id})"
 
 
-def test_a_key_used_for_something_else_is_a_validation_error_without_fields(server: Shop, connect: Connect) -> None:
+def test_a_key_reused_for_another_body_is_a_validation_error_without_fields(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client:
         client.create_customer(**JANE, idempotency_key="k")
         with pytest.raises(ecomcharge.ValidationError, match="already used") as caught:
@@ -105,24 +105,24 @@ def test_a_key_used_for_something_else_is_a_validation_error_without_fields(serv
 
 
 @pytest.mark.parametrize("customer_id", ["cst_0000000000000000", "..", ".", "a/b", "é?#", "%2e%2e"])
-def test_an_id_that_nobody_has_is_not_found(server: Shop, connect: Connect, customer_id: str) -> None:
+def test_an_unused_id_is_not_found(server: Shop, connect: Connect, customer_id: str) -> None:
     with as_shop(connect, server) as client, pytest.raises(ecomcharge.NotFoundError):
         client.get_customer(customer_id)
 
 
-def test_a_wrong_key_is_an_authentication_error_that_does_not_tell_it(server: Shop, connect: Connect) -> None:
+def test_the_error_for_a_wrong_key_does_not_contain_the_key(server: Shop, connect: Connect) -> None:
     with connect(server.url, server.shop_id, SECRET) as client, pytest.raises(ecomcharge.AuthenticationError) as caught:
         client.list_customers()
     assert SECRET not in repr(caught.value) + str(caught.value) + repr(client)
 
 
-def test_another_4xx_is_a_plain_api_error_and_asked_once(server: Shop, connect: Connect) -> None:
+def test_any_other_4xx_raises_an_api_error_without_a_retry(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client, pytest.raises(ApiError, match="Limit must be") as caught:
         client.list_customers(limit=0)
     assert (type(caught.value), caught.value.status) == (ApiError, 400)
 
 
-def test_a_create_whose_answer_was_lost_is_done_once(server: Shop, connect: Connect) -> None:
+def test_a_create_whose_response_is_lost_is_executed_once(server: Shop, connect: Connect) -> None:
     def pass_on(request: BaseHTTPRequestHandler, body: bytes) -> Reply:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "connection")}
         answer = httpx.post(server.url + request.path, headers=headers, content=body)

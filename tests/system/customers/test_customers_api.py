@@ -62,7 +62,7 @@ def test_all_errors_are_returned_at_once_in_the_order_of_the_fields(http: httpx.
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\t\n", "\u00a0\u2003", None])
-def test_blank_and_null_mean_absent(http: httpx.Client, blank: str | None) -> None:
+def test_blank_and_null_count_as_absent(http: httpx.Client, blank: str | None) -> None:
     assert created(http, first_name=blank, external_id=blank)["first_name"] is None
     assert errors_of(http, {**VALID, "email": blank}) == {"email": ["can't be blank"]}
     assert errors_of(http, {**VALID, "ip": blank}) == {"ip": ["address is invalid", "can't be blank"]}
@@ -86,7 +86,7 @@ def test_integers_are_taken_as_their_decimal_text(http: httpx.Client) -> None:
     assert (customer["phone"], customer["external_id"], customer["zip"]) == ("375291234567", "-7", str(10**30))
 
 
-def test_an_integer_of_very_many_digits_is_too_long_and_of_thousands_no_number_any_more(http: httpx.Client) -> None:
+def test_very_long_integers_are_too_long_or_not_numbers(http: httpx.Client) -> None:
     def post(digits: int) -> httpx.Response:
         body = json.dumps({**VALID, "phone": 0}).replace(": 0", ": " + "9" * digits)
         return http.post("/customers", content=body, headers={"Content-Type": "application/json"})
@@ -113,7 +113,7 @@ def test_a_country_is_stored_in_capitals(http: httpx.Client, sent: str, stored: 
 
 
 @pytest.mark.parametrize("country", ["XX", "USA", "U", "840", "ß", "uѕ"])
-def test_what_is_no_iso_3166_country_is_refused(http: httpx.Client, country: str) -> None:
+def test_a_country_outside_iso_3166_is_refused(http: httpx.Client, country: str) -> None:
     assert errors_of(http, {**VALID, "country": country}) == {"country": ["is invalid"]}
 
 
@@ -123,17 +123,17 @@ def test_a_zip_of_the_us_has_five_or_nine_digits(http: httpx.Client, zip_code: s
 
 
 @pytest.mark.parametrize("zip_code", ["9200", "920061", "92006-", "92006-12", "9200a", "٩٢٠٠٦", "92006 1234", "92006\u20101234"])
-def test_another_zip_of_the_us_is_refused(http: httpx.Client, zip_code: str) -> None:
+def test_a_us_zip_of_another_form_is_refused(http: httpx.Client, zip_code: str) -> None:
     assert errors_of(http, {**VALID, "country": "US", "state": "CO", "zip": zip_code}) == {"zip": ["is invalid"]}
 
 
-def test_outside_the_us_any_zip_and_outside_the_us_and_canada_any_state_is_taken(http: httpx.Client) -> None:
+def test_other_countries_accept_any_zip_and_any_state(http: httpx.Client) -> None:
     assert created(http, country="DE", zip="D-1", state="Bayern")["state"] == "Bayern"
     assert created(http, zip="D-1", state="anything")["zip"] == "D-1"
 
 
 @pytest.mark.parametrize("country", ["US", "CA", "us", "ca"])
-def test_the_us_and_canada_need_a_state_of_theirs(http: httpx.Client, country: str) -> None:
+def test_the_us_and_canada_require_one_of_their_states(http: httpx.Client, country: str) -> None:
     assert errors_of(http, {**VALID, "country": country}) == {"state": ["can't be blank"]}
     assert errors_of(http, {**VALID, "country": country, "state": "XX"}) == {"state": ["is invalid"]}
     assert errors_of(http, {**VALID, "country": country, "state": 1.5}) == {"state": ["must be a string"]}
@@ -143,7 +143,7 @@ def test_the_us_and_canada_need_a_state_of_theirs(http: httpx.Client, country: s
 
 
 @pytest.mark.parametrize("state", ["PR", "GU", "DC", "AA", "AE", "AP"])
-def test_outlying_areas_and_the_military_are_states_too(http: httpx.Client, state: str) -> None:
+def test_outlying_areas_and_military_mail_codes_are_us_states(http: httpx.Client, state: str) -> None:
     assert created(http, country="US", state=state)["state"] == state
 
 
@@ -158,7 +158,7 @@ def test_an_ip_is_stored_in_canonical_form(http: httpx.Client, sent: str, stored
 @pytest.mark.parametrize(
     "ip", ["1" * 256, "1.2.3", "256.1.1.1", "01.2.3.4", "1.2.3.4/8", "fe80::1%eth0", "::1::", "[::1]", "１.2.3.4", "x", 1]
 )
-def test_a_malformed_ip_has_one_text_only(http: httpx.Client, ip: object) -> None:
+def test_a_malformed_ip_has_one_error_message(http: httpx.Client, ip: object) -> None:
     assert errors_of(http, {**VALID, "ip": ip}) == {"ip": ["address is invalid"]}
 
 
@@ -185,7 +185,7 @@ def test_an_unknown_id_is_not_found(http: httpx.Client, unknown: str) -> None:
     assert (response.status_code, response.text) == (404, '{"message":"Record not found"}')
 
 
-def test_a_shop_does_not_see_the_customers_of_another(new_shop: Callable[[], Shop]) -> None:
+def test_a_shop_cannot_read_the_customers_of_another(new_shop: Callable[[], Shop]) -> None:
     with new_shop().client() as ours, new_shop().client() as theirs:
         customer = created(ours, external_id="x")
         assert theirs.get(f"/customers/{customer['id']}").text == '{"message":"Record not found"}'
@@ -233,7 +233,7 @@ def test_a_page_after_or_before_an_id_links_to_its_neighbours(http: httpx.Client
     assert "prev" not in http.get(second.links["prev"]["url"]).links
 
 
-def test_the_links_back_from_the_end_lead_to_every_customer_once(http: httpx.Client, many: list[str]) -> None:
+def test_previous_links_from_the_end_return_every_customer_once(http: httpx.Client, many: list[str]) -> None:
     seen: list[str] = []
     url = f"/customers?limit=7&before=cst_{'f' * 16}"
     while url:
@@ -243,14 +243,14 @@ def test_the_links_back_from_the_end_lead_to_every_customer_once(http: httpx.Cli
     assert seen == many
 
 
-def test_an_empty_cursor_is_the_beginning_or_the_end(http: httpx.Client, many: list[str]) -> None:
+def test_an_empty_cursor_starts_at_the_beginning_or_the_end(http: httpx.Client, many: list[str]) -> None:
     assert ids(http.get("/customers?limit=4&after=")) == many[:4]
     last = http.get("/customers?limit=4&before=")
     assert ids(last) == many[-4:]
     assert "next" not in last.links
 
 
-def test_numbered_pages_work_as_clients_in_the_wild_ask_for_them(http: httpx.Client, many: list[str]) -> None:
+def test_numbered_pages_work_as_existing_clients_request_them(http: httpx.Client, many: list[str]) -> None:
     response = http.get("/customers", params={"page": 2, "per_page": 10, "shop_id": 7})
     assert ids(response) == many[10:20]
     assert ids(http.get(response.links["next"]["url"])) == many[20:]
@@ -270,7 +270,7 @@ def test_email_and_external_id_filter_exactly(http: httpx.Client, many: list[str
     assert ids(http.get("/customers?email=%FF")) == []
 
 
-def test_filters_and_pages_go_together(http: httpx.Client, many: list[str]) -> None:
+def test_filters_and_pages_can_be_combined(http: httpx.Client, many: list[str]) -> None:
     first = http.get("/customers?external_id=1&limit=5")
     assert ids(first) == many[1::3][:5]
     assert ids(http.get(first.links["next"]["url"])) == many[1::3][5:]
@@ -300,7 +300,7 @@ def test_filters_and_pages_go_together(http: httpx.Client, many: list[str]) -> N
         ("&".join("a=1" for _ in range(65)), "Too many query parameters"),
     ],
 )
-def test_a_parameter_that_makes_no_sense_is_refused(http: httpx.Client, query: str, message: str) -> None:
+def test_an_invalid_parameter_is_refused(http: httpx.Client, query: str, message: str) -> None:
     response = http.get(f"/customers?{query}")
     assert (response.status_code, response.json()) == (400, {"message": message})
 
@@ -309,7 +309,7 @@ def test_a_parameter_that_makes_no_sense_is_refused(http: httpx.Client, query: s
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", "RequestID"])
-def test_the_same_key_gets_the_same_answer(http: httpx.Client, header: str) -> None:
+def test_the_same_key_gets_the_same_response(http: httpx.Client, header: str) -> None:
     first = http.post("/customers", json=VALID, headers={header: "attempt-1"})
     second = http.post("/customers", json=VALID, headers={header: "attempt-1"})
     assert (first.status_code, first.text, first.headers["location"]) == (201, second.text, second.headers["location"])
@@ -325,14 +325,14 @@ def test_a_key_is_the_same_quoted_or_not_and_in_either_header(http: httpx.Client
     assert first.text == second.text
 
 
-def test_a_body_is_the_same_however_it_is_spelled(http: httpx.Client) -> None:
+def test_equal_json_in_another_spelling_is_the_same_body(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
     first = http.post("/customers", content='{"email":"a@b.cc","ip":"::1"}', headers=headers)
     second = http.post("/customers", content='{ "ip": "\\u003a:1",\n "email":"a@b.cc" }', headers=headers)
     assert first.text == second.text
 
 
-def test_a_body_with_a_number_out_of_range_in_an_ignored_key_is_taken_with_a_key_too(http: httpx.Client) -> None:
+def test_an_out_of_range_number_in_an_ignored_field_is_accepted_with_a_key(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
     answers = {http.post("/customers", content='{"email":"a@b.cc","ip":"::1","x":1e999}', headers=headers).text for _ in range(2)}
     assert len(answers) == len(http.get("/customers").json()) == 1
@@ -346,7 +346,7 @@ def test_the_same_key_with_another_body_is_refused(http: httpx.Client) -> None:
     assert len(http.get("/customers").json()) == 1
 
 
-def test_a_failed_validation_does_not_use_the_key_up(http: httpx.Client) -> None:
+def test_a_failed_validation_leaves_the_key_unused(http: httpx.Client) -> None:
     assert http.post("/customers", json={"email": "x"}, headers={"Idempotency-Key": "k"}).status_code == 422
     assert http.post("/customers", json=VALID, headers={"Idempotency-Key": "k"}).status_code == 201
 
@@ -358,7 +358,7 @@ def test_two_shops_may_use_the_same_key(new_shop: Callable[[], Shop]) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "a" * 256, "é", "a\tb"])
-def test_a_key_that_cannot_be_one_is_refused(http: httpx.Client, key: str) -> None:
+def test_a_malformed_key_is_refused(http: httpx.Client, key: str) -> None:
     response = http.post("/customers", json=VALID, headers={b"Idempotency-Key": key.encode("utf-8")})
     assert response.status_code == 400
     assert response.json() == {"message": "Idempotency key must be 1 to 255 printable ASCII characters"}
@@ -374,7 +374,7 @@ def change(server: Shop, sql: str, **params: object) -> None:
     assert with_database(server.process.database, work) == 1
 
 
-def test_a_request_whose_first_attempt_still_runs_gets_409(server: Shop, http: httpx.Client) -> None:
+def test_a_repeat_during_the_first_request_gets_409(server: Shop, http: httpx.Client) -> None:
     http.post("/customers", json=VALID, headers={"Idempotency-Key": "k"})
     change(server, "UPDATE idempotency_keys SET status = NULL, body = NULL WHERE shop_id = :shop_id")
     response = http.post("/customers", json=VALID, headers={"Idempotency-Key": "k"})
@@ -382,7 +382,7 @@ def test_a_request_whose_first_attempt_still_runs_gets_409(server: Shop, http: h
     assert response.json() == {"message": "A request with this idempotency key is still running"}
 
 
-def test_a_key_is_kept_for_a_day_and_then_free_again(server: Shop, http: httpx.Client) -> None:
+def test_a_key_can_be_reused_after_a_day(server: Shop, http: httpx.Client) -> None:
     first = http.post("/customers", json=VALID, headers={"Idempotency-Key": "k"}).json()
     age = "UPDATE idempotency_keys SET created_at = created_at - :age WHERE shop_id = :shop_id"
     change(server, age, age=24 * 3_600_000 - 60_000)

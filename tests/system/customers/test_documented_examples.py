@@ -24,7 +24,7 @@ def as_answered(documented: dict[str, Any], customer_id: str) -> dict[str, Any]:
     return {**documented, "id": customer_id, "external_id": None}
 
 
-def test_a_created_customer_is_answered_as_documented(http: httpx.Client) -> None:
+def test_the_response_for_a_created_customer_is_as_documented(http: httpx.Client) -> None:
     example = EXAMPLES["create"]
     response = http.post("/customers", json=example["request"])
     assert response.status_code == example["status"]
@@ -32,7 +32,7 @@ def test_a_created_customer_is_answered_as_documented(http: httpx.Client) -> Non
     assert response.headers["location"] == f"/customers/{response.json()['id']}"
 
 
-def test_an_id_looks_as_documented(http: httpx.Client) -> None:
+def test_an_id_has_the_documented_format(http: httpx.Client) -> None:
     created = http.post("/customers", json=EXAMPLES["create"]["request"]).json()
     prefix, digits = created["id"][:4], created["id"][4:]
     assert prefix == EXAMPLES["create"]["response"]["id"][:4]
@@ -40,7 +40,7 @@ def test_an_id_looks_as_documented(http: httpx.Client) -> None:
     assert digits == f"{int(digits, 16):016x}"
 
 
-def test_invalid_parameters_are_answered_as_documented(http: httpx.Client) -> None:
+def test_the_response_for_invalid_parameters_is_as_documented(http: httpx.Client) -> None:
     example = EXAMPLES["create_with_invalid_parameters"]
     response = http.post("/customers", json=example["request"])
     assert response.status_code == example["status"]

@@ -89,7 +89,7 @@ def memory_bytes(pid: int, name: str) -> int:
 
 
 @pytest.mark.parametrize("slowly", [False, True], ids=["at full speed", "slowly"])
-def test_a_list_of_very_many_customers_arrives_whole_and_costs_little_memory(shop_with_many: Shop, slowly: bool) -> None:
+def test_a_very_long_list_is_complete_and_uses_little_memory(shop_with_many: Shop, slowly: bool) -> None:
     (pid,) = shop_with_many.process.worker_pids()
     with shop_with_many.client() as client:
         assert client.get("/customers?limit=1").status_code == 200
@@ -125,7 +125,7 @@ def deleted_files(pid: int) -> int:
     return found
 
 
-def test_readers_that_leave_a_long_list_leave_nothing_open_behind(shop_with_many: Shop) -> None:
+def test_clients_that_abandon_a_long_list_leave_no_open_descriptors(shop_with_many: Shop) -> None:
     (pid,) = shop_with_many.process.worker_pids()
     assert eventually(lambda: deleted_files(pid) == 0)  # of the tests before
     with shop_with_many.client() as client:

@@ -12,7 +12,7 @@ from support.gateway_shop import Merchant
 
 
 @pytest.mark.parametrize(("answer", "state"), [("accept", "active"), ("refuse", "failed")])
-def test_the_buyer_passes_3_d_secure_or_not_and_comes_back(merchant: Merchant, answer: str, state: str) -> None:
+def test_the_buyer_returns_after_passed_and_failed_3_d_secure(merchant: Merchant, answer: str, state: str) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0], return_url="https://shop.example/thanks?a=1")
     assert (subscription["state"], subscription["last_transaction"]["status"]) == ("redirecting", "incomplete")
     redirect_url = subscription["redirect_url"]
@@ -28,7 +28,7 @@ def test_the_buyer_passes_3_d_secure_or_not_and_comes_back(merchant: Merchant, a
     assert merchant.read(subscription)["state"] == state
 
 
-def test_a_buyer_who_returns_before_3_d_secure_is_passed_is_waited_for(merchant: Merchant) -> None:
+def test_a_buyer_who_returns_before_3_d_secure_is_decided_sees_a_waiting_page(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     assert httpx.get(f"{merchant.server.url}/process/{merchant.payments()[0]['id']}").status_code == 200
     assert merchant.read(subscription)["state"] == "redirecting"
@@ -44,7 +44,7 @@ def test_an_abandoned_3_d_secure_step_expires(merchant: Merchant) -> None:
     assert merchant.statuses() == [(0, "expired")]
 
 
-def test_many_returns_of_a_buyer_at_once_count_one_payment(merchant: Merchant) -> None:
+def test_many_concurrent_returns_of_a_buyer_count_one_payment(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     httpx.get(f"{subscription['redirect_url']}&answer=accept")
     back = f"{merchant.server.url}/process/{merchant.payments()[0]['id']}"

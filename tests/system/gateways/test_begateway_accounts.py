@@ -25,7 +25,7 @@ from support.shops import ENVIRONMENT, add_shop, with_database
 @pytest.mark.parametrize(
     "url", ["gateway.example.com", "https://", "https://a b", "https://x:99999", "https://x/?y=1", "ftp://x"]
 )
-def test_an_address_that_no_gateway_can_have_is_refused(url: str, database_url: str, master_key: MasterKey) -> None:
+def test_an_invalid_gateway_address_is_refused(url: str, database_url: str, master_key: MasterKey) -> None:
     credentials = add_shop(database_url, master_key)
 
     async def set_up(database: Database) -> None:
@@ -37,7 +37,7 @@ def test_an_address_that_no_gateway_can_have_is_refused(url: str, database_url: 
         with_database(database_url, set_up)
 
 
-def test_what_was_answered_once_is_answered_again_after_the_shop_moved(merchant: Merchant, master_key: MasterKey) -> None:
+def test_a_stored_response_is_replayed_after_the_shop_changed_accounts(merchant: Merchant, master_key: MasterKey) -> None:
     token = merchant.subscribe()["card"]["token"]
     body = {"plan": PLAN, "customer": {"email": "john@example.com"}, "card": {"token": token}}
     headers = {"Idempotency-Key": "by token"}
@@ -51,7 +51,7 @@ def test_what_was_answered_once_is_answered_again_after_the_shop_moved(merchant:
     assert len(merchant.account.charges) == 2
 
 
-def test_a_gateway_that_refuses_connections_is_an_error_and_renewals_wait_for_it(
+def test_refused_connections_are_errors_and_renewals_are_retried(
     merchant: Merchant, master_key: MasterKey, gateway_server: GatewayServer
 ) -> None:
     subscription = merchant.subscribe()
@@ -95,7 +95,7 @@ def test_a_charge_without_outcome_is_looked_up_at_the_account_that_took_it(
     assert moved_to.seen == []
 
 
-def test_each_subscription_renews_at_the_account_that_it_was_made_with(merchant: Merchant, gateway_server: GatewayServer) -> None:
+def test_each_subscription_renews_at_its_original_account(merchant: Merchant, gateway_server: GatewayServer) -> None:
     first = merchant.subscribe()
     moved_to = gateway_server.account()
     merchant.choose(moved_to, gateway_server.url)
@@ -111,9 +111,7 @@ def test_each_subscription_renews_at_the_account_that_it_was_made_with(merchant:
     assert made == [{("begateway", "1")}, {("begateway", "2")}, {("sandbox", None)}]
 
 
-def test_another_secret_key_is_the_same_account_and_is_used_for_what_it_charged_before(
-    merchant: Merchant, gateway_server: GatewayServer
-) -> None:
+def test_a_new_secret_key_is_used_for_earlier_charges_of_the_account(merchant: Merchant, gateway_server: GatewayServer) -> None:
     subscription = merchant.subscribe()
     merchant.account.secret_key = f"gw-secret-{uuid.uuid4().hex}"
     merchant.choose(merchant.account, f"{gateway_server.url}/")
@@ -123,9 +121,7 @@ def test_another_secret_key_is_the_same_account_and_is_used_for_what_it_charged_
     assert {payment["gateway_account"] for payment in merchant.payments()} == {"1"}
 
 
-def test_the_commands_say_what_needs_an_account_and_forget_none_that_is_needed(
-    merchant: Merchant, gateway_server: GatewayServer
-) -> None:
+def test_the_commands_list_uses_of_an_account_and_keep_accounts_in_use(merchant: Merchant, gateway_server: GatewayServer) -> None:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return ecomcharge(merchant.server.database, "shops", *arguments, environment={**ENVIRONMENT, **environment})
 

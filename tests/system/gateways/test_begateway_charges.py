@@ -21,7 +21,7 @@ def test_a_card_is_charged_and_renewed_by_its_token(merchant: Merchant) -> None:
     assert all("token" in card for card in cards[1:])
 
 
-def test_a_free_trial_verifies_the_card_and_the_first_renewal_pays(merchant: Merchant) -> None:
+def test_a_free_trial_verifies_the_card_and_the_first_renewal_charges_it(merchant: Merchant) -> None:
     trial = a_price(0, interval=7, unit="day")
     subscription = merchant.subscribe(plan={**PLAN, "trial": trial})
     assert subscription["state"] == "trial"
@@ -63,14 +63,14 @@ def test_a_renewal_that_asks_for_3_d_secure_counts_as_declined_and_is_tried_agai
     assert merchant.statuses() == [(0, "successful"), (1, "failed"), (1, "successful")]
 
 
-def test_a_plan_of_tests_goes_to_the_sandbox(merchant: Merchant) -> None:
+def test_a_test_plan_is_charged_in_the_sandbox(merchant: Merchant) -> None:
     subscription = merchant.subscribe(plan={**PLAN, "test": True})
     assert subscription["state"] == "active"
     assert merchant.account.seen == []
     assert [payment["gateway"] for payment in merchant.payments()] == ["sandbox"]
 
 
-def test_a_refused_number_is_repeated_nowhere(merchant: Merchant) -> None:
+def test_a_refused_card_number_is_not_stored_or_logged(merchant: Merchant) -> None:
     merchant.account.fail(stand_in.TALKATIVE)
     subscription = merchant.subscribe()
     assert (subscription["state"], subscription["last_transaction"]["message"]) == ("failed", "Number … is invalid")

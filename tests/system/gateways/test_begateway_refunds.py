@@ -13,7 +13,7 @@ from support.gateway_shop import PLAN, Merchant
 from support.waiting import eventually
 
 
-def test_money_of_a_canceled_3_d_secure_step_is_refunded_at_the_next_look(merchant: Merchant) -> None:
+def test_money_of_a_canceled_3_d_secure_step_is_refunded_at_the_next_lookup(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     merchant.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
     httpx.get(f"{subscription['redirect_url']}&answer=accept")
@@ -36,7 +36,7 @@ def assert_refunded(merchant: Merchant, subscription: dict[str, Any], state: str
     assert "created.subscription" not in types
 
 
-def test_money_of_a_canceled_3_d_secure_step_is_refunded_when_the_buyer_comes_back(merchant: Merchant) -> None:
+def test_money_of_a_canceled_3_d_secure_step_is_refunded_when_the_buyer_returns(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0], return_url="https://shop.example/thanks")
     merchant.http.post(f"/subscriptions/{subscription['id']}/cancel", json={"cancel_reason": "Too late"})
     back = httpx.get(f"{subscription['redirect_url']}&answer=accept").headers["location"]
@@ -45,7 +45,7 @@ def test_money_of_a_canceled_3_d_secure_step_is_refunded_when_the_buyer_comes_ba
     assert_refunded(merchant, subscription, "canceled")
 
 
-def test_3_d_secure_that_is_passed_after_its_day_is_refunded_when_the_buyer_comes_back(merchant: Merchant) -> None:
+def test_3_d_secure_passed_after_its_deadline_is_refunded_when_the_buyer_returns(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     merchant.advance("25h")
     assert merchant.read(subscription)["state"] == "expired"
@@ -54,7 +54,7 @@ def test_3_d_secure_that_is_passed_after_its_day_is_refunded_when_the_buyer_come
     assert_refunded(merchant, subscription, "expired")
 
 
-def test_3_d_secure_that_is_passed_after_its_day_is_found_a_day_later(merchant: Merchant) -> None:
+def test_3_d_secure_passed_after_its_deadline_is_found_a_day_later(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     merchant.advance("25h")
     httpx.get(f"{subscription['redirect_url']}&answer=accept")  # and the browser is closed
@@ -62,7 +62,7 @@ def test_3_d_secure_that_is_passed_after_its_day_is_found_a_day_later(merchant: 
     assert_refunded(merchant, subscription, "expired")
 
 
-def test_a_charge_that_was_given_up_and_shows_later_is_refunded(merchant: Merchant) -> None:
+def test_an_abandoned_charge_that_succeeded_is_refunded(merchant: Merchant) -> None:
     merchant.account.fail(stand_in.SILENT_AFTER)
     subscription = merchant.subscribe()
     [transaction] = merchant.account.transactions
@@ -74,7 +74,7 @@ def test_a_charge_that_was_given_up_and_shows_later_is_refunded(merchant: Mercha
     assert_refunded(merchant, subscription, "failed")
 
 
-def test_a_renewal_that_was_given_up_and_shows_before_the_next_attempt_counts(merchant: Merchant) -> None:
+def test_an_abandoned_renewal_found_before_the_next_attempt_counts_as_paid(merchant: Merchant) -> None:
     subscription = merchant.subscribe(plan={**PLAN, "number_payment_attempts": 10})
     merchant.account.fail(stand_in.SILENT_AFTER)
     merchant.account.declines = True
@@ -93,7 +93,7 @@ def test_a_renewal_that_was_given_up_and_shows_before_the_next_attempt_counts(me
 
 
 @pytest.mark.parametrize("fault", [stand_in.SILENT_AFTER, stand_in.FAULT_500_AFTER, stand_in.DROPPED_UNREAD])
-def test_a_refund_whose_answer_is_lost_is_made_once(merchant: Merchant, fault: str) -> None:
+def test_a_refund_whose_response_is_lost_is_made_once(merchant: Merchant, fault: str) -> None:
     subscription = canceled_and_paid(merchant)
     merchant.account.fail(fault)
     merchant.advance("1h")
@@ -135,7 +135,7 @@ def test_a_refund_that_ends_in_error_is_made_again(merchant: Merchant) -> None:
     assert_refunded(merchant, subscription, "canceled")
 
 
-def test_of_a_payment_that_was_refunded_in_part_the_rest_is_refunded(merchant: Merchant) -> None:
+def test_the_rest_of_a_partly_refunded_payment_is_refunded(merchant: Merchant) -> None:
     subscription = canceled_and_paid(merchant)
     [payment] = merchant.account.transactions
     request = {"parent_uid": payment.uid, "amount": 100, "reason": "by the back office", "tracking_id": payment.order}
@@ -146,7 +146,7 @@ def test_of_a_payment_that_was_refunded_in_part_the_rest_is_refunded(merchant: M
     assert merchant.read(subscription)["state"] == "canceled"
 
 
-def test_an_answer_that_is_no_refund_is_not_taken_for_one(merchant: Merchant) -> None:
+def test_a_response_that_is_not_a_refund_is_not_accepted_as_one(merchant: Merchant) -> None:
     merchant.account.shows_payment_for_refund = True
     subscription = canceled_and_paid(merchant)
     merchant.advance("1h")
@@ -155,7 +155,7 @@ def test_an_answer_that_is_no_refund_is_not_taken_for_one(merchant: Merchant) ->
     assert_refunded(merchant, subscription, "canceled")
 
 
-def test_a_payment_is_looked_up_though_the_gateway_answers_errors_for_a_week(merchant: Merchant) -> None:
+def test_a_payment_is_looked_up_after_a_week_of_gateway_errors(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     merchant.advance("25h")
     httpx.get(f"{subscription['redirect_url']}&answer=accept")

@@ -34,7 +34,7 @@ def end_leases(database_url: str) -> None:
 @pytest.mark.parametrize(
     "fault", [stand_in.SILENT_AFTER, stand_in.FAULT_502_AFTER, stand_in.DROPPED_HALFWAY, stand_in.OTHER_AMOUNT, stand_in.LATE]
 )
-def test_a_first_charge_whose_answer_was_lost_is_found_and_counted_once(merchant: Merchant, fault: str) -> None:
+def test_a_first_charge_whose_response_is_lost_is_found_and_counted_once(merchant: Merchant, fault: str) -> None:
     merchant.account.fail(fault)
     subscription = merchant.subscribe()
     assert (subscription["state"], subscription["last_transaction"]["status"]) == ("getting_status", "incomplete")
@@ -45,7 +45,7 @@ def test_a_first_charge_whose_answer_was_lost_is_found_and_counted_once(merchant
     assert merchant.statuses() == [(0, "successful"), (1, "successful")]
 
 
-def test_a_renewal_whose_answer_was_lost_is_found_and_counted_once(merchant: Merchant) -> None:
+def test_a_renewal_whose_response_is_lost_is_found_and_counted_once(merchant: Merchant) -> None:
     subscription = merchant.subscribe()
     merchant.account.fail(stand_in.SILENT_AFTER, stand_in.FAULT_500_AFTER)
     merchant.account.fail(stand_in.SILENT_BEFORE, stand_in.FAULT_502_BEFORE, stand_in.NO_JSON, look_up=True)
@@ -58,7 +58,7 @@ def test_a_renewal_whose_answer_was_lost_is_found_and_counted_once(merchant: Mer
     assert len(merchant.account.charges) == 3
 
 
-def test_a_gateway_that_gives_no_token_is_paid_once_and_its_renewals_fail(merchant: Merchant) -> None:
+def test_without_a_card_token_the_first_charge_succeeds_and_renewals_fail(merchant: Merchant) -> None:
     merchant.account.fail(stand_in.NO_TOKEN)
     merchant.account.fail(stand_in.NO_TOKEN, look_up=True)
     subscription = merchant.subscribe(plan={**PLAN, "number_payment_attempts": 1})
@@ -82,7 +82,7 @@ def test_a_first_charge_that_never_arrived_ends_as_an_error(merchant: Merchant) 
     assert (read["state"], read["last_transaction"]["status"]) == ("failed", "error")
 
 
-def test_a_renewal_that_never_arrived_is_tried_again(merchant: Merchant) -> None:
+def test_a_renewal_that_never_arrived_is_retried(merchant: Merchant) -> None:
     subscription = merchant.subscribe()
     merchant.account.fail(stand_in.DROPPED_UNREAD)
     merchant.advance(A_PERIOD)
@@ -135,7 +135,7 @@ def test_a_server_killed_while_it_charges_finds_the_charge_afterwards(
             assert_no_secret_is_kept(here)
 
 
-def test_the_clock_waits_for_a_charge_that_somebody_else_has_begun(merchant: Merchant) -> None:
+def test_a_clock_move_waits_for_a_charge_begun_by_another_process(merchant: Merchant) -> None:
     merchant.account.fail(stand_in.SILENT_AFTER)
     with ThreadPoolExecutor(1) as pool:
         subscribing = pool.submit(merchant.subscribe)

@@ -82,14 +82,14 @@ def test_a_shop_without_a_gateway_refuses_subscriptions_and_creates_nothing(http
     assert [http.get(path).json() for path in ("/subscriptions", "/customers", "/plans")] == [[], [], []]
 
 
-def test_a_plan_of_tests_is_charged_in_the_sandbox_all_the_same(http: httpx.Client) -> None:
+def test_a_test_plan_needs_no_gateway(http: httpx.Client) -> None:
     response = http.post("/subscriptions", json={"plan": {**PLAN, "test": True}, "customer": CUSTOMER, "card": CARD})
     assert (response.status_code, response.json()["state"]) == (201, "active")
     plan = http.post("/plans", json={**PLAN, "test": True}).json()
     assert httpx.get(f"{http.base_url}/plans/{plan['id']}/pay").status_code == 302
 
 
-def test_after_the_sandbox_was_chosen_it_charges(unchosen: Shop, http: httpx.Client) -> None:
+def test_a_shop_that_chose_the_sandbox_charges_there(unchosen: Shop, http: httpx.Client) -> None:
     assert (
         ecomcharge(
             unchosen.process.database, "shops", "gateway", str(unchosen.shop_id), "sandbox", environment=ENVIRONMENT
@@ -101,7 +101,7 @@ def test_after_the_sandbox_was_chosen_it_charges(unchosen: Shop, http: httpx.Cli
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_pay_link_says_in_words_that_payment_is_not_possible(http: httpx.Client, language: str) -> None:
+def test_a_pay_link_displays_that_payment_is_not_possible(http: httpx.Client, language: str) -> None:
     plan = http.post("/plans", json={**PLAN, "language": language}).json()
     for path in (f"/plans/{plan['id']}/pay", f"/v2/confirm_order/{plan['id']}/{plan['shop_id']}" if "shop_id" in plan else None):
         if path is not None:
@@ -112,7 +112,7 @@ def test_a_pay_link_says_in_words_that_payment_is_not_possible(http: httpx.Clien
     assert http.get("/subscriptions").json() == []
 
 
-def test_the_page_of_an_older_subscription_says_that_payment_is_not_possible_and_charges_nothing(
+def test_the_page_of_an_older_subscription_displays_that_payment_is_not_possible(
     server: Shop,
 ) -> None:
     with server.client() as http:
@@ -155,7 +155,7 @@ def test_renewals_of_a_shop_without_a_gateway_are_errors_and_are_logged_once(
             assert worker.log().count("charges of a shop are refused") == 1
 
 
-def test_shops_create_says_what_is_missing_until_a_gateway_is_chosen(database_url: str) -> None:
+def test_shops_create_reports_a_missing_gateway(database_url: str) -> None:
     def shops(*arguments: str) -> subprocess.CompletedProcess[str]:
         return ecomcharge(database_url, "shops", *arguments, environment=ENVIRONMENT)
 
@@ -251,6 +251,6 @@ async def _set_up(database: Database, shop_id: int) -> None:
     await database.write(unit)
 
 
-def test_what_needs_an_account_knows_the_states_that_are_over() -> None:
+def test_account_usage_ignores_final_states() -> None:
     named = re.findall(r"'(\w+)'", SUBSCRIPTIONS_BY_ACCOUNT.partition("NOT IN")[2].partition(")")[0])
     assert set(named) == lifecycle.OVER

@@ -106,7 +106,7 @@ def test_two_servers_whose_workers_are_killed_charge_every_period_once(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
-def test_a_database_that_goes_away_and_comes_back_loses_no_charge(
+def test_a_database_restart_loses_no_charge(
     own_postgres: PostgresServer, how: signal.Signals, master_key: MasterKey, server_folder: Path
 ) -> None:
     url = own_postgres.create_database(f"billing_{how}")
@@ -125,9 +125,7 @@ def test_a_database_that_goes_away_and_comes_back_loses_no_charge(
     check_records(url, shop, 2)
 
 
-def test_a_worker_that_gets_sigterm_finishes_the_charges_that_it_began(
-    database_url: str, master_key: MasterKey, server_folder: Path
-) -> None:
+def test_a_worker_finishes_started_charges_on_sigterm(database_url: str, master_key: MasterKey, server_folder: Path) -> None:
     shop = add_shop(database_url, master_key)
     with ServerProcess(database_url, server_folder, *OPTIONS, environment=ENVIRONMENT) as process:
         subscribe(process, shop, SUBSCRIPTIONS)

@@ -9,7 +9,7 @@ from support.shops import Start, add_shop
 from support.waiting import eventually
 
 
-def test_readiness_follows_the_database_and_health_does_not(start: Start, master_key: MasterKey) -> None:
+def test_readiness_depends_on_the_database_and_health_does_not(start: Start, master_key: MasterKey) -> None:
     postgres = PostgresServer()
     try:
         postgres.start()

@@ -24,7 +24,7 @@ from support.waiting import eventually
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
-def test_a_server_and_its_worker_count_together_and_show_the_backlog(
+def test_metrics_combine_the_server_and_its_worker_and_include_the_backlog(
     database_url: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
     shop = add_shop(database_url, master_key)
@@ -59,7 +59,7 @@ def with_clock_moved(url: str, milliseconds: int) -> None:
     with_database(url, work)
 
 
-def test_a_server_without_a_worker_shows_the_backlog(start_url: str, tmp_path: Path) -> None:
+def test_metrics_of_a_server_without_a_worker_include_the_backlog(start_url: str, tmp_path: Path) -> None:
     with ServerProcess(start_url, tmp_path, environment=ENVIRONMENT) as process:
         assert eventually(lambda: "ecomcharge_renewals_due 0.0" in httpx.get(f"{process.url}/metrics").text)
 
@@ -69,7 +69,7 @@ def start_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/test.db"
 
 
-def test_a_worker_of_its_own_answers_on_its_metrics_port(start_url: str, tmp_path: Path) -> None:
+def test_a_separate_worker_serves_metrics_on_its_port(start_url: str, tmp_path: Path) -> None:
     port = free_port()
     with WorkerProcess(start_url, tmp_path, "--metrics-port", str(port), environment=ENVIRONMENT) as worker:
 
@@ -90,7 +90,7 @@ def test_a_worker_of_its_own_answers_on_its_metrics_port(start_url: str, tmp_pat
             silent.close()
 
 
-def test_a_worker_whose_metrics_port_is_taken_says_so(start_url: str, tmp_path: Path) -> None:
+def test_a_worker_whose_metrics_port_is_in_use_reports_it(start_url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with WorkerProcess(start_url, tmp_path, "--metrics-port", str(port), environment=ENVIRONMENT) as worker:

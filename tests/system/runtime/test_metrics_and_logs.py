@@ -17,7 +17,7 @@ from support.waiting import eventually
 from support.wire import basic
 
 
-def test_metrics_add_up_over_the_workers(pair: ServerProcess, master_key: MasterKey) -> None:
+def test_metrics_are_summed_over_the_workers(pair: ServerProcess, master_key: MasterKey) -> None:
     shop = add_shop(pair.database, master_key)
     kinds = [("/customers", "GET", 200), ("/customers", "POST", 422), ("/customers/{}", "GET", 404), ("-", "GET", 404)]
     before = [counted(pair, *kind) for kind in kinds]
@@ -79,7 +79,7 @@ def test_there_is_one_json_line_for_each_request(pair: ServerProcess, master_key
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
 
 
-def test_logs_hold_no_secret_and_nothing_of_a_customer(pair: ServerProcess, master_key: MasterKey) -> None:
+def test_logs_contain_no_secret_and_no_customer_data(pair: ServerProcess, master_key: MasterKey) -> None:
     process = pair
     shop = add_shop(process.database, master_key)
     customer = {

@@ -42,7 +42,7 @@ def stored_ids(url: str, shop: Credentials) -> list[str]:
     return with_database(url, work)
 
 
-def test_a_request_in_progress_at_sigterm_is_answered_and_idle_connections_hold_nothing_up(
+def test_a_request_in_progress_at_sigterm_completes_and_idle_connections_do_not_delay_the_exit(
     start: Start, master_key: MasterKey
 ) -> None:
     process = start()
@@ -65,7 +65,7 @@ def test_a_request_in_progress_at_sigterm_is_answered_and_idle_connections_hold_
     assert stored_ids(process.database, shop) == [answer.json()["id"]]
 
 
-def test_every_acknowledged_create_outlives_sigterm_under_load(start: Start, database_url: str, master_key: MasterKey) -> None:
+def test_every_acknowledged_create_survives_sigterm_under_load(start: Start, database_url: str, master_key: MasterKey) -> None:
     process = start("--workers", "2", database=database_url)
     shop = add_shop(database_url, master_key)
     acknowledged: list[str] = []
@@ -101,7 +101,7 @@ def test_every_acknowledged_create_outlives_sigterm_under_load(start: Start, dat
     assert len(stored) - len(acknowledged) <= len(threads)  # at most the one of each client that got no answer
 
 
-def test_a_killed_worker_is_replaced_and_its_numbers_are_kept(start: Start, master_key: MasterKey) -> None:
+def test_a_killed_worker_is_replaced_and_its_metrics_are_kept(start: Start, master_key: MasterKey) -> None:
     process = start("--workers", "2")
     shop = add_shop(process.database, master_key)
     for _ in range(20):

@@ -54,7 +54,7 @@ def test_the_only_server_process_is_replaced_after_each_of_four_deaths_in_a_row(
     assert process.stop() == 0
 
 
-def test_one_of_two_server_processes_dies_again_and_again_and_the_other_serves(start: Start) -> None:
+def test_one_server_process_serves_while_the_other_dies_repeatedly(start: Start) -> None:
     process = start("--workers", "2")
     assert eventually(lambda: len(process.worker_pids()) == 2, 10)
     other = process.worker_pids()[1]
@@ -73,7 +73,7 @@ def test_one_of_two_server_processes_dies_again_and_again_and_the_other_serves(s
     assert process.stop() == 0
 
 
-def test_both_server_processes_die_together_and_both_are_replaced(start: Start) -> None:
+def test_two_server_processes_that_die_together_are_replaced(start: Start) -> None:
     process = start("--workers", "2")
     assert eventually(lambda: len(process.worker_pids()) == 2, 10)
     killed: set[int] = set()
@@ -144,7 +144,7 @@ def test_a_server_whose_processes_cannot_start_ends_with_one_sentence(tmp_path: 
         httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2)
 
 
-def test_a_process_that_dies_again_and_again_leaves_one_file_of_numbers(tmp_path: Path) -> None:
+def test_a_process_that_dies_repeatedly_leaves_one_metrics_file(tmp_path: Path) -> None:
     database, environment = f"sqlite:///{tmp_path}/test.db", {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
     with ServerProcess(database, tmp_path, "--worker", environment=environment) as process:
         for times in range(1, 4):

@@ -35,7 +35,7 @@ def two_servers(database_url: str, tmp_path: Path) -> Iterator[tuple[ServerProce
         yield first, second
 
 
-def test_moves_by_two_servers_and_a_command_add_up_and_what_is_due_happens_once(
+def test_concurrent_clock_moves_add_up_and_due_work_is_done_once(
     two_servers: tuple[ServerProcess, ServerProcess], master_key: MasterKey
 ) -> None:
     first, second = two_servers
@@ -63,7 +63,7 @@ def test_moves_by_two_servers_and_a_command_add_up_and_what_is_due_happens_once(
     ]
 
 
-def test_a_move_in_the_background_is_followed_on_another_server(
+def test_a_background_move_can_be_observed_on_another_server(
     two_servers: tuple[ServerProcess, ServerProcess], master_key: MasterKey
 ) -> None:
     first, second = two_servers
@@ -107,7 +107,7 @@ def until_done(http: httpx.Client, location: str) -> list[dict[str, Any]]:
     return told
 
 
-def test_a_killed_move_is_reported_as_ended_and_the_next_one_begins(
+def test_a_killed_move_is_reported_as_ended_and_does_not_block_the_next(
     two_servers: tuple[ServerProcess, ServerProcess], master_key: MasterKey
 ) -> None:
     first, second = two_servers
@@ -126,7 +126,7 @@ def test_a_killed_move_is_reported_as_ended_and_the_next_one_begins(
         assert other.post("/sandbox/clock/set", json={"to": "2027-02-01T00:00:00Z"}).json()["now"] == "2027-02-01T00:00:00.000Z"
 
 
-def test_a_server_that_stops_ends_its_moves(two_servers: tuple[ServerProcess, ServerProcess], master_key: MasterKey) -> None:
+def test_a_stopping_server_ends_its_clock_moves(two_servers: tuple[ServerProcess, ServerProcess], master_key: MasterKey) -> None:
     first, second = two_servers
     shop = shop_on(first, master_key)
     with shop.client() as http, dataclasses.replace(shop, url=second.url).client() as other, Receiver(HANG) as receiver:

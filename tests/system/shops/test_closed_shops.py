@@ -119,7 +119,7 @@ def trial(sandbox_process: ServerProcess, master_key: MasterKey) -> Iterator[Tri
     made.clock.close()
 
 
-def test_renewals_stop_and_go_on_with_one_charge(trial: Trial) -> None:
+def test_reopening_a_shop_resumes_renewals_with_one_charge(trial: Trial) -> None:
     trial.subscribe()
     trial.close()
     trial.advance("95d")
@@ -131,7 +131,7 @@ def test_renewals_stop_and_go_on_with_one_charge(trial: Trial) -> None:
     assert (trial.charges(), trial.payments()) == (3, ["successful"] * 3)
 
 
-def test_a_shop_that_opens_before_anything_is_due_misses_nothing(trial: Trial) -> None:
+def test_a_shop_reopened_before_a_due_date_misses_no_renewal(trial: Trial) -> None:
     trial.subscribe()
     trial.close()
     trial.close()
@@ -142,7 +142,7 @@ def test_a_shop_that_opens_before_anything_is_due_misses_nothing(trial: Trial) -
     assert (trial.charges(), trial.events()) == (2, ["created", "renewed"])
 
 
-def test_a_trial_that_ends_is_not_charged(trial: Trial) -> None:
+def test_a_trial_that_ends_in_a_closed_shop_is_not_charged(trial: Trial) -> None:
     trial.subscribe(plan={**A_PLAN, "trial": a_price(0, interval=7, unit="day")})
     trial.close()
     trial.advance("8d")
@@ -162,7 +162,7 @@ def test_the_last_cycle_ends_when_the_shop_is_open(trial: Trial) -> None:
     assert (trial.events(), trial.billing_state()) == (["created", "canceled"], ("canceled", False, False))
 
 
-def test_an_open_page_takes_no_payment_and_expires_later(trial: Trial) -> None:
+def test_a_payment_page_of_a_closed_shop_refuses_payment_and_expires_later(trial: Trial) -> None:
     page = trial.subscribe(card=None)["redirect_url"]
     form = {**form_of(httpx.get(page).text), **typed()}
     trial.close()
@@ -175,7 +175,7 @@ def test_an_open_page_takes_no_payment_and_expires_later(trial: Trial) -> None:
     assert (trial.charges(), trial.events(), trial.billing_state()) == (0, ["expired"], ("expired", False, False))
 
 
-def test_an_open_page_works_again_in_an_open_shop(trial: Trial) -> None:
+def test_a_payment_page_works_again_after_the_shop_is_reopened(trial: Trial) -> None:
     page = trial.subscribe(card=None)["redirect_url"]
     trial.close()
     assert_says_closed(httpx.get(page))
@@ -185,13 +185,13 @@ def test_an_open_page_works_again_in_an_open_shop(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_page_says_so_in_the_buyers_language(trial: Trial, language: str) -> None:
+def test_the_closed_shop_message_is_in_the_buyers_language(trial: Trial, language: str) -> None:
     page = trial.subscribe(card=None, language=language)["redirect_url"]
     trial.close()
     assert_says_closed(httpx.get(page), language)
 
 
-def test_pay_links_subscribe_nobody(trial: Trial) -> None:
+def test_pay_links_of_a_closed_shop_create_no_subscription(trial: Trial) -> None:
     plan = trial.http.post("/plans", json={**A_PLAN, "language": "de"}).json()
     trial.close()
     for link in ("pay_url", "confirm_url"):
@@ -203,7 +203,7 @@ def test_pay_links_subscribe_nobody(trial: Trial) -> None:
     assert httpx.get(plan["pay_url"]).status_code == 302
 
 
-def test_the_sandboxs_3d_secure_step_takes_no_money(trial: Trial) -> None:
+def test_the_sandboxs_3d_secure_step_of_a_closed_shop_charges_nothing(trial: Trial) -> None:
     step = trial.subscribe(CHALLENGE_CARD)["redirect_url"]
     answer = {**form_of(httpx.get(step).text), "answer": "accept"}
     trial.close()
@@ -215,7 +215,7 @@ def test_the_sandboxs_3d_secure_step_takes_no_money(trial: Trial) -> None:
     assert (trial.payments(), trial.events()) == (["successful"], ["created"])
 
 
-def test_a_charge_whose_outcome_is_unknown_is_followed_in_a_closed_shop(trial: Trial) -> None:
+def test_a_charge_with_unknown_outcome_is_looked_up_in_a_closed_shop(trial: Trial) -> None:
     assert trial.subscribe(TIMEOUT_CARD)["state"] == "getting_status"
     trial.close()
     trial.advance("5min")
@@ -224,7 +224,7 @@ def test_a_charge_whose_outcome_is_unknown_is_followed_in_a_closed_shop(trial: T
     assert (trial.charges(), trial.billing_state()) == (1, ("active", False, True))
 
 
-def test_what_was_canceled_stays_so(trial: Trial) -> None:
+def test_canceled_subscriptions_stay_canceled_after_reopening(trial: Trial) -> None:
     made = trial.subscribe()
     assert trial.http.delete(f"/subscriptions/{made['id']}").status_code == 200
     trial.close()
@@ -234,7 +234,7 @@ def test_what_was_canceled_stays_so(trial: Trial) -> None:
     assert (trial.charges(), trial.events(), trial.billing_state()) == (1, ["created", "canceled"], ("canceled", False, False))
 
 
-def test_webhooks_that_were_written_are_still_delivered(trial: Trial) -> None:
+def test_queued_webhooks_of_a_closed_shop_are_delivered(trial: Trial) -> None:
     with Receiver(500) as receiver:
         trial.subscribe(notification_url=f"http://127.0.0.1:{receiver.port}/")
         receiver.wait_for(1)
@@ -250,7 +250,7 @@ def test_a_shop_that_does_not_exist_cannot_be_opened(sandbox_process: ServerProc
     assert (done.returncode != 0, "no shop 987654321" in done.stderr) == (True, True)
 
 
-def test_a_buyer_from_the_bank_is_charged_as_the_bank_says_and_sees_that_the_shop_is_closed(
+def test_3_d_secure_passed_while_the_shop_is_closed_is_charged_and_the_page_reports_the_closing(
     trial: Trial, master_key: MasterKey
 ) -> None:
     with GatewayServer() as gateway:

@@ -14,9 +14,7 @@ from support.shops import ENVIRONMENT, add_shop
 KILLS = 3
 
 
-def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
-    database_url: str, master_key: MasterKey, server_folder: Path
-) -> None:
+def test_a_killed_server_keeps_every_acknowledged_write(database_url: str, master_key: MasterKey, server_folder: Path) -> None:
     shop = add_shop(database_url, master_key)
     ledger = Ledger()
     with ServerProcess(database_url, server_folder, "--workers", "2", environment=ENVIRONMENT) as process:

@@ -102,7 +102,7 @@ WAYS: Mapping[str, Callable[[LiveFile], None]] = {
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_whatever_looks_at_a_live_file_nothing_acknowledged_is_lost(tmp_path: Path, master_key: MasterKey, workers: int) -> None:
+def test_no_access_to_a_live_file_loses_an_acknowledged_write(tmp_path: Path, master_key: MasterKey, workers: int) -> None:
     shop = add_shop(f"sqlite:///{tmp_path}/live.db", master_key)
     live = LiveFile(tmp_path, shop)
     acknowledged: dict[str, str] = {}
@@ -131,7 +131,7 @@ def test_whatever_looks_at_a_live_file_nothing_acknowledged_is_lost(tmp_path: Pa
     assert set(IMPORTED) <= set(found)
 
 
-def test_another_server_beside_may_come_and_go(tmp_path: Path, master_key: MasterKey) -> None:
+def test_a_second_server_can_start_and_stop_on_a_live_file(tmp_path: Path, master_key: MasterKey) -> None:
     shop = add_shop(f"sqlite:///{tmp_path}/live.db", master_key)
     live = LiveFile(tmp_path, shop)
     (tmp_path / "other").mkdir()
@@ -147,7 +147,7 @@ def test_another_server_beside_may_come_and_go(tmp_path: Path, master_key: Maste
     assert [email for email, id in load.ledger.acknowledged.items() if found.get(email) != id] == []
 
 
-def test_lock_files_that_are_deleted_cost_no_customer(tmp_path: Path, master_key: MasterKey) -> None:
+def test_deleted_lock_files_lose_no_customer(tmp_path: Path, master_key: MasterKey) -> None:
     """They only put writers in order; that one writes at a time is SQLite's own lock."""
     shop = add_shop(f"sqlite:///{tmp_path}/live.db", master_key)
     live = LiveFile(tmp_path, shop)
@@ -183,7 +183,7 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("destroy", [delete, replace])
-def test_a_server_whose_files_are_destroyed_acknowledges_nothing_more(
+def test_a_server_whose_files_are_destroyed_refuses_writes(
     tmp_path: Path, master_key: MasterKey, destroy: Callable[[Path], None], suffix: str
 ) -> None:
     shop = add_shop(f"sqlite:///{tmp_path}/live.db", master_key)
@@ -215,7 +215,7 @@ def test_a_server_whose_files_are_destroyed_acknowledges_nothing_more(
         assert customers_in(path) == acknowledged
 
 
-def test_a_command_whose_file_is_replaced_says_what_to_do(tmp_path: Path) -> None:
+def test_a_command_whose_file_is_replaced_prints_instructions(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
 
     async def work(database: Database) -> None:
@@ -234,7 +234,7 @@ def test_a_command_whose_file_is_replaced_says_what_to_do(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("destroy", [delete, replace])
-def test_a_process_that_would_open_other_files_than_a_running_one_is_refused(
+def test_a_process_that_would_open_different_files_is_refused(
     tmp_path: Path, destroy: Callable[[Path], None], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it wrote would be destroyed when the running one ends."""

@@ -21,7 +21,7 @@ from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
 
 
-def test_an_idempotency_key_that_is_locked_from_outside_is_answered_and_holds_nobody_else_up(
+def test_an_externally_locked_idempotency_key_delays_no_other_request(
     postgres_url: str, master_key: MasterKey, server_folder: Path
 ) -> None:
     shop = add_shop(postgres_url, master_key)
@@ -88,7 +88,7 @@ connection.execute("ROLLBACK")
 """
 
 
-def test_sqlite_that_another_program_locks_refuses_writes_and_serves_reads(
+def test_a_locked_sqlite_database_refuses_writes_and_serves_reads(
     sqlite_url: str, master_key: MasterKey, server_folder: Path
 ) -> None:
     shop = add_shop(sqlite_url, master_key)
@@ -131,7 +131,7 @@ def test_sqlite_that_another_program_locks_refuses_writes_and_serves_reads(
         check_everything(process, shop, ledger)
 
 
-def test_a_stopped_process_with_the_write_lock_costs_five_seconds_and_a_503(tmp_path: Path, master_key: MasterKey) -> None:
+def test_a_write_lock_held_by_a_stopped_process_causes_503_after_five_seconds(tmp_path: Path, master_key: MasterKey) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     shop = add_shop(url, master_key)
     with (

@@ -50,7 +50,7 @@ def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
-def test_requests_are_refused_while_postgresql_is_stopped_and_acknowledged_writes_remain(
+def test_while_postgresql_is_stopped_requests_are_refused_and_acknowledged_writes_remain(
     own_postgres: PostgresServer, postgres_url: str, master_key: MasterKey, server_folder: Path, how: signal.Signals
 ) -> None:
     shop = add_shop(postgres_url, master_key)
@@ -93,9 +93,7 @@ def _check_the_outage(line: Line, ledger: Ledger) -> None:
         time.sleep(0.1)
 
 
-def test_backends_that_are_terminated_under_load_lose_and_double_nothing(
-    postgres_url: str, master_key: MasterKey, server_folder: Path
-) -> None:
+def test_terminated_backends_lose_and_duplicate_nothing(postgres_url: str, master_key: MasterKey, server_folder: Path) -> None:
     shop = add_shop(postgres_url, master_key)
     terminated = 0
     with ServerProcess(postgres_url, server_folder, environment=ENVIRONMENT) as process:

@@ -112,7 +112,7 @@ def test_a_buyer_of_a_canceled_subscription_is_not_sent_to_the_bank(http: httpx.
     assert rows_of(shop.process.database, "SELECT status FROM payments WHERE shop_id = :id", id=shop.shop_id) == [("expired",)]
 
 
-def test_3_d_secure_is_not_passed_after_its_day_though_no_worker_came(
+def test_3_d_secure_expires_before_a_worker_has_run(
     new_database_url: Callable[[], str], master_key: MasterKey, server_folder: Path
 ) -> None:
     url = new_database_url()
@@ -137,7 +137,7 @@ def test_3_d_secure_is_not_passed_after_its_day_though_no_worker_came(
             assert ledger(url, shop.shop_id) == [("incomplete", 999, False)]
 
 
-def test_a_card_past_its_month_neither_renews_nor_starts_a_subscription(http: httpx.Client, shop: Shop) -> None:
+def test_an_expired_card_neither_renews_nor_starts_a_subscription(http: httpx.Client, shop: Shop) -> None:
     http.post("/sandbox/clock/freeze")
     http.post("/sandbox/clock/set", json={"to": "2027-05-15T10:00:00Z"})
     wanted = body(sandbox.SUCCESSFUL)
@@ -168,7 +168,7 @@ def test_a_first_charge_by_token_waits_for_the_morning(http: httpx.Client, shop:
     assert (read["state"], read["active_to"]) == ("active", "2027-06-16T08:00:00.000Z")
 
 
-def test_a_renewal_that_is_late_does_not_come_at_night(http: httpx.Client, shop: Shop) -> None:
+def test_a_late_renewal_is_not_charged_at_night(http: httpx.Client, shop: Shop) -> None:
     http.post("/sandbox/clock/freeze")
     http.post("/sandbox/clock/set", json={"to": "2027-05-15T10:00:00Z"})
     created = http.post("/subscriptions", json=body(sandbox.SUCCESSFUL, {**MONTHLY, "prevent_payments_at_night": True})).json()
@@ -238,9 +238,7 @@ def assert_records_agree(url: str, shop_id: int) -> None:
     assert {id: count for id, count in cycles.items() if count} == dict(Counter(id for id, _ in paid))
 
 
-def test_a_write_lock_held_from_outside_while_a_card_is_charged_hides_no_charge(
-    master_key: MasterKey, server_folder: Path
-) -> None:
+def test_an_external_write_lock_during_a_charge_loses_no_charge(master_key: MasterKey, server_folder: Path) -> None:
     url = f"sqlite:///{server_folder}/locked.db"
     credentials = add_shop(url, master_key)
     with ServerProcess(url, server_folder, "--sandbox", environment=ENVIRONMENT) as process:
@@ -276,7 +274,7 @@ def leases_are_over(url: str) -> bool:
     return True
 
 
-def test_no_503_follows_a_charge_while_postgresql_is_restarted(
+def test_no_charge_is_answered_with_503_during_postgresql_restarts(
     own_postgres: PostgresServer, master_key: MasterKey, server_folder: Path
 ) -> None:
     """Six immediate restarts under load: what was answered 503 was neither written nor charged."""

@@ -121,7 +121,7 @@ def test_a_trial_of_a_month_keeps_the_end_of_the_month(merchant: Merchant) -> No
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("active", 3, 0), "2027-04-30T11:00:00.000Z")
 
 
-def test_a_day_is_as_long_as_the_clocks_make_it(merchant: Merchant) -> None:
+def test_a_day_lasts_23_to_25_hours_at_a_clock_change(merchant: Merchant) -> None:
     merchant.at("2026-10-24T00:30:00Z")  # 02:30 in Warsaw; on the 25th clocks go from 03:00 back to 02:00
     daily, hourly = (
         merchant.subscribe(price={**MONTHLY, "interval_unit": "day"}),
@@ -165,7 +165,7 @@ def test_a_row_of_the_previous_release_keeps_its_next_date(merchant: Merchant) -
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("active", 3, 0), "2027-05-28T23:30:00.000Z")
 
 
-def test_a_trial_becomes_paid(merchant: Merchant) -> None:
+def test_a_trial_becomes_active_with_its_first_renewal(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(trial=a_price(0, interval=7, unit="day"))
     assert merchant.state(id) == ("trial", 1, 0)
@@ -174,7 +174,7 @@ def test_a_trial_becomes_paid(merchant: Merchant) -> None:
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("active", 2, 0), "2026-06-08T10:00:00.000Z")
 
 
-def test_a_trial_whose_first_charge_fails_is_not_tried_again_unless_it_was_a_first_payment(merchant: Merchant) -> None:
+def test_the_charge_after_a_trial_is_retried_only_if_the_trial_is_a_first_payment(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     trial = a_price(unit="day")
     alone = merchant.subscribe(sandbox.RENEWALS_FAIL, trial=trial)
@@ -183,7 +183,7 @@ def test_a_trial_whose_first_charge_fails_is_not_tried_again_unless_it_was_a_fir
     assert (merchant.state(alone), merchant.state(first)) == (("failed", 1, 1), ("failed_attempt", 1, 1))
 
 
-def test_a_decline_is_tried_twice_at_three_and_then_it_has_failed(merchant: Merchant) -> None:
+def test_a_declined_renewal_is_retried_twice_at_three_and_then_fails(merchant: Merchant) -> None:
     merchant.at("2026-03-27T10:00:00Z")  # clocks go forward in Warsaw on the 29th
     id = merchant.subscribe(sandbox.RENEWALS_FAIL, price={**HOURLY, "interval": 4})
     merchant.advance("4h")
@@ -202,7 +202,7 @@ def test_a_decline_is_tried_twice_at_three_and_then_it_has_failed(merchant: Merc
     assert (told["renew_at"], told["active_to"]) == (None, "2026-03-27T14:00:00.000Z")
 
 
-def test_a_decline_that_succeeds_the_next_day_goes_on_at_its_anchor(merchant: Merchant) -> None:
+def test_a_retry_that_succeeds_keeps_the_anchor(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(sandbox.RENEWAL_FAILS_ONCE)
     merchant.advance("31d")
@@ -212,7 +212,7 @@ def test_a_decline_that_succeeds_the_next_day_goes_on_at_its_anchor(merchant: Me
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("active", 2, 0), "2026-07-01T10:00:00.000Z")
 
 
-def test_a_header_has_the_next_attempt_while_renew_at_is_the_missed_date(merchant: Merchant) -> None:
+def test_a_header_has_the_next_attempt_and_renew_at_has_the_missed_date(merchant: Merchant) -> None:
     merchant.at("2026-06-10T09:30:00Z")
     daily = a_price(500, unit="day")
     declined = merchant.subscribe(sandbox.RENEWALS_FAIL, price=daily)
@@ -234,7 +234,7 @@ def test_a_header_has_the_next_attempt_while_renew_at_is_the_missed_date(merchan
     assert told(declined)[2] is None
 
 
-def test_an_error_is_tried_at_the_next_full_hour_and_rescued(merchant: Merchant) -> None:
+def test_an_error_is_retried_at_the_next_full_hour(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:20:00Z")
     id = merchant.subscribe(sandbox.RENEWAL_ERRS_ONCE)
     merchant.advance("31d")
@@ -244,7 +244,7 @@ def test_an_error_is_tried_at_the_next_full_hour_and_rescued(merchant: Merchant)
     assert (merchant.state(id), merchant.after_creation(id)) == (("active", 2, 0), [("2026-06-01T11:00", "renewed")])
 
 
-def test_errors_use_the_attempts_up_hour_by_hour(merchant: Merchant) -> None:
+def test_hourly_errors_use_up_the_attempts(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:20:00Z")
     id = merchant.subscribe(sandbox.RENEWALS_ERR, number_payment_attempts=4)
     merchant.advance("31d")
@@ -256,7 +256,7 @@ def test_errors_use_the_attempts_up_hour_by_hour(merchant: Merchant) -> None:
     assert merchant.after_creation(id) == [("2026-06-01T13:00", "failed")]
 
 
-def test_at_night_nothing_is_charged_where_the_plan_says_so(merchant: Merchant) -> None:
+def test_a_plan_charged_by_day_is_not_charged_at_night(merchant: Merchant) -> None:
     merchant.at("2026-05-01T20:30:00Z")  # 22:30 in Warsaw: the first charge is the buyer's own doing
     daily = a_price(1, unit="day")
     kept = merchant.subscribe(price=daily, prevent_payments_at_night=True)
@@ -290,7 +290,7 @@ def test_a_trial_that_is_canceled_is_never_charged(merchant: Merchant) -> None:
     assert merchant.state(id) == ("canceled", 1, 0)
 
 
-def test_a_page_that_nobody_comes_to_expires_after_a_day(merchant: Merchant) -> None:
+def test_an_unused_payment_page_expires_after_a_day(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id, page = merchant.subscribe(None), ""
     page = merchant.now(id)["redirect_url"]
@@ -305,7 +305,7 @@ def test_a_page_that_nobody_comes_to_expires_after_a_day(merchant: Merchant) -> 
     assert merchant.state(id) == ("expired", 0, 0)
 
 
-def test_a_3d_secure_step_that_nobody_finishes_expires(merchant: Merchant) -> None:
+def test_an_unfinished_3d_secure_step_expires(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(sandbox.CHALLENGE)
     step = merchant.now(id)["redirect_url"]
@@ -316,7 +316,7 @@ def test_a_3d_secure_step_that_nobody_finishes_expires(merchant: Merchant) -> No
     assert token == []
 
 
-def test_a_charge_that_timed_out_and_was_taken_is_found_and_counted_once(merchant: Merchant) -> None:
+def test_a_successful_charge_that_timed_out_is_found_and_counted_once(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(sandbox.TIMEOUT_CHARGED)
     assert merchant.state(id) == ("getting_status", 0, 0)
@@ -324,7 +324,7 @@ def test_a_charge_that_timed_out_and_was_taken_is_found_and_counted_once(merchan
     assert (merchant.state(id), [what for _, what in merchant.events(id)]) == (("active", 1, 0), ["created"])
 
 
-def test_a_charge_that_never_arrived_is_given_up_after_a_quarter_of_an_hour(merchant: Merchant) -> None:
+def test_a_charge_that_never_arrived_is_abandoned_after_15_minutes(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(sandbox.TIMEOUT_ABSENT, trial=a_price(1, unit="day"))
     assert merchant.state(id) == ("trial_get_status", 0, 0)
@@ -334,7 +334,7 @@ def test_a_charge_that_never_arrived_is_given_up_after_a_quarter_of_an_hour(merc
     assert merchant.state(id) == ("failed", 0, 0)
 
 
-def test_a_renewal_that_timed_out_and_was_taken_is_not_charged_again(merchant: Merchant) -> None:
+def test_a_successful_renewal_that_timed_out_is_not_charged_again(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(sandbox.RENEWAL_TIMEOUT)
     merchant.advance("31d")
@@ -354,7 +354,7 @@ def gateway_charges_of(merchant: Merchant) -> list[tuple[str, int]]:
     return with_database(merchant.shop.process.database, work)
 
 
-def test_a_first_charge_in_error_has_failed(merchant: Merchant) -> None:
+def test_a_first_charge_that_ends_in_error_fails_the_subscription(merchant: Merchant) -> None:
     id = merchant.subscribe(sandbox.ERROR)
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("failed", 0, 0), None)
 
@@ -387,7 +387,7 @@ def test_the_clock_is_read_frozen_set_and_resumed(merchant: Merchant) -> None:
         assert merchant.http.post("/sandbox/clock/set", json=body).status_code == 400
 
 
-def test_a_worker_that_comes_late_charges_once_and_says_so(merchant: Merchant) -> None:
+def test_a_late_worker_charges_once_and_logs_the_skipped_periods(merchant: Merchant) -> None:
     merchant.at("2026-05-01T10:00:00Z")
     id = merchant.subscribe(price=HOURLY)
 
@@ -406,7 +406,7 @@ def test_a_worker_that_comes_late_charges_once_and_says_so(merchant: Merchant) -
     assert '"periods":71' in told
 
 
-def test_no_card_number_or_code_is_left_anywhere(
+def test_no_card_number_or_code_is_stored_or_logged(
     merchant: Merchant, engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Searched for in the raw bytes of the database's files and of the log, after every kind of card was used."""

@@ -45,7 +45,7 @@ def subscribe(http: httpx.Client, plan: dict[str, Any], **chosen: Any) -> dict[s
 # Plans
 
 
-def test_a_plan_is_answered_in_the_documented_order(http: httpx.Client, server: Shop) -> None:
+def test_the_fields_of_a_plan_are_in_the_documented_order(http: httpx.Client, server: Shop) -> None:
     trial = a_price(499)
     answer = http.post("/plans", json={**PLAN, "trial": trial})
     assert answer.status_code == 201
@@ -69,13 +69,13 @@ def test_a_plan_is_answered_in_the_documented_order(http: httpx.Client, server: 
     assert http.get("/plans").json() == [plan]
 
 
-def test_a_plan_without_a_trial_shows_an_empty_one(plan: dict[str, Any]) -> None:
+def test_a_plan_without_a_trial_has_an_empty_trial_object(plan: dict[str, Any]) -> None:
     assert plan["trial"] == {"amount": None, "interval": None, "interval_unit": "hour"}
     assert plan["description"] == "Subscription. Main period: €9.99 each 1 month."
     assert plan["amount"] == 999
 
 
-def test_numbers_may_be_text_and_unknown_keys_are_ignored(http: httpx.Client) -> None:
+def test_numbers_as_text_are_accepted_and_unknown_fields_are_ignored(http: httpx.Client) -> None:
     body = {
         "title": "x",
         "currency": "JPY",
@@ -126,7 +126,7 @@ def test_numbers_may_be_text_and_unknown_keys_are_ignored(http: httpx.Client) ->
         ({"infinite": "perhaps"}, {"infinite": ["must be true or false"]}, "Infinite must be true or false"),
     ],
 )
-def test_a_plan_at_fault_is_refused(http: httpx.Client, changed: dict[str, Any], errors: Any, message: str) -> None:
+def test_an_invalid_plan_is_refused(http: httpx.Client, changed: dict[str, Any], errors: Any, message: str) -> None:
     answer = http.post("/plans", json={**PLAN, **changed})
     assert (answer.status_code, answer.text) == (
         422,
@@ -186,7 +186,7 @@ def test_a_subscription_with_a_card_is_active_at_once(http: httpx.Client, plan: 
     assert http.get("/subscriptions").json() == [made]
 
 
-def test_its_customer_is_created_along_with_it(http: httpx.Client, plan: dict[str, Any]) -> None:
+def test_a_subscription_creates_its_customer(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan, customer={"first_name": "Jane", "country": "us", "phone": 37529})
     customer = http.get(f"/customers/{made['customer']['id']}").json()
     assert (customer["first_name"], customer["country"], customer["phone"]) == ("Jane", "US", "37529")
@@ -208,7 +208,7 @@ def test_a_refused_subscription_creates_neither_customer_nor_plan(http: httpx.Cl
     assert http.get("/subscriptions").json() == []
 
 
-def test_a_plan_in_full_is_created_along_with_it(http: httpx.Client) -> None:
+def test_a_subscription_creates_a_plan_given_in_full(http: httpx.Client) -> None:
     answer = http.post("/subscriptions", json={"plan": PLAN})
     assert answer.status_code == 201
     assert http.get("/plans").json() == [answer.json()["plan"]]
@@ -225,12 +225,12 @@ def test_without_a_card_the_buyer_is_sent_to_a_page(http: httpx.Client, plan: di
 
 
 @pytest.mark.parametrize("number", PUBLISHED["successful"])
-def test_a_published_card_that_succeeds(http: httpx.Client, plan: dict[str, Any], number: str) -> None:
+def test_a_published_test_card_succeeds(http: httpx.Client, plan: dict[str, Any], number: str) -> None:
     assert subscribe(http, plan, card={**CARD, "number": number})["state"] == "active"
 
 
 @pytest.mark.parametrize("number", PUBLISHED["failed"])
-def test_a_published_card_that_fails(http: httpx.Client, plan: dict[str, Any], number: str) -> None:
+def test_a_published_test_card_fails(http: httpx.Client, plan: dict[str, Any], number: str) -> None:
     made = subscribe(http, plan, card={**CARD, "number": number})
     assert (made["state"], made["renew_at"], made["active_to"]) == ("failed", None, None)
     assert (made["paid_billing_cycles"], made["number_failed_payment_attempts"]) == (0, 0)
@@ -239,7 +239,7 @@ def test_a_published_card_that_fails(http: httpx.Client, plan: dict[str, Any], n
 
 @pytest.mark.parametrize("number", PUBLISHED["challenge"])
 @pytest.mark.parametrize(("answer", "state"), [("accept", "active"), ("refuse", "failed")])
-def test_a_published_card_that_asks_for_3d_secure(
+def test_a_published_test_card_requires_3d_secure(
     http: httpx.Client, plan: dict[str, Any], number: str, answer: str, state: str
 ) -> None:
     made = subscribe(http, plan, card={**CARD, "number": number}, return_url="https://shop.example/back?a=1&b=2#c")
@@ -258,7 +258,7 @@ def test_a_published_card_that_asks_for_3d_secure(
     assert (after["state"], after["paid_billing_cycles"]) == (state, 1 if state == "active" else 0)
 
 
-def test_the_published_cards_are_those_of_the_program() -> None:
+def test_the_published_test_cards_match_the_program() -> None:
     for behaviour, numbers in PUBLISHED.items():
         assert all(TEST_CARDS[number] == behaviour for number in numbers)
     assert all(number.startswith("411111") for number in set(TEST_CARDS) - {n for each in PUBLISHED.values() for n in each})
@@ -270,7 +270,7 @@ def test_a_card_is_charged_again_by_its_token(http: httpx.Client, plan: dict[str
     assert (second["state"], second["card"]) == ("active", first["card"])
 
 
-def test_stamps_tell_cards_apart_and_nothing_else(http: httpx.Client, plan: dict[str, Any]) -> None:
+def test_the_stamp_of_a_card_depends_on_its_number(http: httpx.Client, plan: dict[str, Any]) -> None:
     stamps = [subscribe(http, plan, card={**CARD, "number": number})["card"]["stamp"] for number in PUBLISHED["successful"][:2]]
     assert len(set(stamps)) == 2
     assert subscribe(http, plan)["card"]["stamp"] == stamps[0]
@@ -309,7 +309,7 @@ def test_stamps_tell_cards_apart_and_nothing_else(http: httpx.Client, plan: dict
         ({"receipt_text": "x"}, {"receipt_text": ["must be an array"]}, None),
     ],
 )
-def test_a_subscription_at_fault_is_refused(
+def test_an_invalid_subscription_is_refused(
     http: httpx.Client, plan: dict[str, Any], changed: dict[str, Any], errors: Any, message: str | None
 ) -> None:
     answer = http.post("/subscriptions", json={"plan": {"id": plan["id"]}, "customer": JANE, "card": CARD, **changed})
@@ -319,12 +319,12 @@ def test_a_subscription_at_fault_is_refused(
     assert message is None or answer.json()["message"] == message
 
 
-def test_unknown_and_misplaced_keys_are_no_error(http: httpx.Client, plan: dict[str, Any]) -> None:
+def test_unknown_and_misplaced_keys_are_ignored(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan, shop_id=1, test=True, auth_data={"x": 1}, plan_id="x", settings={"style": {}, "auto_return": 5})
     assert made["state"] == "active"
 
 
-def test_canceling_keeps_what_is_paid_and_repeats_its_answer(http: httpx.Client, plan: dict[str, Any]) -> None:
+def test_canceling_keeps_the_paid_period_and_is_idempotent(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan)
     path = f"/subscriptions/{made['id']}"
     missing = http.post(f"{path}/cancel", json={})
@@ -346,13 +346,13 @@ def test_delete_cancels_without_a_reason(http: httpx.Client, plan: dict[str, Any
     assert (told.status_code, told.json()["state"], told.json()["cancel_reason"]) == (200, "canceled", None)
 
 
-def test_what_failed_cannot_be_canceled(http: httpx.Client, plan: dict[str, Any]) -> None:
+def test_a_failed_subscription_cannot_be_canceled(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan, card={**CARD, "number": PUBLISHED["failed"][0]})
     refused = http.delete(f"/subscriptions/{made['id']}")
     assert (refused.status_code, refused.json()["message"]) == (422, "Subscription is over and can't be canceled")
 
 
-def test_another_shops_plans_customers_cards_and_subscriptions_do_not_exist(http: httpx.Client, new_shop: Any) -> None:
+def test_objects_of_another_shop_are_not_found(http: httpx.Client, new_shop: Any) -> None:
     plan = http.post("/plans", json=PLAN).json()
     made = subscribe(http, plan)
     other: Shop = new_shop()
@@ -402,7 +402,7 @@ def test_the_same_key_charges_once(http: httpx.Client, plan: dict[str, Any]) -> 
     assert len(http.get("/subscriptions").json()) == len(http.get("/customers").json()) == 1
 
 
-def test_events_tell_newest_first_what_happened(http: httpx.Client, plan: dict[str, Any]) -> None:
+def test_events_are_listed_newest_first(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan)
     http.delete(f"/subscriptions/{made['id']}")
     events = http.get("/events").json()
@@ -424,7 +424,7 @@ def test_events_tell_newest_first_what_happened(http: httpx.Client, plan: dict[s
     assert http.get("/events?before=nonsense").status_code == 400
 
 
-def test_a_pay_link_leads_to_a_page_of_its_own(http: httpx.Client, server: Shop, plan: dict[str, Any]) -> None:
+def test_each_visit_to_a_pay_link_creates_a_payment_page(http: httpx.Client, server: Shop, plan: dict[str, Any]) -> None:
     for method in ("GET", "POST"):
         answer = httpx.request(method, f"{plan['pay_url']}?return_url=https://shop.example/back")
         assert (answer.status_code, answer.content) == (302, b"")

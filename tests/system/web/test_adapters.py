@@ -158,7 +158,7 @@ def test_the_asgi_adapter_reads_a_body_that_comes_in_pieces(caller: Caller) -> N
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_both_adapters_take_the_same_one_of_repeated_headers(caller: Caller, order: int) -> None:
+def test_both_adapters_use_the_same_one_of_repeated_headers(caller: Caller, order: int) -> None:
     logins = [caller.login[1], "Basic no"][::order]
     at_rsgi = caller.ask(request("GET", "/customers", *[("Authorization", login) for login in logins]))
 

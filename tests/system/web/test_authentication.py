@@ -49,7 +49,7 @@ def _wrong_credentials() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("value", _wrong_credentials().values(), ids=_wrong_credentials().keys())
-def test_credentials_that_are_not_right_answer_401(caller: Caller, value: bytes) -> None:
+def test_wrong_credentials_get_401(caller: Caller, value: bytes) -> None:
     answer = caller.ask(request("GET", "/customers", ("Authorization", value)))
 
     assert_is_our_error(answer, 401)
@@ -57,7 +57,7 @@ def test_credentials_that_are_not_right_answer_401(caller: Caller, value: bytes)
     assert answer.header("www-authenticate") == CHALLENGE
 
 
-def test_no_credentials_answer_401(caller: Caller) -> None:
+def test_missing_credentials_get_401(caller: Caller) -> None:
     answer = caller.ask(request("POST", "/customers", JSON, body=GOOD))
 
     assert_is_our_error(answer, 401)
@@ -65,14 +65,14 @@ def test_no_credentials_answer_401(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("addition", ["\0", " ", "x", "\u00e9"])
-def test_the_right_key_with_something_added_answers_401(caller: Caller, addition: str) -> None:
+def test_a_key_with_extra_characters_gets_401(caller: Caller, addition: str) -> None:
     shop = caller.credentials
     wrong = basic(shop.shop_id, shop.secret_key + addition)
 
     assert caller.ask(request("GET", "/customers", ("Authorization", wrong))).status == 401
 
 
-def test_the_scheme_is_read_whatever_its_case_and_spaces(caller: Caller) -> None:
+def test_case_and_spaces_of_the_scheme_are_ignored(caller: Caller) -> None:
     encoded = caller.login[1][6:]
 
     for value in (f"basic {encoded}", f"BASIC {encoded}", f"Basic  {encoded} "):

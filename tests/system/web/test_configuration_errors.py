@@ -14,7 +14,7 @@ from support.shops import ENVIRONMENT, Shop, add_shop, with_database
 INTERNAL_ERROR = {"message": "Internal server error"}
 
 
-def test_a_running_server_answers_where_an_operators_setting_is_missing(
+def test_a_running_server_responds_when_an_operators_setting_is_missing(
     database_url: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
     """A shop whose gateway account is missing: the client gets an answer that names no setting, and the log says why."""

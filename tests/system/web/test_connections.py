@@ -10,30 +10,30 @@ from support.caller import BODY_LIMIT, GOOD, JSON, Caller, assert_is_our_error
 from support.wire import ConnectionEnded, chunked, head, request
 
 
-def test_slow_headers_are_cut_off(caller: Caller) -> None:
+def test_slow_headers_close_the_connection(caller: Caller) -> None:
     with caller.connect() as wire:
         wire.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-")
         assert wire.ended_within(5)
 
 
-def test_a_connection_that_says_nothing_is_cut_off(caller: Caller) -> None:
+def test_a_silent_connection_is_closed(caller: Caller) -> None:
     with caller.connect() as wire:
         assert wire.ended_within(5)
 
 
-def test_headers_that_are_too_large_answer_431(caller: Caller) -> None:
+def test_too_large_headers_get_431(caller: Caller) -> None:
     assert caller.get("/healthz", ("X-Long", "x" * 9000)).status == 431
 
 
-def test_too_many_headers_answer_431(caller: Caller) -> None:
+def test_too_many_headers_get_431(caller: Caller) -> None:
     assert caller.get("/healthz", *[(f"X-{number}", "x") for number in range(200)]).status == 431
 
 
-def test_ninety_headers_are_fine(caller: Caller) -> None:
+def test_ninety_headers_are_accepted(caller: Caller) -> None:
     assert caller.get("/customers", *[(f"X-{number}", "x") for number in range(90)]).status == 200
 
 
-def test_a_client_that_waits_for_100_continue_gets_it(caller: Caller) -> None:
+def test_expect_100_continue_is_answered(caller: Caller) -> None:
     with caller.connect() as wire:
         expecting = ("Expect", "100-continue")
         wire.send(head("POST", "/customers", caller.login, JSON, expecting, ("Content-Length", str(len(GOOD)))))
@@ -42,7 +42,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(caller: Caller) -> None:
         assert wire.answer().status == 201
 
 
-def test_a_client_that_waits_for_100_continue_with_too_much_is_refused_before_it_sends(caller: Caller) -> None:
+def test_expect_100_continue_with_a_too_large_body_is_refused_before_the_body(caller: Caller) -> None:
     answer = caller.ask(
         head("POST", "/customers", caller.login, JSON, ("Expect", "100-continue"), ("Content-Length", str(BODY_LIMIT + 1)))
     )
@@ -53,7 +53,7 @@ def test_a_client_that_waits_for_100_continue_with_too_much_is_refused_before_it
 @pytest.mark.parametrize(
     "lengths", [["2", "3"], ["2, 3"], ["x"], ["-2"], ["+2"], [""], ["0x2"], ["99999999999999999999999"], ["2 2"], ["²"]], ids=str
 )
-def test_content_lengths_that_make_no_sense_answer_400_and_close(caller: Caller, lengths: list[str]) -> None:
+def test_invalid_content_lengths_get_400_and_close_the_connection(caller: Caller, lengths: list[str]) -> None:
     with caller.connect() as wire:
         wire.send(head("POST", "/customers", caller.login, JSON, *[("Content-Length", length) for length in lengths]) + GOOD)
         assert wire.answer().status == 400
@@ -61,7 +61,7 @@ def test_content_lengths_that_make_no_sense_answer_400_and_close(caller: Caller,
     assert caller.customers() == 0
 
 
-def test_a_length_beside_chunks_is_ignored_and_the_connection_closed(caller: Caller) -> None:
+def test_a_content_length_of_a_chunked_body_is_ignored_and_the_connection_closes(caller: Caller) -> None:
     """RFC 9112, 6.3: it might be an attempt to smuggle a second request past a proxy."""
     with caller.connect() as wire:
         framing = (("Content-Length", "2"), ("Transfer-Encoding", "chunked"))
@@ -72,7 +72,7 @@ def test_a_length_beside_chunks_is_ignored_and_the_connection_closed(caller: Cal
 
 
 @pytest.mark.parametrize("coding", ["gzip", "chunked, gzip", "identity", "xchunked"])
-def test_an_unknown_transfer_coding_answers_400_and_creates_nothing(caller: Caller, coding: str) -> None:
+def test_an_unknown_transfer_coding_gets_400_and_creates_nothing(caller: Caller, coding: str) -> None:
     answer = caller.ask(head("POST", "/customers", caller.login, JSON, ("Transfer-Encoding", coding)) + chunked([GOOD]))
 
     assert answer.status == 400
@@ -96,7 +96,7 @@ def test_an_unknown_transfer_coding_answers_400_and_creates_nothing(caller: Call
     ],
     ids=range(11),
 )
-def test_what_is_not_http_is_refused_and_the_server_lives_on(caller: Caller, garbage: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_and_the_server_continues(caller: Caller, garbage: bytes) -> None:
     with caller.connect() as wire:
         wire.send(garbage)
         with contextlib.suppress(ConnectionEnded):
@@ -119,7 +119,7 @@ def test_one_connection_serves_many_requests_errors_included(caller: Caller) -> 
             assert wire.answer().status == status
 
 
-def test_requests_sent_at_once_are_answered_in_order(caller: Caller) -> None:
+def test_pipelined_requests_are_answered_in_order(caller: Caller) -> None:
     create = request("POST", "/customers", caller.login, JSON, body=GOOD)
     with caller.connect() as wire:
         wire.send(
@@ -133,14 +133,14 @@ def test_requests_sent_at_once_are_answered_in_order(caller: Caller) -> None:
     assert caller.customers() == 2
 
 
-def test_a_client_that_asks_to_close_is_obeyed(caller: Caller) -> None:
+def test_connection_close_is_honoured(caller: Caller) -> None:
     with caller.connect() as wire:
         wire.send(request("GET", "/healthz", ("Connection", "close")))
         assert wire.answer().status == 200
         assert wire.ended_within(5)
 
 
-def test_http_1_0_is_answered_and_closed(caller: Caller) -> None:
+def test_an_http_1_0_request_is_answered_and_the_connection_closes(caller: Caller) -> None:
     with caller.connect() as wire:
         wire.send(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert wire.answer().status == 200

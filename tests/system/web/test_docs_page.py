@@ -59,7 +59,7 @@ def test_customer_is_created_from_the_page(server: Shop, page: Page, tmp_path: P
     assert customer["email"] == "customer@example.com"
 
 
-def test_page_calls_the_server_by_the_name_that_the_browser_uses(server: Shop, page: Page) -> None:
+def test_page_sends_requests_to_the_host_name_in_the_browser(server: Shop, page: Page) -> None:
     """The document names the public address of the server, and the policy of the page allows no other host."""
     url = server.url.replace("127.0.0.1", "localhost")
     page.goto(f"{url}/docs")
@@ -70,7 +70,7 @@ def test_page_calls_the_server_by_the_name_that_the_browser_uses(server: Shop, p
     assert answer.value.json() == {"status": "ok"}
 
 
-def test_all_of_the_page_is_ours_and_its_policy_says_so(server: Shop) -> None:
+def test_page_and_its_policy_allow_no_other_origin(server: Shop) -> None:
     page = httpx.get(f"{server.url}/docs")
     assert page.status_code == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -85,7 +85,7 @@ def test_all_of_the_page_is_ours_and_its_policy_says_so(server: Shop) -> None:
 
 
 @pytest.mark.parametrize("asset", ASSETS, ids=lambda asset: asset.name)
-def test_file_is_served_once_and_then_kept(server: Shop, asset: Asset) -> None:
+def test_file_is_revalidated_by_its_etag(server: Shop, asset: Asset) -> None:
     url = f"{server.url}/docs/{asset.name}"
     first = httpx.get(url)
     assert first.status_code == 200
@@ -98,14 +98,14 @@ def test_file_is_served_once_and_then_kept(server: Shop, asset: Asset) -> None:
     assert httpx.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_licence_of_swagger_ui_is_served_beside_it(server: Shop) -> None:
+def test_licence_of_swagger_ui_is_served(server: Shop) -> None:
     text = httpx.get(f"{server.url}/docs/LICENSE").text
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text
 
 
 @pytest.mark.parametrize("path", ["index.html", "swagger-ui.js", "%2e%2e/openapi.py", "..%2f__init__.py", "docs.js/x", "%00"])
-def test_nothing_else_is_served(server: Shop, path: str) -> None:
+def test_other_files_of_the_page_are_not_found(server: Shop, path: str) -> None:
     answer = httpx.get(f"{server.url}/docs/{path}")
     assert (answer.status_code, answer.json()) == (404, {"message": "Route not found"})
 

@@ -61,12 +61,12 @@ def node(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_redocly_finds_nothing(folder: Path) -> None:
+def test_redocly_reports_no_problem(folder: Path) -> None:
     found = json.loads(node(folder, "redocly", "lint", "--extends", "recommended", "--format", "json", "openapi.json"))
     assert found["problems"] == []
 
 
-def test_spectral_finds_nothing(folder: Path) -> None:
+def test_spectral_reports_no_problem(folder: Path) -> None:
     (folder / "ruleset.json").write_text('{"extends": ["spectral:oas"]}')
     ruleset = ("--ruleset", "ruleset.json", "--format", "json", "--quiet", "--fail-severity", "hint")
     assert json.loads(node(folder, "spectral", "lint", *ruleset, "openapi.json") or "[]") == []

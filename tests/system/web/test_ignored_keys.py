@@ -24,7 +24,7 @@ def subscribe(http: httpx.Client, body: dict[str, Any], **headers: str) -> httpx
     return http.post("/subscriptions", json=body, headers=headers)
 
 
-def test_the_captured_body_is_taken_in_the_sandbox_and_its_keys_are_named(http: httpx.Client) -> None:
+def test_the_captured_body_is_accepted_in_the_sandbox_and_its_ignored_keys_are_listed(http: httpx.Client) -> None:
     answer = subscribe(http, CAPTURED)
     assert (answer.status_code, answer.json()["state"]) == (201, "active")
     assert answer.headers["x-ignored-keys"] == "test, billing_cycles, number_payment_attempts"
@@ -32,7 +32,7 @@ def test_the_captured_body_is_taken_in_the_sandbox_and_its_keys_are_named(http: 
     assert (plan["test"], plan["billing_cycles"], plan["number_payment_attempts"]) == (False, None, 3)  # as on the platform
 
 
-def test_nothing_is_named_where_nothing_is_misplaced(http: httpx.Client) -> None:
+def test_without_misplaced_keys_the_header_is_absent(http: httpx.Client) -> None:
     for answer in (
         subscribe(http, {"plan": A_PLAN, "customer": JANE, "card": CARD}),
         http.post("/plans", json={**A_PLAN, "shop_id": 1, "description": "x"}),
@@ -41,7 +41,7 @@ def test_nothing_is_named_where_nothing_is_misplaced(http: httpx.Client) -> None
         assert "x-ignored-keys" not in answer.headers
 
 
-def test_a_plan_names_them_too(http: httpx.Client) -> None:
+def test_misplaced_keys_of_a_plan_are_listed(http: httpx.Client) -> None:
     answer = http.post("/plans", json={**A_PLAN, "tracking_id": "x", "plan": {**PRICE, "billing_cycles": 1}})
     assert answer.status_code == 201
     assert answer.headers["x-ignored-keys"] == "tracking_id, plan.billing_cycles" or (
@@ -49,7 +49,7 @@ def test_a_plan_names_them_too(http: httpx.Client) -> None:
     )
 
 
-def test_errors_and_replays_name_them(http: httpx.Client) -> None:
+def test_errors_and_replays_list_misplaced_keys(http: httpx.Client) -> None:
     wrong = subscribe(http, {"plan": {**A_PLAN, "plan": {}}, "amount": 1})
     assert (wrong.status_code, wrong.headers["x-ignored-keys"]) == (422, "amount")
     first, second = (subscribe(http, CAPTURED, **{"Idempotency-Key": "same"}) for _ in range(2))
@@ -63,7 +63,7 @@ def test_a_key_that_cannot_be_decoded_is_a_malformed_body(http: httpx.Client) ->
     assert answer.status_code == 400
 
 
-def test_the_log_names_them_once_per_shop(new_shop: Callable[[], Shop]) -> None:
+def test_misplaced_keys_are_logged_once_per_shop(new_shop: Callable[[], Shop]) -> None:
     shop = new_shop()
     with shop.client() as http:
         for _ in range(3):
@@ -156,7 +156,7 @@ def test_a_misplaced_test_beside_a_known_plan_charges_no_real_card(charged: http
     assert account.seen == []
 
 
-def test_beside_a_plan_that_is_a_test_it_is_only_named(charged: httpx.Client, account: Account) -> None:
+def test_a_misplaced_test_beside_a_test_plan_is_only_listed(charged: httpx.Client, account: Account) -> None:
     plan = charged.post("/plans", json={**A_PLAN, "test": True}).json()
     for body in ({"plan": {"id": plan["id"]}, "test": True}, {"plan": {**A_PLAN, "test": True}, "test": True}):
         answer = subscribe(charged, {**body, "customer": JANE, "card": CARD})
@@ -164,7 +164,7 @@ def test_beside_a_plan_that_is_a_test_it_is_only_named(charged: httpx.Client, ac
     assert account.seen == []
 
 
-def test_a_false_test_is_named_and_charged(charged: httpx.Client, account: Account) -> None:
+def test_a_misplaced_false_test_is_listed_and_charged(charged: httpx.Client, account: Account) -> None:
     answer = subscribe(charged, {**CAPTURED, "test": False})
     assert (answer.status_code, answer.json()["state"]) == (201, "active")
     assert len(account.taken) == 1

@@ -21,14 +21,14 @@ MAX_EXAMPLES = 10  # of each operation, besides those that the coverage of its s
 CLOCK = "/sandbox/clock"
 
 
-def test_served_without_credentials_and_as_built(server: Shop) -> None:
+def test_the_api_description_is_served_without_credentials(server: Shop) -> None:
     answer = httpx.get(f"{server.url}/openapi.json")
     assert answer.status_code == 200
     assert answer.headers["content-type"].partition(";")[0] == "application/json"
     assert answer.json() == describe_api(server.url)
 
 
-def test_without_the_sandbox_there_is_no_clock(http: httpx.Client) -> None:
+def test_the_api_description_has_the_clock_only_in_the_sandbox(http: httpx.Client) -> None:
     for path, methods in describe_api()["paths"].items():
         if path.startswith(CLOCK):
             [method] = methods
@@ -39,17 +39,17 @@ def test_without_the_sandbox_there_is_no_clock(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/process/%00", "/v2/checkout?token=%00", "/plans/%00/pay", "/v2/confirm_order/%00/1", "/plans/%00"]
 )
-def test_no_path_is_too_strange_for_an_answer(http: httpx.Client, path: str) -> None:
+def test_random_paths_get_a_documented_response(http: httpx.Client, path: str) -> None:
     assert http.get(path).status_code == 404
 
 
-def test_schemathesis_finds_nothing_against_a_running_server(server: Shop, tmp_path: Path) -> None:
+def test_schemathesis_reports_no_failure_on_a_running_server(server: Shop, tmp_path: Path) -> None:
     own = "/openapi.json"  # which it reads and does not try
     described = sum(len(methods) for path, methods in describe_api()["paths"].items() if not path.startswith((CLOCK, own)))
     schemathesis_finds_nothing(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
 
 
-def test_schemathesis_finds_nothing_at_the_clock(
+def test_schemathesis_reports_no_failure_at_the_clock(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
 ) -> None:
     """On a server of its own: the clock is the whole server's."""

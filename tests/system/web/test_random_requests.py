@@ -89,7 +89,7 @@ def test_no_bytes_break_the_server(random_caller: Caller, garbage: bytes) -> Non
     assert not answered or answered.startswith(b"HTTP/1.1 4")
 
 
-def test_the_server_answers_after_all_that(random_caller: Caller) -> None:
+def test_the_server_responds_after_all_random_requests(random_caller: Caller) -> None:
     assert random_caller.create(GOOD).status == 201
     assert len(random_caller.process.worker_pids()) == 1
     assert '"status":500' not in random_caller.process.log()

@@ -23,9 +23,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
-def test_an_address_that_fails_to_log_in_too_often_gets_429_while_right_credentials_pass(
-    limited: ServerProcess, master_key: MasterKey
-) -> None:
+def test_repeated_failed_logins_get_429_and_right_credentials_are_accepted(limited: ServerProcess, master_key: MasterKey) -> None:
     shop = add_shop(limited.database, master_key)
     here = {"x_forwarded_for": "198.51.100.1"}
 
@@ -41,7 +39,7 @@ def test_an_address_that_fails_to_log_in_too_often_gets_429_while_right_credenti
     assert get(limited, "/customers", shop, **here).status_code == 200
 
 
-def test_sixty_failed_logins_a_minute_are_allowed_by_default_whatever_x_forwarded_for_is(start: Start) -> None:
+def test_by_default_sixty_failed_logins_a_minute_are_allowed_and_x_forwarded_for_is_ignored(start: Start) -> None:
     process = start()
     with httpx.Client(base_url=process.url, auth=("1", "wrong-key")) as client:
         statuses = [client.get("/customers", headers={"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(61)]
@@ -49,7 +47,7 @@ def test_sixty_failed_logins_a_minute_are_allowed_by_default_whatever_x_forwarde
     assert statuses == [401] * 60 + [429]
 
 
-def test_requests_without_credentials_count_for_nothing(limited: ServerProcess) -> None:
+def test_requests_without_credentials_do_not_count_as_failed_logins(limited: ServerProcess) -> None:
     assert {get(limited, "/customers", x_forwarded_for="198.51.100.2").status_code for _ in range(5)} == {401}
 
 
@@ -67,7 +65,7 @@ def test_x_forwarded_for_is_used_from_trusted_proxies(limited: ServerProcess) ->
     assert [fail("not an address") for _ in range(2)] == [401, 401]
 
 
-def test_the_line_of_x_forwarded_for_that_the_proxy_added_is_used(limited: ServerProcess) -> None:
+def test_the_x_forwarded_for_line_of_the_proxy_is_used(limited: ServerProcess) -> None:
     """Some proxies add a line of their own below the client's, which may be forged."""
 
     def fail(forged: str) -> int:
@@ -77,7 +75,7 @@ def test_the_line_of_x_forwarded_for_that_the_proxy_added_is_used(limited: Serve
     assert [fail(f"192.0.2.{number}") for number in range(101, 104)] == [401, 401, 429]
 
 
-def test_a_shop_that_asks_too_fast_gets_429_and_another_is_unaffected(limited: ServerProcess, master_key: MasterKey) -> None:
+def test_a_shop_over_its_request_rate_gets_429_and_another_is_unaffected(limited: ServerProcess, master_key: MasterKey) -> None:
     busy, calm = add_shop(limited.database, master_key), add_shop(limited.database, master_key)
     with httpx.Client(base_url=limited.url, auth=auth(busy)) as client:
         responses = [client.get("/customers") for _ in range(20)]

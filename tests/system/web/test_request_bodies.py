@@ -51,7 +51,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_body_that_is_not_json_answers_400_and_creates_nothing(caller: Caller, body: bytes) -> None:
+def test_a_body_that_is_not_json_gets_400_and_creates_nothing(caller: Caller, body: bytes) -> None:
     answer = caller.create(body)
 
     assert_is_our_error(answer, 400)
@@ -60,7 +60,7 @@ def test_a_body_that_is_not_json_answers_400_and_creates_nothing(caller: Caller,
 
 
 @pytest.mark.parametrize("body", [b"[]", b"[{}]", b'"text"', b"1", b"1.5", b"true", b"null", b"[" * 900 + b"]" * 900])
-def test_json_that_is_no_object_answers_422(caller: Caller, body: bytes) -> None:
+def test_json_that_is_not_an_object_gets_422(caller: Caller, body: bytes) -> None:
     answer = caller.create(body)
 
     assert_is_our_error(answer, 422)
@@ -68,7 +68,7 @@ def test_json_that_is_no_object_answers_422(caller: Caller, body: bytes) -> None
     assert caller.customers() == 0
 
 
-def test_an_escaped_nul_is_a_fault_of_its_field(caller: Caller) -> None:
+def test_an_escaped_nul_is_an_error_of_its_field(caller: Caller) -> None:
     answer = caller.create(b'{"first_name":"J\\u0000","email":"a@b.co","ip":"127.0.0.1"}')
 
     assert_is_our_error(answer, 422)
@@ -86,7 +86,7 @@ def test_an_unknown_field_may_hold_any_json(caller: Caller, ignored: bytes, key:
     assert (answer.status, answer.body[:4]) == (201, b'{"id')
 
 
-def test_an_announced_body_over_the_limit_answers_413_and_closes(caller: Caller) -> None:
+def test_a_content_length_over_the_limit_gets_413_and_closes_the_connection(caller: Caller) -> None:
     with caller.connect() as wire:
         wire.send(head("POST", "/customers", caller.login, JSON, ("Content-Length", str(BODY_LIMIT + 1))))
         answer = wire.answer()
@@ -97,12 +97,12 @@ def test_an_announced_body_over_the_limit_answers_413_and_closes(caller: Caller)
     assert caller.customers() == 0
 
 
-def test_a_sent_body_over_the_limit_answers_413(caller: Caller) -> None:
+def test_a_body_over_the_limit_gets_413(caller: Caller) -> None:
     assert_is_our_error(caller.create(GOOD[:-1] + b" " * BODY_LIMIT + b"}"), 413)
     assert caller.customers() == 0
 
 
-def test_a_chunked_body_over_the_limit_answers_413_and_closes(caller: Caller) -> None:
+def test_a_chunked_body_over_the_limit_gets_413_and_closes_the_connection(caller: Caller) -> None:
     with caller.connect() as wire:
         wire.send(head("POST", "/customers", caller.login, JSON, ("Transfer-Encoding", "chunked")))
         wire.send(chunked([GOOD, *[b" " * 1000] * 5]))
@@ -111,11 +111,11 @@ def test_a_chunked_body_over_the_limit_answers_413_and_closes(caller: Caller) ->
     assert caller.customers() == 0
 
 
-def test_a_body_of_exactly_the_limit_is_taken(caller: Caller) -> None:
+def test_a_body_of_exactly_the_limit_is_accepted(caller: Caller) -> None:
     assert caller.create(GOOD + b" " * (BODY_LIMIT - len(GOOD))).status == 201
 
 
-def test_a_chunked_body_within_the_limit_is_taken(caller: Caller) -> None:
+def test_a_chunked_body_within_the_limit_is_accepted(caller: Caller) -> None:
     answer = caller.ask(
         head("POST", "/customers", caller.login, JSON, ("Transfer-Encoding", "chunked"))
         + chunked([GOOD[:3], GOOD[3:20], GOOD[20:]])
@@ -129,7 +129,9 @@ def test_a_chunked_body_within_the_limit_is_taken(caller: Caller) -> None:
     "framing", [("Content-Length", str(len(GOOD))), ("Transfer-Encoding", "chunked")], ids=["announced", "chunked"]
 )
 @pytest.mark.parametrize("leaving", ["half", "whole connection"])
-def test_a_client_that_leaves_halfway_creates_nothing(caller: Caller, framing: tuple[str, str], leaving: str) -> None:
+def test_a_client_that_disconnects_during_its_body_creates_nothing(
+    caller: Caller, framing: tuple[str, str], leaving: str
+) -> None:
     sent = GOOD[: len(GOOD) // 2]
     if framing[1] == "chunked":
         sent = f"{len(GOOD):x}\r\n".encode() + sent
@@ -144,7 +146,7 @@ def test_a_client_that_leaves_halfway_creates_nothing(caller: Caller, framing: t
     assert caller.create(GOOD).status == 201
 
 
-def test_a_chunked_body_that_breaks_creates_nothing(caller: Caller) -> None:
+def test_a_malformed_chunked_body_creates_nothing(caller: Caller) -> None:
     broken = f"{len(GOOD) - 1:x}\r\n".encode() + GOOD[:-1] + b"\r\nzz\r\n}\r\n0\r\n\r\n"
 
     answer = caller.ask(head("POST", "/customers", caller.login, JSON, ("Transfer-Encoding", "chunked")) + broken)
@@ -158,7 +160,7 @@ def test_a_chunked_body_that_breaks_creates_nothing(caller: Caller) -> None:
     [(("Content-Length", str(len(GOOD))), GOOD[:9]), (("Transfer-Encoding", "chunked"), b"9\r\n{")],
     ids=["announced", "chunked"],
 )
-def test_a_body_that_is_too_slow_answers_408_and_closes(caller: Caller, framing: tuple[str, str], sent: bytes) -> None:
+def test_a_slow_body_gets_408_and_closes_the_connection(caller: Caller, framing: tuple[str, str], sent: bytes) -> None:
     with caller.connect() as wire:
         wire.send(head("POST", "/customers", caller.login, JSON, framing) + sent)
         answer = wire.answer()
@@ -168,7 +170,7 @@ def test_a_body_that_is_too_slow_answers_408_and_closes(caller: Caller, framing:
     assert caller.customers() == 0
 
 
-def test_a_trickle_of_bytes_does_not_buy_a_body_more_time(caller: Caller) -> None:
+def test_slow_bytes_do_not_extend_the_body_deadline(caller: Caller) -> None:
     with caller.connect(timeout_seconds=0.2) as wire:
         wire.send(head("POST", "/customers", caller.login, JSON, ("Content-Length", str(len(GOOD)))))
         started = time.monotonic()

@@ -57,7 +57,7 @@ def test_a_response_waits_for_a_descriptor_until_another_file_is_closed() -> Non
 
 
 @pytest.mark.usefixtures("few_descriptors")
-def test_a_response_that_waits_too_long_for_a_descriptor_answers_503(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_that_waits_too_long_for_a_descriptor_becomes_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_files, "WAIT_SECONDS", 0.01)
 
     async def run() -> None:
@@ -89,7 +89,7 @@ def test_a_response_that_fails_keeps_no_descriptor(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("few_descriptors")
-def test_the_descriptor_of_a_closed_file_is_not_soon_used_again() -> None:
+def test_the_descriptor_of_a_closed_file_is_not_reused_soon() -> None:
     async def run() -> None:
         files = ResponseFiles()
         first = await write(files)
@@ -114,7 +114,7 @@ def limited(tmp_path: Path) -> Iterator[ServerProcess]:
         yield process
 
 
-def test_with_few_descriptors_each_client_gets_the_list_of_its_own_shop(limited: ServerProcess, master_key: MasterKey) -> None:
+def test_with_few_descriptors_each_client_gets_its_own_shops_list(limited: ServerProcess, master_key: MasterKey) -> None:
     shops = [add_shop(limited.database, master_key) for _ in range(SHOPS)]
 
     async def fill(database: Database) -> None:

@@ -20,7 +20,7 @@ from support.wire import request
         None,
     ],
 )
-def test_json_content_types_and_none_are_taken(caller: Caller, content_type: str | None) -> None:
+def test_json_content_types_and_a_missing_one_are_accepted(caller: Caller, content_type: str | None) -> None:
     headers = [] if content_type is None else [("Content-Type", content_type)]
 
     assert caller.ask(request("POST", "/customers", caller.login, *headers, body=GOOD)).status == 201
@@ -38,7 +38,7 @@ def test_json_content_types_and_none_are_taken(caller: Caller, content_type: str
         "",
     ],
 )
-def test_other_content_types_answer_415(caller: Caller, content_type: str) -> None:
+def test_other_content_types_get_415(caller: Caller, content_type: str) -> None:
     answer = caller.ask(request("POST", "/customers", caller.login, ("Content-Type", content_type), body=GOOD))
 
     assert_is_our_error(answer, 415)
@@ -46,7 +46,7 @@ def test_other_content_types_answer_415(caller: Caller, content_type: str) -> No
     assert caller.customers() == 0
 
 
-def test_a_content_type_is_no_matter_on_get(caller: Caller) -> None:
+def test_the_content_type_of_a_get_is_ignored(caller: Caller) -> None:
     assert caller.get("/customers", ("Content-Type", "application/json")).status == 200
     assert caller.get("/customers", ("Content-Type", "text/plain")).status == 200
 
@@ -58,14 +58,14 @@ def test_a_content_type_is_no_matter_on_get(caller: Caller) -> None:
         *("/caf\xc3\xa9", "/caf%C3%A9", "/%00", "/customers%00", "/%2e%2e/customers"),
     ],
 )
-def test_an_unknown_route_answers_404(caller: Caller, target: str) -> None:
+def test_an_unknown_route_gets_404(caller: Caller, target: str) -> None:
     answer = caller.get(target)
 
     assert_is_our_error(answer, 404)
     assert answer.json() == {"message": "Route not found"}
 
 
-def test_an_unknown_route_needs_no_credentials_to_be_unknown(caller: Caller) -> None:
+def test_an_unknown_route_gets_404_without_credentials(caller: Caller) -> None:
     assert caller.ask(request("GET", "/nope")).status == 404
 
 
@@ -83,9 +83,7 @@ def test_an_unknown_route_needs_no_credentials_to_be_unknown(caller: Caller) -> 
         ("POST", "/healthz", "GET, HEAD"),
     ],
 )
-def test_another_method_answers_405_and_names_those_that_are_allowed(
-    caller: Caller, method: str, target: str, allow: str
-) -> None:
+def test_a_wrong_method_gets_405_with_the_allowed_methods(caller: Caller, method: str, target: str, allow: str) -> None:
     answer = caller.ask(request(method, target, caller.login, JSON, body=GOOD))
 
     assert_is_our_error(answer, 405)
@@ -94,7 +92,7 @@ def test_another_method_answers_405_and_names_those_that_are_allowed(
 
 
 @pytest.mark.parametrize("target", ["/customers", "/customers/{id}", "/customers/cst_0000000000000000", "/healthz", "/readyz"])
-def test_head_answers_as_get_does_without_the_body(caller: Caller, target: str) -> None:
+def test_head_returns_the_headers_of_get_without_a_body(caller: Caller, target: str) -> None:
     target = target.replace("{id}", caller.create(GOOD).json()["id"])
     get = caller.get(target)
 
@@ -109,7 +107,7 @@ def test_head_answers_as_get_does_without_the_body(caller: Caller, target: str) 
 
 
 @pytest.mark.parametrize("spelling", ["/customers/", "/%63ustomers", "/customers?", "http://localhost/customers"])
-def test_other_spellings_of_a_path_find_its_route(caller: Caller, spelling: str) -> None:
+def test_equivalent_spellings_of_a_path_match_its_route(caller: Caller, spelling: str) -> None:
     assert caller.get(spelling).body == b"[]"
 
 
@@ -138,7 +136,7 @@ def test_a_percent_encoded_id_finds_its_customer(caller: Caller) -> None:
         "'--",
     ],
 )
-def test_what_is_no_customer_id_answers_as_an_unknown_one(caller: Caller, customer_id: str) -> None:
+def test_a_malformed_customer_id_gets_the_response_of_an_unknown_one(caller: Caller, customer_id: str) -> None:
     answer = caller.get(f"/customers/{customer_id}")
 
     assert_is_our_error(answer, 404)
@@ -149,9 +147,9 @@ def test_what_is_no_customer_id_answers_as_an_unknown_one(caller: Caller, custom
     "query",
     ["x" * 6000, "email=%00", "email=%ff", "email=%ed%a0%80", "email=%", "email=%zz", "&&&", "=", "email[]=a", "email=\xc3\xa9"],
 )
-def test_a_strange_query_finds_nobody_or_everybody_but_breaks_nothing(caller: Caller, query: str) -> None:
+def test_unusual_query_strings_get_an_empty_list(caller: Caller, query: str) -> None:
     assert caller.get(f"/customers?{query}").body == b"[]"
 
 
-def test_very_many_query_parameters_answer_400(caller: Caller) -> None:
+def test_very_many_query_parameters_get_400(caller: Caller) -> None:
     assert_is_our_error(caller.get("/customers?" + "a=1&" * 500), 400)

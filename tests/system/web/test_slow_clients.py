@@ -22,7 +22,7 @@ from support.wire import Wire, head, request
 LIST_BYTES = MANY * 11 * 255 * 4  # eleven long fields of four-byte characters
 
 
-def test_head_of_a_long_list_sends_no_body_and_no_wrong_length(long_list: Caller) -> None:
+def test_head_of_a_long_list_has_no_body_and_no_wrong_length(long_list: Caller) -> None:
     with long_list.connect() as wire:
         wire.send(request("HEAD", "/customers", long_list.login) + request("GET", "/healthz"))
         answer = wire.answer(to_head=True)
@@ -58,13 +58,13 @@ def idle(long_list: Caller) -> Caller:
     return long_list
 
 
-def test_a_long_list_is_whole_and_in_order(long_list: Caller) -> None:
+def test_a_long_list_is_complete_and_in_order(long_list: Caller) -> None:
     ids = [customer["id"] for customer in long_list.get("/customers").json()]
 
     assert ids == [f"cst_{number:016x}" for number in range(MANY)]
 
 
-def test_a_long_list_fits_http_1_0(long_list: Caller) -> None:
+def test_a_long_list_is_sent_over_http_1_0(long_list: Caller) -> None:
     with long_list.connect() as wire:
         wire.send(head("GET", "/customers", long_list.login).replace(b"HTTP/1.1", b"HTTP/1.0"))
         received = b""
@@ -95,14 +95,14 @@ def _deleted_files(process: ServerProcess) -> int:
     return found
 
 
-def test_a_long_list_has_a_length(long_list: Caller) -> None:
+def test_a_long_list_has_a_content_length(long_list: Caller) -> None:
     answer = long_list.get("/customers")
 
     assert answer.header("content-length") == str(len(answer.body))
     assert answer.header("transfer-encoding") is None
 
 
-def test_ten_clients_that_do_not_read_cost_one_descriptor_each_and_no_memory(patient: Caller) -> None:
+def test_clients_that_do_not_read_use_one_descriptor_each_and_no_memory(patient: Caller) -> None:
     assert len(patient.get("/customers").json()) == MANY
     assert eventually(lambda: _deleted_files(patient.process) == 0)
     descriptors, resident = _descriptors(patient.process), _resident_bytes(patient.process)
@@ -119,7 +119,7 @@ def test_ten_clients_that_do_not_read_cost_one_descriptor_each_and_no_memory(pat
     assert eventually(lambda: _descriptors(patient.process) <= descriptors)
 
 
-def test_clients_that_do_not_read_are_cut_off(idle: Caller) -> None:
+def test_clients_that_do_not_read_are_disconnected(idle: Caller) -> None:
     before = _descriptors(idle.process)
     wires = _slow_readers(idle, 3)
     try:
@@ -131,7 +131,7 @@ def test_clients_that_do_not_read_are_cut_off(idle: Caller) -> None:
             wire.close()
 
 
-def test_a_list_that_was_cut_off_is_shorter_than_its_length(long_list: Caller) -> None:
+def test_an_interrupted_list_is_shorter_than_its_content_length(long_list: Caller) -> None:
     (wire,) = _slow_readers(long_list, 1)
     with wire:
         assert eventually(lambda: _deleted_files(long_list.process) == 0)
@@ -143,7 +143,7 @@ def test_a_list_that_was_cut_off_is_shorter_than_its_length(long_list: Caller) -
     assert received < LIST_BYTES
 
 
-def test_a_client_that_reads_slowly_but_steadily_gets_everything(long_list: Caller) -> None:
+def test_a_client_that_reads_slowly_gets_the_whole_list(long_list: Caller) -> None:
     """Its whole answer takes longer than a client may stall."""
     received = 0
     started = time.monotonic()
@@ -158,7 +158,7 @@ def test_a_client_that_reads_slowly_but_steadily_gets_everything(long_list: Call
     assert time.monotonic() - started > STALL_SECONDS
 
 
-def test_clients_that_go_away_in_the_middle_leak_nothing(idle: Caller) -> None:
+def test_clients_that_disconnect_during_a_list_leak_nothing(idle: Caller) -> None:
     descriptors, resident = _descriptors(idle.process), _resident_bytes(idle.process)
 
     for wire in _slow_readers(idle, 20):
@@ -182,7 +182,7 @@ def test_a_client_that_reads_slowly_with_a_full_buffer_keeps_its_connection(long
             time.sleep(0.1)  # the client is slower than the network
 
 
-def test_a_long_list_without_a_temporary_file_answers_503(long_list: Caller, tmp_path: Path) -> None:
+def test_a_long_list_without_a_temporary_file_gets_503(long_list: Caller, tmp_path: Path) -> None:
     """The folder of temporary files is gone; the rest of the service goes on."""
     folder = tmp_path / "temporary"
     folder.mkdir()

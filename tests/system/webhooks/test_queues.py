@@ -51,7 +51,7 @@ def test_a_hanging_receiver_with_a_long_queue_delays_no_other_receiver(
         assert len(hanging.received) == delivery.AT_ONCE_PER_RECEIVER
 
 
-def test_a_shop_with_many_hanging_receivers_has_its_share_and_no_more(
+def test_a_shop_with_many_hanging_receivers_does_not_exceed_its_share(
     shop: Shop, receiver: Receiver, master_key: MasterKey
 ) -> None:
     with Receiver(HANG) as hanging:
@@ -66,7 +66,7 @@ def test_a_shop_with_many_hanging_receivers_has_its_share_and_no_more(
         assert len(hanging.received) == delivery.AT_ONCE_PER_SHOP
 
 
-def test_a_dead_receiver_with_many_webhooks_behind_one_another_keeps_others_waiting_for_a_moment_only(
+def test_a_long_queue_of_a_dead_receiver_delays_others_only_briefly(
     shop: Shop, receiver: Receiver, master_key: MasterKey
 ) -> None:
     """Of one subscription, so that only the first may be sent, and the rest is looked past at every search."""

@@ -16,7 +16,7 @@ from support.shops import ENVIRONMENT, Shop
 from support.webhooks import cancel, shop_on, subscribe, webhooks_of
 
 
-def test_after_25_retries_it_is_given_up_the_next_one_goes_and_a_command_sends_it_again(
+def test_a_webhook_fails_after_25_retries_and_can_be_redelivered(
     sandbox: ServerProcess, receiver: Receiver, master_key: MasterKey
 ) -> None:
     def dead_to_the_first(received: Received) -> int:

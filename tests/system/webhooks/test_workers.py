@@ -34,7 +34,7 @@ def test_two_workers_send_each_webhook_once(database_url: str, receiver: Receive
     assert "exception" not in "".join(worker.log() for worker in workers)
 
 
-def test_what_a_killed_worker_had_begun_another_sends_when_the_lease_is_over(
+def test_another_worker_sends_the_webhooks_of_a_killed_one_after_the_lease(
     database_url: str, receiver: Receiver, master_key: MasterKey, tmp_path: Path
 ) -> None:
     receiver.answer = HANG
@@ -66,9 +66,7 @@ def test_what_a_killed_worker_had_begun_another_sends_when_the_lease_is_over(
     assert len(receiver.received) == 3
 
 
-def test_no_webhook_is_lost_or_sent_twice_when_postgresql_stops_and_comes_back(
-    receiver: Receiver, master_key: MasterKey, tmp_path: Path
-) -> None:
+def test_a_postgresql_restart_loses_and_repeats_no_webhook(receiver: Receiver, master_key: MasterKey, tmp_path: Path) -> None:
     def slowly(received: Received) -> int:
         time.sleep(0.3)
         return 200

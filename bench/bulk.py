@@ -1,7 +1,7 @@
-"""Import and export of many customers, next to what the engines take in bulk without us, in interleaved rounds.
+"""Measure import and export of many customers against the bulk inserts of the engines alone, in interleaved rounds.
 
-The engine alone gets rows that are ready: apsw's ``executemany`` in one transaction, PostgreSQL's ``COPY``, both into
-our schema with all its indexes. The import reads a file, validates every row, mints ids, looks for duplicates and
+The engine alone inserts prepared rows: apsw's ``executemany`` in one transaction, PostgreSQL's ``COPY``, both into
+our schema with all its indexes. The import reads a file, validates every row, generates ids, looks for duplicates and
 commits every two thousand records.
 """
 
@@ -47,7 +47,7 @@ def write_files(folder: Path, rows: int) -> None:
 
 @dataclass
 class Figures:
-    """Rows a second of each round, and the importing process's greatest resident memory in MiB."""
+    """Rows per second of each round, and the peak resident memory of the importing process in MiB."""
 
     alone: list[float] = field(default_factory=list)
     imported: list[float] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Figures:
 
 
 def ecomcharge(*arguments: str) -> tuple[float, float]:
-    """Seconds and greatest resident memory (MiB) of a command."""
+    """Run a command. Returns its seconds and its peak resident memory in MiB."""
     command = [sys.executable, "-m", "ecomcharge", *arguments]
     started = time.perf_counter()
     with subprocess.Popen(command, env=os.environ | KEY, stdout=subprocess.DEVNULL) as process:
@@ -101,9 +101,9 @@ def sqlite_alone(folder: Path, rows: int) -> float:
 
 def postgres_alone(postgres: PostgresServer, name: str, folder: Path, rows: int) -> float:
     prepare(postgres.create_database(name))
-    told = postgres.client("psql", name, "-c", "\\timing", "-c", f"\\copy customers ({COLUMNS}) FROM '{folder}/copy.csv' CSV")
-    found = re.search(r"Time: ([\d.]+) ms", told)
-    assert found is not None, told
+    output = postgres.client("psql", name, "-c", "\\timing", "-c", f"\\copy customers ({COLUMNS}) FROM '{folder}/copy.csv' CSV")
+    found = re.search(r"Time: ([\d.]+) ms", output)
+    assert found is not None, output
     return rows / (float(found[1]) / 1000)
 
 
@@ -123,7 +123,7 @@ def run(rows: int, rounds: int, folder: Path, postgres: PostgresServer) -> dict[
             "SQLite": lambda name: f"sqlite:///{folder}/{name}.db",
             "PostgreSQL": postgres.create_database,
         }
-        with multiprocessing.get_context("spawn").Pool(1) as apart:  # lest its memory be counted as the import's
+        with multiprocessing.get_context("spawn").Pool(1) as apart:  # so that its memory is not counted for the import
             found["SQLite"].alone.append(apart.apply(sqlite_alone, (folder, rows)))
         found["PostgreSQL"].alone.append(postgres_alone(postgres, f"alone_{number}", folder, rows))
         for engine, new_database in databases.items():
@@ -141,11 +141,11 @@ def report(found: dict[str, Figures], rows: int, rounds: int) -> str:
     lines = [
         "## Import and export",
         "",
-        f"{rows:,} customers of ten fields, {rounds} interleaved rounds, one process. The engine alone gets rows that are"
-        " ready, in one transaction (SQLite: `executemany`; PostgreSQL: `COPY`); the import reads JSON lines, validates every"
-        " row and commits every two thousand. Wanted: 0.35 of the engine. The start of the program is counted.",
+        f"{rows:,} customers of ten fields, {rounds} interleaved rounds, one process. The engine alone inserts prepared"
+        " rows in one transaction (SQLite: `executemany`; PostgreSQL: `COPY`). The import reads JSON lines, validates every"
+        " row and commits every two thousand rows. Target: 0.35 of the engine alone. The figures include the program's start.",
         "",
-        "| engine | alone, rows/s | import, rows/s | import / alone | | export, rows/s | memory at a tenth, MiB | at all, MiB |",
+        "| engine | alone, rows/s | import, rows/s | import / alone | | export, rows/s | memory at 10 %, MiB | at 100 %, MiB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for engine, figures in found.items():

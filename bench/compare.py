@@ -1,7 +1,7 @@
-"""``make compare COMMIT=...``: this checkout against another commit, in interleaved rounds of one run.
+"""``make compare COMMIT=...``: compare this checkout with another commit, in interleaved rounds of one run.
 
-Both run with the packages of this environment, on the same machine, each on databases of its own. Each ratio is the median,
-over rounds, of two figures of the same round.
+Both programs use the packages of this environment and run on the same machine, each with its own databases. Each ratio is
+the median, over all rounds, of the ratio of two figures of the same round.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from run import Job, age, subscription_jobs, wrk
+from run import Job, fill_wal_segments, subscription_jobs, wrk
 from systems import HERE, Ecomcharge
 
 from support.postgres import PostgresServer
@@ -28,7 +28,7 @@ SUBSCRIPTION_WORKLOADS = ("subscription", "hosted", "card")
 
 @dataclass
 class Checkout(Ecomcharge):
-    """A server of the program in ``source``."""
+    """A server that runs the program in ``source``."""
 
     source: Path = HERE.parent
 
@@ -41,7 +41,7 @@ class Checkout(Ecomcharge):
 
 
 def checkouts(engine: str, folder: Path, sources: dict[str, Path], postgres: PostgresServer) -> list[Checkout]:
-    """One server of each program. SQLite shares one core, PostgreSQL has both, as in ``make bench``."""
+    """Returns one server of each program. With SQLite it has one core, with PostgreSQL both, as in ``make bench``."""
     found = []
     for name, source in sources.items():
         label = f"{engine}-{name}"
@@ -60,7 +60,7 @@ def compare(commit: str, rounds: int, seconds: float, engines: Sequence[str]) ->
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(before), commit], cwd=HERE.parent, check=True)
         systems: list[Checkout] = []
         try:
-            age(postgres)
+            fill_wal_segments(postgres)
             for engine in engines:
                 systems += checkouts(engine, folder, {"before": before, "after": HERE.parent}, postgres)
             for system in systems:
@@ -84,7 +84,7 @@ def _run(systems: Sequence[Checkout], engines: Sequence[str], rounds: int, secon
     rates: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds):
         ordered = list(jobs.items())
-        for name, job in ordered if number % 2 else reversed(ordered):  # neither program always comes second
+        for name, job in ordered if number % 2 else reversed(ordered):  # so that neither program is always measured second
             measured = job(seconds)
             assert not measured.bad, f"{name}: {measured.bad} wrong answers"
             rates[name].append(measured.rate)

@@ -1,7 +1,7 @@
-"""The embedded engine's own ceiling: apsw in a loop, in one process, without us.
+"""Measure the embedded engine alone: apsw in a loop, in one process, without the server.
 
-Prints operations a second of one kind: ``read`` (point reads by primary key), ``insert`` (one commit and one
-sync of the disk per row), ``group`` (64 rows share a commit).
+Prints operations per second of one kind: ``read`` (point reads by primary key), ``insert`` (one commit and one
+sync of the disk per row), ``group`` (one commit per 64 rows).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The floor: granian with a constant answer of a customer's size, by both of its interfaces, and of a subscription's size."""
+"""The reference: granian with a constant response of a customer's size, over both interfaces, and of a subscription's size."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def rsgi_subscription(scope: Any, protocol: Any) -> None:
 
 
 async def receiver(scope: Any, protocol: Any) -> None:
-    """A merchant's server: takes the whole body of a webhook and answers 200."""
+    """A merchant's server: reads the whole body of a webhook and answers 200."""
     await protocol()
     protocol.response_bytes(200, HEADERS, b"{}")
 

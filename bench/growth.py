@@ -1,6 +1,6 @@
-"""What a store's size does to it: reads and creates with ten thousand, a million and ten million customers on SQLite.
+"""Measure reads and creates with ten thousand, a million and ten million customers on SQLite.
 
-The customers come in by our own import. One worker on one core each, wrk on the other, in interleaved rounds.
+The import command adds the customers. Each server has one worker on one core; wrk has the other core. Rounds are interleaved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 from systems import SEEDED_CUSTOMERS, Ecomcharge
 
 SIZES = (10_000, 1_000_000, 10_000_000)
-PROMISE = 0.8  # of the rate with the fewest customers
+PROMISE = 0.8  # as a fraction of the rate with the fewest customers
 
 
 class Rate(Protocol):
@@ -30,7 +30,7 @@ Measure = Callable[[Ecomcharge, str, float], Rate]
 
 @dataclass
 class Grown(Ecomcharge):
-    """A server whose shop has so many ``customers``."""
+    """A server with one shop, which has this number of ``customers``."""
 
     customers: int = 0
     bytes_per_customer: float = 0.0
@@ -42,7 +42,7 @@ class Grown(Ecomcharge):
         return Path(self.database.removeprefix("sqlite:///"))
 
     def seed(self) -> None:
-        """Import the customers, and note the ids of some, drawn evenly."""
+        """Import the customers and write a uniform sample of their ids to a file."""
         started = time.perf_counter()
         self.import_customers(self.shop_id, self.customers)
         self.import_seconds = time.perf_counter() - started
@@ -53,7 +53,7 @@ class Grown(Ecomcharge):
 
 
 def run(rounds: int, seconds: float, folder: Path, measure: Measure, sizes: Sequence[int] = SIZES) -> list[Grown]:
-    """``measure`` drives a system with a workload for so many seconds."""
+    """Measure every store. ``measure`` drives a system with a workload for the given seconds."""
     stores = [Grown(f"grown-{size}", folder, database=f"sqlite:///{folder}/grown-{size}.db", customers=size) for size in sizes]
     try:
         for store in stores:
@@ -79,10 +79,11 @@ def report(stores: Sequence[Grown], rounds: int, seconds: float) -> str:
     lines = [
         "## Growth",
         "",
-        f"SQLite, one worker, {rounds} interleaved rounds of {seconds:.0f} seconds. The ratio is to the store with the fewest"
-        f" customers, in the same round, at the median; wanted: {PROMISE}. Reads ask for ids drawn evenly from all.",
+        f"SQLite, one worker, {rounds} interleaved rounds of {seconds:.0f} seconds. A ratio compares a store with the one"
+        f" that has the fewest customers, in the same round; the median is given."
+        f" Target: {PROMISE}. Reads use random ids of the store.",
         "",
-        "| customers | job | a second, median | ratio | | p50 ms | p99 ms | bytes a customer on disk | imported, rows/s |",
+        "| customers | job | per second, median | ratio | | p50 ms | p99 ms | bytes per customer on disk | imported, rows/s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for store in stores:

@@ -1,8 +1,8 @@
-"""How fast a worker renews what is due, next to durable creates of the same run, and what reads feel of it meanwhile.
+"""Measure the rate of renewals against durable creates of the same run, and the latency of reads during renewals.
 
-SQLite, one server process and the worker that it starts beside itself, the sandbox gateway, both cores for all. Reads come
-at a steady pace below the server's limit, since at its limit any other process on the same cores takes from it: the
-question is whether charging makes requests wait.
+SQLite, one server process and its billing worker, the sandbox gateway, both cores for all processes. Reads arrive at a
+constant rate below the server's limit. At the limit any other process on the same cores would slow them down; the benchmark
+measures whether charging makes requests wait.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from support.soak import Client
 SUBSCRIPTIONS = 30_000
 READERS = 16
 READS_PER_SECOND = 800
-PROMISED_RATE = 0.1  # of durable creates
-PROMISED_GROWTH = 2.0  # of the 99th percentile of reads, at most
+PROMISED_RATE = 0.1  # as a fraction of the rate of durable creates
+PROMISED_GROWTH = 2.0  # maximum ratio of the 99th percentiles of reads
 DUE = 1_600_000_000_000
 
 COLUMNS = """
@@ -50,11 +50,11 @@ class Figures:
     creates: list[float] = field(default_factory=list)
     renewals: list[float] = field(default_factory=list)
     p99_alone: list[float] = field(default_factory=list)
-    p99_beside: list[float] = field(default_factory=list)
+    p99_during: list[float] = field(default_factory=list)
 
 
 def clone(system: Ecomcharge, of: str, count: int) -> None:
-    """So many more subscriptions like this one, all of them due."""
+    """Add ``count`` copies of this subscription, all of them due."""
     connection = apsw.Connection(system.database.removeprefix("sqlite:///"))
     connection.set_busy_timeout(5000)
     tag = secrets.token_hex(4)
@@ -87,9 +87,9 @@ def subscribe(system: Ecomcharge) -> str:
 
 @contextlib.contextmanager
 def before_all_others() -> Iterator[bool]:
-    """What is timed should be the server's waiting for the processor, not ours, who would be on another machine.
+    """Give this process priority over the server, because a real client would run on another machine.
 
-    Whether we may: root may, and who has CAP_SYS_NICE.
+    Yields whether the system permits it; it requires root or CAP_SYS_NICE.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -103,7 +103,7 @@ def before_all_others() -> Iterator[bool]:
 
 
 async def reads(system: Ecomcharge, seconds: float) -> float:
-    """The 99th percentile, in milliseconds, of reads at a steady pace."""
+    """Returns the 99th percentile, in milliseconds, of reads at a constant rate."""
     ids = system.ids_file.read_text().split()
     taken: list[float] = []
     until = time.monotonic() + seconds
@@ -127,7 +127,7 @@ async def reads(system: Ecomcharge, seconds: float) -> float:
 
 
 def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge, float], float]) -> Figures:
-    """``creates`` measures the rate of durable creates of a system."""
+    """Measure every round. ``creates`` measures the rate of durable creates of a system."""
     system = Ecomcharge("renewals", folder, core=None, database=f"sqlite:///{folder}/renewals.db")
     figures = Figures()
     system.start()
@@ -142,7 +142,7 @@ def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge
             while due(system) == SUBSCRIPTIONS:
                 time.sleep(0.05)
             before, started = due(system), time.monotonic()
-            figures.p99_beside.append(asyncio.run(reads(system, seconds)))
+            figures.p99_during.append(asyncio.run(reads(system, seconds)))
             after, ended = due(system), time.monotonic()
             assert after > 0, "the worker was done before it was measured"
             figures.renewals.append((before - after) / (ended - started))
@@ -156,31 +156,31 @@ def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge
 
 def report(figures: Figures, seconds: float) -> str:
     rate = statistics.median(ours / theirs for ours, theirs in zip(figures.renewals, figures.creates, strict=True))
-    growth = statistics.median(with_ / alone for with_, alone in zip(figures.p99_beside, figures.p99_alone, strict=True))
+    growth = statistics.median(with_ / alone for with_, alone in zip(figures.p99_during, figures.p99_alone, strict=True))
     with before_all_others() as allowed:
-        client = "goes before all others, as on a machine of its own" if allowed else "waits for the processor like anyone"
+        client = "has priority over all other processes" if allowed else "has the same priority as all other processes"
     lines = [
         "## Renewals",
         "",
-        "SQLite, sandbox gateway, the worker that a server with one process starts beside itself, both cores for all,"
-        f" {len(figures.creates)} rounds of {seconds:.0f} seconds; {READS_PER_SECOND} reads a second meanwhile, whose client"
-        f" {client}. Creates were measured just before, while nothing was due.",
+        "SQLite, sandbox gateway, one server process and its billing worker, both cores for all processes,"
+        f" {len(figures.creates)} rounds of {seconds:.0f} seconds. During renewals a client sends {READS_PER_SECOND} reads per"
+        f" second; it {client}. Creates are measured before each round, when no renewal is due.",
         "",
-        "| | median | wanted | |",
+        "| | median | target | |",
         "|---|---|---|---|",
-        f"| renewals a second | {statistics.median(figures.renewals):,.0f} | | |",
-        f"| durable creates a second | {statistics.median(figures.creates):,.0f} | | |",
+        f"| renewals per second | {statistics.median(figures.renewals):,.0f} | | |",
+        f"| durable creates per second | {statistics.median(figures.creates):,.0f} | | |",
         f"| renewals / creates | {rate:.2f} | {PROMISED_RATE} | {'reached' if rate >= PROMISED_RATE else '**not reached**'} |",
-        f"| p99 of reads alone, ms | {statistics.median(figures.p99_alone):.2f} | | |",
-        f"| p99 of reads while it renews, ms | {statistics.median(figures.p99_beside):.2f} | | |",
-        f"| the one over the other | {growth:.2f} | at most {PROMISED_GROWTH} |"
+        f"| p99 of reads without renewals, ms | {statistics.median(figures.p99_alone):.2f} | | |",
+        f"| p99 of reads during renewals, ms | {statistics.median(figures.p99_during):.2f} | | |",
+        f"| p99 during renewals / p99 alone | {growth:.2f} | at most {PROMISED_GROWTH} |"
         f" {'reached' if growth <= PROMISED_GROWTH else '**not reached**'} |",
     ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    from run import drive_creates  # which imports this module
+    from run import drive_creates  # not at the top: run imports this module
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)

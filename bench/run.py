@@ -1,7 +1,7 @@
-"""``make bench``: start every system, check its answers, drive it in interleaved rounds, write RESULTS.md.
+"""``make bench``: start every system, check its responses, measure it in interleaved rounds, write RESULTS.md.
 
-Machines are noisy and shared, so no figure means anything alone: every ratio is the median, over rounds, of two
-figures of the same round.
+Machines are noisy and shared, so a single figure is not comparable: every ratio is the median, over all rounds, of the
+ratio of two figures of the same round.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from systems import (
 from support.postgres import PostgresServer
 
 CONNECTIONS = 64
-LIST_ALL_CONNECTIONS = 4  # each answer is megabytes: from 64 at once none would be whole within a round
-WARM_UP = 1  # seconds before each run of wrk, uncounted: the one before it may still be dying away
+LIST_ALL_CONNECTIONS = 4  # each response is megabytes: with 64 connections none would be complete within a round
+WARM_UP = 1  # seconds before each run of wrk, not counted: requests of the previous run may still be running
 PGBENCH_ROWS = 10_000
-LOG_MEBIBYTES = 4096  # of PostgreSQL's log; two seconds of creates write some 20 to 40
+LOG_MEBIBYTES = 4096  # of PostgreSQL's write-ahead log; two seconds of creates write 20 to 40
 PACKAGES = ("ecomcharge", "granian", "uvloop", "apsw", "asyncpg", "msgspec", "fastapi", "sqlalchemy", "uvicorn", "localstripe")
 
-# One that waits for its buyer, as SELECT so that it may be of many rows.
+# A subscription that waits for its buyer. It is a SELECT, so that it can produce many rows.
 SUBSCRIPTION_ROW = (
     "INSERT INTO subscriptions (shop_id, id, version, sequence, state, plan_id, tracking_id, created_at, period,"
     " paid_billing_cycles, number_failed_payment_attempts, gateway, card, additional_data, options, last_transaction,"
@@ -57,7 +57,7 @@ SUBSCRIPTION_ROW = (
     " '{{}}', 'https://shop.example/thanks', {token}, 1, 0"
 )
 
-# What is promised: the figure of one job over that of another, and the least that it should be.
+# A promised ratio: the figure of one job divided by that of another, and its minimum.
 PROMISES = (
     ("sqlite-1 read", "granian-rsgi constant", 0.50),
     ("sqlite-1 create", "granian-rsgi constant", 0.24),
@@ -74,7 +74,7 @@ PROMISES = (
 )
 
 
-# Nothing is promised against these: pgbench's harder way, and the floors and peers of subscriptions.
+# Ratios without a promise: pgbench with prepared statements, and the references and peers of subscriptions.
 COMPARISONS = (
     ("sqlite-1 subscription", "granian-rsgi-subscription constant", None),
     ("sqlite-1 hosted", "granian-rsgi-subscription constant", None),
@@ -94,7 +94,7 @@ COMPARISONS = (
 
 
 class Measured(msgspec.Struct):
-    """One run of one job. Engines alone and pgbench tell their rate only."""
+    """One run of one job. Engines alone and pgbench report only their rate."""
 
     rate: float
     p50_ms: float = 0.0
@@ -103,7 +103,7 @@ class Measured(msgspec.Struct):
     broken: int = 0
 
 
-Job = Callable[[float], Measured]  # takes how many seconds to run
+Job = Callable[[float], Measured]  # takes the seconds to run
 
 
 def wrk(
@@ -115,7 +115,7 @@ def wrk(
     path: str | None = None,
     file: Path | None = None,
 ) -> Job:
-    """``path`` and ``file`` are those of the system's customers where none is given."""
+    """``path`` and ``file`` default to those of the system's customers."""
     ids_file = file or system.ids_file
 
     def run(seconds: float) -> Measured:
@@ -132,8 +132,9 @@ def wrk(
             done = subprocess.run(on_core(core, *command), capture_output=True, text=True, check=True)
         found = re.search(r"RESULT (\{.*\})", done.stdout)
         assert found is not None, done.stdout + done.stderr
-        told = json.loads(found[1])
-        return Measured(told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"], told["bad"], told["broken"])
+        result = json.loads(found[1])
+        rate = result["requests"] / result["seconds"]
+        return Measured(rate, result["p50_ms"], result["p99_ms"], result["bad"], result["broken"])
 
     return run
 
@@ -143,7 +144,7 @@ def drive(system: System, workload: str, seconds: float) -> Measured:
 
 
 def subscription_jobs(system: System) -> dict[str, Job]:
-    """``hosted`` creates a subscription that waits for its buyer, ``card`` one that is charged at once."""
+    """``hosted`` creates a subscription that waits for its buyer; ``card`` creates one that is charged immediately."""
     path = "/subscriptions"
     return {
         f"{system.name} subscription": wrk(system, "read", path=path, file=system.subscription_ids_file),
@@ -154,7 +155,7 @@ def subscription_jobs(system: System) -> dict[str, Job]:
 
 
 def from_scratch(system: System) -> Job:
-    """Creates in a store that is new: this system writes all it has at every create, and would soon answer none in time."""
+    """Measure creates on an empty store, because this system writes its whole store at every create and becomes too slow."""
 
     def run(seconds: float) -> Measured:
         system.stop()
@@ -170,7 +171,7 @@ def drive_creates(system: System, seconds: float) -> float:
 
 
 def alone(script: str, kind: str) -> Job:
-    """A part of a system, without a server around it."""
+    """Measure a part of a system, without a server."""
 
     def run(seconds: float) -> Measured:
         command = on_core(SERVER_CORE, sys.executable, str(HERE / script), kind, str(seconds))
@@ -180,9 +181,9 @@ def alone(script: str, kind: str) -> Job:
 
 
 def pgbench(postgres: PostgresServer, database: str, kind: str, clients: int, folder: Path, mode: str = "simple") -> Job:
-    """The same two statements, one at a time, on a table of the same shape and size.
+    """Measure the same two statements, one at a time, on a table of the same columns and size.
 
-    ``simple`` is how pgbench sends statements unless told otherwise; ``prepared`` spares the server their planning.
+    ``simple`` is the default mode of pgbench; with ``prepared`` the server plans each statement once.
     """
     statements = {
         "read": (
@@ -223,11 +224,11 @@ def pgbench(postgres: PostgresServer, database: str, kind: str, clients: int, fo
     return run
 
 
-def age(postgres: PostgresServer) -> None:
-    """Give a new PostgreSQL server the log segments of one that has run for a while, which takes old ones again.
+def fill_wal_segments(postgres: PostgresServer) -> None:
+    """Create the WAL segments of a new PostgreSQL server before the measurement, so that it recycles them.
 
-    A new one fills each with zeros first, 16 MiB at every switch, and all commits wait for the disk meanwhile: on one
-    machine for 30 ms, which made the 99th percentile of creates eight times their median, pgbench's own worse still.
+    A new server fills each segment of 16 MiB with zeros first, and all commits wait for the disk during this time: 30 ms on
+    one machine. The 99th percentile of creates was then eight times their median, and that of pgbench was higher still.
     """
     statements = (
         f"ALTER SYSTEM SET max_wal_size = '{2 * LOG_MEBIBYTES}MB'",
@@ -240,7 +241,7 @@ def age(postgres: PostgresServer) -> None:
 
 
 def prepare_pgbench(postgres: PostgresServer) -> str:
-    """A database of our schema with one shop and ``PGBENCH_ROWS`` customers; its name."""
+    """Create a database of our schema with one shop and ``PGBENCH_ROWS`` customers. Returns its name."""
     url = postgres.create_database("alone")
     key = {"ECOMCHARGE_MASTER_KEY": "A" * 43 + "="}
     command = [sys.executable, "-m", "ecomcharge", "shops", "create", "--name", "x", "--shop-id", "1", "--database", url]
@@ -327,20 +328,21 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
     lines = [
         "# Results",
         "",
-        f"Made by `make bench`: {rounds} interleaved rounds of {seconds:.0f} seconds after {WARM_UP} that is not counted,"
+        f"Written by `make bench`: {rounds} interleaved rounds of {seconds:.0f} seconds, each after {WARM_UP} s of warm-up,"
         f" {CONNECTIONS} connections, on"
         f" {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()})."
-        " A server on one core and wrk on the other; where PostgreSQL takes part, or two workers do, all share both.",
-        "Rates of one run mean nothing next to those of another: only the ratios do. What limits them and what was tried"
-        " is in [docs/performance.md](../docs/performance.md).",
+        " The server has one core and wrk the other; with PostgreSQL or two workers, all processes share both cores.",
+        "Rates of different runs cannot be compared; ratios can. [docs/performance.md](../docs/performance.md) describes the"
+        " bottlenecks and the changes that were measured.",
         "",
         "Versions: " + ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES) + ".",
         "",
         "## Ratios",
         "",
-        "Median over rounds of the two figures of the same round, and their least and greatest ratio.",
+        "The rate of the first job divided by the rate of the second one in the same round: median, minimum and maximum over all"
+        " rounds.",
         "",
-        "| this | over that | median | spread | wanted | |",
+        "| job | divided by | median | spread | target | |",
         "|---|---|---|---|---|---|",
     ]
     for this, that, least in (*PROMISES, *COMPARISONS):
@@ -352,10 +354,10 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
         "",
         "## Rates",
         "",
-        f"`list-all` is of {SEEDED_CUSTOMERS:,} customers in one answer, over {LIST_ALL_CONNECTIONS} connections;"
-        " `list-20` and `list-200` are of a shop that grows.",
+        f"`list-all` returns {SEEDED_CUSTOMERS:,} customers in one response, over {LIST_ALL_CONNECTIONS} connections; `list-20`"
+        " and `list-200` read the shop to which the creates add customers.",
         "",
-        "| job | a second, median | spread | p50 ms | p99 ms | p99 / p50 | refused |",
+        "| job | per second, median | spread | p50 ms | p99 ms | p99 / p50 | refused |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, runs in results.items():
@@ -370,7 +372,7 @@ def report(results: dict[str, list[Measured]], systems: Sequence[System], rounds
         "",
         "## Memory",
         "",
-        "Resident, of the server and its workers, after all of it.",
+        "Resident memory of the server and its workers after the last round.",
         "",
         "| system | MiB |",
         "|---|---|",
@@ -392,7 +394,7 @@ def main() -> None:
     parser.add_argument("--start-rounds", type=int, default=7)
     options = parser.parse_args()
     with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
-        age(postgres)
+        fill_wal_segments(postgres)
         results, systems = measure(options.rounds, options.seconds, postgres, Path(folder))
         figures = bulk.run(options.bulk_rows, options.bulk_rounds, Path(folder), postgres)
         sizes = [size for size in growth.SIZES if size < options.growth_customers] + [options.growth_customers]

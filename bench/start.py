@@ -1,7 +1,7 @@
-"""How long ``ecomcharge serve`` takes until it is ready, how much memory its processes hold when idle, and ``--version``.
+"""Measure the start of ``ecomcharge serve``, the memory of its idle processes, and the time of ``--version``.
 
-SQLite with a new database, one server process and the billing worker, both cores. The bytecode is compiled beforehand, as it
-is after an installation.
+SQLite with a new database, one server process and the billing worker, both cores. The bytecode is compiled before the
+measurement, as after an installation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VERSION_SECONDS_MAXIMUM = 0.12
 
 @dataclass
 class Figures:
-    """Seconds of each round, and MiB of each process by its module, of the last round."""
+    """Seconds of each round, and MiB of each process by its module in the last round."""
 
     ready: list[float] = field(default_factory=list)
     version: list[float] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Figures:
 @dataclass
 class Starting(Ecomcharge):
     def environment(self) -> dict[str, str]:
-        """With the bytecode that is there, whatever the environment says."""
+        """The environment of the commands, with the compiled bytecode enabled."""
         return {name: value for name, value in super().environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def start(self) -> None:
-        """Start without a shop, and return when ``/readyz`` answers 200."""
+        """Start without a shop. Returns when ``/readyz`` answers 200."""
         with (self.folder / f"{self.name}.log").open("wb") as log:
             self.process = subprocess.Popen(
                 list(self.command()), env=self.environment(), stdout=log, stderr=log, start_new_session=True
@@ -103,7 +103,7 @@ def report(figures: Figures) -> str:
         " spread. Resident memory (RSS) counts pages that several processes share once for each of them; proportional memory"
         " (PSS) counts them once. The bound is for resident memory, three seconds after the start.",
         "",
-        "| | | wanted | |",
+        "| | | target | |",
         "|---|---|---|---|",
         f"| from the command to 200 of `/readyz`, s | {ready:.2f} ({min(figures.ready):.2f} to {max(figures.ready):.2f})"
         f" | {READY_SECONDS_MAXIMUM} | {_verdict(ready <= READY_SECONDS_MAXIMUM)} |",

@@ -1,4 +1,4 @@
-"""What is measured: each system knows how to start, what to send it, and how to stop."""
+"""The measured systems: each one defines how to start it, which requests to send, and how to stop it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def on_core(core: str | None, *command: str) -> list[str]:
 
 @dataclass
 class System:
-    """A server under load. ``core`` is the one that it may use, ``None`` for all."""
+    """A server under load. ``core`` is the processor core that it uses; ``None`` means all cores."""
 
     name: str
     folder: Path
@@ -70,7 +70,7 @@ class System:
         return self.folder / f"{self.name}.subscription-ids"
 
     def body_file(self, name: str) -> Path:
-        """A body to post, in which ``{n}`` stands for a number of the request."""
+        """A body to post. ``{n}`` is replaced with the number of the request."""
         return self.folder / f"{self.name}.{name}"
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class System:
             self.process.terminate()
             try:
                 self.process.wait(10)
-            except subprocess.TimeoutExpired:  # uvicorn, while requests of its thread pool are still queued
+            except subprocess.TimeoutExpired:  # uvicorn does not end while requests of its thread pool are queued
                 self.process.kill()
                 self.process.wait()
 
@@ -107,17 +107,17 @@ class System:
         return {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
 
     def memory_mebibytes(self) -> float:
-        """Resident memory of the server and its workers."""
+        """Returns the resident memory of the server and its workers."""
         assert self.process is not None
         parent = psutil.Process(self.process.pid)
         resident: int = sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)])
         return resident / 2**20
 
     def check(self) -> None:
-        """Raise unless a create and a read answer as they should."""
+        """Raise unless a create and a read have the expected responses."""
 
     def seed(self) -> None:
-        """Make the customers that reads ask for, over HTTP, and note their ids."""
+        """Create the customers for the reads over HTTP, and write their ids to a file."""
         headers = {"Authorization": self.authorization}
         with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
             ids = [self.create(http, number) for number in range(SEEDED_CUSTOMERS)]
@@ -130,7 +130,7 @@ class System:
         return customer_id
 
     def seed_subscriptions(self) -> None:
-        """Make a plan and subscriptions that were paid by card, over HTTP, and the bodies that create more."""
+        """Create a plan and subscriptions paid by card over HTTP, and write the bodies that create more."""
         headers = {"Authorization": self.authorization}
         with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
             plan = http.post("/plans", json=PLAN)
@@ -154,9 +154,9 @@ class Ecomcharge(System):
     database: str = ""
     workers: int = 1
     options: Sequence[str] = ()
-    module: str = "ecomcharge"  # that is run as the program
+    module: str = "ecomcharge"  # the module that runs as the program
     shop_id: str = ""
-    still_authorization: str = ""  # of a shop that nobody adds to
+    still_authorization: str = ""  # of a shop to which no benchmark adds customers
 
     def command(self) -> Sequence[str]:
         return [
@@ -169,7 +169,7 @@ class Ecomcharge(System):
         return super().environment() | {"ECOMCHARGE_MASTER_KEY": key}
 
     def new_shop(self) -> tuple[str, str]:
-        """Its number and its login."""
+        """Create a shop. Returns its number and its Authorization header."""
         command = [sys.executable, "-m", self.module, "shops", "create", "--name", "bench", "--json"]
         made = subprocess.run(
             [*command, "--database", self.database], env=self.environment(), capture_output=True, text=True, check=True
@@ -180,7 +180,7 @@ class Ecomcharge(System):
         return str(shop["shop_id"]), basic(str(shop["shop_id"]), shop["secret_key"])
 
     def import_customers(self, shop_id: str, count: int) -> None:
-        """Through a pipe, by our own import; their ids are the numbers from zero."""
+        """Import customers through a pipe. Their ids are the numbers from zero."""
         names = COLUMNS.split(", ")[1:]
         command = [sys.executable, "-m", self.module, "customers", "import", "-", "--shop-id", shop_id]
         with subprocess.Popen(
@@ -290,11 +290,11 @@ class Localstripe(System):
     def seed(self) -> None:
         headers = {"Authorization": self.authorization}
         with httpx.Client(base_url=self.url, headers=headers, timeout=60) as http:
-            ids = [self.create(http, number) for number in range(200)]  # it slows down with every one
+            ids = [self.create(http, number) for number in range(200)]  # it becomes slower with every customer
             plan = http.post(
                 "/v1/plans", data={"amount": "999", "currency": "eur", "interval": "month", "product[name]": "Basic"}
             )
-            wanted = {"items[0][plan]": plan.json()["id"], "trial_period_days": "7"}  # so that it needs no card
+            wanted = {"items[0][plan]": plan.json()["id"], "trial_period_days": "7"}  # so that a subscription needs no card
             made = [http.post("/v1/subscriptions", data={"customer": customer_id, **wanted}) for customer_id in ids[:50]]
         self.ids_file.write_text("\n".join(ids) + "\n")
         self.subscription_ids_file.write_text("\n".join(response.json()["id"] for response in made) + "\n")
@@ -305,7 +305,7 @@ def basic(user: str, password: str) -> str:
 
 
 def all_systems(folder: Path, postgres: PostgresServer) -> list[System]:
-    """One server on one core, but where the database is a server too: then both share both cores with the client."""
+    """Returns the systems. Each server has one core; with PostgreSQL, both servers and the client share both cores."""
 
     def sqlite(name: str) -> str:
         return f"sqlite:///{folder}/{name}.db"

@@ -1,7 +1,7 @@
-"""How many webhooks a billing worker delivers a second, next to the same client of HTTP that only posts.
+"""Measure the webhooks that a billing worker delivers per second against the same HTTP client that only posts.
 
-SQLite, the sandbox gateway, both cores for all. The receivers are four addresses of one server that takes the body and
-answers 200, because a receiver gets at most 16 webhooks at once and a shop 64. Each webhook is signed with RSA-2048.
+SQLite, the sandbox gateway, both cores for all. The receivers are four addresses of one server that reads the body and
+answers 200, because the limits are 16 concurrent webhooks per receiver and 64 per shop. Each webhook is signed with RSA-2048.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ INSERT INTO webhooks (
 
 @dataclass
 class Figures:
-    """Webhooks a second of each round."""
+    """Webhooks per second of each round."""
 
     delivered: list[float] = field(default_factory=list)
     posted: list[float] = field(default_factory=list)
 
 
 def fill(system: Ecomcharge, receiver: Floor, body: str) -> None:
-    """Put webhooks that are due now into the outbox, each of a subscription of its own."""
+    """Add due webhooks to the outbox, each of a different subscription."""
     tag, now = secrets.token_hex(4), time.time_ns() // 1_000_000
     connection = apsw.Connection(system.database.removeprefix("sqlite:///"))
     connection.set_busy_timeout(5000)
@@ -68,7 +68,7 @@ def delivered(system: Ecomcharge) -> int:
 
 
 def empty(system: Ecomcharge) -> None:
-    """Take what is left out of the outbox."""
+    """Delete the remaining webhooks from the outbox."""
     connection = apsw.Connection(system.database.removeprefix("sqlite:///"))
     connection.set_busy_timeout(5000)
     connection.execute("UPDATE webhooks SET due_at = NULL WHERE due_at IS NOT NULL")
@@ -131,14 +131,14 @@ def report(figures: Figures, seconds: float) -> str:
     lines = [
         "## Webhooks",
         "",
-        f"SQLite, the worker that a server starts beside itself, four receivers that answer at once, both cores for all,"
+        f"SQLite, a server and its billing worker, four receivers that answer immediately, both cores for all processes,"
         f" {len(figures.delivered)} rounds of {seconds:.0f} seconds. The client alone posts the same bodies with httpcore, over"
         f" {POSTS_AT_ONCE} connections, without a database and without signatures.",
         "",
         "| | median | spread |",
         "|---|---|---|",
-        f"| webhooks delivered a second | {statistics.median(delivered):,.0f} | {min(delivered):,.0f} to {max(delivered):,.0f} |",
-        f"| the client alone, a second | {statistics.median(posted):,.0f} | {min(posted):,.0f} to {max(posted):,.0f} |",
+        f"| delivered, per second | {statistics.median(delivered):,.0f} | {min(delivered):,.0f} to {max(delivered):,.0f} |",
+        f"| client alone, per second | {statistics.median(posted):,.0f} | {min(posted):,.0f} to {max(posted):,.0f} |",
         f"| delivered / client alone | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |",
     ]
     return "\n".join(lines) + "\n"

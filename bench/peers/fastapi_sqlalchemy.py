@@ -1,4 +1,4 @@
-"""The peer: the same resource the way the documentation of FastAPI and SQLAlchemy teaches to write it.
+"""The peer: the same resource, written as the documentation of FastAPI and SQLAlchemy recommends.
 
 Sync endpoints in FastAPI's thread pool, a session per request, a Pydantic model in and out, SQLite in WAL with
 ``synchronous=FULL``. Run by uvicorn with uvloop and httptools. No idempotency, logs or metrics: it does less.
@@ -17,8 +17,8 @@ from pydantic import BaseModel, EmailStr, IPvAnyAddress
 from sqlalchemy import String, create_engine, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-# A connection for each request under way. With the default of 15, FastAPI's forty threads come to wait for connections
-# that are held by requests which wait for a thread, and nothing is answered for the pool's timeout of 30 seconds.
+# A connection for each running request. With the default of 15, FastAPI's forty threads wait for connections
+# that are held by requests which wait for a thread, and no request is answered for the pool's timeout of 30 seconds.
 engine = create_engine(
     f"sqlite:///{os.environ['PEER_DATABASE']}", connect_args={"check_same_thread": False, "timeout": 30}, pool_size=64
 )

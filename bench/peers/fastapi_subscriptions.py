@@ -1,7 +1,7 @@
-"""The peer's plans and subscriptions, in the same manner as its customers.
+"""The peer's plans and subscriptions, written in the same way as its customers.
 
-A subscription without a card waits for its buyer. One with a card is recorded, committed, charged (here nothing happens)
-and recorded again, as ours is. It does less: no calendar, events, webhooks, idempotency or leases.
+A subscription without a card waits for its buyer. One with a card is stored, committed, charged (a no-op here) and stored
+again, as in ecomcharge. The peer does less: it has no calendar, events, webhooks, idempotency or leases.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def create_subscription(body: SubscriptionIn, db: Database, _: Login) -> Subscri
     payment = PaymentRow(id=str(uuid.uuid4()), subscription_id=row.id, amount=plan.amount, status="pending")
     db.add(payment)
     db.commit()
-    # Here the gateway would be called, with no transaction open.
+    # A real program calls the gateway here, outside any transaction.
     payment.status, row.state = "successful", "active"
     row.renew_at = datetime.now(UTC) + timedelta(days=30)
     row.card = json.dumps({"token": str(uuid.uuid4()), "last_4": body.card.number[-4:], "holder": body.card.holder})

@@ -1,7 +1,7 @@
-"""The parts of the FastAPI peer by themselves, so that it is seen where its time goes and that none is slow by mistake.
+"""Measure each part of the FastAPI peer alone, to locate its time and to check that no part is slow by mistake.
 
-Prints operations a second of one kind: ``validate`` (a body to a model), ``find`` (a session and a row by its key, into
-the model that goes out), ``insert`` (a session, a row, its commit with one sync of the disk, and its refresh).
+Prints operations per second of one kind: ``validate`` (parse a body into a model), ``find`` (open a session, read a row by
+its key, build the response model), ``insert`` (open a session, add a row, commit with one sync of the disk, refresh).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fixtures of all tiers. A test that uses ``engine``, itself or through another fixture, runs on both engines."""
+"""Fixtures for all tests. A test that uses ``engine``, directly or through another fixture, runs on both engines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.shops import ENVIRONMENT, MASTER_KEY, Shop, Start, add_shop
 
 _numbers = itertools.count(1)
 
-# How fast examples are drawn depends on the machine and its neighbours, and says nothing of the program.
+# The time to generate examples depends on the load of the machine, not on the program.
 hypothesis.settings.register_profile("shared machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 hypothesis.settings.load_profile("shared machine")
@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("shared machine")
 
 @pytest.fixture(scope="session", autouse=True)
 def few_trusted_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reading the machine's certificates takes 20 ms for each of thousands of HTTP clients, and nearly all use plain HTTP."""
+    """Share one TLS context: loading the machine's certificates takes 20 ms per HTTP client, and nearly all use plain HTTP."""
     certificate, _ = certificate_for("trusted.test", tmp_path_factory.mktemp("certificates"))
     with mock.patch.dict(os.environ, SSL_CERT_FILE=str(certificate)):
         yield
@@ -60,7 +60,7 @@ def master_key() -> MasterKey:
 
 @pytest.fixture(scope="session")
 def new_database_url(engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Makes URLs of empty databases of the engine."""
+    """Returns a function that creates an empty database of the engine and returns its URL."""
 
     def make() -> str:
         if engine == "sqlite":
@@ -73,13 +73,13 @@ def new_database_url(engine: str, request: pytest.FixtureRequest, tmp_path_facto
 
 @pytest.fixture
 def database_url(new_database_url: Callable[[], str]) -> str:
-    """An empty database of this test's own."""
+    """The URL of an empty database for this test only."""
     return new_database_url()
 
 
 @pytest.fixture(scope="session")
 def server_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One running server for the whole session and engine. Tests tell themselves apart by their shops."""
+    """One running server per session and engine. Each test uses a different shop."""
     options = ("--worker", "--failed-logins-per-minute", "0")
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("server"), *options, environment=ENVIRONMENT) as process:
         yield process
@@ -96,13 +96,13 @@ def new_shop(server_process: ServerProcess, master_key: MasterKey) -> Callable[[
 
 @pytest.fixture
 def server(new_shop: Callable[[], Shop]) -> Shop:
-    """A running server with a shop of this test's own."""
+    """A running server with a shop for this test only."""
     return new_shop()
 
 
 @pytest.fixture
 def http(server: Shop) -> Iterator[httpx.Client]:
-    """An HTTP client of this test's own shop."""
+    """An HTTP client of the shop of this test."""
     with server.client() as client:
         yield client
 
@@ -114,7 +114,7 @@ def server_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers, on a SQLite database of this test's own unless another is given, and ends them with the test."""
+    """Starts servers, on a new SQLite database unless another one is given, and ends them after the test."""
     started = []
 
     def make(*options: str, database: str = f"sqlite:///{tmp_path}/test.db") -> ServerProcess:
@@ -141,7 +141,7 @@ def gateway_server() -> Iterator[GatewayServer]:
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that no other test file uses, to be stopped and broken."""
+    """A PostgreSQL server for one test file, which may stop and break it."""
     with PostgresServer() as server:
         yield server
 

@@ -25,7 +25,7 @@ _METHODS: Final = [("**.py", "python"), ("templates/**.html", "jinja2")]
 _OPTIONS: Final = {"templates/**.html": {"silent": "false", "trim_blocks": "true", "lstrip_blocks": "true"}}
 _KEYWORDS: Final = {**DEFAULT_KEYWORDS, "gettext_noop": None, "ngettext_noop": (1, 2)}
 _PLACEHOLDER: Final = re.compile(r"%(?:\(\w+\))?.?")
-# Every rule of CLDR for whole numbers repeats within this range, except "many" of French, Italian and Spanish. That is for
+# Every rule of CLDR for whole numbers repeats within this range, except "many" of French, Italian and Spanish. It applies to
 # whole millions; the longest interval has 87,600 hours.
 _COUNTS: Final = range(1, 1001)
 
@@ -49,7 +49,7 @@ def read_catalogue(path: Path) -> Catalog:
 
 
 def errors_of(catalogue: Catalog, template: Catalog) -> Iterator[str]:
-    """One sentence for each error of a catalogue."""
+    """Returns one sentence for each error of a catalogue."""
     messages, wanted = ({message.id: message for message in listed if message.id} for listed in (catalogue, template))
     yield from (f"no translation of {_quote(id)}" for id in wanted if id not in messages)
     yield from (f"{_quote(id)} is not used" for id in messages if id not in wanted)
@@ -72,7 +72,7 @@ def _message_errors(message: Message) -> Iterator[str]:
 
 
 def _plural_rule_errors(catalogue: Catalog) -> Iterator[str]:
-    """``Plural-Forms`` has to tell apart the same counts as CLDR. Its forms may be in another order."""
+    """Check that ``Plural-Forms`` separates the same counts as CLDR. Its forms may be in another order."""
     assert catalogue.locale is not None
     category, form = catalogue.locale.plural_form, c2py(catalogue.plural_expr)
     pairs = {(category(count), form(count)) for count in _COUNTS}

@@ -1,6 +1,6 @@
-"""The examples of the API description, as the code answers them: one life of a subscription.
+"""The examples of the API description, produced by the code: all states of one subscription.
 
-``PYTHONPATH=tests python -m support.api_examples`` writes them to the files from which the program reads them.
+``PYTHONPATH=tests python -m support.api_examples`` writes them to the files that the program reads.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _REDIRECTED: Final = Subscription(
 
 
 def _paid(billing_state: BillingState, status: str = base.SUCCESSFUL, message: str = base.SUCCESS_MESSAGE) -> Subscription:
-    """With a card, a customer, and the transaction that its charge became."""
+    """A subscription with a card, a customer, and the transaction of its charge."""
     payment = msgspec.structs.replace(_PAYMENT, status=status, message=message)
     return msgspec.structs.replace(
         _REDIRECTED,
@@ -95,7 +95,9 @@ _in_trial: Final = lifecycle.succeeded(_started, _TERMS, NOW).billing_state
 _renewed: Final = lifecycle.succeeded(_in_trial, _TERMS, NOW + 7 * 24 * HOUR).billing_state
 _canceled: Final = lifecycle.canceled(_renewed, _REASON, NOW + 8 * 24 * HOUR).billing_state
 _failed: Final = lifecycle.declined(_started, _TERMS, NOW).billing_state
-_too_late: Final = lifecycle.at_rest(lifecycle.canceled(_started, _REASON, NOW).billing_state)  # its first charge succeeded then
+_too_late: Final = lifecycle.at_rest(
+    lifecycle.canceled(_started, _REASON, NOW).billing_state
+)  # the time of its first successful charge
 
 
 _TRIAL: Final = _paid(_in_trial)
@@ -108,7 +110,7 @@ def plan_example() -> Json:
 
 
 def subscription_examples() -> Json:
-    """Objects by state, and bodies of webhooks by event. The plan is left out: it is always the one above."""
+    """Objects by state, and webhook bodies by event. The plan is omitted, because it is always the one above."""
     by_state = {each.billing_state.state: _json(each) for each in (_REDIRECTED, _TRIAL, _ACTIVE, _CANCELED)}
     by_event = {
         event: _json(subscription, event)
@@ -126,7 +128,7 @@ def subscription_examples() -> Json:
 
 
 def text_of(examples: Json) -> str:
-    """An example on each line."""
+    """Writes each example on its own line."""
     lines = (f"  {json.dumps(name)}: {json.dumps(example, ensure_ascii=False)}" for name, example in examples.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

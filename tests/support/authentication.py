@@ -1,4 +1,4 @@
-"""Requests with credentials, without a server."""
+"""Build requests with credentials, without a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ecomcharge.web.messages import Request
 
 
 class Caller(Request):
-    """A request that is headers and an address, and nothing else."""
+    """A request that has only headers and an address."""
 
     def __init__(self, headers: dict[str, str], address: str = "127.0.0.1") -> None:
         super().__init__("GET", "/customers", "", headers.get)

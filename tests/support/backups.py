@@ -1,4 +1,4 @@
-"""Backups of a database in use, by the documented means, and what each of them holds."""
+"""Make backups of a database in use with the documented commands, and read the customers in each backup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.postgres import PostgresServer
 
 SQLITE_TIMEOUT_SECONDS = 60
 
-# In a process of its own, as an operator would: argument 1 is the source, 2 the copy, 3 the way.
+# Runs in another process, as for an operator. Arguments: the source, the copy, the method.
 _COPY_AND_READ = """
 import json, sqlite3, sys
 source = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
@@ -28,13 +28,13 @@ print(json.dumps([intact, [email for email, in copy.execute("SELECT email FROM c
 
 
 class BackupFailed(Exception):
-    """The backup could not be made, or what it holds is not intact."""
+    """The backup could not be made, or it is corrupt."""
 
 
 class Backups(Protocol):
     """Both methods return the emails of all customers in the copy, and raise ``BackupFailed``."""
 
-    names: tuple[str, str]  # of the two, for the account
+    names: tuple[str, str]  # names of the two methods, for the summary
 
     def frequent(self) -> list[str]: ...
 
@@ -42,7 +42,7 @@ class Backups(Protocol):
 
 
 class SqliteBackups:
-    """``.backup`` and ``VACUUM INTO``. Each copy passes SQLite's check of its integrity."""
+    """``.backup`` and ``VACUUM INTO``. Each copy is checked with SQLite's integrity check."""
 
     names = (".backup", "VACUUM INTO")
 
@@ -75,7 +75,7 @@ class SqliteBackups:
 
 
 class PostgresBackups:
-    """``pg_dump``, and ``pg_dump`` that is restored into a new database."""
+    """``pg_dump`` as text, and ``pg_dump`` restored into a new database."""
 
     names = ("pg_dump", "pg_dump and restore")
 
@@ -110,7 +110,7 @@ class PostgresBackups:
 
 
 def emails_of_dump(dump: str) -> list[str]:
-    """Emails in a plain dump. Raises ``BackupFailed`` when its end or the table is missing."""
+    """Returns the emails in a plain dump. Raises ``BackupFailed`` if the dump is truncated or lacks the table."""
     if "PostgreSQL database dump complete" not in dump[-300:]:
         raise BackupFailed("the dump has no end")
     lines = iter(dump.splitlines())

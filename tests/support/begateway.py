@@ -1,7 +1,7 @@
-"""A stand-in for a real gateway: it listens on a port, answers as the platform's card API is documented, and keeps books.
+"""A stand-in for a real gateway: it listens on a port, implements the documented card API, and records transactions.
 
-Every merchant has an account of its own, named by the user of HTTP Basic, so that tests share one stand-in. What is to
-go wrong is said beforehand, per account: ``account.fail(SILENT_AFTER)`` spoils the next charge.
+Every merchant has a separate account, identified by the user of HTTP Basic, so that tests share one stand-in. Faults are
+set per account before a request: ``account.fail(SILENT_AFTER)`` makes the next charge fail.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from urllib.parse import parse_qs, urlsplit
 
 HANGING_SECONDS = 30.0
 
-# What can go wrong. BEFORE: nothing was charged. AFTER: the money is taken, and the answer is what goes wrong.
+# Faults. BEFORE: the card is not charged. AFTER: the card is charged, and the response is lost or wrong.
 SILENT_BEFORE, SILENT_AFTER = "no answer, nothing charged", "no answer, charged"
 FAULT_500_BEFORE, FAULT_500_AFTER = "500, nothing charged", "500, charged"
 FAULT_502_BEFORE, FAULT_502_AFTER = "502, nothing charged", "502, charged"
 DROPPED_UNREAD = "hangs up without reading"
-DROPPED_HALFWAY = "charges, and hangs up halfway through the answer"
+DROPPED_DURING_RESPONSE = "charges, and closes the connection in the middle of the response"
 LATE = "charges, and answers later than anybody waits"
 HUGE = "charges, and answers without end"
 NO_JSON = "charges, and answers what is no JSON"
@@ -36,7 +36,7 @@ OTHER_AMOUNT = "charges, and answers with another amount"
 OTHER_CURRENCY = "charges, and answers with another currency"
 NO_TOKEN = "charges, and tells no token"
 PENDING = "charges, and calls it pending"
-REDIRECTED = "redirects elsewhere"
+REDIRECTED = "redirects to another path"
 DRIPPING = "charges, and answers byte by byte"
 UNAUTHORIZED, UNPROCESSABLE, TOO_MANY = "401", "422", "429"
 REQUEST_TIMEOUT, CONFLICT = "408", "409"
@@ -45,14 +45,14 @@ TALKATIVE = "refuses, and says the card's number"
 
 WITHOUT_CHARGE = (SILENT_BEFORE, FAULT_500_BEFORE, FAULT_502_BEFORE, DROPPED_UNREAD, REDIRECTED, REQUEST_TIMEOUT, CONFLICT)
 WITH_CHARGE = (
-    *(SILENT_AFTER, FAULT_500_AFTER, FAULT_502_AFTER, DROPPED_HALFWAY, LATE, HUGE, NO_JSON, NO_OBJECT, OTHER_ORDER),
+    *(SILENT_AFTER, FAULT_500_AFTER, FAULT_502_AFTER, DROPPED_DURING_RESPONSE, LATE, HUGE, NO_JSON, NO_OBJECT, OTHER_ORDER),
     *(OTHER_AMOUNT, OTHER_CURRENCY, NO_TOKEN, PENDING, DRIPPING),
 )
 REFUSED = (UNAUTHORIZED, UNPROCESSABLE, TOO_MANY, TALKATIVE, LOST_PROXY)
 
 CHALLENGED = ("4012000000001097", "5204240000015029")
 DECLINED = ("4005550000000019", "4012000000001022")
-LONG_QUERY = "step=" + "a" * 700  # 3-D Secure's addresses are long
+LONG_QUERY = "step=" + "a" * 700  # addresses of 3-D Secure pages are long
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Transaction:
             "incomplete": None,
             "error": "Gateway error",
         }
-        shown = {
+        fields = {
             "uid": self.uid,
             "status": self.status,
             "amount": self.amount,
@@ -88,15 +88,15 @@ class Transaction:
             "credit_card": self.card,
         }
         if self.parent_uid is not None:
-            shown["parent_uid"] = self.parent_uid
+            fields["parent_uid"] = self.parent_uid
         if self.status == "incomplete":
-            shown["redirect_url"] = f"{base_url}/process/{self.uid}?{LONG_QUERY}"
-        return shown
+            fields["redirect_url"] = f"{base_url}/process/{self.uid}?{LONG_QUERY}"
+        return fields
 
 
 @dataclass
 class Seen:
-    """A request as it arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -106,7 +106,7 @@ class Seen:
 
 @dataclass
 class Account:
-    """A merchant's account. ``declines`` and ``challenges`` hold for charges by token."""
+    """A merchant's account. ``declines`` and ``challenges`` apply to charges by token."""
 
     user: str
     secret_key: str
@@ -115,7 +115,7 @@ class Account:
     declines: bool = False
     challenges: bool = False
     refuses_refunds: bool = False
-    refund_statuses: deque[str] = field(default_factory=deque)  # of the next refunds; then they are successful
+    refund_statuses: deque[str] = field(default_factory=deque)  # statuses of the next refunds; later refunds are successful
     shows_payment_for_refund: bool = False
     _tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     _numbers: dict[str, str] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class Account:
     _faults: dict[str, deque[str]] = field(default_factory=lambda: {"POST": deque(), "GET": deque()})
 
     def fail(self, *faults: str, look_up: bool = False) -> None:
-        """Spoil as many of the next charges, or look-ups."""
+        """Apply one fault to each of the next charges or lookups."""
         self._faults["GET" if look_up else "POST"].extend(faults)
 
     def next_fault(self, method: str) -> str | None:
@@ -132,13 +132,13 @@ class Account:
 
     @property
     def taken(self) -> list[tuple[str, int, str]]:
-        """What the buyers' banks paid: order, amount and currency."""
+        """The successful payments: order, amount and currency."""
         paid = [entry for entry in self.transactions if entry.kind == "payment" and entry.status == "successful"]
         return [(entry.order, entry.amount, entry.currency) for entry in paid]
 
     @property
     def refunded(self) -> list[tuple[str, int]]:
-        """What went back: order and amount."""
+        """The refunds: order and amount."""
         done = [entry for entry in self.transactions if entry.kind == "refund" and entry.status == "successful"]
         return [(entry.order, entry.amount) for entry in done]
 
@@ -147,7 +147,7 @@ class Account:
         return [entry for entry in self.seen if entry.method == "POST" and not entry.path.endswith("/refunds")]
 
     def refund(self, request: dict[str, Any], request_id: str) -> Transaction | str:
-        """Once for each RequestID; the refund, or why there is none [P]."""
+        """Refunds once per RequestID. Returns the refund or the error [P]."""
         earlier = self._answers.get(request_id)
         if earlier is not None:
             return earlier
@@ -172,7 +172,7 @@ class Account:
         return [entry for entry in self.seen if entry.method == "GET"]
 
     def charge(self, kind: str, order: dict[str, Any], request_id: str) -> Transaction:
-        """Once for each RequestID, as documented."""
+        """Charges once per RequestID, as documented."""
         earlier = self._answers.get(request_id)
         if earlier is not None:
             return earlier
@@ -223,19 +223,19 @@ class Account:
 
 
 class GatewayServer:
-    """The stand-in, in a thread of its own. Use it in a ``with``."""
+    """The stand-in, in a separate thread. Use it in a ``with`` statement."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.accounts: dict[str, Account] = {}
-        self.strangers: list[str] = []  # paths asked for without a right key
+        self.strangers: list[str] = []  # paths of requests without a valid key
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
 
     def account(self) -> Account:
-        """A new merchant."""
+        """Add a merchant."""
         account = Account(user=str(10_000 + len(self.accounts)), secret_key=f"gw-secret-{uuid.uuid4().hex}")
         self.accounts[account.user] = account
         return account
@@ -267,7 +267,7 @@ class GatewayServer:
         writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; whether the connection may be used again."""
+        """Answer one request. Returns whether the connection can be reused."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         request_line, *lines = head.strip().split("\r\n")
         method, target, _ = request_line.split(" ")
@@ -340,7 +340,7 @@ class GatewayServer:
         return 404, {"message": "Record not found"}
 
     async def _answer_in_full(self, fault: str | None, status: int, answer: Any, writer: asyncio.StreamWriter) -> bool:
-        """The answer, or what a fault leaves of it."""
+        """Send the response, modified by the fault."""
         for transaction in [answer.get("transaction"), *answer.get("transactions", [])]:
             if transaction is not None:
                 _spoil(fault, transaction)
@@ -356,14 +356,14 @@ class GatewayServer:
             return await _send(writer, 200, [answer])
         elif fault == HUGE:
             return await _send(writer, 200, {**answer, "padding": "x" * 5_000_000})
-        elif fault in (DROPPED_HALFWAY, DRIPPING):
+        elif fault in (DROPPED_DURING_RESPONSE, DRIPPING):
             whole = _message(status, answer)
-            await _drip(writer, whole[: len(whole) // 2] if fault == DROPPED_HALFWAY else whole, fault == DRIPPING)
+            await _drip(writer, whole[: len(whole) // 2] if fault == DROPPED_DURING_RESPONSE else whole, fault == DRIPPING)
             return False
         return await _send(writer, status, answer)
 
     def _pass_challenge(self, target: str) -> tuple[int, Any, str]:
-        """3-D Secure: the buyer's browser comes with ``answer=accept`` or ``answer=refuse``, and is sent back."""
+        """The 3-D Secure page: the browser sends ``answer=accept`` or ``answer=refuse`` and is redirected back."""
         uid, answer = urlsplit(target).path.rpartition("/")[2], parse_qs(urlsplit(target).query).get("answer")
         for account in self.accounts.values():
             for transaction in account.transactions:
@@ -410,7 +410,7 @@ async def _drip(writer: asyncio.StreamWriter, message: bytes, slowly: bool) -> N
 
 @contextlib.contextmanager
 def nobody_listens() -> Iterator[str]:
-    """An address that refuses connections, for as long as this lasts."""
+    """An address that refuses connections until the ``with`` statement ends."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"

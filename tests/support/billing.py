@@ -1,4 +1,4 @@
-"""Subscriptions of a sandbox without a server: the real billing, stores and sandbox gateway in this process."""
+"""Subscriptions of a sandbox in this process, without a server, with the real billing, stores and sandbox gateway."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CLOSED_PORT_URL: Final = "http://127.0.0.1:9/hook"  # refuses every connection
 
 @dataclass
 class BillingShop:
-    """One shop on a sandbox whose clock stands still at ``BEGIN``."""
+    """One shop on a sandbox whose clock is frozen at ``BEGIN``."""
 
     database: Database
     services: BillingServices
@@ -60,7 +60,7 @@ class BillingShop:
         attempts: int = 3,
         notification_url: str | None = None,
     ) -> str:
-        """Its id. Without a behaviour it has no card yet."""
+        """Create a subscription; without a behaviour it has no card yet. Returns its id."""
         plan = PlanFields(
             title="BillingShop",
             currency=currency,
@@ -103,7 +103,7 @@ class BillingShop:
         await ClockMoves(self.clock, self.services.worker.advance).run(lambda now: now + milliseconds)
 
     async def pass_time(self, milliseconds: int) -> None:
-        """Nothing that becomes due is done."""
+        """Advance the clock without running due work."""
         await set_frozen_clock(self.clock, self.clock.now() + milliseconds)
 
     async def rows(self, sql: str, **params: object) -> list[Row]:
@@ -119,7 +119,7 @@ class BillingShop:
 
 
 async def set_frozen_clock(clock: SandboxClock, moment: int) -> None:
-    """Set a clock that stands still, and do nothing that becomes due."""
+    """Freeze the clock at a time without running due work."""
 
     async def unit(tx: Transaction) -> None:
         await tx.run("UPDATE sandbox_clock SET frozen_at = :moment WHERE name = 'clock'", {"moment": moment})

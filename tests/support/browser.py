@@ -1,4 +1,4 @@
-"""How tests start a browser."""
+"""The browser for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: a plan, a card, a customer and a subscription that are valid, with the fields that a test changes."""
+"""Build valid request bodies for a plan, a card, a customer and a subscription; a test may change fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def a_price(amount: int = 100, interval: int = 1, unit: str = "month") -> dict[str, Any]:
-    """An amount in minor units, and how often it is charged."""
+    """A price: an amount in minor units and its interval."""
     return {"amount": amount, "interval": interval, "interval_unit": unit}
 
 
@@ -15,7 +15,7 @@ def a_plan(amount: int = 100, interval: int = 1, unit: str = "month", **fields: 
 
 
 def a_card(number: str = "4200000000000000", **fields: Any) -> dict[str, Any]:
-    """By default the sandbox's card that succeeds."""
+    """A card; by default the sandbox card that succeeds."""
     return {"number": number, "exp_month": 12, "exp_year": 2099, **fields}
 
 
@@ -24,5 +24,5 @@ def a_customer(email: str = "john@example.com", **fields: Any) -> dict[str, Any]
 
 
 def a_subscription(**fields: Any) -> dict[str, Any]:
-    """With a card, so that it is charged at once."""
+    """A subscription with a card, so that it is charged immediately."""
     return {"plan": a_plan(), "customer": a_customer(), "card": a_card(), **fields}

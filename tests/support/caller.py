@@ -1,4 +1,4 @@
-"""One shop on a server with tight limits, and requests written by hand."""
+"""A client for one shop on a server with low limits, which sends raw requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD = json.dumps(JOHN).encode()
 
 
 class Caller:
-    """One shop on the server with tight limits, and requests made by hand."""
+    """Sends raw requests of one shop to a server with low limits."""
 
     def __init__(self, process: ServerProcess, credentials: Credentials) -> None:
         self.process = process

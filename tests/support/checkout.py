@@ -1,4 +1,4 @@
-"""Subscriptions with a payment page, and buyers who fill it in without a browser."""
+"""Create subscriptions with a payment page, and submit the page's form without a browser."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 GOOD_CARD = "4200000000000000"
-CODE = "739"  # of no other meaning in a log
+CODE = "739"  # digits that occur in a log for no other reason
 PLAN: dict[str, Any] = a_plan(999, title="Basic plan", test=True)
-# One client for all: to make one takes longer than what is asked of it. It keeps no connection, so it need not be closed.
+# One shared client, because creating one takes longer than a request. It keeps no connection and need not be closed.
 web = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
 
@@ -32,7 +32,7 @@ def subscribe(shop: Shop, *, plan: dict[str, Any] | None = None, **chosen: Any) 
 
 
 def form_of(page: str) -> dict[str, str]:
-    """The form's hidden field, as a browser sends it along."""
+    """Returns the form's hidden field, as a browser sends it."""
     found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
     assert found is not None, page
     return {"form_token": found[1]}
@@ -44,7 +44,7 @@ def card_fields(number: str = GOOD_CARD, **chosen: str) -> dict[str, str]:
 
 
 def post_card(url: str, number: str = GOOD_CARD, **chosen: str) -> httpx.Response:
-    """Open the page, fill its form in, send it."""
+    """Open the page, fill in its form and submit it."""
     form = form_of(web.get(url).text)
     return web.post(url, data={**form, **card_fields(number, **chosen)})
 

@@ -1,4 +1,4 @@
-"""Commands of tests on a database of their own."""
+"""Run commands on the database of a test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence of a command that was refused."""
+    """Returns the sentence that a refused command printed."""
     assert done.returncode == 1, done.stdout
     assert done.stderr.startswith("ecomcharge: ")
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Both clients behind one interface, and a server with prepared replies."""
+"""The blocking and the asynchronous client behind one interface, and a server with prepared replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "a-very-secret-key"
 
 
 class InOneLoop:
-    """An ``AsyncClient`` that can be asked like a ``Client``."""
+    """An ``AsyncClient`` with the blocking interface of ``Client``."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._runner = asyncio.Runner()
@@ -50,7 +50,7 @@ Connect = Callable[..., Client]
 
 @dataclass
 class Reply:
-    """What a stand-in answers; with ``cut`` it hangs up instead."""
+    """A prepared reply. With ``cut`` the server closes the connection before the end of the body."""
 
     status: int = 201
     body: bytes = JANE_ANSWERED
@@ -63,7 +63,7 @@ Answer = Callable[[BaseHTTPRequestHandler, bytes], Reply]
 
 @dataclass
 class StandIn:
-    """A listening server that answers as told, and remembers what it was asked and when."""
+    """A server that sends prepared replies and records each request and its time."""
 
     url: str = ""
     paths: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class StandIn:
 
 @contextmanager
 def stand_in(*replies: Reply | Answer) -> Iterator[StandIn]:
-    """A stand-in that gives these replies in turn, the last one ever after."""
+    """A server that sends these replies in turn and then repeats the last one."""
     seen = StandIn()
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""The commands of ecomcharge other than ``serve``."""
+"""Run the commands of ecomcharge other than ``serve``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from support.process import COVERAGE
 
 
 def environment_of(database: str, **settings: str) -> dict[str, str]:
-    """Ours, without any setting of ours but these."""
+    """The current environment with only these settings of ecomcharge."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))}
     return {**clean, "ECOMCHARGE_DATABASE": database, **settings}
 
 
 def ecomcharge(database: str, *arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, within this process: one of its own takes a second to start."""
+    """Run a command in this process, because a new process takes a second to start."""
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.dict(os.environ, environment_of(database, **environment), clear=True),
@@ -40,7 +40,7 @@ def ecomcharge(database: str, *arguments: str, environment: Mapping[str, str]) -
 
 
 class WorkerProcess:
-    """``ecomcharge worker``, until the end of the ``with``."""
+    """Run ``ecomcharge worker`` until the end of the ``with`` statement."""
 
     def __init__(self, database: str, folder: Path, *options: str, environment: Mapping[str, str]) -> None:
         self._log_file = folder / f"worker-{id(self)}.log"
@@ -72,6 +72,6 @@ class WorkerProcess:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, as an operator stops it."""
+        """Stop it with SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)

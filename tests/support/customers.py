@@ -1,4 +1,4 @@
-"""Customers and their rows."""
+"""Build customers and their rows."""
 
 from __future__ import annotations
 

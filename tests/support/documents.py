@@ -1,4 +1,4 @@
-"""The documents of the project."""
+"""The documents of the project, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load on a server while something breaks, and the checks afterwards."""
+"""Put load on a server during a fault, and check the results afterwards."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 from ecomcharge.shops.model import Credentials
-from support.load import Ledger, Line, Load, Reply, Wish, read_all
+from support.load import Ledger, Line, Load, Reply, RequestedCustomer, read_all
 from support.process import ServerProcess
 
 UNDER_LOAD_SECONDS = 0.5
-DEADLINE_SECONDS = 20.0  # for what must come back by itself
+DEADLINE_SECONDS = 20.0  # deadline for a service that must recover by itself
 _numbers = itertools.count(1)
 
 
@@ -23,13 +23,13 @@ def load_on(process: ServerProcess, shop: Credentials) -> Load:
     return Load([process.url], shop.shop_id, shop.secret_key)
 
 
-def new_wish() -> Wish:
+def new_wish() -> RequestedCustomer:
     number = next(_numbers)
-    return Wish(f"probe-{number}@shop.test", f"probe-{number}")
+    return RequestedCustomer(f"probe-{number}@shop.test", f"probe-{number}")
 
 
 def until(asked: Callable[[], Reply], status: int, seconds: float = DEADLINE_SECONDS) -> Reply:
-    """Ask until the answer has this status; the last answer in any case."""
+    """Repeat a request until its response has this status. Returns the last response."""
     deadline = time.monotonic() + seconds
     while (reply := asked()).status != status and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -37,7 +37,7 @@ def until(asked: Callable[[], Reply], status: int, seconds: float = DEADLINE_SEC
 
 
 def check_everything(process: ServerProcess, shop: Credentials, ledger: Ledger) -> None:
-    """The list agrees with the ledger, and so do the last of the acknowledged, read one by one."""
+    """Check that the list and the last acknowledged customers, read one by one, agree with the ledger."""
     with line_to(process, shop) as line:
         ledger.check(line.customers())
     last = list(ledger.acknowledged.items())[-300:]

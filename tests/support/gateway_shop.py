@@ -1,4 +1,4 @@
-"""A shop with an account at the stand-in of the gateway, and checks of both sides' records."""
+"""A shop with an account at the gateway stand-in, and checks of the records of both."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ TEXTS = (
 
 @dataclass
 class Merchant:
-    """One shop with an account at the stand-in."""
+    """One shop with an account at the gateway stand-in."""
 
     http: httpx.Client
     shop_id: int
     account: Account
     server: ServerProcess
     errors: list[str] = field(default_factory=list)
-    other_accounts: list[Account] = field(default_factory=list)  # to which the shop moved later
+    other_accounts: list[Account] = field(default_factory=list)  # the account that the shop used later
 
     def subscribe(self, number: str | None = NUMBER, expect: int = 201, **changes: Any) -> dict[str, Any]:
         body: dict[str, Any] = {"plan": PLAN, "customer": a_customer(), **changes}
@@ -49,7 +49,7 @@ class Merchant:
         return dict(response.json())
 
     def choose(self, account: Account | None, url: str = "") -> None:
-        """Charge new subscriptions at this account, or in the sandbox."""
+        """Choose this account, or the sandbox, for new subscriptions."""
         known = {"gateway": "sandbox"} if account is None else at_stand_in(account, url)
         if account is not None and account is not self.account and account not in self.other_accounts:
             self.other_accounts.append(account)
@@ -64,7 +64,7 @@ class Merchant:
         assert response.status_code == 200, response.text
 
     def begin_in_the_morning(self) -> None:
-        """At five past ten of the next day, so that nothing of what follows meets a full hour or a night by chance."""
+        """Set the clock to 10:05 of the next day, so that no step of the test falls on a full hour or into the night."""
         now = datetime.fromisoformat(self.http.get("/sandbox/clock").json()["now"])
         morning = (now + timedelta(days=1)).replace(hour=10, minute=5, second=0)
         assert self.http.post("/sandbox/clock/set", json={"to": morning.isoformat()}).status_code == 200

@@ -1,4 +1,4 @@
-"""Bodies with known keys in the wrong place."""
+"""Request bodies with known keys in the wrong place."""
 
 from __future__ import annotations
 

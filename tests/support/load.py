@@ -1,4 +1,4 @@
-"""Many clients that create customers, and a ledger of the answer that each of them got."""
+"""Run many clients that create customers, and record the response to each create in a ledger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _names = itertools.count(1)
 @dataclass(frozen=True)
 class Reply:
     status: int
-    headers: Mapping[str, str]  # names in lower case
+    headers: Mapping[str, str]  # header names in lower case
     body: bytes
     seconds: float
 
@@ -33,7 +33,7 @@ class Reply:
 
 
 class Line:
-    """One kept connection with a shop's credentials, lighter than a whole client. Speaks to 127.0.0.1 only."""
+    """One persistent connection to 127.0.0.1 with a shop's credentials. It uses less memory than a full client."""
 
     def __init__(self, url: str, shop_id: int, secret_key: str) -> None:
         address = urlsplit(url)
@@ -44,7 +44,7 @@ class Line:
         self._headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
-        """Raises ``OSError`` or ``HTTPException`` when the connection breaks; the next question opens a new one."""
+        """Raises ``OSError`` or ``HTTPException`` when the connection breaks; the next request opens a new one."""
         started = time.monotonic()
         try:
             sent = None if body is None else json.dumps(body)
@@ -78,8 +78,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A customer that somebody wanted, told from all others by its email."""
+class RequestedCustomer:
+    """A customer that a client tries to create. Its email is unique."""
 
     email: str
     key: str | None
@@ -92,21 +92,23 @@ class Wish:
 @dataclass
 class Ledger:
     acknowledged: dict[str, str] = field(default_factory=dict)  # email -> id
-    refused: list[Wish] = field(default_factory=list)  # 503: the server says that it wrote nothing
-    unknown: list[Wish] = field(default_factory=list)  # the connection broke, or the server said that it cannot tell
-    odd: list[Reply] = field(default_factory=list)  # anything else, which no test expects
+    refused: list[RequestedCustomer] = field(default_factory=list)  # 503: the server wrote nothing
+    unknown: list[RequestedCustomer] = field(
+        default_factory=list
+    )  # the connection broke, or the server reported an unknown outcome
+    odd: list[Reply] = field(default_factory=list)  # any other response, which is an error
     bare_refusals: list[Reply] = field(default_factory=list)  # 503 without Retry-After or a JSON body
     slowest_seconds: float = 0.0
 
-    def enter(self, wish: Wish, reply: Reply | None) -> None:
+    def enter(self, customer_request: RequestedCustomer, reply: Reply | None) -> None:
         if reply is not None:
             self.slowest_seconds = max(self.slowest_seconds, reply.seconds)
         if reply is None or (reply.status == 500 and OUTCOME_UNKNOWN.encode() in reply.body):
-            self.unknown.append(wish)
+            self.unknown.append(customer_request)
         elif reply.status == 201:
-            self.acknowledged[wish.email] = reply.json()["id"]
+            self.acknowledged[customer_request.email] = reply.json()["id"]
         elif reply.status == 503:
-            self.refused.append(wish)
+            self.refused.append(customer_request)
             if not is_plain_refusal(reply):
                 self.bare_refusals.append(reply)
         else:
@@ -121,15 +123,15 @@ class Ledger:
         self.slowest_seconds = max(self.slowest_seconds, other.slowest_seconds)
 
     def check(self, customers: Sequence[Mapping[str, Any]]) -> None:
-        """What was acknowledged is there, what was refused is not, nothing is there twice."""
-        assert self.odd == [], f"{len(self.odd)} answers that nobody expects, the first {self.odd[0]}"
+        """Check that every acknowledged customer exists, no refused one exists, and none exists twice."""
+        assert self.odd == [], f"{len(self.odd)} unexpected responses, the first {self.odd[0]}"
         assert self.bare_refusals == [], self.bare_refusals[0]
         found = {customer["email"]: customer["id"] for customer in customers}
         twice = [email for email, times in Counter(customer["email"] for customer in customers).items() if times > 1]
         assert twice == [], f"{len(twice)} customers are there more than once"
         lost = [email for email, id in self.acknowledged.items() if found.get(email) != id]
         assert lost == [], f"{len(lost)} of {len(self.acknowledged)} acknowledged customers are lost"
-        written = [wish.email for wish in self.refused if wish.email in found]
+        written = [customer_request.email for customer_request in self.refused if customer_request.email in found]
         assert written == [], f"{len(written)} of {len(self.refused)} refused customers were written"
 
     def __str__(self) -> str:
@@ -140,7 +142,7 @@ class Ledger:
 
 
 def is_plain_refusal(reply: Reply) -> bool:
-    """Whether a 503 says when to come back, and says so in JSON."""
+    """Returns whether a 503 has a Retry-After header and a JSON body."""
     try:
         message = reply.json()["message"]
     except (ValueError, KeyError, TypeError):
@@ -149,10 +151,10 @@ def is_plain_refusal(reply: Reply) -> bool:
 
 
 class Load:
-    """Creates customers until it is stopped, or has asked for ``most`` of them, or ``most_seconds`` are over.
+    """Creates customers until it is stopped, has sent ``most`` requests, or ``most_seconds`` are over.
 
     Every second customer has an Idempotency-Key. The connections are spread evenly over ``urls``. After a
-    refusal or a broken connection a client takes a breath before it goes on with the next customer.
+    refusal or a broken connection a client waits briefly before the next customer.
     """
 
     def __init__(
@@ -175,25 +177,25 @@ class Load:
         lines = [Line(urls[number % len(urls)], shop_id, secret_key) for number in range(connections)]
         self._threads = [threading.Thread(target=self._work, args=(line,), daemon=True) for line in lines]
 
-    def _wish(self) -> Wish | None:
+    def _new_customer_request(self) -> RequestedCustomer | None:
         number = next(self._numbers)
         if number > self._most or time.monotonic() > self._deadline:
             return None
-        return Wish(f"{self._name}-{number}@shop.test", f"{self._name}-key-{number}" if number % 2 else None)
+        return RequestedCustomer(f"{self._name}-{number}@shop.test", f"{self._name}-key-{number}" if number % 2 else None)
 
     def _work(self, line: Line) -> None:
-        while not self._stopped.is_set() and (wish := self._wish()) is not None:
+        while not self._stopped.is_set() and (customer_request := self._new_customer_request()) is not None:
             reply = None
             with suppress(OSError, HTTPException):
-                reply = line.create(wish.body, wish.key)
+                reply = line.create(customer_request.body, customer_request.key)
             with self._lock:
-                self.ledger.enter(wish, reply)
+                self.ledger.enter(customer_request, reply)
             if reply is None or reply.status != 201:
                 self._stopped.wait(0.05)
         line.close()
 
     def stop(self) -> Ledger:
-        """Let every client finish what it has asked; what came of it all."""
+        """Let every client finish its current request. Returns the ledger."""
         self._stopped.set()
         for thread in self._threads:
             if thread.is_alive():
@@ -210,7 +212,7 @@ class Load:
 
 
 def read_all(url: str, shop_id: int, secret_key: str, ids: Sequence[str], *, connections: int = 4) -> list[Reply]:
-    """Read customers by their ids, a few at a time; the replies in the order of the ids."""
+    """Read customers by their ids, a few concurrently. Returns the replies in the order of the ids."""
     parts = [ids[number::connections] for number in range(connections)]
 
     def read(part: Sequence[str]) -> list[Reply]:

@@ -1,4 +1,4 @@
-"""Samples of a Prometheus page."""
+"""Parse the samples of a Prometheus page."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ SAMPLE = re.compile(r"^(ecomcharge_\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 
 
 def samples(text: str) -> dict[str, float]:
-    """By name and labels, as they are written."""
+    """Returns the samples by name and labels, as written on the page."""
     return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in SAMPLE.findall(text)}

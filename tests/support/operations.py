@@ -1,4 +1,4 @@
-"""Requests and commands of tests about running servers."""
+"""Send requests and run commands for tests of running servers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def auth(shop: Credentials) -> tuple[str, str]:
 
 
 def get(process: ServerProcess, path: str, shop: Credentials | tuple[str, str] | None = None, **headers: str) -> httpx.Response:
-    """On a connection of its own."""
+    """Send a request on a new connection."""
     return httpx.get(
         process.url + path,
         auth=auth(shop) if isinstance(shop, Credentials) else shop,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
-        verify=False,  # it is plain HTTP, and reading the machine's certificates takes longer than the request
+        verify=False,  # plain HTTP: loading the machine's certificates would take longer than the request
     )
 
 
 def command(
     *arguments: str, environment: dict[str, str] | None = None, timeout_seconds: float = 30
 ) -> subprocess.CompletedProcess[str]:
-    """``ecomcharge`` as another process, run to its end."""
+    """Run ``ecomcharge`` in another process until it ends."""
     cleared = {name: value for name, value in os.environ.items() if not name.startswith("ECOMCHARGE_")}
     return subprocess.run(
         [sys.executable, "-m", "ecomcharge", *arguments],
@@ -48,7 +48,7 @@ def command(
 
 
 def counted(process: ServerProcess, route: str = "/customers", method: str = "GET", status: int = 200) -> int:
-    """How many requests of a kind ``/metrics`` has counted."""
+    """Returns the number of requests of a kind that ``/metrics`` has counted."""
     text = get(process, "/metrics").text
     labels = {f'route="{route}"', f'method="{method}"', f'status="{status}"'}
     for line in text.splitlines():

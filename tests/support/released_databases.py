@@ -1,4 +1,4 @@
-"""Databases that releases wrote: a dump of SQLite for each schema that was released, for both engines."""
+"""Databases of earlier releases: one SQLite dump for each released schema, used for both engines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DUMPS = {path.stem[-4:]: path for path in (Path(__file__).parents[1] / "data").g
 
 
 def restore(dump: Path, url: str) -> None:
-    """Make the database that a release wrote: on SQLite the dump itself, on PostgreSQL its rows in the schema of that release."""
+    """Create the database of a release: on SQLite from the dump, on PostgreSQL from its rows in the schema of that release."""
     path = sqlite_path(url)
     with closing(sqlite3.connect(path or ":memory:")) as dumped:
         dumped.executescript(dump.read_text())
@@ -33,7 +33,7 @@ async def copy_to_postgresql(dumped: sqlite3.Connection, url: str) -> None:
     tables = [name for (name,) in dumped.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute("SET session_replication_role = replica")  # foreign keys wait for the last table
+        await connection.execute("SET session_replication_role = replica")  # foreign keys are checked after the last table
         for table in set(tables) - {"schema_migrations"}:
             cursor = dumped.execute(f"SELECT * FROM {table}")
             columns = [column[0] for column in cursor.description]

@@ -1,4 +1,4 @@
-"""Daily subscriptions of a shop, and the checks that each period was charged once."""
+"""Create daily subscriptions, and check that each period was charged once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def subscribe(process: ServerProcess, shop: Credentials, count: int) -> None:
 
 
 def jump(url: str, moment: int) -> None:
-    """Set the frozen clock, and leave what is due to the workers."""
+    """Set the frozen clock; the workers process the due work."""
 
     async def work(database: Database) -> None:
         async def unit(tx: Any) -> None:

@@ -1,4 +1,4 @@
-"""Shops and subscriptions on a server whose clock is moved."""
+"""Create shops and subscriptions on a server whose clock is moved."""
 
 from __future__ import annotations
 

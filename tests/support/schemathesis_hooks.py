@@ -1,4 +1,4 @@
-"""Hooks of schemathesis: they name objects that exist, and keep its requests within the rules that a schema cannot say."""
+"""Hooks of schemathesis: they insert ids of existing objects and apply rules that a schema cannot express."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IDEMPOTENCY_KEY = next(
 
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
-    """A ``default`` answer, which some operations have for the sake of linters, would allow every status."""
+    """Remove ``default`` responses, which allow every status. Some operations have one because linters require it."""
     for methods in raw_schema["paths"].values():
         for operation in methods.values():
             operation["responses"].pop("default", None)
@@ -35,24 +35,24 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
-    """Take out of a request what a schema has no words for: what is about two things at once, and what must be there before."""
+    """Correct a request where a schema cannot: rules about two fields, and references to existing objects."""
     operation = case.operation.label
     if operation in ("POST /customers", "POST /plans", "POST /subscriptions"):
-        _let_request_id_count(case.headers)
+        _isolate_invalid_request_id(case.headers)
     if case.meta is None or case.meta.generation.mode.is_positive:
-        case.query, case.path_parameters = dict(case.query), dict(case.path_parameters)  # they may be the next case's, too
+        case.query, case.path_parameters = dict(case.query), dict(case.path_parameters)  # the next case may share these objects
         if not isinstance(case.body, schemathesis.core.NotSet):
             case.body = copy.deepcopy(case.body)
-            _write_whole_numbers_whole(case.body)
-        if operation in _FITTING:
-            _FITTING[operation](case)
+            _write_integers_without_fraction(case.body)
+        if operation in _ADJUSTMENTS:
+            _ADJUSTMENTS[operation](case)
         if case.headers.get("Idempotency-Key") or case.headers.get("RequestID"):
-            _use_no_key_twice(case)
+            _use_one_key_per_body(case)
     elif operation == "POST /v2/checkout":
-        _leave_a_page_that_waits_no_more(case)
+        _use_a_new_page(case)
 
 
-NOBODY = "http://127.0.0.1:9/"  # a private address, where webhooks do not go: fuzzing must not write to strangers
+PRIVATE_URL = "http://127.0.0.1:9/"  # a private address, so that no webhook is sent to an unknown server
 PLAN = {"title": "Fuzz", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "year"}, "test": True}
 CARD = {"number": "4200000000000000", "exp_month": 12, "exp_year": 2199}
 CHALLENGED = {**CARD, "number": "4012000000001097"}
@@ -61,7 +61,7 @@ FORM_TOKEN = re.compile(r"""form_token["']?\s+value=["']?([0-9a-f]+)""")
 
 @functools.cache
 def shop_client() -> httpx.Client:
-    """Of schemathesis' own process."""
+    """The HTTP client of the schemathesis process."""
     credentials = (os.environ["SHOP_ID"], os.environ["SHOP_KEY"])
     return httpx.Client(base_url=os.environ["SHOP_URL"], auth=credentials, timeout=30)
 
@@ -75,12 +75,12 @@ def subscribed(**more: Any) -> dict[str, Any]:
 
 @functools.cache
 def known() -> dict[str, Any]:
-    """A subscription, whose plan, customer and card others may name."""
+    """A subscription whose plan, customer and card other requests refer to."""
     return subscribed(customer={"email": "customer@example.com"}, card=CARD)
 
 
-def _name_what_there_is(case: schemathesis.Case[Any]) -> None:
-    """An id or a token of the right form is not yet one that the shop has."""
+def _use_existing_objects(case: schemathesis.Case[Any]) -> None:
+    """Replace ids and tokens with those of existing objects."""
     body: Any = case.body
     for name, key, there in (
         ("plan", "id", known()["plan"]["id"]),
@@ -91,39 +91,39 @@ def _name_what_there_is(case: schemathesis.Case[Any]) -> None:
             body[name][key] = there
     for name in ("return_url", "notification_url"):
         if body.get(name):
-            body[name] = NOBODY
+            body[name] = PRIVATE_URL
 
 
-def _cancel_what_is_not_over(case: schemathesis.Case[Any]) -> None:
-    """What failed or expired cannot be canceled."""
+def _cancel_an_active_subscription(case: schemathesis.Case[Any]) -> None:
+    """Replace a failed or expired subscription, which cannot be canceled."""
     answer = shop_client().get(f"/subscriptions/{case.path_parameters['subscription_id']}")
     if answer.status_code == 200 and answer.json()["state"] in lifecycle.OVER - {lifecycle.CANCELED}:
         case.path_parameters["subscription_id"] = subscribed()["id"]
 
 
-def _follow_a_link(case: schemathesis.Case[Any]) -> None:
+def _use_existing_link(case: schemathesis.Case[Any]) -> None:
     case.path_parameters["plan_id"] = known()["plan"]["id"]
     if "shop_id" in case.path_parameters:
         case.path_parameters["shop_id"] = os.environ["SHOP_ID"]
     if "return_url" in case.query:
-        case.query["return_url"] = NOBODY
+        case.query["return_url"] = PRIVATE_URL
 
 
-def _come_to_a_page_that_waits(case: schemathesis.Case[Any]) -> None:
+def _open_a_waiting_page(case: schemathesis.Case[Any]) -> None:
     case.query["token"] = token = subscribed()["token"]
     if case.method == "POST":
         _fill_in_form_token(case, f"/v2/checkout?token={token}")
         _fill_in_card(case)
 
 
-def _leave_a_page_that_waits_no_more(case: schemathesis.Case[Any]) -> None:
-    """It leads elsewhere whatever the form says, and tokens that an earlier answer told are tried again."""
+def _use_a_new_page(case: schemathesis.Case[Any]) -> None:
+    """Replace the token of a used page, which redirects for any form. Schemathesis reuses tokens of earlier responses."""
     token = dict(case.query or {}).get("token")
     if isinstance(token, str) and re.fullmatch("[0-9a-f]{64}", token):
         case.query = {**case.query, "token": subscribed()["token"]}
 
 
-def _come_to_a_challenge(case: schemathesis.Case[Any]) -> None:
+def _open_a_challenge(case: schemathesis.Case[Any]) -> None:
     waiting = subscribed(customer={"email": "customer@example.com"}, card=CHALLENGED)
     case.path_parameters["payment_id"] = waiting["last_transaction"]["uid"]
     if case.method == "POST":
@@ -138,28 +138,28 @@ def _fill_in_form_token(case: schemathesis.Case[Any], page: str) -> None:
 
 
 def _fill_in_card(case: schemathesis.Case[Any]) -> None:
-    """Whether a check digit is right and a month is to come, no pattern can say; a code is wanted here and not by the API."""
+    """Use a valid check digit and a future month, which no pattern can express, and a code, which only the page requires."""
     form: Any = case.body
     if not isinstance(form, schemathesis.core.NotSet):
         form |= {"number": CHALLENGED["number"], "verification_value": "123", "exp_month": "12", "exp_year": "2099"}
 
 
-def _let_time_be(case: schemathesis.Case[Any]) -> None:
-    """Ten years after ten years it comes to 2109, and there it ends."""
+def _resume_the_clock(case: schemathesis.Case[Any]) -> None:
+    """Resume the clock, because repeated moves of ten years reach its limit in 2109."""
     shop_client().post("/sandbox/clock/resume")
 
 
 _body_of_key: dict[str, str] = {}
 
 
-def _let_request_id_count(headers: MutableMapping[str, str]) -> None:
-    """Next to an Idempotency-Key nobody reads a RequestID, so a wrong one is only told of when it stands alone."""
+def _isolate_invalid_request_id(headers: MutableMapping[str, str]) -> None:
+    """Remove the Idempotency-Key beside an invalid RequestID, because the server ignores RequestID if both are present."""
     if "Idempotency-Key" in headers and not re.search(IDEMPOTENCY_KEY, headers.get("RequestID", "x")):
         del headers["Idempotency-Key"]
 
 
-def _use_no_key_twice(case: schemathesis.Case[Any]) -> None:
-    """A key belongs to the first body that it came with; a new body gets a new key."""
+def _use_one_key_per_body(case: schemathesis.Case[Any]) -> None:
+    """Replace a key that an earlier request used with another body."""
     body = case.operation.label + json.dumps(case.body, sort_keys=True)
     for name in ("Idempotency-Key", "RequestID"):
         key = case.headers.get(name)
@@ -167,17 +167,17 @@ def _use_no_key_twice(case: schemathesis.Case[Any]) -> None:
             case.headers[name] = secrets.token_hex(8)
 
 
-def _write_whole_numbers_whole(body: Any) -> None:
-    """To JSON Schema 1.0 is an integer like any other; where the server wants text it takes numbers without a point only."""
+def _write_integers_without_fraction(body: Any) -> None:
+    """Write 1.0 as 1. Both are integers in JSON Schema, but for text fields the server accepts only numbers without a point."""
     entries: Any = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
     for place, value in entries:
         if isinstance(value, float) and value.is_integer():
             body[place] = int(value)
-        _write_whole_numbers_whole(value)
+        _write_integers_without_fraction(value)
 
 
-def _tell_the_page_in_one_way(case: schemathesis.Case[Any]) -> None:
-    """Either a cursor or a number, and not beyond the deepest page."""
+def _use_one_kind_of_paging(case: schemathesis.Case[Any]) -> None:
+    """Use either a cursor or a page number, within the maximum offset."""
     query = case.query
     by_cursor = [name for name in ("after", "before", "limit") if name in query]
     by_number = [name for name in ("page", "per_page") if name in query]
@@ -189,17 +189,17 @@ def _tell_the_page_in_one_way(case: schemathesis.Case[Any]) -> None:
         del query["page"]
 
 
-_FITTING = {
-    "POST /subscriptions": _name_what_there_is,
-    **dict.fromkeys(("GET /customers", "GET /plans", "GET /subscriptions"), _tell_the_page_in_one_way),
-    "POST /subscriptions/{subscription_id}/cancel": _cancel_what_is_not_over,
-    "DELETE /subscriptions/{subscription_id}": _cancel_what_is_not_over,
+_ADJUSTMENTS = {
+    "POST /subscriptions": _use_existing_objects,
+    **dict.fromkeys(("GET /customers", "GET /plans", "GET /subscriptions"), _use_one_kind_of_paging),
+    "POST /subscriptions/{subscription_id}/cancel": _cancel_an_active_subscription,
+    "DELETE /subscriptions/{subscription_id}": _cancel_an_active_subscription,
     **{
-        f"{method} {path}": _follow_a_link
+        f"{method} {path}": _use_existing_link
         for method in ("GET", "POST")
         for path in ("/plans/{plan_id}/pay", "/v2/confirm_order/{plan_id}/{shop_id}")
     },
-    **dict.fromkeys(("GET /v2/checkout", "POST /v2/checkout"), _come_to_a_page_that_waits),
-    **dict.fromkeys(("GET /process/{payment_id}", "POST /process/{payment_id}"), _come_to_a_challenge),
-    "POST /sandbox/clock/advance": _let_time_be,
+    **dict.fromkeys(("GET /v2/checkout", "POST /v2/checkout"), _open_a_waiting_page),
+    **dict.fromkeys(("GET /process/{payment_id}", "POST /process/{payment_id}"), _open_a_challenge),
+    "POST /sandbox/clock/advance": _resume_the_clock,
 }

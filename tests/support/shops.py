@@ -1,4 +1,4 @@
-"""Shops of tests, their keys, and the server that each is on."""
+"""Create shops and their keys for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Start = Callable[..., ServerProcess]
 
 
 def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Run ``work`` on a migrated database, in an event loop and a thread of its own: a browser's loop may run in this one."""
+    """Run ``work`` on a migrated database in a new thread with an event loop, because a browser's loop may run in this one."""
 
     async def run() -> T:
         database = await open_database(url)
@@ -43,7 +43,7 @@ def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
 
 
 def add_shop(url: str, master_key: MasterKey, *, gateway: str | None = "sandbox", **chosen: Any) -> Credentials:
-    """A new shop. ``gateway`` ``None``: nobody chose one for it."""
+    """Create a shop. ``gateway`` ``None`` leaves its gateway unset."""
 
     async def work(database: Database) -> Credentials:
         now = SystemClock().now()
@@ -57,7 +57,7 @@ def add_shop(url: str, master_key: MasterKey, *, gateway: str | None = "sandbox"
 
 @dataclass(frozen=True)
 class Shop:
-    """A running server and one shop on it."""
+    """A running server with one shop."""
 
     url: str
     shop_id: int
@@ -65,5 +65,5 @@ class Shop:
     process: ServerProcess
 
     def client(self, **options: Any) -> httpx.Client:
-        """An HTTP client with this shop's credentials. Close it, or use it in a ``with``."""
+        """Returns an HTTP client with this shop's credentials. Close it, or use it in a ``with`` statement."""
         return httpx.Client(base_url=self.url, auth=(str(self.shop_id), self.secret_key), timeout=30, **options)

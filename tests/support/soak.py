@@ -1,7 +1,7 @@
-"""A soak test: many connections, every route, faults in between, and an account of all answers at the end.
+"""A soak test: many connections, every route, random faults, and a check of all responses at the end.
 
-``python -m support.soak --seconds 300 --engine sqlite`` runs it for long; the tests run it for seconds. What the
-server was asked is decided by a seed; when its faults meet which request is not.
+``python -m support.soak --seconds 300 --engine sqlite`` runs it for longer; the tests run it for seconds. A seed
+determines the requests, but not which request each fault affects.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from support.process import ServerProcess
 
 CONNECTIONS = 32
 ANSWER_TIMEOUT_SECONDS = 20.0
-BREATH_SECONDS = 0.05
-PATIENCE_SECONDS = 60.0
-QUIET = 0.2  # the last part of the time, without faults
-BACKUP_SECONDS = 10.0  # between two frequent backups; a run that is short makes four
+RETRY_PAUSE_SECONDS = 0.05
+RETRY_DEADLINE_SECONDS = 60.0
+QUIET = 0.2  # the fraction of the time at the end without faults
+BACKUP_SECONDS = 10.0  # between two frequent backups; a short run makes four backups
 THOROUGH_BACKUP_SECONDS = 60.0
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 FIELDS = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
-# What each kind of question may be answered. Faults may add 503 and 504, and a broken connection.
+# The expected statuses of each kind of request. Faults may add 503, 504 and broken connections.
 EXPECTED = {
     "create": {201},
     "keyed create": {201},
@@ -80,8 +80,8 @@ class Shop:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A customer that somebody asked for, told from all others by its email."""
+class RequestedCustomer:
+    """A customer that a client tries to create. Its email is unique."""
 
     shop: int
     body: Mapping[str, str]
@@ -104,16 +104,18 @@ class Answer:
 
 @dataclass
 class Ledger:
-    """Everything that was asked for and answered, kept outside the server."""
+    """The record of all requests and responses, kept outside the server."""
 
-    wishes: dict[str, Wish] = field(default_factory=dict)  # by email
-    answered: dict[str, bytes] = field(default_factory=dict)  # by email, as it was acknowledged
-    refused: set[str] = field(default_factory=set)  # emails whose every attempt was refused: not written
-    unknown: set[str] = field(default_factory=set)  # emails without a key whose answer never came
+    requested: dict[str, RequestedCustomer] = field(default_factory=dict)  # by email
+    answered: dict[str, bytes] = field(default_factory=dict)  # by email: the acknowledged response body
+    refused: set[str] = field(
+        default_factory=set
+    )  # emails of customers whose attempts were all refused, and which must not exist
+    unknown: set[str] = field(default_factory=set)  # emails of creates without a key and without a response
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)  # 0: the connection broke
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     faults: Counter[str] = field(default_factory=Counter)
-    backups: Counter[str] = field(default_factory=Counter)  # intact ones, by the way they were made
+    backups: Counter[str] = field(default_factory=Counter)  # number of intact backups by method
     wrong: list[str] = field(default_factory=list)
 
     def count(self, kind: str, status: int, seconds: float) -> None:
@@ -124,7 +126,7 @@ class Ledger:
 
 
 def faults_of(ledger: Ledger, listed: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """What does not balance between the ledger and the customers that the server lists for each shop."""
+    """Returns the differences between the ledger and the customers that the server lists for each shop."""
     found = list(ledger.wrong)
     for shop, customers in listed.items():
         ids = [customer["id"] for customer in customers]
@@ -142,19 +144,19 @@ def faults_of(ledger: Ledger, listed: Mapping[int, Sequence[Mapping[str, Any]]])
 
 
 def faults_of_backup(name: str, acknowledged: Iterable[str], held: Iterable[str]) -> list[str]:
-    """The emails that were acknowledged before a backup began and are not in it: in one line, because they may be many."""
+    """Returns one line about customers that were acknowledged before a backup began and are missing from it."""
     missing = sorted(set(acknowledged).difference(held))
     return [f"{name} lacks {len(missing)} acknowledged customers, such as {missing[0]}"] if missing else []
 
 
 def _faults_of_customer(ledger: Ledger, shop: int, customer: Mapping[str, Any]) -> list[str]:
     email = customer["email"]
-    wish = ledger.wishes.get(email)
-    if wish is None:
-        return [f"shop {shop}: nobody asked for {email}"]
-    if wish.shop != shop:
-        return [f"{email} of shop {wish.shop} is in shop {shop}"]
-    expected = {name: wish.body.get(name) for name in FIELDS}
+    customer_request = ledger.requested.get(email)
+    if customer_request is None:
+        return [f"shop {shop}: {email} was never requested"]
+    if customer_request.shop != shop:
+        return [f"{email} of shop {customer_request.shop} is in shop {shop}"]
+    expected = {name: customer_request.body.get(name) for name in FIELDS}
     if {name: customer[name] for name in FIELDS} != expected:
         return [f"{email} is not as it was asked for"]
     acknowledged = ledger.answered.get(email)
@@ -164,14 +166,14 @@ def _faults_of_customer(ledger: Ledger, shop: int, customer: Mapping[str, Any]) 
 
 
 class Client:
-    """One connection, opened again whenever it broke."""
+    """One connection, which is opened again after it breaks."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, path: str, authorization: str, body: bytes = b"", **headers: str) -> Answer | None:
-        """The answer, or ``None`` when the connection broke or it took too long."""
+        """Returns the response, or ``None`` if the connection broke or timed out."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 if self._streams is None:
@@ -219,7 +221,7 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 class Visitor:
-    """Asks one question after the other over a connection of its own and enters the answers in the ledger."""
+    """Sends requests over one connection and records the responses in the ledger."""
 
     def __init__(self, soak: Soak, number: int) -> None:
         self._soak = soak
@@ -228,10 +230,10 @@ class Visitor:
         self._client = Client(soak.server.port)
         self._number = number
         self._count = 0
-        self._mine: list[str] = []  # emails that were acknowledged to this visitor
+        self._mine: list[str] = []  # emails of customers that this visitor created
 
     async def visit(self, until: Callable[[], bool]) -> None:
-        doings: list[tuple[int, Callable[[Shop], Awaitable[None]]]] = [
+        weighted_actions: list[tuple[int, Callable[[Shop], Awaitable[None]]]] = [
             (30, self.create),
             (15, self.keyed_create),
             (5, self.replay),
@@ -248,7 +250,7 @@ class Visitor:
             (4, self.subscribe),
         ]
         while not until():
-            doing = self._random.choices([each for _, each in doings], [weight for weight, _ in doings])[0]
+            doing = self._random.choices([each for _, each in weighted_actions], [weight for weight, _ in weighted_actions])[0]
             await doing(self._random.choice(self._soak.shops))
         self._client.close()
 
@@ -259,87 +261,87 @@ class Visitor:
         answer = await self._client.ask(method, path, authorization or shop.authorization, body, **headers)
         self._ledger.count(kind, answer.status if answer else 0, time.monotonic() - started)
         if answer is None or answer.status in PASSING:
-            await asyncio.sleep(BREATH_SECONDS)
+            await asyncio.sleep(RETRY_PAUSE_SECONDS)
         if answer is not None and answer.status >= 400 and method != "HEAD" and not answer.json().get("message"):
             self._ledger.wrong.append(f"{kind}: an error without a message: {answer}")
         return answer
 
-    def _wish(self, shop: Shop, *, keyed: bool) -> Wish:
+    def _new_customer_request(self, shop: Shop, *, keyed: bool) -> RequestedCustomer:
         self._count += 1
         email = f"s{self._soak.seed}-{self._number}-{self._count}@shop.test"
         body = {"email": email, "ip": "127.0.0.1", "first_name": "Soak", "external_id": f"x-{self._number}-{self._count % 50}"}
-        wish = Wish(shop.id, body, f"key-{email}" if keyed else None)
-        self._ledger.wishes[email] = wish
-        return wish
+        customer_request = RequestedCustomer(shop.id, body, f"key-{email}" if keyed else None)
+        self._ledger.requested[email] = customer_request
+        return customer_request
 
-    def _acknowledge(self, wish: Wish, answer: Answer) -> None:
-        self._ledger.answered[wish.email] = answer.body
-        self._mine.append(wish.email)
+    def _acknowledge(self, customer_request: RequestedCustomer, answer: Answer) -> None:
+        self._ledger.answered[customer_request.email] = answer.body
+        self._mine.append(customer_request.email)
 
     async def create(self, shop: Shop) -> None:
-        wish = self._wish(shop, keyed=False)
-        answer = await self._ask("create", shop, "POST", "/customers", json.dumps(wish.body).encode())
+        customer_request = self._new_customer_request(shop, keyed=False)
+        answer = await self._ask("create", shop, "POST", "/customers", json.dumps(customer_request.body).encode())
         if answer is None or answer.status == 504:
-            self._ledger.unknown.add(wish.email)
+            self._ledger.unknown.add(customer_request.email)
         elif answer.status == 201:
-            self._acknowledge(wish, answer)
+            self._acknowledge(customer_request, answer)
         else:
-            self._ledger.refused.add(wish.email)
+            self._ledger.refused.add(customer_request.email)
 
     async def subscribe(self, shop: Shop) -> None:
-        """A card is charged: it takes the money, is refused, asks for 3-D Secure, or takes it and does not answer."""
+        """Charge a card that succeeds, is declined, requires 3-D Secure, or succeeds without a response."""
         if not self._mine:
             return
         email = self._random.choice(self._mine)
-        owner = next(each for each in self._soak.shops if each.id == self._ledger.wishes[email].shop)
+        owner = next(each for each in self._soak.shops if each.id == self._ledger.requested[email].shop)
         card = a_card(self._random.choice(CARDS))
         body = {"plan": HOURLY, "customer": {"id": json.loads(self._ledger.answered[email])["id"]}, "card": card}
         await self._ask("subscribe", owner, "POST", "/subscriptions", json.dumps(body).encode())
 
     async def keyed_create(self, shop: Shop) -> None:
-        """The same attempt until it is answered: done exactly once, however many of its answers were lost."""
-        wish = self._wish(shop, keyed=True)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """Repeat a create with its key until it gets a response. It must be executed exactly once."""
+        customer_request = self._new_customer_request(shop, keyed=True)
+        deadline = time.monotonic() + RETRY_DEADLINE_SECONDS
         answer = None
         while answer is None or answer.status != 201:
             if time.monotonic() > deadline:
-                self._ledger.wrong.append(f"{wish.email} was not answered within a minute")
+                self._ledger.wrong.append(f"{customer_request.email} was not answered within a minute")
                 return
-            answer = await self._attempt("keyed create", shop, wish)
-        self._acknowledge(wish, answer)
+            answer = await self._attempt("keyed create", shop, customer_request)
+        self._acknowledge(customer_request, answer)
 
     async def replay(self, shop: Shop) -> None:
-        keyed = [email for email in self._mine[-50:] if self._ledger.wishes[email].key]
+        keyed = [email for email in self._mine[-50:] if self._ledger.requested[email].key]
         if not keyed:
             return
-        wish = self._ledger.wishes[self._random.choice(keyed)]
-        answer = await self._attempt("replay", self._soak.shop(wish.shop), wish)
+        customer_request = self._ledger.requested[self._random.choice(keyed)]
+        answer = await self._attempt("replay", self._soak.shop(customer_request.shop), customer_request)
         if answer is not None and answer.status == 201:
-            if answer.body != self._ledger.answered[wish.email]:
-                self._ledger.wrong.append(f"{wish.email} was replayed otherwise than it was answered")
+            if answer.body != self._ledger.answered[customer_request.email]:
+                self._ledger.wrong.append(f"{customer_request.email} was replayed with a different response")
             if answer.headers.get("idempotent-replayed") != "true":
-                self._ledger.wrong.append(f"{wish.email} was done a second time")
+                self._ledger.wrong.append(f"{customer_request.email} was executed a second time")
 
-    async def _attempt(self, kind: str, shop: Shop, wish: Wish) -> Answer | None:
-        assert wish.key is not None
-        header = {"RequestID" if len(wish.email) % 2 else "Idempotency_Key": wish.key}
-        return await self._ask(kind, shop, "POST", "/customers", json.dumps(wish.body).encode(), **header)
+    async def _attempt(self, kind: str, shop: Shop, customer_request: RequestedCustomer) -> Answer | None:
+        assert customer_request.key is not None
+        header = {"RequestID" if len(customer_request.email) % 2 else "Idempotency_Key": customer_request.key}
+        return await self._ask(kind, shop, "POST", "/customers", json.dumps(customer_request.body).encode(), **header)
 
     async def invalid(self, shop: Shop) -> None:
         await self._ask("invalid", shop, "POST", "/customers", b'{"email":"nonsense"}')
 
     async def read(self, shop: Shop) -> None:
-        """Whatever was acknowledged is there at once, at whichever worker."""
+        """Read an acknowledged customer. Every worker must return it immediately."""
         if not self._mine:
             return
         email = self._mine[-1] if self._random.random() < 0.5 else self._random.choice(self._mine)
-        acknowledged, owner = self._ledger.answered[email], self._soak.shop(self._ledger.wishes[email].shop)
+        acknowledged, owner = self._ledger.answered[email], self._soak.shop(self._ledger.requested[email].shop)
         answer = await self._ask("read", owner, "GET", f"/customers/{json.loads(acknowledged)['id']}")
         if answer is not None and answer.status == 200 and answer.body != acknowledged:
             self._ledger.wrong.append(f"{email} was read otherwise than it was acknowledged")
 
     async def read_of_another(self, shop: Shop) -> None:
-        foreign = [email for email in self._mine[-50:] if self._ledger.wishes[email].shop != shop.id]
+        foreign = [email for email in self._mine[-50:] if self._ledger.requested[email].shop != shop.id]
         if foreign:
             id = json.loads(self._ledger.answered[foreign[0]])["id"]
             await self._ask("read of another shop's", shop, "GET", f"/customers/{id}")
@@ -359,7 +361,7 @@ class Visitor:
     async def filter(self, shop: Shop) -> None:
         if self._mine:
             email = self._random.choice(self._mine)
-            owner = self._soak.shop(self._ledger.wishes[email].shop)
+            owner = self._soak.shop(self._ledger.requested[email].shop)
             answer = await self._ask("filter", owner, "GET", f"/customers?email={email}")
             page = self._page(owner, answer)
             if answer is not None and answer.status == 200 and [each["email"] for each in page] != [email]:
@@ -367,11 +369,11 @@ class Visitor:
 
     async def everyone(self, shop: Shop) -> None:
         answer = await self._ask("everyone", shop, "GET", "/customers")
-        with contextlib.suppress(json.JSONDecodeError):  # cut off by a fault: no JSON, and so not mistaken for a whole one
+        with contextlib.suppress(json.JSONDecodeError):  # truncated by a fault: it is not valid JSON
             self._page(shop, answer)
 
     def _page(self, shop: Shop, answer: Answer | None) -> list[dict[str, Any]]:
-        """The customers of a page, which rise and are all this shop's."""
+        """Check the order of the customers of a page, and that all belong to this shop."""
         if answer is None or answer.status != 200:
             return []
         page: list[dict[str, Any]] = answer.json()
@@ -379,9 +381,9 @@ class Visitor:
         if ids != sorted(set(ids)):
             self._ledger.wrong.append("a page whose ids do not rise")
         for customer in page:
-            wish = self._ledger.wishes.get(customer["email"])
-            if wish is None or wish.shop != shop.id:
-                self._ledger.wrong.append(f"{customer['email']} was shown to shop {shop.id}")
+            customer_request = self._ledger.requested.get(customer["email"])
+            if customer_request is None or customer_request.shop != shop.id:
+                self._ledger.wrong.append(f"{customer['email']} was returned to shop {shop.id}")
         return page
 
     async def wrong_key(self, shop: Shop) -> None:
@@ -398,7 +400,7 @@ class Visitor:
 
 
 class Soak:
-    """A server, its visitors and its troubles."""
+    """A soak run: the server, its visitors and the faults."""
 
     def __init__(
         self, server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, backups: Backups, seed: int
@@ -412,13 +414,13 @@ class Soak:
         self._samples: list[tuple[float, int]] = []  # MiB, descriptors
         self._stalled: list[asyncio.StreamWriter] = []
         self._backups = backups
-        self._interruptions = 0  # of PostgreSQL: odd while it is stopped or its sessions are being ended
+        self._interruptions = 0  # of PostgreSQL: odd while it is stopped or its sessions are terminated
 
     def shop(self, id: int) -> Shop:
         return next(shop for shop in self.shops if shop.id == id)
 
     async def run(self, seconds: float) -> list[str]:
-        """What does not balance in the end."""
+        """Run for the given time. Returns the problems found."""
         ends = time.monotonic() + seconds
         visitors = [Visitor(self, number) for number in range(CONNECTIONS)]
         visits = [asyncio.create_task(visitor.visit(lambda: time.monotonic() > ends)) for visitor in visitors]
@@ -436,7 +438,7 @@ class Soak:
             writer.transport.abort()
         listed = await self._everything()
         found = await self._leaks()
-        await self.kill_server()  # what is only in memory, or in a log that nobody finds again, is lost now
+        await self.kill_server()  # so that data that exists only in memory, or in an unlinked log, is lost now
         if await self._everything() != listed:
             self.ledger.wrong.append("after a last kill the server lists other customers than before it")
         await self._make_backup(frequent, self._backups.frequent)
@@ -450,8 +452,8 @@ class Soak:
             self.ledger.wrong.append(f"no {name} was made")
 
     async def _make_backup(self, name: str, make: Callable[[], list[str]]) -> None:
-        """Make a backup and check that it holds what was acknowledged before. One that a fault cut off is made again."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """Make a backup and check that it contains all customers acknowledged before. It is repeated after a fault."""
+        deadline = time.monotonic() + RETRY_DEADLINE_SECONDS
         while True:
             acknowledged, interruptions = list(self.ledger.answered), self._interruptions
             try:
@@ -463,7 +465,7 @@ class Soak:
                     return
                 self.ledger.faults[f"{name} cut off"] += 1
                 while self._interruptions % 2:
-                    await asyncio.sleep(BREATH_SECONDS)
+                    await asyncio.sleep(RETRY_PAUSE_SECONDS)
             else:
                 self.ledger.backups[name] += 1
                 self.ledger.wrong += faults_of_backup(name, acknowledged, held)
@@ -481,13 +483,13 @@ class Soak:
         waiting: list[Callable[[], Awaitable[None]]] = []
         while time.monotonic() < until:
             await asyncio.sleep(self._random.uniform(0.3, 1.2))
-            waiting = waiting or self._random.sample(troubles, len(troubles))  # each of them once, in any order, and again
+            waiting = waiting or self._random.sample(troubles, len(troubles))  # each fault once, in random order, then repeated
             trouble = waiting.pop()
             self.ledger.faults[trouble.__name__.replace("_", " ")] += 1
             await trouble()
 
     async def kill_worker(self) -> None:
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # one that was just killed is no more
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # a killed process no longer exists
             if workers := self.server.worker_pids():
                 os.kill(self._random.choice(workers), signal.SIGKILL)
 
@@ -521,7 +523,7 @@ class Soak:
         await holder.wait()
 
     async def stall(self) -> None:
-        """Clients that connect and say nothing, send half a body, or ask for everyone and take nothing."""
+        """Run clients that connect and send nothing, send half a body, or request a list without reading it."""
         shop = self.shops[0]
         for text in (b"", _request("POST", "/customers", shop.authorization, b'{"email"', {})[:-3], b"GET /custo"):
             with contextlib.suppress(OSError):
@@ -543,16 +545,16 @@ class Soak:
                 writer.transport.abort()
 
     async def _everything(self) -> dict[int, list[dict[str, Any]]]:
-        """All customers of every shop, by the whole list; the walk by cursor shows the same."""
+        """Returns all customers of every shop, and checks that paging by cursor returns the same list."""
         listed: dict[int, list[dict[str, Any]]] = {}
         client = Client(self.server.port)
         for shop in self.shops:
-            listed[shop.id] = (await _patiently(client, "/customers", shop)).json()
+            listed[shop.id] = (await _get_with_retries(client, "/customers", shop)).json()
             walked: list[dict[str, Any]] = []
             page = None
             while page is None or len(page) == 1000:
                 after = f"&after={walked[-1]['id']}" if walked else ""
-                page = (await _patiently(client, f"/customers?limit=1000{after}", shop)).json()
+                page = (await _get_with_retries(client, f"/customers?limit=1000{after}", shop)).json()
                 walked += page
             if walked != listed[shop.id]:
                 self.ledger.wrong.append(f"shop {shop.id}: the list and the walk by cursor differ")
@@ -570,13 +572,13 @@ class Soak:
         return memory, descriptors
 
     async def _leaks(self) -> list[str]:
-        """Descriptors go back to what an idle server has, memory stays where it was under load."""
+        """Check that open descriptors return to the idle level and memory stays bounded."""
         await asyncio.sleep(1)
         memory, descriptors = self._sample()
         self._samples.append((memory, descriptors))
         found = []
         if descriptors > 200:
-            found.append(f"{descriptors} descriptors are open with nobody there")
+            found.append(f"{descriptors} descriptors are open without clients")
         highest = max(memory for memory, _ in self._samples)
         if highest > 150 * (1 + len(self.server.worker_pids())) + 100:
             found.append(f"the server's processes took {highest:.0f} MiB")
@@ -592,16 +594,16 @@ class Soak:
         ]
         for kind, seconds in sorted(ledger.seconds.items()):
             statuses = {status or "broken": count for (each, status), count in sorted(ledger.statuses.items()) if each == kind}
-            told = ", ".join(f"{status}: {count}" for status, count in statuses.items())
+            counts = ", ".join(f"{status}: {count}" for status, count in statuses.items())
             p50, p99 = statistics.median(seconds), sorted(seconds)[int(len(seconds) * 0.99)]
             times = f"p50 {p50 * 1000:.1f}, p99 {p99 * 1000:.1f}, longest {max(seconds) * 1000:.0f} ms"
-            lines.append(f"  {kind:24} {told:50} {times}")
+            lines.append(f"  {kind:24} {counts:50} {times}")
         (first, _), (last, descriptors) = self._samples[0], self._samples[-1]
         lines.append(f"memory {first:.0f} MiB at the beginning of the quiet, {last:.0f} at the end; {descriptors} descriptors")
         return "\n".join(lines)
 
 
-async def _patiently(client: Client, path: str, shop: Shop) -> Answer:
+async def _get_with_retries(client: Client, path: str, shop: Shop) -> Answer:
     for _ in range(100):
         answer = await client.ask("GET", path, shop.authorization)
         if answer is not None and answer.status == 200:
@@ -613,7 +615,7 @@ async def _patiently(client: Client, path: str, shop: Shop) -> Answer:
 def soak(
     server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, seconds: float, seed: int
 ) -> tuple[list[str], str]:
-    """What does not balance, and the account."""
+    """Run a soak test. Returns the problems found and the summary."""
     folder = server.log_file.parent
     backups: Backups = (
         PostgresBackups(postgres, server.database.rpartition("/")[2], folder)
@@ -626,7 +628,7 @@ def soak(
 
 
 async def _audited(url: str) -> list[str]:
-    """What the audit of all shops says, while the server runs."""
+    """Returns the findings of an audit of all shops while the server runs."""
     database = await open_database(url)
     try:
         gateways = GatewayRegistry(database, MasterKey(bytes(32)), "http://127.0.0.1", sandbox_mode=True)
@@ -650,7 +652,7 @@ def main() -> None:
     for engine in engines:
         found, account = _alone(engine, options.seconds, options.workers, options.seed)
         balanced = balanced and not found
-        print(f"{engine}, {account}\n" + ("\n".join(found[:50]) or "everything is accounted for") + "\n", flush=True)
+        print(f"{engine}, {account}\n" + ("\n".join(found[:50]) or "no problem was found") + "\n", flush=True)
     sys.exit(0 if balanced else 1)
 
 

@@ -1,4 +1,4 @@
-"""Files of a SQLite database."""
+"""Access the files of a SQLite database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ connection.close()
 
 
 class LiveFile:
-    """A SQLite file in use by a server, and the processes that a test starts beside the server."""
+    """A SQLite file in use by a server, and other processes that a test runs on the file."""
 
     def __init__(self, folder: Path, shop: Credentials) -> None:
         self.folder = folder
@@ -35,7 +35,7 @@ class LiveFile:
         self._copies = 0
 
     def run(self, *command: str) -> None:
-        """Run a process to its end."""
+        """Run a process until it ends."""
         environment = environment_of(self.url, **ENVIRONMENT)
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS, cwd=self.folder
@@ -46,11 +46,11 @@ class LiveFile:
         self.run(sys.executable, "-c", code, str(self.path), *arguments)
 
     def sql(self, statement: str) -> None:
-        """Execute one statement with Python's sqlite3 in a process of its own."""
+        """Execute one statement with Python's sqlite3 in another process."""
         self.python(STATEMENT, statement)
 
     def command(self, *arguments: str) -> None:
-        """Run one of our own commands on the file."""
+        """Run an ecomcharge command on the file."""
         self.run(sys.executable, "-m", "ecomcharge", *arguments)
 
     def worker(self) -> None:
@@ -63,7 +63,7 @@ class LiveFile:
         return self.folder / f"copy-{self._copies}.db"
 
     def copy_as_after_a_kill(self) -> Path:
-        """Copy the file and its log, which is all that a kill would leave. Only while nobody writes."""
+        """Copy the file and its log, which is the state after a kill. Call it only while no process writes."""
         copy = self.new_path()
         for suffix in ("", "-wal"):
             if Path(f"{self.path}{suffix}").exists():

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline."""
+"""Wait for a condition, with a deadline."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ POLL_SECONDS = 0.02
 
 
 def eventually(read: Callable[[], T], seconds: float = 30, *, is_good: Callable[[T], bool] = bool) -> T:
-    """Call ``read`` until ``is_good`` accepts what it returns, by default anything true; that value.
+    """Call ``read`` until ``is_good`` accepts its value; by default every true value. Returns the value.
 
-    Raises ``AssertionError`` with the last value when ``seconds`` are over.
+    Raises ``AssertionError`` with the last value after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not is_good(found := read()):

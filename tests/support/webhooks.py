@@ -1,4 +1,4 @@
-"""Subscriptions with a notification URL, and the webhooks that the database holds."""
+"""Create subscriptions with a notification URL, and read and write webhooks in the database."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def kept_webhooks(url: str, shop_id: int) -> list[Webhook]:
 
 
 def put_in_outbox(url: str, shop_id: int, urls: list[str], *, of_one_subscription: bool = False) -> list[str]:
-    """A webhook for each URL, due now; each of a subscription of its own, or one behind the other; their ids."""
+    """Add a due webhook for each URL, of different subscriptions or of one. Returns their ids."""
     id_generator, now = IdGenerator(WEBHOOK_PREFIX), SystemClock().now()
     places = [(0, number) if of_one_subscription else (number, 1) for number in range(len(urls))]
     made = [

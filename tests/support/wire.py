@@ -1,4 +1,4 @@
-"""HTTP by hand, for tests that send what no HTTP library would."""
+"""Raw HTTP, for tests that send requests which no HTTP library can send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. ``headers`` keeps order and repetition, with names in lower case."""
+    """A response. ``headers`` keeps order and repetition, with names in lower case."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -31,11 +31,11 @@ class Answer:
 
 
 class ConnectionEnded(Exception):
-    """The server closed the connection before a whole answer."""
+    """The server closed the connection before the end of a response."""
 
 
 class Wire:
-    """One connection. ``send`` takes any bytes; ``answer`` reads one whole answer."""
+    """One connection. ``send`` takes any bytes; ``answer`` reads one complete response."""
 
     def __init__(self, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS, receive_buffer_bytes: int | None = None) -> None:
         self._socket = socket.socket()
@@ -49,7 +49,7 @@ class Wire:
         self._socket.sendall(data)
 
     def answer(self, *, to_head: bool = False) -> Answer:
-        """Raises ``ConnectionEnded`` when the server hangs up first."""
+        """Raises ``ConnectionEnded`` if the server closes the connection first."""
         head = self._until(b"\r\n\r\n").decode("latin-1")
         first, *lines = head[:-4].split("\r\n")
         headers = tuple((name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
@@ -63,7 +63,7 @@ class Wire:
         return Answer(int(first.split(" ")[1]), headers, body)
 
     def read(self, most_bytes: int = READ_BYTES) -> bytes:
-        """Whatever is there; nothing when the server has closed its end."""
+        """Returns the available bytes, or none if the server has closed its side."""
         if self._waiting:
             data, self._waiting = bytes(self._waiting), bytearray()
             return data
@@ -73,7 +73,7 @@ class Wire:
             return b""
 
     def ended_within(self, seconds: float) -> bool:
-        """Whether the server closes the connection in that time."""
+        """Returns whether the server closes the connection within that time."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
@@ -85,7 +85,7 @@ class Wire:
         return False
 
     def finish_sending(self) -> None:
-        """Close our half of the connection; the other can still be read."""
+        """Close the client's side of the connection; responses can still be read."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -131,14 +131,14 @@ def basic(user: object, password: str) -> str:
 
 
 def head(method: str, target: str, *headers: tuple[str, str | bytes]) -> bytes:
-    """A request line and headers, with a ``Host`` and the empty line that ends them."""
+    """Returns a request line and headers, with ``Host`` and the final empty line."""
     lines = [f"{method} {target} HTTP/1.1".encode(), b"Host: localhost"]
     lines += [f"{name}: ".encode() + (value if isinstance(value, bytes) else value.encode("latin-1")) for name, value in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def request(method: str, target: str, *headers: tuple[str, str | bytes], body: bytes | None = None) -> bytes:
-    """A whole request; with a body, its length is announced."""
+    """Returns a whole request, with Content-Length if it has a body."""
     if body is None:
         return head(method, target, *headers)
     return head(method, target, *headers, ("Content-Length", str(len(body)))) + body

@@ -35,7 +35,7 @@ def test_successful_charges_that_were_abandoned_early_are_refunded(
 def test_the_simulation_detects_a_lost_success(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charging, "UNSUCCESSFUL", ())
     account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
-    assert any("in the gateway's books" in fault for _, fault in account.failed)
+    assert any("in the gateway's charges" in fault for _, fault in account.failed)
 
 
 def test_the_simulation_detects_charges_of_ended_subscriptions(

@@ -1,4 +1,4 @@
-"""``python -m support.simulation --engine sqlite --runs 10000`` runs the simulation for long."""
+"""``python -m support.simulation --engine sqlite --runs 10000`` runs many seeds."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""A simulation of years of subscriptions: a gateway that fails in every way, workers that race and are killed anywhere.
+"""Simulate years of subscriptions with gateway failures, concurrent workers and kills at any step.
 
-Each run is drawn from a seed: plans, cards, faults, kills, pauses, cancels and how late the workers come. Real parts but for
-the gateway and the clocks: the same billing, stores and database engines that run in production. At the end of a run
-the gateway's books, kept outside, must agree with ours to the minor unit, and nothing may be left that nobody looks after.
+A seed determines each run: plans, cards, faults, kills, pauses, cancels and the delays of workers. Only the gateway and the
+clocks are simulated; billing, stores and database engines are those of production. At the end of a run the gateway's
+records must agree with the database to the minor unit, and every open payment must have a date for its next lookup.
 
-``python -m support.simulation --engine sqlite --runs 10000`` runs many; a seed that fails is printed, and
-``--seed N --runs 1`` runs it again. What happens to a subscription is drawn from the seed, the subscription and how far
-it has come, so two workers that race draw the same in either order.
+``python -m support.simulation --engine sqlite --runs 10000`` runs many; it prints a seed that fails, and
+``--seed N --runs 1`` runs it again. The random values of a subscription depend on the seed, the
+subscription and the number of values already used, so concurrent workers get the same values in either order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.simulation.run import Run
 
 @dataclass
 class Account:
-    """Of many runs."""
+    """The totals of many runs."""
 
     runs: int = 0
     charges: int = 0
@@ -40,7 +40,7 @@ class Account:
 async def simulate(
     url: str, seeds: range, progress: Callable[[Account], None] | None = None, *, until_one_fails: bool = False
 ) -> Account:
-    """Run every seed on one database, and go on after those that fail, unless ``until_one_fails``."""
+    """Run every seed on one database. Continues after a failed seed unless ``until_one_fails`` is true."""
     account = Account()
     master_key = MasterKey(bytes(32))
     databases = [await open_database(url, postgres_connections=5) for _ in range(3)]
@@ -52,14 +52,14 @@ async def simulate(
             run = Run(seed, databases[0], racers, credentials.shop_id)
             try:
                 await run.run()
-            except Exception as fault:  # not only what the account tells
+            except Exception as fault:  # with the traceback, which the summary lacks
                 account.failed.append((seed, f"{type(fault).__name__}: {fault}"))
             account.runs += 1
             account.charges += len(run.booked())
             account.taken += run.taken
-            account.kills += run.fate.kills
-            account.pauses += run.fate.pauses
-            account.losses += run.fate.losses
+            account.kills += run.fault_schedule.kills
+            account.pauses += run.fault_schedule.pauses
+            account.losses += run.fault_schedule.losses
             account.refunds += sum(charge.refunds for _, charge, _ in run.booked())
             await _forget(databases[0])
             if progress is not None:
@@ -73,7 +73,7 @@ async def simulate(
 
 
 async def _forget(database: Database) -> None:
-    """What a run leaves behind is not due for the next one."""
+    """Clear due dates, so that the next run does not process subscriptions of this one."""
 
     async def unit(tx: Transaction) -> None:
         await tx.run("UPDATE subscriptions SET due_at = NULL WHERE due_at IS NOT NULL", {})

@@ -1,4 +1,4 @@
-"""What the work in a simulation meets: a clock that is moved, kills, pauses and commits whose outcome is lost."""
+"""The faults of a simulation: a moved clock, kills, pauses and commits whose outcome is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEGIN: Final = 1_767_225_600_000  # 2026-01-01
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it runs any more."""
+    """The simulated process was killed."""
 
 
 @dataclass
@@ -35,33 +35,33 @@ class MovedClock:
 
 @dataclass(eq=False)
 class Work:
-    """What one process does for one subscription: it may be killed, stand still for any time, or lose its database."""
+    """The work of one process for one subscription. It may be killed, paused for any time, or lose its database."""
 
     name: str
     is_charged: bool = False
     has_no_database: bool = False
-    call_ends_at: int | None = None  # of the gateway, by the real clock
-    stands_still: asyncio.Event = field(default_factory=asyncio.Event)
-    goes_on: asyncio.Future[None] | None = None
+    call_ends_at: int | None = None  # deadline of the gateway call, by the real clock
+    paused: asyncio.Event = field(default_factory=asyncio.Event)
+    resumed: asyncio.Future[None] | None = None
 
     def resume(self) -> None:
-        assert self.goes_on is not None
-        self.stands_still.clear()
-        self.goes_on.set_result(None)
+        assert self.resumed is not None
+        self.paused.clear()
+        self.resumed.set_result(None)
 
 
 current_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("work", default=None)
 
 
 @dataclass
-class Fate:
-    """What is drawn for a subscription, one after the other, whoever asks. The likelihoods are of one step."""
+class FaultSchedule:
+    """Random faults of each subscription, independent of the process. The probabilities are per step."""
 
     seed: int
     real_clock: MovedClock
     kill: float
     pause: float
-    loss: float  # of the database, once the gateway was called
+    loss: float  # of the database, after the gateway call
     drawn: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     pauses: int = 0
@@ -71,11 +71,11 @@ class Fate:
         self.drawn[of] += 1
         return random.Random(f"{self.seed} {of} {self.drawn[of]}")
 
-    def calm_down(self) -> None:
+    def stop_faults(self) -> None:
         self.kill = self.pause = self.loss = 0.0
 
     async def step(self) -> None:
-        """Between any two steps a process may be killed, or stand still while time goes on."""
+        """Kill or pause the process between two steps, at random."""
         work = current_work.get()
         if work is None:
             return
@@ -84,13 +84,15 @@ class Fate:
             raise Killed
         if self.pause and self.draw(f"pause {work.name}").random() < self.pause:
             self.pauses += 1
-            work.goes_on = asyncio.get_running_loop().create_future()
-            work.stands_still.set()
-            await work.goes_on
-            if work.call_ends_at is not None and self.real_clock.now() >= work.call_ends_at:  # the loop's timer comes first
+            work.resumed = asyncio.get_running_loop().create_future()
+            work.paused.set()
+            await work.resumed
+            if (
+                work.call_ends_at is not None and self.real_clock.now() >= work.call_ends_at
+            ):  # as the timer of the event loop would raise
                 raise TimeoutError
 
-    def perhaps_lose_database(self) -> None:
+    def maybe_lose_database(self) -> None:
         work = current_work.get()
         if work is not None and self.loss and self.draw(f"loss {work.name}").random() < self.loss:
             self.losses += 1
@@ -98,21 +100,21 @@ class Fate:
 
 
 @dataclass
-class MortalDatabase:
-    """A database whose user may not live to see an answer, and which may go away once the gateway was called."""
+class FaultyDatabase:
+    """A database whose caller may be killed at any call, and which may become unavailable after the gateway call."""
 
     inner: Database
-    fate: Fate
+    fault_schedule: FaultSchedule
 
     async def write(self, unit: Unit[T]) -> T:
-        await self.fate.step()
+        await self.fault_schedule.step()
         self._raise_if_lost()
         result = await self.inner.write(unit)
-        await self.fate.step()
+        await self.fault_schedule.step()
         return result
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
-        await self.fate.step()
+        await self.fault_schedule.step()
         self._raise_if_lost()
         return await self.inner.find(read, key)
 

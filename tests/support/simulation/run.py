@@ -30,7 +30,7 @@ from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder
 from ecomcharge.subscriptions.refunds import CHECK_AGAIN_MILLISECONDS
 from ecomcharge.subscriptions.requests import SubscriptionRequest
-from support.simulation.faults import Fate, Killed, MortalDatabase, MovedClock, Work, current_work
+from support.simulation.faults import FaultSchedule, FaultyDatabase, Killed, MovedClock, Work, current_work
 from support.simulation.gateway import Accounts, Charge, Gateway
 
 DAY: Final = 24 * HOUR
@@ -43,7 +43,7 @@ TAKEN: Final = (base.SUCCESSFUL, REFUNDED, REFUND_FAILED, VOIDED)  # payments wh
 
 @dataclass
 class Run:
-    """One seeded run on a database that has been migrated. ``racers`` are databases of their own, one for each worker."""
+    """One seeded run on a migrated database. ``racers`` are separate database objects, one for each worker."""
 
     seed: int
     database: Database
@@ -51,23 +51,25 @@ class Run:
     shop_id: int
     clock: MovedClock = field(default_factory=MovedClock)
     real_clock: MovedClock = field(default_factory=MovedClock)
-    names: dict[str, str] = field(default_factory=dict)  # by subscription id: what fate calls it
+    names: dict[str, str] = field(default_factory=dict)  # by subscription id: its name in the random faults
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"run {self.seed}")
-        self.fate = Fate(
+        self.fault_schedule = FaultSchedule(
             self.seed,
             self.real_clock,
             kill=self.chance.choice([0.0, 0.02, 0.1, 0.2]),
             pause=self.chance.choice([0.0, 0.0, 0.05, 0.15]),
             loss=self.chance.choice([0.0, 0.0, 0.1, 0.3]),
         )
-        self.accounts = {account: Gateway(self.fate, self.clock, lambda: self.is_closed) for account in (FIRST_ACCOUNT, "2")}
+        self.accounts = {
+            account: Gateway(self.fault_schedule, self.clock, lambda: self.is_closed) for account in (FIRST_ACCOUNT, "2")
+        }
         self.gateways = Accounts(self.accounts)
         self.is_closed = False
         zone = ZoneInfo(self.chance.choice(ZONES))
         lease = self.chance.choice(LEASES)
-        self.workers = [self._billing(MortalDatabase(racer, self.fate), zone, lease) for racer in self.racers]
+        self.workers = [self._billing(FaultyDatabase(racer, self.fault_schedule), zone, lease) for racer in self.racers]
         self.watcher = self._billing(self.database, zone, lease)
         self.id_generators = IdGenerators()
         self.under_way: dict[asyncio.Task[Any], Work] = {}
@@ -90,7 +92,7 @@ class Run:
             work.call_ends_at = None
 
     async def run(self) -> None:
-        """Raises ``AssertionError`` where anything does not balance."""
+        """Run the simulation. Raises ``AssertionError`` if records disagree."""
         unit = self.chance.choice(["hour", "day", "week", "month", "month", "year"])
         for number in range(self.chance.randint(1, 5)):
             await self._subscribe(number, unit)
@@ -98,7 +100,7 @@ class Run:
         for _ in range(MOST_STEPS):
             if not await self._step():
                 break
-        await self._settle()
+        await self._finish_open_work()
         await self._check()
 
     async def _subscribe(self, number: int, unit: str) -> None:
@@ -143,14 +145,14 @@ class Run:
                 self.names[each.id] = str(number)
 
     async def _step(self) -> bool:
-        """On to the next moment when something is due; ``False`` when nothing ever will be."""
+        """Advance to the next due time. Returns ``False`` if nothing will become due."""
         moment = await self._next_due()
         if moment is None and not self.under_way:
             return False
         late = self.chance.choices([0, self.chance.randint(1, HOUR), self.chance.randint(1, 40 * DAY)], [80, 15, 5])[0]
         self.clock.moment = max(self.clock.moment, (moment or 0) + late)
-        await self._buyers_and_merchants()
-        await self._operator()
+        await self._act_as_buyers_and_merchants()
+        await self._act_as_operator()
         for work in list(self.under_way.values()):
             if self.chance.random() < 0.3:
                 await self._resume(work)
@@ -184,7 +186,7 @@ class Run:
             await self._start(Work(f"check {name}"), renewals.check_payment(worker, shop_id, payment_id))
 
     async def _start(self, work: Work, doing: Awaitable[Any]) -> None:
-        """Until it ends, or stands still."""
+        """Start the work, and return when it ends or pauses."""
 
         async def live() -> None:
             current_work.set(work)
@@ -192,7 +194,7 @@ class Run:
                 await doing
             except Killed:
                 pass
-            except Unavailable:  # the answer says that nothing was done, or the worker does it again
+            except Unavailable:  # the response reports that nothing was done, or the worker retries
                 assert work.has_no_database
                 assert not (work.name.startswith("new") and work.is_charged), "503 after the card was charged"
             except ShopClosed:  # between the request and its commit
@@ -200,29 +202,29 @@ class Run:
 
         task = asyncio.create_task(live())
         self.under_way[task] = work
-        await self._until_it_stands_still(task, work)
+        await self._wait_until_paused(task, work)
 
     async def _resume(self, work: Work) -> None:
         task = next(task for task, each in self.under_way.items() if each is work)
         work.resume()
-        await self._until_it_stands_still(task, work)
+        await self._wait_until_paused(task, work)
 
-    async def _until_it_stands_still(self, task: asyncio.Task[Any], work: Work) -> None:
-        waiting = asyncio.create_task(work.stands_still.wait())
+    async def _wait_until_paused(self, task: asyncio.Task[Any], work: Work) -> None:
+        waiting = asyncio.create_task(work.paused.wait())
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if task.done():
             del self.under_way[task]
             task.result()
 
-    async def _buyers_and_merchants(self) -> None:
-        """Some pass 3-D Secure, in time or not; some refuse, some never come back; some are canceled, or told twice."""
+    async def _act_as_buyers_and_merchants(self) -> None:
+        """Pass, refuse or abandon 3-D Secure, cancel subscriptions, and record some outcomes twice, at random."""
         for order_id, charge, gateway in self.booked():
             if charge.status == base.INCOMPLETE and self.chance.random() < 0.5:
                 gateway.pass_challenge(order_id, accepted=self.chance.random() < 0.7)
                 self.clock.moment += 1
                 payment = await payments.find(self.database, self.shop_id, order_id)
-                if payment is not None and self.chance.random() < 0.7:  # else the buyer's browser never came back
+                if payment is not None and self.chance.random() < 0.7:  # otherwise the buyer closed the browser
                     result = await self.watcher.look_up(self.shop_id, payment)
                     subscription = await store.find(self.database, self.shop_id, payment.subscription_id)
                     assert subscription is not None
@@ -232,21 +234,21 @@ class Run:
             if self.chance.random() < (0.1 if self.under_way else 0.02) and each.billing_state.state not in lifecycle.OVER:
                 await actions.cancel_subscription(self.watcher, self.shop_id, each.id, "enough")
             live = await payments.live(self.database, self.shop_id, each.id, each.billing_state.period)
-            if live is not None and self.chance.random() < 0.3:  # the same outcome arrives by two ways
+            if live is not None and self.chance.random() < 0.3:  # the same outcome arrives twice
                 result = await self.watcher.look_up(self.shop_id, live)
                 if result is not None and result.status != base.UNKNOWN:
                     await asyncio.gather(*(self.watcher.record_outcome(each, live, result) for _ in range(2)))
 
     def booked(self) -> list[tuple[str, Charge, Gateway]]:
-        """Every charge that a gateway booked, of both accounts."""
-        return [(id, charge, gateway) for gateway in self.accounts.values() for id, charge in gateway.books.items()]
+        """Returns every charge that the gateway recorded, of both accounts."""
+        return [(id, charge, gateway) for gateway in self.accounts.values() for id, charge in gateway.charges.items()]
 
     @property
     def taken(self) -> int:
         return sum(gateway.taken for gateway in self.accounts.values())
 
-    async def _operator(self) -> None:
-        """Chooses another account at the gateway, closes the shop, and opens it again."""
+    async def _act_as_operator(self) -> None:
+        """Choose another gateway account, close the shop, or open it again, at random."""
         if self.chance.random() < 0.1:
             self.gateways.chosen = self.chance.choice(list(self.accounts))
         if self.is_closed and self.chance.random() < 0.4:
@@ -256,11 +258,11 @@ class Run:
             await close_shop(self.database, self.real_clock.now(), shop_id=self.shop_id)
             self.is_closed = True
 
-    async def _settle(self) -> None:
-        """Nobody is killed any more, and the gateway does what it is asked: what is under way comes to its end."""
-        self.fate.calm_down()
+    async def _finish_open_work(self) -> None:
+        """Stop all faults, and run until every charge and refund has ended."""
+        self.fault_schedule.stop_faults()
         for gateway in self.accounts.values():
-            gateway.is_calm = True
+            gateway.is_reliable = True
         for work in list(self.under_way.values()):
             await self._resume(work)
         for _ in range(SETTLING_STEPS):
@@ -268,44 +270,44 @@ class Run:
             if not moments:
                 return
             self.clock.moment = max(self.clock.moment, min(moments))
-            self.real_clock.moment += 10 * 60_000  # past every lease of those that were killed
+            self.real_clock.moment += 10 * 60_000  # past the leases of killed processes
             await self._work()
         raise AssertionError("charges are under way for ever")
 
     async def _unsettled(self) -> AsyncIterator[int]:
-        """When the next look at each payment is due whose last word is not said."""
+        """Yields the time of the next lookup of each payment that is not final."""
         for each in await self._all():
             for payment in await payments.of_subscription(self.database, self.shop_id, each.id):
                 if payment.check_at is not None:
                     yield payment.check_at
                 elif payment.status in LIVE:
-                    assert each.billing_state.due_at is not None, f"{each.id} has a charge under way, and nobody will look for it"
+                    assert each.billing_state.due_at is not None, f"{each.id} has a running charge without a lookup date"
                     yield each.billing_state.due_at
                 else:
-                    assert payment.status != REFUNDING, f"{each.id} waits for a refund, and nobody will make it"
+                    assert payment.status != REFUNDING, f"{each.id} waits for a refund without a date"
 
     async def _check(self) -> None:
         recorded = 0
         for each in await self._all():
             recorded += await self._check_one(each)
         assert recorded == self.taken, f"recorded {recorded}, taken {self.taken}"
-        assert not any(gateway.asked_twice for gateway in self.accounts.values()), "a charge was sent twice"
-        assert not any(gateway.asked_when_closed for gateway in self.accounts.values()), "a closed shop charged"
+        assert not any(gateway.sent_twice for gateway in self.accounts.values()), "a charge was sent twice"
+        assert not any(gateway.sent_when_closed for gateway in self.accounts.values()), "a closed shop charged"
         assert all(charge.refunds <= 1 for _, charge, _ in self.booked()), "a charge was refunded twice"
         found = await audit(self.database, self.gateways, self.clock, shop_id=self.shop_id, recheck_seconds=0)
         assert not found, f"the audit says: {found}"
 
     async def _check_one(self, each: Subscription) -> int:
-        """What its payments sum up to, with those that the gateway refuses to refund."""
+        """Check one subscription. Returns the sum of its payments, with those that the gateway refuses to refund."""
         billing_state, terms = each.billing_state, terms_of(each.plan, self.watcher.zone)
         found = await payments.of_subscription(self.database, self.shop_id, each.id)
         done = [payment for payment in found if payment.status == base.SUCCESSFUL]
         kept = [payment for payment in found if payment.status == REFUND_FAILED]
         booked: defaultdict[int, list[Charge]] = defaultdict(list)
         for payment in found:
-            charge = self.accounts[each.gateway_account or FIRST_ACCOUNT].books.get(payment.id)
+            charge = self.accounts[each.gateway_account or FIRST_ACCOUNT].charges.get(payment.id)
             was_taken = charge is not None and charge.status == base.SUCCESSFUL
-            assert was_taken == (payment.status in TAKEN), f"{each.id}: {payment.status} is {charge} in the gateway's books"
+            assert was_taken == (payment.status in TAKEN), f"{each.id}: {payment.status} is {charge} in the gateway's charges"
             if charge is None or not was_taken:
                 continue
             assert (charge.refunds == 1) == (payment.status == REFUNDED), f"{each.id}: {payment.status}, {charge.refunds} refunds"

@@ -32,7 +32,8 @@ def end_leases(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [stand_in.SILENT_AFTER, stand_in.FAULT_502_AFTER, stand_in.DROPPED_HALFWAY, stand_in.OTHER_AMOUNT, stand_in.LATE]
+    "fault",
+    [stand_in.SILENT_AFTER, stand_in.FAULT_502_AFTER, stand_in.DROPPED_DURING_RESPONSE, stand_in.OTHER_AMOUNT, stand_in.LATE],
 )
 def test_a_first_charge_whose_response_is_lost_is_found_and_counted_once(merchant: Merchant, fault: str) -> None:
     merchant.account.fail(fault)

@@ -90,16 +90,16 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
     shop = add_shop(url, master_key)
     ledger = Ledger()
     with ServerProcess(url, server_folder, environment=ENVIRONMENT) as process, line_to(process, shop) as line:
-        wish = new_wish()
-        first = line.create(wish.body)
-        ledger.enter(wish, first)
+        customer_request = new_wish()
+        first = line.create(customer_request.body)
+        ledger.enter(customer_request, first)
 
         disk.fill(process)
         with load_on(process, shop) as load:
             _wait_for_refusals(load, line, f"/customers/{first.json()['id']}")
             disk.make_room(process)
-            wish = new_wish()
-            load.ledger.enter(wish, until(lambda: line.create(wish.body, wish.key), 201))
+            customer_request = new_wish()
+            load.ledger.enter(customer_request, until(lambda: line.create(customer_request.body, customer_request.key), 201))
             time.sleep(0.3)
         ledger.add(load.ledger)
         check_everything(process, shop, ledger)

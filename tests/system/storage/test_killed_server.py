@@ -24,12 +24,15 @@ def test_a_killed_server_keeps_every_acknowledged_write(database_url: str, maste
                 process.kill()
             process.start()
             with line_to(process, shop) as line:
-                for wish in load.ledger.unknown:
-                    if wish.key is not None:
-                        first, second = line.create(wish.body, wish.key), line.create(wish.body, wish.key)
+                for customer_request in load.ledger.unknown:
+                    if customer_request.key is not None:
+                        first, second = (
+                            line.create(customer_request.body, customer_request.key),
+                            line.create(customer_request.body, customer_request.key),
+                        )
                         assert (first.status, second.status) == (201, 201)
                         assert first.body == second.body
-                        load.ledger.acknowledged[wish.email] = first.json()["id"]
+                        load.ledger.acknowledged[customer_request.email] = first.json()["id"]
             ledger.add(load.ledger)
             check_everything(process, shop, ledger)
     print(ledger)

@@ -56,14 +56,14 @@ def test_an_externally_locked_idempotency_key_delays_no_other_request(
             time.sleep(0.3)
             ledger = Ledger()
             for _ in range(20):
-                wish = new_wish()
-                ledger.enter(wish, line.create(wish.body, wish.key))
+                customer_request = new_wish()
+                ledger.enter(customer_request, line.create(customer_request.body, customer_request.key))
             answer = blocked.result(20)
             for _ in range(20):
-                wish = new_wish()
-                reply = line.create(wish.body, wish.key)
+                customer_request = new_wish()
+                reply = line.create(customer_request.body, customer_request.key)
                 assert reply.status == 201
-                ledger.enter(wish, reply)
+                ledger.enter(customer_request, reply)
         finally:
             done.set()
             holder.result(30)
@@ -108,16 +108,16 @@ def test_a_locked_sqlite_database_refuses_writes_and_serves_reads(
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
-            wish = new_wish()
+            customer_request = new_wish()
             with ThreadPoolExecutor(1) as pool:
-                refused = pool.submit(writing.create, wish.body, wish.key)
+                refused = pool.submit(writing.create, customer_request.body, customer_request.key)
                 reads = []
                 while not refused.done():
                     reads.append(reading.ask("GET", path))
                     time.sleep(0.05)
         finally:
             holder.communicate(b"\n", timeout=10)
-        ledger.enter(wish, refused.result())
+        ledger.enter(customer_request, refused.result())
         print(f"{refused.result().seconds:.1f} s; {len(reads)} reads, slowest {max(read.seconds for read in reads):.3f} s")
         assert refused.result().status == 503
         assert is_plain_refusal(refused.result())

@@ -44,8 +44,8 @@ def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
         finally:
             own_postgres.start()
         eventually(process.answers, DEADLINE_SECONDS)
-        wish = new_wish()
-        assert until(functools.partial(line.create, wish.body, wish.key), 201).status == 201
+        customer_request = new_wish()
+        assert until(functools.partial(line.create, customer_request.body, customer_request.key), 201).status == 201
         assert process.stop() == 0
 
 
@@ -67,8 +67,10 @@ def test_while_postgresql_is_stopped_requests_are_refused_and_acknowledged_write
                     _check_the_outage(line, load.ledger)
                 finally:
                     own_postgres.start()
-                wish = new_wish()
-                load.ledger.enter(wish, until(functools.partial(line.create, wish.body, wish.key), 201))
+                customer_request = new_wish()
+                load.ledger.enter(
+                    customer_request, until(functools.partial(line.create, customer_request.body, customer_request.key), 201)
+                )
                 assert until(functools.partial(line.ask, "GET", "/readyz"), 200).status == 200
                 time.sleep(0.3)
             ledger.add(load.ledger)
@@ -80,9 +82,9 @@ def test_while_postgresql_is_stopped_requests_are_refused_and_acknowledged_write
 
 def _check_the_outage(line: Line, ledger: Ledger) -> None:
     for _ in range(5):
-        wish = new_wish()
-        reply = again_if_closed(functools.partial(line.create, wish.body, wish.key))
-        ledger.enter(wish, reply)
+        customer_request = new_wish()
+        reply = again_if_closed(functools.partial(line.create, customer_request.body, customer_request.key))
+        ledger.enter(customer_request, reply)
         assert reply.status == 503
         assert is_plain_refusal(reply)
         assert reply.seconds < 3

@@ -1,4 +1,4 @@
-"""Files, folders and names that the documents mention exist."""
+"""Files, folders and names in the documents exist."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DOCUMENTS = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) i
 FILE = re.compile(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|sql|po|toml|md|lua))`")
 FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
 NAME_IN_FILE = re.compile(r"`(\w+)` in `((?:[\w.-]+/)*\w+\.py)`")
-PLACEHOLDER = "NNNN"  # in the name of a file that a reader is to write
+PLACEHOLDER = "NNNN"  # in the name of a file that the reader writes
 
 
 def paths_of(name: str) -> list[Path]:
-    """Where a named file or folder exists. A name without a folder may be in any folder of the program."""
+    """The places of a file or folder. A name without a folder may be in any folder of the program."""
     candidates = [ROOT / name, SOURCE / name, ROOT / "docs" / name]
     if "/" not in name:
         candidates += SOURCE.rglob(name)
@@ -47,7 +47,7 @@ def test_links_to_files_and_headings_resolve(document: Path) -> None:
 
 
 def anchors_of(document: Path) -> set[str]:
-    """The anchors of the headings, as they are made from their texts."""
+    """The anchors of the headings, derived from their texts."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""The tables of the documentation, compared with the program."""
+"""The tables of the documentation agree with the program."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
         name = setting.name.replace("_", "-")
         assert f"`ECOMCHARGE_{setting.name.upper()}`" in text_of("docs/operations.md")
         default = rows.pop(name).strip(" `")
-        if setting.name != "master_key_file":  # its default is a place, told in words
+        if setting.name != "master_key_file":  # its default is a path, described in words
             assert default == written(setting.default)
         assert re.search(rf"^    {setting.name}\n        \S", Settings.__doc__ or "", re.MULTILINE), setting.name
     assert rows == {}
@@ -72,7 +72,7 @@ def test_every_error_is_documented_with_its_status_code_and_sentence() -> None:
     for kind, status in STATUS_OF.items():
         row = re.search(rf"^\| {status} \| `{kind.code}` \| (.*?) \|", table, re.MULTILINE)
         assert row is not None, kind
-        if kind is errors.ConfigurationError:  # its sentence is the operator's
+        if kind is errors.ConfigurationError:  # its sentence is for the operator
             assert row[1] == "Internal server error"
         elif kind not in (errors.BadParameter, errors.ValidationFailed):
             assert row[1] == kind.message
@@ -96,7 +96,7 @@ def test_every_field_text_and_limit_is_documented() -> None:
 
 
 def section_of(title: str) -> str:
-    """What stands under a heading of the reference, up to the next of its level."""
+    """The text under a heading of the reference, up to the next heading of its level."""
     text = text_of("docs/api.md")
     level = re.search(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
     assert level is not None, title
@@ -202,8 +202,8 @@ def test_every_route_is_documented() -> None:
     text = text_of("docs/api.md")
     for path, methods in describe_api()["paths"].items():
         for method in methods:
-            told = re.escape(re.sub(r"\{(\w+)\}", r":\1", path))
-            assert re.search(rf"`(?:{method.upper()} )?{told}(?:\?token=…)?`", text), f"{method} {path}"
+            documented = re.escape(re.sub(r"\{(\w+)\}", r":\1", path))
+            assert re.search(rf"`(?:{method.upper()} )?{documented}(?:\?token=…)?`", text), f"{method} {path}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

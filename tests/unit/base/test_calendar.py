@@ -41,13 +41,13 @@ def utc(text: str) -> int:
 
 
 def local_of(moment: int, zone: ZoneInfo) -> datetime:
-    """What clocks in the zone show."""
+    """The local time of the zone."""
     aware = datetime.fromtimestamp(moment // 1000, zone)
     return aware.replace(microsecond=moment % 1000 * 1000, tzinfo=None, fold=0)
 
 
 def walked(local: datetime, interval: Interval, n: int) -> datetime:
-    """The local time ``n`` intervals later, reached step by step over days or months."""
+    """The local time ``n`` intervals later, computed step by step over days or months."""
     steps = n * interval.count
     if interval.unit in ("day", "week"):
         day = timedelta(days=1)
@@ -74,7 +74,7 @@ def offsets_around(local: datetime, zone: ZoneInfo) -> list[timedelta]:
 
 
 def moments_of(local: datetime, zone: ZoneInfo) -> list[datetime]:
-    """Every moment in UTC at which clocks in the zone show ``local``."""
+    """Every moment in UTC at which the local time is ``local``."""
     tried = {local.replace(tzinfo=UTC) - offset for offset in offsets_around(local, zone)}
     return sorted(moment for moment in tried if moment.astimezone(zone).replace(tzinfo=None, fold=0) == local)
 
@@ -84,7 +84,7 @@ def exists(local: datetime, zone: ZoneInfo) -> bool:
 
 
 def searched(local: datetime, zone: ZoneInfo) -> int:
-    """The moment of a local time: the first of two; one that is left out is later by what is left out."""
+    """The moment of a local time. Of two moments it is the first; a time skipped by a clock change is moved by the gap."""
     moments = moments_of(local, zone)
     if not moments:
         before, after = offsets_around(local, zone)
@@ -222,7 +222,7 @@ def test_periods_rise(anchor: int, interval: Interval, n: int, zone: ZoneInfo, t
     if interval.unit in ("month", "year") and n * interval.count > 120:
         n = 1
     here, there = (nth(anchor, interval, each, zone, after=trial) for each in (n, n + 1))
-    if here == there:  # a country left out a whole day
+    if here == there:  # a country skipped a whole day
         assert interval == Interval(1, "day")
         assert not exists(local_of(here, zone) - timedelta(days=1), zone)
     else:
@@ -293,7 +293,7 @@ def test_a_charge_with_an_error_is_retried_at_the_start_of_the_following_hour(no
 
 
 def test_an_hour_begins_by_the_local_clock() -> None:
-    kolkata = ZoneInfo("Asia/Kolkata")  # half an hour off
+    kolkata = ZoneInfo("Asia/Kolkata")  # the offset is half an hour
     assert following_hour(at("2026-05-10T14:10", "Asia/Kolkata"), kolkata, by_day=False) == at("2026-05-10T15:00", "Asia/Kolkata")
 
 

@@ -1,4 +1,4 @@
-"""The family of errors."""
+"""The domain errors."""
 
 from __future__ import annotations
 

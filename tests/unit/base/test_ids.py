@@ -1,4 +1,4 @@
-"""Ids carry their time and are never given twice."""
+"""Ids contain their time and are unique."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The codes that are written out are those of the standards."""
+"""The code lists agree with the ISO standards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amounts have the digits of the platform's table, not those of ISO 4217."""
+"""Amounts have the number of decimals of the platform's table, not of ISO 4217."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_a_refused_body_has_a_message_that_matches_its_errors(values: dict[str, 
         assert customer.email is not None
         assert customer.ip is not None
         again = CustomerBody(**msgspec.structs.asdict(customer))
-        assert validate(again) == customer  # what is stored would be accepted as it is
+        assert validate(again) == customer  # the stored values are valid input
 
 
 def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> None:

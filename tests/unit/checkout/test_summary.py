@@ -1,4 +1,4 @@
-"""The summary of a subscription: grammar of intervals, and money, in each language."""
+"""The summary of a subscription: plural forms of intervals, and amounts, in each language."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_intervals_follow_the_plural_rules_of_the_language(
         ("en", 123456, "EUR", "€1,234.56"),
         ("en", 999, "BYN", "BYN 9.99"),
         ("en", 999, "JPY", "¥999"),
-        ("en", 12345, "IQD", "IQD 12,345"),  # the platform's digits, whatever ISO 4217 and the locale have
+        ("en", 12345, "IQD", "IQD 12,345"),  # the platform's decimals, not those of ISO 4217 or the locale
         ("en", 50000, "IDR", "IDR 50,000"),
         ("en", 12345, "MOP", "MOP 1,234.5"),
         ("en", 12345, "UGX", "UGX 123.45"),

@@ -1,4 +1,4 @@
-"""Looking up a translation: by the language of a plan or of a browser."""
+"""Translations are chosen by the language of a plan or of a browser."""
 
 from __future__ import annotations
 

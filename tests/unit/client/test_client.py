@@ -1,4 +1,4 @@
-"""The client without a server: its errors, its waits, its names."""
+"""The client without a server: errors, retry delays and public names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV rows, read without a database."""
+"""CSV rows are read without a database."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from support.bulk import HEADING, SHOP
 
 
 def test_reading_a_file_full_of_open_quotes_takes_time_in_proportion_to_its_length() -> None:
-    """Each of these lines leaves a quote open, however the line before it was read."""
+    """Each of these lines leaves a quote open, for any state of the previous line."""
     content = HEADING + b'5","x\n' * 100_000
     started = time.process_time()
     assert sum(1 for _ in open_customers(io.BytesIO(content), "csv").records()) == 100_000
-    assert time.process_time() - started < 30  # seconds; about one, and hours if every line were searched to the limit
+    assert time.process_time() - started < 30  # seconds; it takes about one, or hours if every line is searched to the limit
 
 
 def rows_of(content: bytes) -> list[list[str] | None]:
-    """The cells of each row of a CSV file whose columns are all known; ``None`` where the row cannot be read."""
+    """The cells of each row of a CSV file with known columns, or ``None`` for a row that cannot be read."""
     file = CsvFile(io.BytesIO(content))
     rows: list[list[str] | None] = []
     for _, record in file.records():
@@ -76,7 +76,7 @@ def test_valid_rows_are_read_and_others_are_refused_by_line_number(rows: list[tu
     file = CsvFile(io.BytesIO(HEADING + "".join(file_lines).encode()))
     records = list(file.records())
     checked = validation_pool.validate_block(SHOP, records, file.read, IdGenerator(CUSTOMER_PREFIX).reserve(0, len(records)))
-    assert b"".join(record for _, record in records) == "".join(file_lines).encode()  # no byte is passed over
+    assert b"".join(record for _, record in records) == "".join(file_lines).encode()  # no byte is skipped
     in_or_named = sorted([each.line for each in checked.candidates] + [each.line for each in checked.rejected])
     assert in_or_named == [number for number, _ in records]
     good = {number for number, stray in enumerate(rows, 2) if stray is None}

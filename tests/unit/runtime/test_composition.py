@@ -1,4 +1,4 @@
-"""Tasks beside the server."""
+"""Background tasks of the server."""
 
 from __future__ import annotations
 

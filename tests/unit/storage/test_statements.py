@@ -1,4 +1,4 @@
-"""Database URLs, and statements as each engine takes them."""
+"""Database URLs, and the statements for each engine."""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ def started(state: str = lifecycle.PROCESSING) -> BillingState:
 
 
 def active(**chosen: object) -> BillingState:
-    """Paid at noon for a day, and now being charged for the next."""
+    """Paid at noon for a day, with a running charge for the next."""
     paid = lifecycle.succeeded(started(), terms(), NOON).billing_state
     return replace(paid, state=lifecycle.PROCESSING, **chosen)
 
 
 def forgotten(billing_state: BillingState, plan: Terms, now: int) -> Transition:
-    """The charge was not sent, and the card's token is kept."""
+    """A charge that was not sent; the card's token is stored."""
     return lifecycle.forgotten(billing_state, plan, now, has_token=True)
 
 
@@ -82,7 +82,7 @@ def at(text: str) -> int:
 
 
 def renewed(billing_state: BillingState, plan: Terms, times: int) -> list[str]:
-    """When each of the next periods begins, every charge being made when it is due."""
+    """The beginnings of the next periods if every charge is made on time."""
     found = []
     for _ in range(times):
         assert billing_state.active_to is not None
@@ -95,7 +95,7 @@ def renewed(billing_state: BillingState, plan: Terms, times: int) -> list[str]:
 
 
 def of_previous_release(billing_state: BillingState) -> BillingState:
-    """As the previous release writes it."""
+    """The billing state as written by the previous release."""
     return replace(billing_state, billing_cycle_anchor=None, anchor_period=None, anchor_day=None)
 
 
@@ -144,7 +144,7 @@ def test_a_changed_time_zone_keeps_the_next_date_and_the_end_of_the_month() -> N
     renewed_thrice = paid
     for _ in range(3):
         renewed_thrice = lifecycle.succeeded(renewed_thrice, plan, renewed_thrice.active_to or 0).billing_state
-    assert renewed_thrice.renew_at == at("2027-04-30T12:00Z")  # 08:00 in New York, where counting from 31 December says 07:00
+    assert renewed_thrice.renew_at == at("2027-04-30T12:00Z")  # 08:00 in New York; counting from 31 December gives 07:00
     moved = replace(plan, zone=NEW_YORK)
     assert renewed(renewed_thrice, moved, 3) == ["2027-05-31T12:00", "2027-06-30T12:00", "2027-07-31T12:00"]
     back = lifecycle.succeeded(renewed_thrice, moved, at("2027-04-30T12:00Z")).billing_state
@@ -299,7 +299,7 @@ def test_at_night_a_renewal_waits_for_the_morning() -> None:
     paid = lifecycle.succeeded(started(), terms(by_day=True), midnight).billing_state
     assert (paid.renew_at, paid.due_at) == (midnight + DAY, midnight + DAY + 8 * HOUR)
     ends = lifecycle.succeeded(started(), terms(by_day=True, cycles=1), midnight).billing_state
-    assert ends.due_at == ends.renew_at  # an end is no charge
+    assert ends.due_at == ends.renew_at  # an end is not a charge
 
 
 def test_an_unanswered_charge_is_visible_and_looked_up_again() -> None:
@@ -312,7 +312,7 @@ def test_an_unsent_renewal_is_started_again_and_an_unsent_first_charge_is_not() 
     assert forgotten(active(), terms(), NOON) == Transition(replace(active(), state="active", due_at=NOON))
     gone = lifecycle.forgotten(started(), terms(), NOON, has_token=False)
     assert gone == Transition(BillingState("failed"), "failed.subscription")
-    assert forgotten(started(), terms(), NOON) == Transition(BillingState("pending", due_at=NOON))  # by a token that is kept
+    assert forgotten(started(), terms(), NOON) == Transition(BillingState("pending", due_at=NOON))  # by a stored token
 
 
 def test_a_payment_page_expires_after_a_day() -> None:
@@ -351,7 +351,7 @@ def test_any_sequence_of_events_leaves_a_valid_state(plan: Terms, happenings: li
         if billing_state.state in lifecycle.OVER and billing_state.due_at is None:
             break
         if what == "succeeded" and billing_state.state in lifecycle.OVER:
-            continue  # then the money goes back
+            continue  # the payment is refunded
         if what == "succeeded":
             step, paid = lifecycle.succeeded(billing_state, plan, now), paid + 1
             assert step.billing_state.active_to is not None

@@ -47,8 +47,8 @@ def test_messages_of_every_kind_are_extracted(template: Catalog) -> None:
     for message in (
         "Renewal",  # in a template
         "Pay %(amount)s",  # in a template, with a placeholder
-        "free",  # translated where it is written
-        "Card number",  # marked, and translated elsewhere
+        "free",  # translated at its definition
+        "Card number",  # marked at its definition, translated at its use
         "every month",
         ("every %(count)d month", "every %(count)d months"),
     ):

@@ -1,4 +1,4 @@
-"""The access log when it cannot be written."""
+"""The access log when writing fails."""
 
 from __future__ import annotations
 

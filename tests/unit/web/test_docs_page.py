@@ -1,4 +1,4 @@
-"""The files of the page at /docs are those of the pinned package."""
+"""The files of the page at /docs equal those of the pinned package."""
 
 from __future__ import annotations
 

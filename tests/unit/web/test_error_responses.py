@@ -35,7 +35,7 @@ from ecomcharge.web.rsgi import RsgiAdapter
 SECRET = "postgresql://user:secret@db/shops"
 INTERNAL_ERROR = {"message": "Internal server error"}
 LIMITS = Limits(max_body_bytes=1024, body_timeout_seconds=5)
-EXAMPLES: dict[type[EcomchargeError], EcomchargeError] = {  # of those that need more than a message
+EXAMPLES: dict[type[EcomchargeError], EcomchargeError] = {  # arguments of the errors that need more than a message
     errors.MethodNotAllowed: errors.MethodNotAllowed(["GET"]),
     errors.ValidationFailed: errors.ValidationFailed("Title can't be blank", {"title": ["can't be blank"]}),
     errors.TooManyRequests: errors.TooManyRequests("shop", 10, 1, 1),
@@ -59,16 +59,16 @@ ACCIDENTS = [kind for kind in EXCEPTIONS if issubclass(kind, Exception) and not 
 
 
 def server_that(act: Callable[[], Any]) -> Dispatcher:
-    """A dispatcher with one route, ``/``, whose handler does this."""
+    """A dispatcher with one route, ``/``, which has this handler."""
 
     async def handle(request: Request) -> Response | Stream:
         answer = act()
         response: Response | Stream = await answer if asyncio.iscoroutine(answer) else answer
         return response
 
-    nobody: Any = None  # the route asks for no credentials
+    no_authenticator: Any = None  # the route asks for no credentials
     access_log = AccessLog("json", Metrics(None).count)
-    return Dispatcher([Route("GET", "/", handle, needs_shop=False)], nobody, TokenBucket(0), access_log)
+    return Dispatcher([Route("GET", "/", handle, needs_shop=False)], no_authenticator, TokenBucket(0), access_log)
 
 
 def server_that_raises(error: BaseException) -> Dispatcher:
@@ -79,7 +79,7 @@ def server_that_raises(error: BaseException) -> Dispatcher:
 
 
 def answer_of(server: Dispatcher) -> tuple[Response, list[Any]]:
-    """What the server answers, and what it logs."""
+    """The response of the server and its log lines."""
     with capture_logs() as lines:
         response = asyncio.run(server.respond(Request("GET", "/", "", lambda name: None)))
     assert isinstance(response, Response)
@@ -185,7 +185,7 @@ def a_stream(*chunks: bytes, error: Exception | None = None) -> Stream:
 
 
 class Protocol:
-    """granian's side of a response: it reads the file as granian does."""
+    """The response interface of granian. It reads the file as granian does."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -286,7 +286,7 @@ def test_an_error_during_a_list_gives_an_error_response(error: Exception, status
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk on which the next write finds no space."""
+    """A disk on which the next write fails with "no space left"."""
 
     def write(file: object, chunk: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -48,7 +48,7 @@ def test_the_key_lists_match_the_request_bodies() -> None:
         ({"settings": {"notification_url": "x", "return_url": "x"}}, ("settings.return_url", "settings.notification_url")),
         ({"plan": {"id": "pln_1", "test": True, "number_payment_attempts": 9}}, ("plan.test", "plan.number_payment_attempts")),
         ({"customer": {"id": "cst_1", **JANE}}, ()),
-        ({"plan": {**A_PLAN, "amount": 4900}}, ()),  # as a plan shows it when it is read
+        ({"plan": {**A_PLAN, "amount": 4900}}, ()),  # as in the response for a plan
         ({"plan": {**A_PLAN, "amount": 1}}, ("plan.amount",)),
         ({"shop_id": 1, "unknown": 1, "plan": {**A_PLAN, "description": "x", "name": "x", "shop_id": 1}}, ()),
         ({"additional_data": {"test": True, "email": "x"}, "receipt_text": ["test"]}, ()),

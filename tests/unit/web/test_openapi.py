@@ -1,4 +1,4 @@
-"""The API description says what the program does, no more and no less."""
+"""The API description agrees with the program."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_every_error_is_described_with_its_status_and_headers() -> None:
 
 def test_every_error_of_the_program_is_in_the_api_description() -> None:
     defined = {kind for kind in subclasses(EcomchargeError) if kind.__module__ == "ecomcharge.base.errors"} - {EcomchargeError}
-    defined.remove(ShopClosed)  # to a client it is Unauthorized
+    defined.remove(ShopClosed)  # clients receive it as Unauthorized
     assert defined == set(STATUS_OF)
 
 
@@ -285,7 +285,7 @@ def registered_routes(folder: Path) -> list[Route]:
 
 
 def failures() -> list[tuple[int, dict[str, Any]]]:
-    """Status and answer, of every answer of 400 and above of every operation."""
+    """Status and response of every error response of every operation."""
     operations = [operation for methods in describe_api()["paths"].values() for operation in methods.values()]
     answers = [
         (int(status), answer)
@@ -306,7 +306,7 @@ def subclasses(kind: type) -> set[type]:
 
 
 def resolved(name: str) -> dict[str, Any]:
-    """A schema of the document that stands alone."""
+    """A self-contained schema of the document."""
     described = describe_api()
     return {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
 

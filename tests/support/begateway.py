@@ -304,7 +304,7 @@ class GatewayServer:
         if fault in refusals:
             return await _send(writer, *refusals[fault])
         if fault == REDIRECTED:
-            return await _send(writer, 307, b"", f"location: {self.url}/elsewhere\r\n")
+            return await _send(writer, 307, b"", f"location: {self.url}/redirected\r\n")
         if fault == DROPPED_UNREAD:
             writer.transport.abort()
             return False
@@ -409,7 +409,7 @@ async def _drip(writer: asyncio.StreamWriter, message: bytes, slowly: bool) -> N
 
 
 @contextlib.contextmanager
-def nobody_listens() -> Iterator[str]:
+def refusing_address() -> Iterator[str]:
     """An address that refuses connections until the ``with`` statement ends."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

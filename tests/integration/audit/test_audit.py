@@ -1,4 +1,4 @@
-"""The audit agrees with healthy records of every kind of subscription, and finds each kind of disagreement."""
+"""The audit accepts consistent records of every kind of subscription, and finds each kind of disagreement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Subscriptions = dict[str, str]  # subscription ids by name
 
 
 async def make_subscriptions(billing: BillingShop) -> Subscriptions:
-    """A subscription of every kind, some days on."""
+    """Create one subscription of every kind and run it for some days."""
     made = {
         "renewed": await billing.subscribe(notification_url=CLOSED_PORT_URL),
         "trial": await billing.subscribe(trial=TrialPrice(0, 1, "day", True)),
@@ -66,12 +66,12 @@ async def check(billing: BillingShop) -> list[Disagreement]:
 
 @pytest.fixture(scope="module")
 def url(new_database_url: Callable[[], str]) -> str:
-    """One database for this module; each test has a shop of its own."""
+    """One database for this module; each test uses a separate shop."""
     return new_database_url()
 
 
 def audited(url: str, shop_id: int | None, *options: str) -> tuple[int, list[str], str]:
-    """Exit code, lines and errors of ``ecomcharge audit``."""
+    """Run ``ecomcharge audit``. Returns its exit code, lines and errors."""
     chosen = () if shop_id is None else ("--shop-id", str(shop_id))
     ended = ecomcharge(url, "audit", *chosen, "--sandbox", "--recheck-seconds", "0.05", *options, environment={**ENVIRONMENT})
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
@@ -81,7 +81,7 @@ def test_audit_of_healthy_records_reports_nothing(url: str, master_key: MasterKe
     async def work(billing: BillingShop) -> tuple[int, int, int]:
         await make_subscriptions(billing)
         assert await check(billing) == []
-        await billing.advance(35 * DAY)  # events and webhooks of the beginning are older than they are kept
+        await billing.advance(35 * DAY)  # the first events and webhooks are older than the retention time
         assert await check(billing) == []
         await billing.run(
             "DELETE FROM events WHERE shop_id = :shop_id AND created_at < :oldest", oldest=billing.clock.now() - 30 * DAY
@@ -111,7 +111,7 @@ OF = "shop_id = :shop_id AND subscription_id = :id"
 PAID = f"shop_id = :shop_id AND id = (SELECT MAX(id) FROM payments WHERE {OF})"
 ITSELF = "shop_id = :shop_id AND id = :id"
 
-# Whose record is changed, how, which kind of disagreement it is, and what the sentence says.
+# The changed subscription, the statement, the kind of disagreement, and a part of the sentence.
 PLANTS: dict[str, tuple[str, str, str, str]] = {
     "one cycle too many": (
         "renewed",
@@ -132,7 +132,7 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "forgotten",
         "state is active, and nothing will ever become due",
     ),
-    "an outcome that nobody looks for": (
+    "an outcome without a scheduled lookup": (
         "failed",
         f"UPDATE payments SET status = 'unknown', settled_at = NULL WHERE {OF}",
         "never_looked_up",
@@ -150,7 +150,7 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "unsettled_too_long",
         "is refunding since",
     ),
-    "a status that nobody knows": (
+    "an unknown status": (
         "failed",
         f"UPDATE payments SET status = 'lost' WHERE {OF}",
         "unknown_status",
@@ -390,7 +390,7 @@ def test_an_unreachable_gateway_is_reported_as_not_checked(database_url: str, ma
 
 
 class OtherGateway:
-    """A gateway that has one answer for every look-up."""
+    """A gateway that returns the same result for every lookup."""
 
     name = "begateway"
 
@@ -469,7 +469,7 @@ def test_an_audit_that_cannot_run_prints_one_sentence(tmp_path: Path, database_u
     )
 
     async def nothing(database: Database) -> None:
-        """It is migrated, and that is all."""
+        """Migrate the database and do nothing else."""
 
     with_database(database_url, nothing)
     code, lines, errors = audited(database_url, 424242)

@@ -61,7 +61,8 @@ def test_a_gateway_secret_key_is_read_only_from_the_environment(
 
     assert command("shops", "gateway", shop, "sandbox").returncode == 0
     assert "begateway" not in command("shops", "show", shop).stdout.partition("public key")[0]
-    assert with_database(database_url, lambda database: find_account(database, int(shop), "1")) == kept  # for what began there
+    # The account stays for its subscriptions.
+    assert with_database(database_url, lambda database: find_account(database, int(shop), "1")) == kept
 
 
 def put(url: str, shop_id: int, **fields: object) -> Webhook:
@@ -110,25 +111,25 @@ def test_commands_list_show_and_redeliver_webhooks(command: Command, database_ur
     assert refused(command("webhooks", "list", "--shop-id", "7")) == "no shop 7"
     assert "--limit must be between" in refused(command("webhooks", "list", "--limit", "0"))
 
-    shown = command("webhooks", "show", failed.id, "--shop-id", str(shop))
-    assert shown.stdout.endswith('\n{"a":"[/b]"}\n')
-    told = json.loads(command("webhooks", "show", failed.id, "--shop-id", str(shop), "--json").stdout)
-    assert (told["attempts"], told["last_status"], told["next_attempt_at"], told["body"]) == (26, 503, None, failed.body)
+    command_output = command("webhooks", "show", failed.id, "--shop-id", str(shop))
+    assert command_output.stdout.endswith('\n{"a":"[/b]"}\n')
+    result = json.loads(command("webhooks", "show", failed.id, "--shop-id", str(shop), "--json").stdout)
+    assert (result["attempts"], result["last_status"], result["next_attempt_at"], result["body"]) == (26, 503, None, failed.body)
     strange = refused(command("webhooks", "show", failed.id, "--shop-id", str(other)))
     assert strange == refused(command("webhooks", "redeliver", failed.id, "--shop-id", str(other)))
 
     assert failed.id in command("webhooks", "redeliver", failed.id, "--shop-id", str(shop)).stdout
-    told = json.loads(command("webhooks", "show", failed.id, "--shop-id", str(shop), "--json").stdout)
-    assert (told["state"], told["attempts"], told["last_status"]) == ("pending", 0, 503)
-    assert told["next_attempt_at"].endswith("Z")
+    result = json.loads(command("webhooks", "show", failed.id, "--shop-id", str(shop), "--json").stdout)
+    assert (result["state"], result["attempts"], result["last_status"]) == ("pending", 0, 503)
+    assert result["next_attempt_at"].endswith("Z")
 
 
 def test_commands_freeze_move_set_and_resume_the_clock(command: Command) -> None:
     def clock(*arguments: str) -> dict[str, object]:
         done = command("clock", *arguments, "--json", ECOMCHARGE_SANDBOX="true")
         assert done.returncode == 0, done.stderr
-        told: dict[str, object] = json.loads(done.stdout)
-        return told
+        result: dict[str, object] = json.loads(done.stdout)
+        return result
 
     frozen = clock("freeze")
     assert frozen["frozen"] is True

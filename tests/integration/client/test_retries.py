@@ -1,4 +1,4 @@
-"""The client against servers that fail on purpose: what it sends again, and what it reports."""
+"""The client against failing servers: which requests it retries, and which errors it raises."""
 
 from __future__ import annotations
 

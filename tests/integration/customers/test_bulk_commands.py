@@ -1,4 +1,4 @@
-"""The commands that import and export customers, their processes, and what a kill leaves."""
+"""The commands that import and export customers, their processes, and recovery after a kill."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_bulk_command_errors_are_one_sentence(url: str, tmp_path: Path) -> None:
     missing = command(url, "import", str(tmp_path / "none.jsonl"), "--shop-id", str(SHOP))
     assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
     assert b"No such file" in missing.stderr
-    nobody = command(url, "import", "-", "--shop-id", "99")
-    assert (nobody.returncode, nobody.stderr) == (1, b"ecomcharge: there is no shop 99; see ecomcharge shops list\n")
+    unknown_shop = command(url, "import", "-", "--shop-id", "99")
+    assert (unknown_shop.returncode, unknown_shop.stderr) == (1, b"ecomcharge: there is no shop 99; see ecomcharge shops list\n")
 
 
 def test_an_import_from_another_server_keeps_every_id(server: Shop, url: str) -> None:
@@ -93,7 +93,7 @@ def test_an_import_killed_at_any_time_and_repeated_loses_and_duplicates_nothing(
 
 @contextlib.contextmanager
 def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
-    """An import that waits for more lines, and its process that checks them."""
+    """An import that waits for more lines, and its validation process."""
     words = [sys.executable, "-m", "ecomcharge", "customers", "import", "-", "--shop-id", str(SHOP), "--database", url]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env={**os.environ, **ENVIRONMENT}, stdin=pipe, stdout=pipe, stderr=pipe) as process:
@@ -118,8 +118,10 @@ def test_an_import_whose_validation_process_is_killed_fails_and_can_be_resumed(u
     many = lines(40_000)
     with an_import_with_a_checker(url) as (process, checker):
         checker.kill()
-        told, why = process.communicate(many[len(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK)) :], timeout=60)
-        assert (process.returncode, told) == (1, b"")
+        output, why = process.communicate(
+            many[len(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK)) :], timeout=60
+        )
+        assert (process.returncode, output) == (1, b"")
         assert why == b"ecomcharge: a process that validates lines was killed; run the command again to continue\n"
     again = command(url, "import", "-", "--shop-id", str(SHOP), stdin=many)
     assert again.returncode == 0, again.stderr
@@ -140,7 +142,7 @@ def test_two_concurrent_imports_of_one_file_add_it_once(url: str, tmp_path: Path
         ]
         return [(await process.communicate())[0] for process in started]
 
-    told = asyncio.run(both())
-    assert all(b"12,000 read" in each for each in told), told
+    outputs = asyncio.run(both())
+    assert all(b"12,000 read" in each for each in outputs), outputs
     emails = [customer.email for customer in stored(url)]
     assert len(emails) == len(set(emails)) == 12_000

@@ -77,7 +77,7 @@ BODY = st.fixed_dictionaries(
 
 
 def given_fields(body: dict[str, str]) -> dict[str, str]:
-    """What the API and the payment page store of it, without the fields that they refuse."""
+    """The fields of a customer that the API and the payment page accept."""
     faults = ValidationErrors()
     validate_partial(CustomerBody(**body), faults)
     taken = {name: value for name, value in body.items() if not faults.has(name)}
@@ -87,7 +87,7 @@ def given_fields(body: dict[str, str]) -> dict[str, str]:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Customer]:
-    """Customers as they were sent, and with what a buyer added later."""
+    """Customers as created, and with fields that a buyer added later."""
     ids = draw(st.lists(st.integers(0, 2**64 - 1), max_size=6, unique=True))
     blank = dict.fromkeys(FIELD_NAMES)
     return [Customer(f"cst_{id:016x}", **(blank | given_fields(draw(BODY)) | given_fields(draw(BODY)))) for id in ids]
@@ -137,7 +137,7 @@ def test_any_customers_export_identically_after_an_import(
 
 
 def test_fields_added_on_the_payment_page_are_exported_and_imported(server: Shop, url: str) -> None:
-    """The page asks for what is missing, and so for a state apart from its country."""
+    """The page asks only for missing fields, and so for a state without its country."""
     asked = {"customer_fields": {"visible": ["state", "zip"]}}
     subscription = subscribe(server, customer={"first_name": "Ann", "country": "US"}, settings=asked)
     subscribe(server, customer={"last_name": "Doe"})

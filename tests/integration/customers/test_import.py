@@ -1,4 +1,4 @@
-"""Customers that are imported from files: duplicates, ids, limits and refused lines."""
+"""Imports of customers from files: duplicates, ids, limits and refused lines."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_lines_appended_to_an_imported_file_are_imported(url: str) -> None:
 
 
 class PromptPool(futures.ProcessPoolExecutor):
-    """Has started when it says that it is starting."""
+    """A process that reports that it has started."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
         future = super().submit(fn, *args, **kwargs)

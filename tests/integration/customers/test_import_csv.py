@@ -1,4 +1,4 @@
-"""CSV files that are imported."""
+"""Imports of CSV files."""
 
 from __future__ import annotations
 

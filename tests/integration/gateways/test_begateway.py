@@ -1,4 +1,4 @@
-"""The client of a real gateway against a stand-in that answers as documented, and with every known error."""
+"""The client of a real gateway against a stand-in that sends documented responses and every known error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ecomcharge.gateways import base, begateway
 from ecomcharge.gateways.base import CardDetails, Order, Result
 from ecomcharge.gateways.begateway import BegatewayGateway
 from support import begateway as stand_in
-from support.begateway import Account, GatewayServer, nobody_listens
+from support.begateway import Account, GatewayServer, refusing_address
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def account(gateway_server: GatewayServer) -> Account:
 
 @pytest.fixture
 def ask(gateway_server: GatewayServer, account: Account) -> Callable[[Callable[[BegatewayGateway], Awaitable[T]]], T]:
-    """Run something with a client of the account."""
+    """Run ``work`` with a client of the account."""
 
     def run(work: Callable[[BegatewayGateway], Awaitable[T]]) -> T:
         return with_client(gateway_server.url, account.user, account.secret_key, work)
@@ -205,7 +205,7 @@ def test_the_message_of_a_refusal_is_kept(ask: Ask, account: Account) -> None:
 
 
 def test_a_refused_connection_is_an_error_for_a_charge_and_unknown_for_a_lookup() -> None:
-    with nobody_listens() as url:
+    with refusing_address() as url:
         assert with_client(url, "1", "x", lambda gateway: gateway.charge(an_order(), CARD, NOW)).status == base.ERROR
         found = with_client(url, "1", "x", lambda gateway: look_up(gateway, an_order()))
         assert found is not None
@@ -285,15 +285,15 @@ def test_any_transaction_response_is_read_as_values_that_can_be_stored(
 def test_representations_logs_and_errors_contain_no_card_and_no_key(
     gateway_server: GatewayServer, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)  # httpx tells of every request at this level
+    caplog.set_level(logging.INFO)  # httpx logs every request at this level
     for fault in (stand_in.NO_JSON, stand_in.DROPPED_UNREAD, stand_in.SILENT_BEFORE, stand_in.TALKATIVE):
         account.fail(fault)
 
         async def charge(gateway: BegatewayGateway) -> str:
             return repr(await gateway.charge(an_order(), CARD, NOW)) + repr(gateway) + repr(vars(gateway))
 
-        shown = with_client(gateway_server.url, account.user, account.secret_key, charge) + repr(CARD) + caplog.text
-        assert NUMBER not in shown
-        assert account.secret_key not in shown
-        assert "verification_value" not in shown
+        exposed = with_client(gateway_server.url, account.user, account.secret_key, charge) + repr(CARD) + caplog.text
+        assert NUMBER not in exposed
+        assert account.secret_key not in exposed
+        assert "verification_value" not in exposed
         assert CODE not in repr(CARD)

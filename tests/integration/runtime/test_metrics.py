@@ -30,7 +30,7 @@ def test_outcomes_of_charges_are_counted_by_kind(database_url: str, master_key: 
     counted = samples(with_billing(database_url, master_key, work))
 
     charges = {name: value for name, value in counted.items() if name.startswith("ecomcharge_charges_total")}
-    assert len(charges) == 2 * len(OUTCOMES)  # Prometheus sees no increase of a series that begins at 1
+    assert len(charges) == 2 * len(OUTCOMES)  # Prometheus does not count an increase for a series that begins at 1
     assert {name: value for name, value in charges.items() if value} == {
         'ecomcharge_charges_total{kind="first",outcome="successful"}': 3,
         'ecomcharge_charges_total{kind="first",outcome="failed"}': 1,
@@ -58,7 +58,7 @@ def test_the_backlog_counts_due_rows_in_the_database(database_url: str, master_k
         await billing.subscribe(sandbox.TIMEOUT_CHARGED)
         await billing.pass_time(HOUR // 2)
         now = await read_backlog(billing.database, billing.clock.now())
-        assert (now.renewals_due, now.renewals_lag_seconds) == (1, 29 * 60)  # the one to be looked up a minute later
+        assert (now.renewals_due, now.renewals_lag_seconds) == (1, 29 * 60)  # the lookup is due a minute later
         assert now.payments["incomplete"] == Unsettled(2, 3600)
         assert now.payments["unknown"] == Unsettled(1, 1800)
         assert (now.webhooks_pending, now.webhooks_lag_seconds, now.webhooks_oldest_seconds) == (1, 3600, 3600)

@@ -56,7 +56,7 @@ def test_a_clock_whose_setting_is_not_loaded_has_no_time(database_url: str) -> N
 def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
     database_url: str, master_key: MasterKey, tmp_path: Path, idle: bool
 ) -> None:
-    """In a server that got no request since before the clock was set back, and in one that was started after it."""
+    """A server without requests since the clock was set back, and a server started afterwards, both keep them."""
     a_year_ago = int(time.time()) * 1000 - 365 * DAY
     settings = Settings(database=database_url, master_key=MASTER_KEY, sandbox=True)
 
@@ -67,7 +67,7 @@ def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
             return event_types(shop)
 
     async def wait_for_housekeeping(database: Database, shop_id: int) -> None:
-        """An event of forty days before that moment is deleted."""
+        """Returns whether an event that is forty days older than this moment is deleted."""
         moment = a_year_ago - 40 * DAY
         event = Event(IdGenerator(EVENT_PREFIX).generate(moment), "created.subscription", "sbs_0", 1, moment, msgspec.Raw(b"{}"))
 
@@ -101,7 +101,7 @@ def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
 
 
 def test_a_move_that_fails_reports_the_time_it_reached(database_url: str, master_key: MasterKey) -> None:
-    """And not that nothing was written."""
+    """The error must not report that nothing was written."""
     shop = add_shop(database_url, master_key)
     settings = Settings(database=database_url, master_key=MASTER_KEY, sandbox=True)
 
@@ -132,8 +132,8 @@ def test_a_move_that_fails_reports_the_time_it_reached(database_url: str, master
                 return bool((await http.get(started.headers["location"])).json()["done"])
 
             await until(is_done)
-            told = (await http.get(started.headers["location"])).json()
-            assert (told["now"], told["error"]) == ("2027-03-01T05:00:00.000Z", "Service is temporarily unavailable")
+            record = (await http.get(started.headers["location"])).json()
+            assert (record["now"], record["error"]) == ("2027-03-01T05:00:00.000Z", "Service is temporarily unavailable")
             made.advance = whole
             moved = await http.post("/sandbox/clock/advance", json={"step": "1h"})
             assert moved.json()["now"] == "2027-03-01T06:00:00.000Z"
@@ -143,7 +143,7 @@ def test_a_move_that_fails_reports_the_time_it_reached(database_url: str, master
 
 
 def test_a_move_does_not_overwrite_a_concurrent_change(database_url: str) -> None:
-    """A process whose lease expired stops; a release that knows no leases may set the clock at any time."""
+    """A process stops when its lease has expired; a release without leases may set the clock at any time."""
 
     async def work(database: Database) -> None:
         clock, other = SandboxClock(database), SandboxClock(database)
@@ -185,7 +185,7 @@ def test_old_clock_moves_are_deleted(database_url: str, monkeypatch: pytest.Monk
         rows = await database.rows("SELECT id FROM clock_moves ORDER BY id", {})
         assert len(rows) == 4
         assert rows[0][0] == ids[0]  # it has not ended
-        # Not even a renewal that was under way when the last move ended can hold the clock.
+        # A renewal that was running when the last move ended does not block the clock.
         assert tuple((await database.rows("SELECT move_id, leased_until FROM sandbox_clock", {}))[0]) == (None, 0)
 
     with_database(database_url, work)

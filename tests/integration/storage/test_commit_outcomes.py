@@ -1,4 +1,4 @@
-"""A connection that breaks during a commit: committed, refused or unknown, as the database has it."""
+"""A connection that breaks during a commit is reported as committed, refused or unknown."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class Cutter:
-    """Stands between us and PostgreSQL, and cuts the connection at the first COMMIT after it was told how.
+    """A proxy to PostgreSQL that cuts the connection at the first COMMIT after a call of ``cut``.
 
-    ``before``: PostgreSQL never sees the COMMIT. ``after``: it does, and its reply is thrown away.
-    ``hold``: the COMMIT is kept and both ends stay open until ``release``.
+    ``before``: PostgreSQL never sees the COMMIT. ``after``: it does, and its reply is discarded.
+    ``hold``: the COMMIT is delayed and both connections stay open until ``release``.
     """
 
     def __init__(self, port: int) -> None:
@@ -52,7 +52,7 @@ class Cutter:
         self._listener.close()
         for writer in self._writers:
             writer.close()
-        await asyncio.sleep(0.05)  # the handlers see their ends
+        await asyncio.sleep(0.05)  # the handlers read the end of their streams
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
@@ -65,9 +65,9 @@ class Cutter:
             writer.close()
             return
         self._writers.append(server_writer)
-        back = asyncio.create_task(self._carry_back(server_reader, writer))
+        back = asyncio.create_task(self._forward_replies(server_reader, writer))
         try:
-            await self._carry(reader, server_writer, back)
+            await self._forward(reader, server_writer, back)
         except OSError:
             pass
         finally:
@@ -75,7 +75,7 @@ class Cutter:
             server_writer.close()
             writer.close()
 
-    async def _carry(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, back: asyncio.Task[None]) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, back: asyncio.Task[None]) -> None:
         while data := await reader.read(65536):
             if self._how and b"COMMIT\0" in data:
                 how, self._how = self._how, ""
@@ -91,7 +91,7 @@ class Cutter:
             server.write(data)
             await server.drain()
 
-    async def _carry_back(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_replies(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await server.read(65536):
                 writer.write(data)
@@ -108,7 +108,7 @@ async def _insert_note(tx: Transaction) -> str:
 
 
 def through_cutter(url: str, work: Callable[[PostgresDatabase, Cutter], Coroutine[Any, Any, T]]) -> T:
-    """Run ``work`` on a database behind a cutter; it has an empty table ``notes``."""
+    """Run ``work`` on a database behind a ``Cutter``; it has an empty table ``notes``."""
 
     async def run() -> T:
         match = re.fullmatch(r"(.*127\.0\.0\.1:)(\d+)(/.*)", url)
@@ -126,15 +126,15 @@ def through_cutter(url: str, work: Callable[[PostgresDatabase, Cutter], Coroutin
     return asyncio.run(run())
 
 
-async def told_and_true(database: PostgresDatabase, write: Awaitable[str], url: str) -> tuple[str, int]:
-    """What ``write`` said, and how many notes there are."""
+async def outcome_and_row_count(database: PostgresDatabase, write: Awaitable[str], url: str) -> tuple[str, int]:
+    """The result or error of ``write``, and the number of rows in ``notes``."""
     try:
-        told = await asyncio.wait_for(write, 30)
+        outcome = await asyncio.wait_for(write, 30)
     except (Unavailable, OutcomeUnknown) as error:
-        told = type(error).__name__
+        outcome = type(error).__name__
     direct = await asyncpg.connect(url)
     try:
-        return told, await direct.fetchval("SELECT count(*) FROM notes")
+        return outcome, await direct.fetchval("SELECT count(*) FROM notes")
     finally:
         await direct.close()
 
@@ -142,7 +142,7 @@ async def told_and_true(database: PostgresDatabase, write: Awaitable[str], url: 
 def test_a_commit_whose_reply_is_lost_is_reported_as_committed(postgres_url: str) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         cutter.cut("after")
-        return await told_and_true(database, database.write(_insert_note), postgres_url)
+        return await outcome_and_row_count(database, database.write(_insert_note), postgres_url)
 
     assert through_cutter(postgres_url, work) == ("written", 1)
 
@@ -150,7 +150,7 @@ def test_a_commit_whose_reply_is_lost_is_reported_as_committed(postgres_url: str
 def test_a_commit_that_never_reached_the_server_is_refused(postgres_url: str) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         cutter.cut("before")
-        return await told_and_true(database, database.write(_insert_note), postgres_url)
+        return await outcome_and_row_count(database, database.write(_insert_note), postgres_url)
 
     assert through_cutter(postgres_url, work) == ("Unavailable", 0)
 
@@ -166,7 +166,7 @@ def test_a_commit_whose_outcome_cannot_be_queried_is_unknown(
         writing = asyncio.ensure_future(database.write(_insert_note))
         await cutter.met.wait()
         cutter.refuses = True
-        return await told_and_true(database, writing, postgres_url)
+        return await outcome_and_row_count(database, writing, postgres_url)
 
     assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
 
@@ -174,15 +174,15 @@ def test_a_commit_whose_outcome_cannot_be_queried_is_unknown(
 @pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
 def test_a_broken_commit_is_unknown_on_an_engine_without_transaction_status(postgres_url: str, how: str, notes: int) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
-        database._has_transaction_status = False  # as with CockroachDB, which has no pg_xact_status
+        database._has_transaction_status = False  # for example CockroachDB, which has no pg_xact_status
         cutter.cut(how)
-        return await told_and_true(database, database.write(_insert_note), postgres_url)
+        return await outcome_and_row_count(database, database.write(_insert_note), postgres_url)
 
     assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
 
 
 def test_other_writes_complete_while_a_commit_is_in_doubt(postgres_url: str) -> None:
-    """Two transactions are in flight at most. An outage that meets both during COMMIT must not delay the others."""
+    """At most two transactions run at a time. An outage that breaks both during COMMIT must not delay other writes."""
 
     async def work(database: PostgresDatabase, cutter: Cutter) -> float:
         doubtful = []
@@ -192,14 +192,14 @@ def test_other_writes_complete_while_a_commit_is_in_doubt(postgres_url: str) -> 
             doubtful.append(asyncio.ensure_future(database.write(_insert_note)))
             await cutter.met.wait()
         cutter.refuses = True
-        cutter.released.set()  # cuts both
+        cutter.released.set()  # cuts both connections
         await asyncio.sleep(0.2)
         started = time.monotonic()
         with pytest.raises(Unavailable):
             await asyncio.wait_for(database.write(_insert_note), 10)
         seconds = time.monotonic() - started
         cutter.refuses = False
-        assert {type(told) for told in await asyncio.gather(*doubtful, return_exceptions=True)} == {Unavailable}
+        assert {type(outcome) for outcome in await asyncio.gather(*doubtful, return_exceptions=True)} == {Unavailable}
         return seconds
 
     assert through_cutter(postgres_url, work) < 6
@@ -208,11 +208,11 @@ def test_other_writes_complete_while_a_commit_is_in_doubt(postgres_url: str) -> 
 def test_a_transaction_lost_in_a_crash_is_not_confused_with_a_later_one_of_its_number(
     own_postgres: PostgresServer, postgres_url: str
 ) -> None:
-    """A crash forgets transaction numbers that no flushed WAL mentions, and PostgreSQL gives them out again."""
+    """After a crash PostgreSQL reuses transaction numbers that no flushed WAL record contains."""
 
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         direct = await asyncpg.connect(postgres_url)
-        await direct.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")  # so that nothing is flushed before the crash
+        await direct.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")  # so that no WAL is flushed before the crash
         await direct.execute("SELECT pg_reload_conf()")
         await direct.execute("CHECKPOINT")
         await direct.close()
@@ -226,11 +226,11 @@ def test_a_transaction_lost_in_a_crash_is_not_confused_with_a_later_one_of_its_n
         own_postgres.start()
         direct = await asyncpg.connect(postgres_url)
         await direct.execute("ALTER SYSTEM RESET wal_writer_delay")
-        for _ in range(5):  # somebody else's transactions, one of which gets the forgotten number
+        for _ in range(5):  # other transactions, one of which gets the lost number
             await direct.execute("CREATE TABLE IF NOT EXISTS others (id BIGINT)")
             await direct.execute("INSERT INTO others VALUES (1)")
         await direct.close()
         cutter.refuses = False
-        return await told_and_true(database, writing, postgres_url)
+        return await outcome_and_row_count(database, writing, postgres_url)
 
     assert through_cutter(postgres_url, work) == ("Unavailable", 0)

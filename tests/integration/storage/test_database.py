@@ -1,4 +1,4 @@
-"""The promises of a database, on both engines: writes that wait together are committed together and fail alone."""
+"""The guarantees of both database engines: waiting writes are committed together and fail separately."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_concurrent_point_reads_each_get_their_own_row(database_url: str) -> Non
 
 
 def test_a_read_sees_every_commit_that_another_process_has_acknowledged(database_url: str) -> None:
-    """``elsewhere`` stands for the other process: it has connections of its own."""
+    """``other_process`` simulates the other process; it has separate connections."""
 
     async def readers(database: Database) -> None:
         while True:
@@ -132,17 +132,17 @@ def test_a_read_sees_every_commit_that_another_process_has_acknowledged(database
 
     async def work(database: Database) -> None:
         await with_shop(database)
-        elsewhere = await open_database(database_url)
-        reading = [asyncio.create_task(readers(elsewhere)) for _ in range(30)]
+        other_process = await open_database(database_url)
+        reading = [asyncio.create_task(readers(other_process)) for _ in range(30)]
         try:
             for number in range(1, 300):
                 assert await add(database, number)
-                assert await store.find(elsewhere, 1, customer(number).id) == customer(number)
+                assert await store.find(other_process, 1, customer(number).id) == customer(number)
         finally:
             for task in reading:
                 task.cancel()
             await asyncio.gather(*reading, return_exceptions=True)
-            await elsewhere.close()
+            await other_process.close()
 
     with_database(database_url, work)
 
@@ -154,14 +154,14 @@ def test_a_unit_that_postgresql_rolls_back_because_of_a_deadlock_is_run_again(po
         await with_shop(database)
         await asyncio.gather(add(database, 1), add(database, 2))
         other = await asyncpg.connect(url)
-        await other.execute("SET deadlock_timeout = '30s'")  # so that it is ours that is undone
+        await other.execute("SET deadlock_timeout = '30s'")  # so that PostgreSQL rolls back our transaction
         runs = 0
 
         async def first_one_then_two(tx: Transaction) -> None:
             nonlocal runs
             runs += 1
             if runs > 1:
-                time.sleep(0.2)  # theirs, which was just woken, takes the first row meanwhile
+                time.sleep(0.2)  # so that the other transaction, which was just resumed, locks the first row
             for number in (1, 2):
                 await store.update(tx, 1, msgspec.structs.replace(customer(number), city="ours"))
 
@@ -188,12 +188,12 @@ def test_many_inserts_report_which_rows_were_inserted(database_url: str, count: 
         await with_shop(database)
         assert all(await database.write(lambda tx: store.insert_many(tx, rows(range(count)))))
         mixed = rows([count, *range(count), count + 1, count + 1])
-        told, beside = await asyncio.gather(
+        first, second = await asyncio.gather(
             database.write(lambda tx: store.insert_many(tx, mixed)),
             database.write(lambda tx: store.insert_many(tx, rows([1_000, 1_001]))),
         )
-        assert list(told) == [True, *[False] * count, True, False]
-        assert list(beside) == [True, True]
+        assert list(first) == [True, *[False] * count, True, False]
+        assert list(second) == [True, True]
         found = [chunk async for chunk in chunks_of(store.Customers(database, 1))]
         assert list(itertools.chain(*found)) == [customer(number) for number in [*range(count + 2), 1_000, 1_001]]
 

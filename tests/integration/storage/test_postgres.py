@@ -1,4 +1,4 @@
-"""The PostgreSQL engine: units that fail in a batch, batches side by side, migrations, the pool of connections."""
+"""The PostgreSQL engine: units that fail in a batch, concurrent batches, migrations, the connection pool."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_an_unanswered_statement_fails_after_one_timeout(postgres: PostgresServe
 
 
 def test_a_pool_closes_its_connections_concurrently(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that does not answer, as a stopped one, delays the end of a process by one timeout, not by eight."""
+    """A server that does not respond delays the end of a process by one timeout, not by eight."""
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT_SECONDS", 0.5)
 
     class NoAnswer:

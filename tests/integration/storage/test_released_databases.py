@@ -1,4 +1,4 @@
-"""Today's program opens the database of every release."""
+"""The current program opens the database of every release."""
 
 from __future__ import annotations
 

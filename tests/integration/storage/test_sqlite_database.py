@@ -1,4 +1,4 @@
-"""SQLite alone: reads beside other processes, slow readers, a full disk."""
+"""The SQLite engine: reads during writes of other processes, slow readers, a full disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_read_after_a_commit_of_another_process_sees_that_commit(tmp_path: Pat
         other_process = apsw.Connection(path)
         for number in range(20):
             reading = [asyncio.create_task(store.find(database, 1, customer(number).id)) for _ in range(3)]
-            await asyncio.sleep(0)  # they have read, in a transaction that they share
+            await asyncio.sleep(0)  # they have read in a shared transaction
             other_process.execute("INSERT INTO customers (shop_id, id, email) VALUES (1, ?, 'a@b.c')", (customer(number).id,))
             assert await asyncio.create_task(store.find(database, 1, customer(number).id)) is not None
             assert await asyncio.gather(*reading) == [None, None, None]
@@ -36,13 +36,13 @@ def test_a_read_after_a_commit_of_another_process_sees_that_commit(tmp_path: Pat
 
 
 def test_reads_share_no_transaction_while_the_wal_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It starts anew only when nobody reads from its older part, and is cut to size then."""
+    """SQLite restarts and truncates its log only when no transaction reads from the older part."""
     monkeypatch.setattr(reader, "SHARING_LOG_LIMIT_BYTES", 2**20)
     monkeypatch.setattr(connection, "LOG_LIMIT_BYTES", 2**19)
     url, log = f"sqlite:///{tmp_path}/long.db", tmp_path / "long.db-wal"
 
     async def several_reads(database: Database) -> bool:
-        """Whether they shared a transaction."""
+        """Returns whether the reads shared a transaction."""
 
         async def one() -> bool:
             await database.find(store.FIND, (1, customer(0).id))
@@ -104,7 +104,7 @@ def test_a_disk_that_fills_up_during_inserts_rolls_back_the_whole_batch(tmp_path
 
 
 def test_a_unit_that_writes_through_a_read_call_is_refused(tmp_path: Path) -> None:
-    """An engine has to know which units have written."""
+    """An engine must know which units have written."""
 
     async def changes(tx: Transaction) -> None:
         await tx.rows("UPDATE shops SET name = 'x' RETURNING shop_id", {})

@@ -1,4 +1,4 @@
-"""How a SQLite database is opened: its log, file modes, links and refusals."""
+"""Opening a SQLite database: its log, file modes, links and refusals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = ("x.db", "x.db-wal", "x.db-shm", "x.db-queue", "x.db-writer", "x.db-open
 
 
 def test_a_database_can_be_opened_while_other_processes_close_it(tmp_path: Path) -> None:
-    """Each time the last one closes it, SQLite deletes the log that the others may have seen."""
+    """Each time the last process closes it, SQLite deletes the log that other processes may have read."""
     code = (
         "import asyncio, sys\n"
         "from ecomcharge.storage.opening import open_database\n"
@@ -37,7 +37,7 @@ def test_a_database_can_be_opened_while_other_processes_close_it(tmp_path: Path)
 
 
 def test_a_database_is_ready_with_any_content_of_its_wal(tmp_path: Path) -> None:
-    """Empty, checkpointed, cut to nothing, or just opened by someone else."""
+    """The log is empty, checkpointed, truncated, or just opened by another process."""
     path = tmp_path / "x.db"
     live = LiveFile(tmp_path, Credentials(1, "unused"))
     live.path = path

@@ -1,4 +1,4 @@
-"""A shop that closes while charges begin."""
+"""A shop is closed while charges begin."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ A_PLAN: dict[str, Any] = a_plan(title="Monthly", plan=MONTHLY)
 
 
 def test_no_charge_begins_after_the_closing_is_committed(database_url: str, master_key: MasterKey) -> None:
-    """Renewals and creations while the shop is closed: each began before, or not at all."""
+    """Renewals and creations run while the shop is closed: each begins before the closing or not at all."""
     shop_id = add_shop(database_url, master_key).shop_id
     settings = Settings(database=database_url, master_key=MASTER_KEY)
     card = a_card(GOOD_CARD)
@@ -48,7 +48,7 @@ def test_no_charge_begins_after_the_closing_is_committed(database_url: str, mast
     async def race(database: Database) -> None:
         clock = LaterClock()
         services = billing_services(settings, database, master_key, clock)
-        other = await open_database(database_url)  # as the command has one
+        other = await open_database(database_url)  # as in the command
         try:
             id_generators = IdGenerators()
 
@@ -82,7 +82,7 @@ def test_no_charge_begins_after_the_closing_is_committed(database_url: str, mast
             await asyncio.gather(close(), *renewing, *creations)
             assert await count(other) == charged_at_closing[0]
             assert not await create()
-            for row in rows:  # whatever was left is put aside, and nothing of a closed shop is due
+            for row in rows:  # open subscriptions are suspended, and a closed shop has no due work
                 await renewals.process_due_subscription(services.charging, shop_id, row[0])
             assert await count(other) == charged_at_closing[0]
             due = await subscriptions.next_due(other)
@@ -101,7 +101,7 @@ def test_no_charge_begins_after_the_closing_is_committed(database_url: str, mast
 
 
 def test_closing_a_shop_waits_for_charges_that_begin(postgres: PostgresServer, master_key: MasterKey) -> None:
-    """PostgreSQL would otherwise let a charge commit after the closing, as it read that the shop is open before.
+    """Otherwise PostgreSQL would let a charge commit after the closing, because it read the open state before.
 
     SQLite has one writer at a time.
     """

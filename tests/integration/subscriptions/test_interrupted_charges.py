@@ -38,7 +38,7 @@ NUMBER_OF = {behaviour: number for number, behaviour in sandbox.TEST_CARDS.items
 
 
 class Gateway(sandbox.SandboxGateway):
-    """The sandbox's gateway, which stops before and after it books a charge."""
+    """The sandbox gateway with an interruption before and after it records a charge."""
 
     stop: Callable[[], Awaitable[None]]
 
@@ -50,18 +50,18 @@ class Gateway(sandbox.SandboxGateway):
 
 
 class StoppingDatabase:
-    """Stops at its nth step until it is told to go on, and does meanwhile what a test wants."""
+    """A database that runs ``at_interruption`` at its nth step before it continues."""
 
-    def __init__(self, inner: Database, at_step: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, inner: Database, at_step: int, at_interruption: Callable[[], Awaitable[None]]) -> None:
         self._inner = inner
         self._at_step = at_step
-        self._meanwhile = meanwhile
+        self._at_interruption = at_interruption
         self.steps = 0
 
     async def stop(self) -> None:
         self.steps += 1
         if self.steps == self._at_step:
-            await self._meanwhile()
+            await self._at_interruption()
 
     async def write(self, unit: Any) -> Any:
         await self.stop()
@@ -132,7 +132,7 @@ HOUR = 60 * 60 * 1000
 async def work_until_settled(
     charging: Charging, clock: MovedClock, real_clock: MovedClock, shop_id: int, milliseconds: int = 48 * HOUR
 ) -> Subscription:
-    """As workers do, for two days: every five minutes at first, then every hour."""
+    """Run the worker for two days: every five minutes at first, then every hour."""
     real_clock.moment += 1_000_000
     until = clock.moment + milliseconds
     while clock.moment < until:
@@ -153,14 +153,14 @@ async def work_until_settled(
 def test_a_charge_interrupted_at_any_step_leaves_consistent_records(
     database_url: str, master_key: MasterKey, what: str, renewal: bool
 ) -> None:
-    """Cancel, or a pause of a day in which another process takes over, between any two steps of a charge."""
+    """The interruption is a cancel, or a pause of a day in which another process continues the charge."""
 
     async def one(database: Database, at_step: int) -> int:
         clock, real_clock = MovedClock(), MovedClock()
         credentials = await _new_shop(database, master_key)
         other = await billing_of(database, master_key, clock, real_clock)
 
-        async def meanwhile() -> None:
+        async def at_interruption() -> None:
             subscription = await only_subscription(database, credentials)
             if subscription is None:
                 return
@@ -169,7 +169,7 @@ def test_a_charge_interrupted_at_any_step_leaves_consistent_records(
             else:
                 await work_until_settled(other, clock, real_clock, credentials)
 
-        stopping = StoppingDatabase(database, at_step, meanwhile)
+        stopping = StoppingDatabase(database, at_step, at_interruption)
         stopped = await billing_of(database, master_key, clock, real_clock, stopping)
         creating = stopped if not renewal else other
         await actions.create_subscription(
@@ -213,7 +213,7 @@ async def _new_shop(database: Database, master_key: MasterKey) -> int:
 
 
 async def _by_token(database: Database, charging: Charging, shop_id: int) -> SubscriptionRequest:
-    """A subscription by the token of a card that was used before, to a plan that is charged by day only."""
+    """Create a subscription to a plan that is charged by day only, with the token of a card used before."""
     await actions.create_subscription(
         charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), None, lambda each: each.id.encode()
     )
@@ -237,7 +237,7 @@ def test_an_unsent_first_charge_by_token_is_sent_later(database_url: str, master
         await actions.create_subscription(charging, IdGenerators(), shop_id, by_token, None, lambda each: each.id.encode())
         [waiting] = await store.Subscriptions(database, shop_id, store.Filter(state="pending")).after("", 10)
 
-        async def meanwhile() -> None:
+        async def at_interruption() -> None:
             if what == "killed":
                 raise asyncio.CancelledError
             if what == "closed":
@@ -246,7 +246,7 @@ def test_an_unsent_first_charge_by_token_is_sent_later(database_url: str, master
                 clock.moment += 13 * HOUR
 
         clock.moment += 5 * HOUR
-        stopping = StoppingDatabase(database, 5, meanwhile)  # after the charge was written
+        stopping = StoppingDatabase(database, 5, at_interruption)  # after the charge was written
         stopped = await billing_of(database, master_key, clock, real_clock, stopping)
         with contextlib.suppress(asyncio.CancelledError):
             await renewals.process_due_subscription(stopped, shop_id, waiting.id)
@@ -332,7 +332,7 @@ def test_a_refund_does_not_wait_for_hanging_charges(
 
 
 def test_an_idempotency_key_is_in_progress_for_the_gateways_time_limit(database_url: str, master_key: MasterKey) -> None:
-    """With a gateway that may take 90 seconds, a retry at 61 is still 409; and a dead attempt shows what became of it."""
+    """With a gateway limit of 90 seconds, a retry after 61 gets 409. A retry after the process died gets the outcome."""
 
     async def work(database: Database) -> None:
         clock, real_clock = MovedClock(), MovedClock()
@@ -358,11 +358,11 @@ def test_an_idempotency_key_is_in_progress_for_the_gateways_time_limit(database_
             real_clock.moment += seconds * 1000 - (real_clock.moment - MovedClock().moment)
             with pytest.raises(StillRunning):
                 await create()
-        clock.moment += 50 * HOUR  # the clock is moved meanwhile
+        clock.moment += 50 * HOUR  # the clock is moved during the charge
         with pytest.raises(StillRunning):
             await create()
         clock.moment -= 50 * HOUR
-        first.cancel()  # as if the process had died
+        first.cancel()  # simulates the death of the process
         await asyncio.gather(first, return_exceptions=True)
         real_clock.moment += 600_000
         assert await create() == b'"processing"'

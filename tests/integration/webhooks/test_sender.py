@@ -1,4 +1,4 @@
-"""One HTTP request to a receiver: addresses, TLS, timeouts and kept connections."""
+"""One HTTP request to a receiver: addresses, TLS, timeouts and persistent connections."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_failed_connections_and_timeouts_count_as_unreachable_and_broken_connect
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "TIMEOUT_SECONDS", 1.0)
-    [(_, refused)], [(_, unknown)] = post(f"http://127.0.0.1:{free_port()}/"), post("http://nobody.invalid/")
+    [(_, refused)], [(_, unknown)] = post(f"http://127.0.0.1:{free_port()}/"), post("http://unknown.invalid/")
     receiver.answer = HANG
     [(_, hung)] = post(receiver.url)
     receiver.answer = CLOSE

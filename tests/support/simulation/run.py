@@ -348,11 +348,11 @@ class Run:
             f"{each.id}: {types} in {each.billing_state.state}"
         )
         if each.notification_url is not None:
-            told = await self.database.rows(
+            webhook_rows = await self.database.rows(
                 "SELECT sequence FROM webhooks WHERE shop_id = :shop_id AND subscription_id = :id ORDER BY sequence",
                 {"shop_id": self.shop_id, "id": each.id},
             )
-            assert [row[0] for row in told] == [row[0] for row in rows]
+            assert [row[0] for row in webhook_rows] == [row[0] for row in rows]
 
     async def _all(self) -> list[Subscription]:
         return await store.Subscriptions(self.database, self.shop_id, store.Filter()).after("", 1000)

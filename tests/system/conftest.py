@@ -1,4 +1,4 @@
-"""A browser, and a server with two processes."""
+"""Fixtures: a browser, and a server with two processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of two workers that several tests share; each has its own shops."""
+    """A server with two workers, shared by several tests; each uses separate shops."""
     folder = tmp_path_factory.mktemp("pair")
     options = ("--workers", "2", "--failed-logins-per-minute", "0")
     with ServerProcess(f"sqlite:///{folder}/test.db", folder, *options, environment=ENVIRONMENT) as process:
@@ -25,9 +25,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for a test file: to start it takes longer than most tests. A context of its own keeps each test apart.
+    """One browser per test file, because its start takes longer than most tests. Each test uses a separate context.
 
-    Its event loop runs in this thread, so tests that use it run no other here.
+    Its event loop runs in this thread, so tests with a browser cannot run another loop here.
     """
     path = find_browser()
     if path is None:

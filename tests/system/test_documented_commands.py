@@ -1,4 +1,4 @@
-"""The commands of the documentation, run."""
+"""The commands of the documentation run with the documented output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of the quickstart, run in one shell, with a browser that pays in between."""
+"""The commands of the quickstart run in one shell, with a payment in a browser between them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.shops import ENVIRONMENT, add_shop
 
 QUICKSTART = Path(__file__).parents[2] / "docs" / "quickstart.md"
 STEP = re.compile(r"```bash\n(.*?)```(?:\n\n(?:prints\n\n)?```text\n(.*?)\n```)?", re.DOTALL)
-PAID_AFTER = 1  # the step whose address is opened in a browser
+PAID_AFTER = 1  # the step that prints the address for the browser
 
 
 def pay_in_a_browser(address: str) -> None:

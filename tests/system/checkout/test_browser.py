@@ -25,7 +25,7 @@ from support.checkout import (
 )
 from support.shops import Shop
 
-# A page looks the same on every engine; test_forms posts the same forms on both.
+# The page does not depend on the engine; test_forms posts the same forms on both.
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
@@ -36,7 +36,7 @@ def complaints() -> list[str]:
 
 @pytest.fixture
 def open_page(browser: Browser, server: Shop, complaints: list[str]) -> Iterator[Callable[..., Page]]:
-    """Makes pages that note what the browser complains of, and every request that leaves the server."""
+    """Creates pages that record browser errors and every request to another host."""
     contexts: list[BrowserContext] = []
 
     def make(**options: Any) -> Page:
@@ -129,7 +129,7 @@ def test_challenge_is_passed_or_refused(
     press_pay(page)
     expect(page.locator("h1")).to_have_text("Confirm the payment")
     assert "/process/" in page.url
-    page.goto(subscription["redirect_url"])  # whoever comes back to the page is led to the step again
+    page.goto(subscription["redirect_url"])  # a buyer who opens the page again is redirected to the step
     page.get_by_role("button", name=button).click()
     expect(page.locator(".success h1, .failed h1")).to_be_visible()
     assert read(server, subscription)["state"] == state
@@ -152,7 +152,7 @@ def test_challenge_of_a_card_from_the_merchant_leads_back_to_the_merchant(
 
 
 def test_page_works_under_every_host_name_of_the_server(server: Shop, open_page: Callable[..., Page]) -> None:
-    """The policy lets a form lead to its own origin only, redirects included; so ours must not leave it."""
+    """The policy allows form targets and redirects in the page's origin only, so no form may leave the origin."""
     subscription = subscribe(server)
     page = open_page()
     page.goto(subscription["redirect_url"].replace("127.0.0.1", "localhost"))
@@ -180,7 +180,7 @@ def test_two_clicks_and_a_reload_charge_once(server: Shop, open_page: Callable[.
     subscription = subscribe(server)
     page = open_page()
     page.goto(subscription["redirect_url"])
-    fill(page, "4111110000000088")  # the gateway takes its time
+    fill(page, "4111110000000088")  # a slow gateway
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.method) if request.method == "POST" else None)
     pressed = page.evaluate("""() => {
@@ -206,7 +206,7 @@ def test_without_javascript_two_clicks_charge_once(server: Shop, open_page: Call
     fill(page, "4111110000000088")
     page.locator("form.payment button").dblclick(no_wait_after=True)
     expect(page.locator(".success, .waiting")).to_be_visible()
-    expect(page.locator(".success")).to_be_visible(timeout=20_000)  # the page that waits looks again by itself
+    expect(page.locator(".success")).to_be_visible(timeout=20_000)  # the waiting page reloads itself
     assert len(payments_of(server, subscription)) == 1
 
 

@@ -1,4 +1,4 @@
-"""The forms of the payment page, posted without a browser, well-formed and hostile."""
+"""Valid and hostile form data for the payment page, posted without a browser."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_random_form_data_gets_a_response_and_no_charge(
 ) -> None:
     subscription, form = mangled
     typed = dict(fields)
-    if with_token:  # then the card must not be a whole one
+    if with_token:  # then the card must be incomplete
         typed = {**typed, **form, "number": typed.get("number", "")[:11]}
     body = raw if raw is not None else str(httpx.QueryParams(typed)).encode()
     answer = web.post(subscription["redirect_url"], content=body, headers={b"Content-Type": content_type.encode()})
@@ -272,9 +272,9 @@ def mangled(server: Shop) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
 def test_card_number_and_code_are_not_stored_or_logged(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
 ) -> None:
-    """Not in the database's files, not in the log: looked for byte by byte, after every kind of end."""
+    """Search the bytes of the database files and the log after every kind of outcome."""
     url = f"sqlite:///{tmp_path}/kept.db"
-    code = "98761234"  # refused as a code; as one it would be three digits, which any file holds
+    code = "98761234"  # an invalid code; a valid one has three digits, which occur in any file
     with ServerProcess(url, tmp_path, environment=ENVIRONMENT) as process:
         credentials = add_shop(url, master_key)
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)

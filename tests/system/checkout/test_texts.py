@@ -1,4 +1,4 @@
-"""What the payment page says: dates, amounts, languages."""
+"""Texts of the payment page: dates, amounts, languages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_page_shows_the_amount_and_the_date_of_the_renewal(master_key: MasterKey
 
 
 @pytest.mark.parametrize(
-    ("zone", "now", "unit", "renewals", "shown"),
+    ("zone", "now", "unit", "renewals", "expected"),
     [
         ("Europe/Minsk", "2027-03-01T00:30+03:00", "month", ["2027-03-31T21:30", "2027-04-30T21:30"], "April 1, 2027"),
         ("America/New_York", "2028-02-29T20:30-05:00", "month", ["2028-03-30T00:30", "2028-04-30T00:30"], "March 29, 2028"),
@@ -71,7 +71,7 @@ def test_page_shows_the_amount_and_the_date_of_the_renewal(master_key: MasterKey
     ],
 )
 def test_page_and_api_agree_on_the_date_in_the_servers_time_zone(
-    zone: str, now: str, unit: str, renewals: list[str], shown: str, master_key: MasterKey, tmp_path: Path
+    zone: str, now: str, unit: str, renewals: list[str], expected: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/clock.db"
     with ServerProcess(url, tmp_path, "--sandbox", "--time-zone", zone, environment=ENVIRONMENT) as process:
@@ -81,11 +81,11 @@ def test_page_and_api_agree_on_the_date_in_the_servers_time_zone(
             client.post("/sandbox/clock/freeze", json={})
             assert client.post("/sandbox/clock/set", json={"to": now}).status_code == 200
             subscription = subscribe(shop, plan={"plan": a_price(999, unit=unit)})
-            assert _rows(subscription)["Next payment"] == shown
+            assert _rows(subscription)["Next payment"] == expected
             assert post_card(subscription["redirect_url"]).status_code == 303
             paid = read(shop, subscription)
             assert paid["renew_at"] == paid["active_to"] == f"{renewals[0]}:00.000Z"
-            assert _rows(subscription)["Next payment"] == shown  # the result page
+            assert _rows(subscription)["Next payment"] == expected  # the result page
             assert client.post("/sandbox/clock/set", json={"to": paid["renew_at"]}).status_code == 200
             renewed = read(shop, subscription)
             assert (renewed["paid_billing_cycles"], renewed["renew_at"]) == (2, f"{renewals[1]}:00.000Z")

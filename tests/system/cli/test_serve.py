@@ -1,4 +1,4 @@
-"""What ``serve`` prints at its start, and why commands refuse."""
+"""The output of ``serve`` at its start, and the reasons why commands refuse to run."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_a_sqlite_server_creates_a_master_key_readable_by_its_owner_only(tmp_pat
 
 
 def told_refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence that a command ended with, which must be all it said."""
-    lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]  # other lines are the log's
+    """Returns the sentence that a command ended with, and checks that it is the whole output."""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]  # the other lines are from the log
     assert "Traceback" not in done.stderr
     assert (done.returncode, len(lines), done.stdout) == (1, 1, ""), done.stderr
     assert lines[0].startswith("ecomcharge: ")
@@ -95,7 +95,7 @@ class Refusals:
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
-    """What all the commands of ``REFUSALS`` say; they run side by side, since most of a command is its start."""
+    """The output of all commands of ``REFUSALS``. They run concurrently, because a start takes most of the time."""
     folder = tmp_path_factory.mktemp("refusals")
     (folder / "garbage").write_bytes(b"garbage" * 1000)
     assert command("migrate", "--database", f"sqlite:///{folder}/test.db").returncode == 0
@@ -124,7 +124,7 @@ def test_a_refused_command_prints_its_reason_in_one_sentence(refusals: Refusals,
 
 
 def test_a_port_in_use_by_another_ecomcharge_server_is_refused(pair: ServerProcess, tmp_path: Path) -> None:
-    """Two servers with different databases would otherwise share the requests between them."""
+    """Otherwise the kernel would distribute the requests over two servers with different databases."""
     done = command("serve", "--port", str(pair.port), "--database", f"sqlite:///{tmp_path}/other.db", timeout_seconds=8)
 
     assert str(pair.port) in told_refusal(done)

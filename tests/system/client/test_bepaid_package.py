@@ -1,4 +1,4 @@
-"""A client of somebody else: PyPI ``bepaid`` 0.8.0, unchanged except for the base URL."""
+"""A third-party client works unchanged except for the base URL: ``bepaid`` 0.8.0 from PyPI."""
 
 from __future__ import annotations
 

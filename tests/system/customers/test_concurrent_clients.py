@@ -1,4 +1,4 @@
-"""Many requests at once: with one key, to two servers on one database, in two shops."""
+"""Many concurrent requests: with one key, to two servers on one database, in two shops."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def shop(pair: Pair, master_key: MasterKey) -> Credentials:
 
 
 class ManyClients:
-    """Clients that all ask at the same moment, each on an open connection of its own."""
+    """Clients that send a request at the same moment, each on a separate open connection."""
 
     def __init__(self, urls: Sequence[str], shop: Credentials, size: int) -> None:
         self.lines = [Line(urls[number % len(urls)], shop.shop_id, shop.secret_key) for number in range(size)]
@@ -106,7 +106,7 @@ def test_of_many_bodies_with_one_key_only_one_is_accepted(pair: Pair, shop: Cred
 
 
 def test_clients_that_use_several_keys_in_different_order_all_get_responses(pair: Pair, shop: Credentials) -> None:
-    """Keys that travel together in one transaction are locked together, in whatever order they came."""
+    """Keys of one batch are locked together in one transaction, in any order of arrival."""
     bodies = [new_body() for _ in range(8)]
 
     def ask(repetition: int, line: Line, number: int) -> Reply:

@@ -1,6 +1,6 @@
-"""The request and response examples of the documentation, to the letter.
+"""Requests and responses agree exactly with the examples of the documentation.
 
-The one addition is ``external_id``, which the platform's newer documentation has and which follows the
+The only addition is ``external_id``, which is in the platform's newer documentation and follows the
 documented keys.
 """
 

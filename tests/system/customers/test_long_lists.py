@@ -73,7 +73,7 @@ def _fill(url: str, shop_id: int) -> None:
 def shop_with_many(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shop]:
-    """A server of its own with a shop of very many customers."""
+    """A separate server with a shop that has very many customers."""
     url = new_database_url()
     shop = add_shop(url, master_key)
     _fill(url, shop.shop_id)
@@ -94,11 +94,11 @@ def test_a_very_long_list_is_complete_and_uses_little_memory(shop_with_many: Sho
     with shop_with_many.client() as client:
         assert client.get("/customers?limit=1").status_code == 200
     before = memory_bytes(pid, "VmRSS")
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from now on
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # reset the peak
     sampled = before
     started = time.monotonic()
     body = bytearray()
-    size = MANY * 260  # about, to keep a pace by
+    size = MANY * 260  # approximate, for the reading rate
     with shop_with_many.client() as client, client.stream("GET", "/customers") as response:
         assert response.status_code == 200
         for chunk in response.iter_raw(256 * 1024):
@@ -127,7 +127,7 @@ def deleted_files(pid: int) -> int:
 
 def test_clients_that_abandon_a_long_list_leave_no_open_descriptors(shop_with_many: Shop) -> None:
     (pid,) = shop_with_many.process.worker_pids()
-    assert eventually(lambda: deleted_files(pid) == 0)  # of the tests before
+    assert eventually(lambda: deleted_files(pid) == 0)  # of earlier tests
     with shop_with_many.client() as client:
         for _ in range(10):
             with client.stream("GET", "/customers") as response:

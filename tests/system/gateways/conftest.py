@@ -1,4 +1,4 @@
-"""A sandbox server and shops that charge at the stand-in of the gateway."""
+"""Fixtures: a sandbox server, and shops that charge at the gateway stand-in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.shops import ENVIRONMENT
 
 @pytest.fixture(scope="module")
 def gateway_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with a clock that can be moved, a worker beside it, and a short time limit for gateways."""
+    """A server with a movable clock, a billing worker, and a short time limit for gateways."""
     options = ("--sandbox", "--gateway-timeout-seconds", "1", "--failed-logins-per-minute", "0")
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("server"), *options, environment=ENVIRONMENT) as process:
         yield process

@@ -16,7 +16,7 @@ from ecomcharge.shops.actions import set_gateway
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from support import begateway as stand_in
-from support.begateway import GatewayServer, nobody_listens
+from support.begateway import GatewayServer, refusing_address
 from support.commands import ecomcharge
 from support.gateway_shop import A_PERIOD, PLAN, Merchant
 from support.shops import ENVIRONMENT, add_shop, with_database
@@ -58,7 +58,7 @@ def test_refused_connections_are_errors_and_renewals_are_retried(
 
     async def move(url: str) -> None:
         async def set_url(database: Database) -> None:
-            async def unit(tx: Transaction) -> None:  # no command does this: another address is another account
+            async def unit(tx: Transaction) -> None:  # no command does this, because another address is another account
                 await tx.run(
                     "UPDATE gateway_accounts SET url = :url WHERE shop_id = :shop_id", {"url": url, "shop_id": merchant.shop_id}
                 )
@@ -66,9 +66,9 @@ def test_refused_connections_are_errors_and_renewals_are_retried(
             await database.write(unit)
 
         await asyncio.to_thread(with_database, merchant.server.database, set_url)
-        await asyncio.sleep(5)  # a changed setting is felt within five seconds
+        await asyncio.sleep(5)  # servers apply a changed setting within five seconds
 
-    with nobody_listens() as url:
+    with refusing_address() as url:
         asyncio.run(move(url))
         assert merchant.subscribe()["state"] == "failed"
         merchant.advance(A_PERIOD)
@@ -87,7 +87,7 @@ def test_a_charge_without_outcome_is_looked_up_at_the_account_that_took_it(
     assert subscription["state"] == "getting_status"
     moved_to = gateway_server.account()
     merchant.choose(moved_to, gateway_server.url)
-    time.sleep(5)  # a changed setting is felt within five seconds
+    time.sleep(5)  # servers apply a changed setting within five seconds
     merchant.advance("20min")
     assert merchant.read(subscription)["state"] == "active"
     assert merchant.statuses() == [(0, "successful")]
@@ -102,7 +102,7 @@ def test_each_subscription_renews_at_its_original_account(merchant: Merchant, ga
     second = merchant.subscribe()
     merchant.choose(None)
     third = merchant.subscribe()
-    time.sleep(5)  # a changed setting is felt within five seconds
+    time.sleep(5)  # servers apply a changed setting within five seconds
     merchant.advance(A_PERIOD)
     read = [merchant.read(subscription) for subscription in (first, second, third)]
     assert [(one["state"], one["paid_billing_cycles"]) for one in read] == [("active", 2)] * 3
@@ -115,7 +115,7 @@ def test_a_new_secret_key_is_used_for_earlier_charges_of_the_account(merchant: M
     subscription = merchant.subscribe()
     merchant.account.secret_key = f"gw-secret-{uuid.uuid4().hex}"
     merchant.choose(merchant.account, f"{gateway_server.url}/")
-    time.sleep(5)  # a changed setting is felt within five seconds
+    time.sleep(5)  # servers apply a changed setting within five seconds
     merchant.advance(A_PERIOD)
     assert merchant.read(subscription)["paid_billing_cycles"] == 2
     assert {payment["gateway_account"] for payment in merchant.payments()} == {"1"}
@@ -126,8 +126,8 @@ def test_the_commands_list_uses_of_an_account_and_keep_accounts_in_use(merchant:
         return ecomcharge(merchant.server.database, "shops", *arguments, environment={**ENVIRONMENT, **environment})
 
     def accounts() -> list[tuple[Any, ...]]:
-        shown = json.loads(run("show", shop, "--json").stdout)["gateway_accounts"]
-        return [(one["id"], one["user"], one["current"], one["subscriptions"], one["unsettled_payments"]) for one in shown]
+        accounts = json.loads(run("show", shop, "--json").stdout)["gateway_accounts"]
+        return [(one["id"], one["user"], one["current"], one["subscriptions"], one["unsettled_payments"]) for one in accounts]
 
     shop, first, second = str(merchant.shop_id), merchant.account, gateway_server.account()
     merchant.other_accounts.append(second)
@@ -157,6 +157,6 @@ def test_the_commands_list_uses_of_an_account_and_keep_accounts_in_use(merchant:
     assert run("forget-account", shop, "1").returncode == 0
     assert accounts() == [("2", second.user, True, 0, 0)]
     assert "has no account 1" in run("forget-account", shop, "1").stderr
-    third = gateway_server.account()  # the id is not used again
+    third = gateway_server.account()  # the id is not reused
     merchant.choose(third, gateway_server.url)
     assert [account[0] for account in accounts()] == ["2", "3"]

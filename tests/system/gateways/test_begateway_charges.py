@@ -1,4 +1,4 @@
-"""First charges and renewals by a real gateway, on a server whose clock is moved."""
+"""First charges and renewals at a real gateway, on a server whose clock is moved."""
 
 from __future__ import annotations
 

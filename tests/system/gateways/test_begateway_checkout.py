@@ -32,9 +32,9 @@ def test_the_payment_page_sends_the_buyer_to_3_d_secure_and_back(merchant: Merch
 
 
 def page(url: str, card: dict[str, str]) -> httpx.Response:
-    """Fill in the form of a payment page and send it."""
-    shown = httpx.get(url).text
-    hidden = re.search(r"<input[^>]*form_token[^>]*>", shown)
+    """Fill in the form of a payment page and submit it."""
+    page = httpx.get(url).text
+    hidden = re.search(r"<input[^>]*form_token[^>]*>", page)
     assert hidden is not None
     form_token = re.findall(r"[0-9a-f]{32,}", hidden[0])[0]
     return httpx.post(url, data={**card, "form_token": form_token, "email": "john@example.com"})

@@ -1,4 +1,4 @@
-"""Money that arrives too late is refunded."""
+"""Payments that succeed too late are refunded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_money_of_a_canceled_3_d_secure_step_is_refunded_at_the_next_lookup(merc
 
 
 def assert_refunded(merchant: Merchant, subscription: dict[str, Any], state: str) -> None:
-    """The money went back, the subscription says so, and an event with its webhook tells it."""
+    """Check that the payment is refunded in the gateway, the subscription, an event and its webhook."""
     read = merchant.read(subscription)
     assert (read["state"], read["paid_billing_cycles"], read["renew_at"]) == (state, 0, None)
     assert read["last_transaction"]["status"] == "successful"
@@ -57,7 +57,7 @@ def test_3_d_secure_passed_after_its_deadline_is_refunded_when_the_buyer_returns
 def test_3_d_secure_passed_after_its_deadline_is_found_a_day_later(merchant: Merchant) -> None:
     subscription = merchant.subscribe(stand_in.CHALLENGED[0])
     merchant.advance("25h")
-    httpx.get(f"{subscription['redirect_url']}&answer=accept")  # and the browser is closed
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")  # the buyer closed the browser
     merchant.advance("25h")
     assert_refunded(merchant, subscription, "expired")
 
@@ -117,7 +117,7 @@ def test_a_refund_that_the_gateway_refuses_is_reported(merchant: Merchant) -> No
     assert "the operator must return the money" in merchant.server.log()
     counted = re.compile(r'charges_total\{kind="first",outcome="refund_failed"\} [1-9]')
     eventually(lambda: counted.search(merchant.http.get("/metrics").text))
-    merchant.account.transactions.clear()  # what is compared at the end: the operator gave it back
+    merchant.account.transactions.clear()  # for the comparison at the end: the operator refunded it
 
 
 def canceled_and_paid(merchant: Merchant) -> dict[str, Any]:

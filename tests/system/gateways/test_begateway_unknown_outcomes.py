@@ -1,4 +1,4 @@
-"""A charge without an answer is found by a look-up and counted once."""
+"""A charge without a response is found by a lookup and counted once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import eventually
 
 
 def end_leases(database_url: str) -> None:
-    """As the two minutes do that they last."""
+    """Expire the leases, as two minutes of time would."""
 
     async def end(database: Database) -> None:
         async def unit(tx: Transaction) -> None:
@@ -103,7 +103,7 @@ def test_a_charge_of_another_amount_is_not_accepted(merchant: Merchant) -> None:
     merchant.advance("30min")
     assert merchant.read(subscription)["state"] == "getting_status"
     assert merchant.statuses() == [(0, "unknown")]
-    merchant.advance("1d")  # the gateway has come to its senses
+    merchant.advance("1d")  # the gateway works again
     assert merchant.read(subscription)["state"] == "active"
 
 

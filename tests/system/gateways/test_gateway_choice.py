@@ -41,7 +41,7 @@ STAND_IN = {**REAL, "url": "http://127.0.0.1:9"}
 
 @pytest.fixture
 def unchosen(server_process: ServerProcess, master_key: MasterKey) -> Shop:
-    """A shop for which nobody chose a gateway, on a server that is no sandbox."""
+    """A shop without a chosen gateway, on a server outside sandbox mode."""
     credentials = add_shop(server_process.database, master_key, gateway=None)
     return Shop(server_process.url, credentials.shop_id, credentials.secret_key, server_process)
 
@@ -67,7 +67,7 @@ def run(url: str, sql: str, **params: Any) -> None:
 
 
 def unchoose(shop: Shop) -> None:
-    """As a shop of the previous release, which charged in the sandbox without being asked."""
+    """Change the shop to one of the previous release, which charged in the sandbox by default."""
     run(shop.process.database, "UPDATE shops SET gateway_chosen_at = NULL WHERE shop_id = :shop_id", shop_id=shop.shop_id)
 
 
@@ -119,7 +119,7 @@ def test_the_page_of_an_older_subscription_displays_that_payment_is_not_possible
         subscription = http.post("/subscriptions", json={"plan": PLAN, "customer": CUSTOMER}).json()
         address = subscription["redirect_url"]
         form_token = re.findall(r"[0-9a-f]{64}", httpx.get(address).text.partition("form_token")[2])[0]
-        # The server knows for good that a gateway was chosen; another one, started later, does not.
+        # This server has cached permanently that a gateway was chosen; a server started later has not.
         unchoose(server)
         folder = server.process.log_file.parent
         with ServerProcess(server.process.database, folder, environment=ENVIRONMENT) as later:
@@ -176,7 +176,7 @@ def test_a_sandbox_does_not_start_while_an_open_shop_has_a_real_gateway(
 ) -> None:
     shop_id = add_shop(database_url, master_key).shop_id
     choose(database_url, master_key, shop_id, **REAL)
-    choose(database_url, master_key, shop_id, gateway="sandbox")  # what began at the account would be charged there
+    choose(database_url, master_key, shop_id, gateway="sandbox")  # existing subscriptions would be charged at the account
     done = ecomcharge(database_url, *command, "--sandbox", environment={**ENVIRONMENT, "ECOMCHARGE_PORT": str(free_port())})
     assert done.returncode == 1
     assert done.stderr.startswith(f"ecomcharge: shop {shop_id} has a real gateway (account 1, https://gateway.example)")
@@ -217,7 +217,7 @@ def test_a_running_sandbox_does_not_charge_a_real_gateway_that_is_chosen_later(d
 
 
 def test_accounts_of_the_previous_release_are_kept(database_url: str, master_key: MasterKey) -> None:
-    """Those that were there before the migration, and one that the previous release sets up after it."""
+    """Accounts from before the migration, and one that the previous release adds after it."""
 
     async def work() -> None:
         database = await open_database(database_url)

@@ -1,4 +1,4 @@
-"""Renewals while servers and workers are killed and the database stops: every period is charged once and counted once."""
+"""During kills of servers and workers and database outages, every period is charged once and counted once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wait_until_charging(url: str, shop: Credentials, period: int) -> None:
 
 
 def check_records(url: str, shop: Credentials, periods: int) -> None:
-    """The gateway's records and ours agree: each period of each subscription is charged once."""
+    """Check that the gateway and the database both have one charge for each period of each subscription."""
     booked = rows_of(
         url,
         "SELECT payments.subscription_id, payments.period, COUNT(*) FROM sandbox_charges AS charge"
@@ -98,7 +98,7 @@ def test_two_servers_whose_workers_are_killed_charge_every_period_once(
             if day == 2:
                 first.kill()
                 first.start()
-            # What a killed worker had begun and not sent is found absent at the gateway a quarter of an hour later.
+            # A charge that a killed worker started but did not send is declared absent 15 minutes later.
             jump(database_url, NOON + day * DAY + QUARTER)
             wait_until_paid(database_url, shop, day + 1)
         assert killed >= 4

@@ -42,7 +42,7 @@ def test_metrics_combine_the_server_and_its_worker_and_include_the_backlog(
                 return samples(text).get(f'ecomcharge_charges_total{{kind="{kind}",outcome="successful"}}', 0)
 
             assert eventually(lambda: counted("first") == 1)
-            # The clock is moved behind the servers' back, so that the worker beside them makes the charge.
+            # The clock is moved in the database, so that the worker and not the server makes the charge.
             with_clock_moved(database_url, HOUR + 1)
             assert eventually(lambda: counted("renewal") == 1)
             assert eventually(lambda: "ecomcharge_renewals_due 0.0" in http.get("/metrics").text)
@@ -84,7 +84,7 @@ def test_a_separate_worker_serves_metrics_on_its_port(start_url: str, tmp_path: 
         assert httpx.get(f"http://127.0.0.1:{port}/metrics").headers["content-type"].startswith("text/plain")
         assert httpx.get(f"http://127.0.0.1:{port}/customers").status_code == 404
         assert httpx.post(f"http://127.0.0.1:{port}/metrics").status_code == 405
-        with socket.create_connection(("127.0.0.1", port)) as silent:  # holds nobody up, neither now nor at the end
+        with socket.create_connection(("127.0.0.1", port)) as silent:  # a silent connection delays no request and not the exit
             assert answers()
             assert worker.stop() == 0
             silent.close()
@@ -108,6 +108,6 @@ def test_the_document_names_every_metric_and_an_alert_for_each(start_url: str, t
     alerts = "\n".join(re.findall(r"```yaml\n(.*?)```", section, re.DOTALL))
 
     assert table == exposed
-    for name in exposed - {"ecomcharge_database_work_total"}:  # which says how busy it is, not that anything is wrong
+    for name in exposed - {"ecomcharge_database_work_total"}:  # a measure of load, not of errors
         assert name in alerts, f"no alert uses {name}"
     assert set(re.findall(r"ecomcharge_\w+?(?=_bucket|_count|\b)", alerts)) <= exposed

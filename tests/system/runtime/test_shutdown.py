@@ -1,4 +1,4 @@
-"""SIGTERM, SIGKILL and what remains of a server afterwards."""
+"""SIGTERM and SIGKILL, and the state of the server and its data afterwards."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_acknowledged_create_survives_sigterm_under_load(start: Start, dat
     assert not listens(process.port)
     stored = stored_ids(database_url, shop)
     assert set(acknowledged) <= set(stored)
-    assert len(stored) - len(acknowledged) <= len(threads)  # at most the one of each client that got no answer
+    assert len(stored) - len(acknowledged) <= len(threads)  # at most one per client, whose response was lost
 
 
 def test_a_killed_worker_is_replaced_and_its_metrics_are_kept(start: Start, master_key: MasterKey) -> None:
@@ -140,7 +140,7 @@ def test_no_worker_outlives_a_supervisor_that_is_killed_while_they_start(tmp_pat
     process = ServerProcess(f"sqlite:///{tmp_path}/test.db", tmp_path, environment=ENVIRONMENT)
 
     def begin() -> None:
-        with contextlib.suppress(RuntimeError):  # it will not get far
+        with contextlib.suppress(RuntimeError):  # killed during its start
             process.start()
 
     starting = threading.Thread(target=begin)

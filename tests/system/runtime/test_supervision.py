@@ -38,7 +38,7 @@ def new_pids(process: ServerProcess, count: int, old: set[int]) -> bool:
 def test_the_only_server_process_is_replaced_after_each_of_four_deaths_in_a_row(start: Start) -> None:
     process = start()
     killed: set[int] = set()
-    for _ in range(4):  # the next one as soon as there is one: long before it answers, and within two seconds
+    for _ in range(4):  # kill the next one immediately after its start, before it responds; it starts within two seconds
         assert eventually(functools.partial(new_pids, process, 1, killed), 30)
         assert runs(process), process.log()
         (pid,) = set(process.worker_pids()) - killed
@@ -91,7 +91,7 @@ def test_two_server_processes_that_die_together_are_replaced(start: Start) -> No
 
 def test_sigterm_ends_a_server_whose_process_is_being_replaced(start: Start) -> None:
     process = start()
-    for _ in range(4):  # so that the next one is started only after a pause
+    for _ in range(4):  # so that the next one starts only after a delay
         assert eventually(lambda: len(process.worker_pids()) == 1 or not runs(process), 30)
         os.kill(process.worker_pids()[0], signal.SIGKILL)
         assert eventually(lambda: not process.worker_pids() or not runs(process), 10)

@@ -27,7 +27,7 @@ from support.shops import ENVIRONMENT
 
 @pytest.fixture
 def two_servers(database_url: str, tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
-    """Two server processes of one sandbox, without billing workers: what is due happens when the clock is moved."""
+    """Two server processes of one sandbox without billing workers; moves of the clock process the due work."""
     with (
         ServerProcess(database_url, tmp_path, "--sandbox", environment=ENVIRONMENT) as first,
         ServerProcess(database_url, tmp_path, "--sandbox", environment=ENVIRONMENT) as second,
@@ -97,14 +97,14 @@ def test_a_background_move_can_be_observed_on_another_server(
 
 
 def until_done(http: httpx.Client, location: str) -> list[dict[str, Any]]:
-    """What the record of the move says, again and again until the move has ended."""
+    """Read the record of a move until it has ended. Returns all responses."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    told = [http.get(location).json()]
-    while not told[-1]["done"]:
-        assert time.monotonic() < deadline, told[-1]
+    records = [http.get(location).json()]
+    while not records[-1]["done"]:
+        assert time.monotonic() < deadline, records[-1]
         time.sleep(0.05)
-        told.append(http.get(location).json())
-    return told
+        records.append(http.get(location).json())
+    return records
 
 
 def test_a_killed_move_is_reported_as_ended_and_does_not_block_the_next(

@@ -23,7 +23,7 @@ from support.shops import ENVIRONMENT, Shop, add_shop, with_database
 
 GOOD_CARD = "4200000000000000"
 CHALLENGE_CARD = "4012000000001097"
-TIMEOUT_CARD = "4111110000000021"  # charged, and found so a minute later
+TIMEOUT_CARD = "4111110000000021"  # charged; the lookup a minute later finds it
 MONTHLY = a_price(999)
 A_PLAN: dict[str, Any] = a_plan(title="Monthly", plan=MONTHLY)
 START = "2026-12-01T10:00:00Z"
@@ -37,7 +37,7 @@ def sandbox_process(new_database_url: Callable[[], str], tmp_path_factory: pytes
 
 
 class Trial:
-    """A shop that is closed and opened, and another one that moves the clock meanwhile."""
+    """A shop to close and open, and another shop that moves the clock."""
 
     def __init__(self, process: ServerProcess, master_key: MasterKey) -> None:
         self.process = process
@@ -86,7 +86,7 @@ class Trial:
         return [row[0].partition(".")[0] for row in self.rows(sql)]
 
     def billing_state(self) -> tuple[str, bool, bool]:
-        """State of the one subscription, whether it is due some day, and whether its due date is put aside."""
+        """The state of the subscription, whether it has a due date, and whether its due date is suspended."""
         [row] = self.rows("SELECT state, due_at, parked_at FROM subscriptions WHERE shop_id = :shop_id")
         return row[0], row[1] is not None, row[2] is not None
 

@@ -15,12 +15,12 @@ from support.operations import command, get
 from support.process import ServerProcess
 from support.shops import add_shop
 
-FELT_SECONDS = 5.0  # a change of keys is felt everywhere within this
+FELT_SECONDS = 5.0  # every process applies a change of keys within this time
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What several credentials got from both workers. Seconds are counted from the end of the commands."""
+    """The responses of both workers to several credentials. Seconds count from the end of the commands."""
 
     began: float
     ended: float
@@ -38,7 +38,7 @@ class Watched:
         return found
 
 
-OVERLAP_SECONDS = 15  # longer than the commands take that begin with it
+OVERLAP_SECONDS = 15  # longer than the commands that start at the same time
 
 
 @pytest.fixture(scope="module")

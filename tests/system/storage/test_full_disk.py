@@ -37,7 +37,7 @@ class SmallDisk:
         self._ballast = folder / "ballast"
 
     def fill(self, process: ServerProcess) -> None:
-        """All but some 200 kB, so that there is a way to go before the wall."""
+        """Fill all but about 200 kB, so that some writes succeed before the disk is full."""
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT)
         free = os.statvfs(self.folder)
         os.posix_fallocate(descriptor, 0, free.f_bavail * free.f_frsize - 200_000)
@@ -48,7 +48,7 @@ class SmallDisk:
 
 
 class LimitedFiles:
-    """No file of the server may grow past a size: the errors of a disk that fails rather than fills."""
+    """Limit the size of every file of the server, which gives the errors of a failing disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -124,7 +124,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
 
 
 def _wait_for_refusals(load: Load, line: Line, path: str) -> None:
-    """Return when the disk has been full for a while and every read was answered meanwhile."""
+    """Return when the disk has been full for a while, and check that every read succeeds in this time."""
     eventually(lambda: load.ledger.refused, DEADLINE_SECONDS)  # the disk has become full
     for _ in range(10):
         assert line.ask("GET", path).status == 200

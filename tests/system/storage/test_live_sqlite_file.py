@@ -40,7 +40,7 @@ def wait_for_more(load: Load, count: int) -> None:
 
 
 def customers_in(path: Path) -> dict[str, str]:
-    """Ids by email, from an intact file."""
+    """Returns ids by email, and checks that the file is intact."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return dict(connection.execute("SELECT email, id FROM customers").fetchall())
@@ -77,7 +77,7 @@ def exporting(live: LiveFile) -> None:
     live.command("customers", "export", str(live.new_path().with_suffix(".jsonl")), "--shop-id", str(live.shop.shop_id))
 
 
-# Every documented way to look at the file or to change it while a server runs.
+# Every documented way to read or change the file while a server runs.
 WAYS: Mapping[str, Callable[[LiveFile], None]] = {
     "backup": backup,
     "VACUUM INTO": vacuum_into,
@@ -114,7 +114,7 @@ def test_no_access_to_a_live_file_loses_an_acknowledged_write(tmp_path: Path, ma
                 way(live)
                 wait_for_more(load, 50)
             assert load.ledger.odd == []
-            assert load.ledger.refused == [] or way is WAYS["VACUUM"], name  # in place, it locks writers out for a while
+            assert load.ledger.refused == [] or way is WAYS["VACUUM"], name  # in place; it blocks writers for a while
             acknowledged |= load.ledger.acknowledged
             found = customers_in(live.copy_as_after_a_kill())
             if missing := [email for email, id in acknowledged.items() if found.get(email) != id]:
@@ -148,7 +148,7 @@ def test_a_second_server_can_start_and_stop_on_a_live_file(tmp_path: Path, maste
 
 
 def test_deleted_lock_files_lose_no_customer(tmp_path: Path, master_key: MasterKey) -> None:
-    """They only put writers in order; that one writes at a time is SQLite's own lock."""
+    """Lock files only order the writers; SQLite's own lock ensures a single writer."""
     shop = add_shop(f"sqlite:///{tmp_path}/live.db", master_key)
     live = LiveFile(tmp_path, shop)
     with (
@@ -175,7 +175,7 @@ def delete(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """By a copy of the same content, as a restored backup would be: another inode."""
+    """Replace the file with a copy of the same content, as a restored backup: another inode."""
     copy = path.with_name("other-file")
     shutil.copyfile(path, copy)
     copy.replace(path)
@@ -211,7 +211,7 @@ def test_a_server_whose_files_are_destroyed_refuses_writes(
         assert json.loads(lines[0])["level"] == "error"
         assert f"{path}{suffix} was" in json.loads(lines[0])["reason"]
         assert process.stop() == 0
-    if suffix:  # on a normal stop SQLite writes what is in the log that it has open to the file
+    if suffix:  # on a normal stop SQLite writes the content of its open log to the file
         assert customers_in(path) == acknowledged
 
 
@@ -237,7 +237,7 @@ def test_a_command_whose_file_is_replaced_prints_instructions(tmp_path: Path) ->
 def test_a_process_that_would_open_different_files_is_refused(
     tmp_path: Path, destroy: Callable[[Path], None], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it wrote would be destroyed when the running one ends."""
+    """Otherwise its writes would be destroyed when the running process ends."""
     monkeypatch.setattr(sqlite_database, "BUSY_TIMEOUT_MILLISECONDS", 500)
     path = tmp_path / "x.db"
 
@@ -252,12 +252,12 @@ def test_a_process_that_would_open_different_files_is_refused(
         assert suffix or destroy is replace or not path.exists()
 
     with_database(f"sqlite:///{path}", work)
-    asyncio.run(open_and_close(f"sqlite:///{path}"))  # nobody has it open any more
+    asyncio.run(open_and_close(f"sqlite:///{path}"))  # no process has it open
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-open"])
 def test_no_command_opens_a_file_of_the_database(tmp_path: Path, master_key: MasterKey, suffix: str) -> None:
-    """Closing it would drop SQLite's locks of the command's process; writing it would destroy the database."""
+    """Closing a file releases SQLite's locks of the whole process; writing to it destroys the database."""
     path = tmp_path / "x.db"
     url = f"sqlite:///{path}"
     shop = str(add_shop(url, master_key).shop_id)

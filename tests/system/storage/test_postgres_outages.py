@@ -1,4 +1,4 @@
-"""PostgreSQL stops, or ends connections: requests are refused or unknown, and no acknowledged write is lost."""
+"""When PostgreSQL stops or ends connections, requests are refused or unknown, and no acknowledged write is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.waiting import eventually
 
 
 def again_if_closed(asked: Callable[[], Reply]) -> Reply:
-    """A connection that was idle for long may have been closed: then the next question opens another."""
+    """The server may have closed an idle connection; then the request is sent on a new one."""
     try:
         return asked()
     except (OSError, HTTPException):

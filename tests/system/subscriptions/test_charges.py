@@ -1,4 +1,4 @@
-"""Charges of a running server: cancels, late answers, expired cards, nights, lost databases."""
+"""Charges of a running server: cancels, late responses, expired cards, night hours, database outages."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def rows_of(url: str, sql: str, **params: object) -> list[tuple[Any, ...]]:
 
 
 def ledger(url: str, shop_id: int) -> list[tuple[str, int, bool]]:
-    """The charges that the sandbox gateway has recorded: status, amount, and whether they were refunded."""
+    """The charges recorded by the sandbox gateway: status, amount, and whether they were refunded."""
     sql = "SELECT status, amount, refunded_at FROM sandbox_charges WHERE shop_id = :shop_id ORDER BY created_at, id"
     return [(status, amount, refunded is not None) for status, amount, refunded in rows_of(url, sql, shop_id=shop_id)]
 
@@ -182,7 +182,7 @@ def test_a_late_renewal_is_not_charged_at_night(http: httpx.Client, shop: Shop) 
 
 
 def jump(url: str, moment: int) -> None:
-    """Set the frozen clock, and leave what is due to the workers."""
+    """Set the frozen clock; the workers process the due work."""
     with_database(url, lambda database: set_frozen_clock(SandboxClock(database), moment))
 
 
@@ -194,7 +194,7 @@ def due_at(url: str, id: str) -> int | None:
 def test_a_slow_charge_with_a_short_lease_is_not_made_twice(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
 ) -> None:
-    """Two servers, a lease of a second, a card that takes three, and the clock moved on while it is charged."""
+    """Two servers, a lease of one second, a charge of three seconds, and a clock moved during the charge."""
     url = new_database_url()
     credentials = add_shop(url, master_key)
     options = ("--sandbox", "--worker", "--lease-seconds", "1")
@@ -218,7 +218,7 @@ def test_a_slow_charge_with_a_short_lease_is_not_made_twice(
 
 
 def assert_records_agree(url: str, shop_id: int) -> None:
-    """Each success of the gateway is a payment that counts once for its period, or went back."""
+    """Check that each successful charge is a payment that counts once for its period or was refunded."""
     sql = (
         "SELECT charge.status, charge.refunded_at, payments.status, payments.subscription_id, payments.period"
         " FROM sandbox_charges AS charge JOIN payments ON payments.shop_id = charge.shop_id AND payments.id = charge.id"
@@ -262,7 +262,7 @@ def test_an_external_write_lock_during_a_charge_loses_no_charge(master_key: Mast
 
 
 def leases_are_over(url: str) -> bool:
-    """End them, as the two minutes do that they last."""
+    """Expire the leases, as two minutes of time would."""
 
     async def work(database: Database) -> None:
         async def unit(tx: Transaction) -> None:
@@ -277,7 +277,7 @@ def leases_are_over(url: str) -> bool:
 def test_no_charge_is_answered_with_503_during_postgresql_restarts(
     own_postgres: PostgresServer, master_key: MasterKey, server_folder: Path
 ) -> None:
-    """Six immediate restarts under load: what was answered 503 was neither written nor charged."""
+    """Six immediate restarts under load: a request answered with 503 was neither written nor charged."""
     url = own_postgres.create_database("restarts")
     credentials = add_shop(url, master_key)
     answers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Subscriptions from their first charge to their end, over HTTP, on a sandbox whose clock is moved."""
+"""Subscriptions from the first charge to the end, over HTTP, on a sandbox whose clock is moved."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ MONTHLY = a_price(999)
 
 @pytest.fixture(scope="session")
 def sandbox_process(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A running sandbox for the whole session and engine, its time zone not UTC."""
+    """One running sandbox per session and engine; its time zone is not UTC."""
     options = ("--sandbox", "--worker", "--time-zone", "Europe/Warsaw", "--failed-logins-per-minute", "0")
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("sandbox"), *options, environment=ENVIRONMENT) as process:
         yield process
 
 
 class Merchant:
-    """A shop on a sandbox, and the requests that the tests make."""
+    """A shop on a sandbox, and the requests of the tests."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.http = shop.client()
 
     def at(self, moment: str) -> None:
-        """Freeze the clock there."""
+        """Freeze the clock at a time."""
         self._ask("freeze", {})
         self._ask("set", {"to": moment})
 
@@ -56,7 +56,7 @@ class Merchant:
         return dict(answer.json())
 
     def subscribe(self, behaviour: str | None = sandbox.SUCCESSFUL, *, price: dict[str, Any] = MONTHLY, **plan: Any) -> str:
-        """Its id. Without a behaviour it has no card yet."""
+        """Create a subscription; without a behaviour it has no card yet. Returns its id."""
         wanted: dict[str, Any] = {"plan": {"title": "Merchant", "currency": "EUR", "plan": price, **plan}}
         if behaviour is not None:
             number = NUMBER_OF[behaviour]
@@ -70,15 +70,15 @@ class Merchant:
         return dict(self.http.get(f"/subscriptions/{id}").json())
 
     def state(self, id: str) -> tuple[str, int, int]:
-        told = self.now(id)
-        return told["state"], told["paid_billing_cycles"], told["number_failed_payment_attempts"]
+        subscription = self.now(id)
+        return subscription["state"], subscription["paid_billing_cycles"], subscription["number_failed_payment_attempts"]
 
     def after_creation(self, id: str) -> list[tuple[str, str]]:
-        """Events are kept for thirty days, and a creation may be older than that."""
+        """Events without the creation, because it may be older than the retention of thirty days."""
         return [event for event in self.events(id) if event[1] != "created"]
 
     def events(self, id: str) -> list[tuple[str, str]]:
-        """Oldest first: when, and what."""
+        """Time and type of each event, oldest first."""
         found = self.http.get(f"/events?object={id}&limit=1000").json()
         return [(event["created_at"][:16], event["type"].partition(".")[0]) for event in reversed(found)]
 
@@ -86,11 +86,11 @@ class Merchant:
 @pytest.fixture
 def merchant(sandbox_process: ServerProcess, master_key: MasterKey) -> Iterator[Merchant]:
     credentials = add_shop(sandbox_process.database, master_key)
-    told = Merchant(Shop(sandbox_process.url, credentials.shop_id, credentials.secret_key, sandbox_process))
-    yield told
-    for each in told.http.get("/subscriptions").json():  # lest it be renewed in another's merchant
-        told.http.delete(f"/subscriptions/{each['id']}")
-    told.http.close()
+    merchant = Merchant(Shop(sandbox_process.url, credentials.shop_id, credentials.secret_key, sandbox_process))
+    yield merchant
+    for each in merchant.http.get("/subscriptions").json():  # so that it is not renewed during another test
+        merchant.http.delete(f"/subscriptions/{each['id']}")
+    merchant.http.close()
 
 
 def test_renewals_keep_the_end_of_the_month_and_the_local_time(merchant: Merchant) -> None:
@@ -143,7 +143,7 @@ def test_a_row_of_the_previous_release_keeps_its_next_date(merchant: Merchant) -
     assert merchant.now(id)["renew_at"] == "2027-03-31T22:30:00.000Z"
 
     async def as_previous_release(database: Database) -> None:
-        """That release counted a month in UTC, and knows none of the new columns."""
+        """That release counted months in UTC and did not write the new columns."""
         sql = """
         UPDATE subscriptions SET renew_at = :then, active_to = :then, due_at = :then,
             billing_cycle_anchor = NULL, anchor_period = NULL, anchor_day = NULL
@@ -193,13 +193,13 @@ def test_a_declined_renewal_is_retried_twice_at_three_and_then_fails(merchant: M
     assert merchant.state(id) == ("failed_attempt", 1, 1)
     merchant.advance("1h")
     assert merchant.state(id) == ("failed_attempt", 1, 2)
-    merchant.advance("22h")  # 00:00 UTC is 01:00 in Warsaw, an hour before that night's missing one
+    merchant.advance("22h")  # 00:00 UTC is 01:00 in Warsaw, an hour before the hour that is skipped that night
     assert merchant.state(id) == ("failed_attempt", 1, 2)
     merchant.advance("1h")
     assert merchant.state(id) == ("failed", 1, 3)
     assert merchant.events(id) == [("2026-03-27T10:00", "created"), ("2026-03-29T01:00", "failed")]
-    told = merchant.now(id)
-    assert (told["renew_at"], told["active_to"]) == (None, "2026-03-27T14:00:00.000Z")
+    subscription = merchant.now(id)
+    assert (subscription["renew_at"], subscription["active_to"]) == (None, "2026-03-27T14:00:00.000Z")
 
 
 def test_a_retry_that_succeeds_keeps_the_anchor(merchant: Merchant) -> None:
@@ -219,19 +219,19 @@ def test_a_header_has_the_next_attempt_and_renew_at_has_the_missed_date(merchant
     erring = merchant.subscribe(sandbox.RENEWALS_ERR, price=daily)
     active = merchant.subscribe(price=daily)
 
-    def told(id: str) -> tuple[str, str, str | None]:
+    def status_of(id: str) -> tuple[str, str, str | None]:
         answer = merchant.http.get(f"/subscriptions/{id}")
         return answer.json()["state"], answer.json()["renew_at"], answer.headers.get("x-next-attempt-at")
 
     merchant.advance("1d")
-    assert told(declined) == ("failed_attempt", "2026-06-11T09:30:00.000Z", "2026-06-12T01:00:00.000Z")  # 03:00 in Warsaw
-    assert told(erring) == ("rescuing", "2026-06-11T09:30:00.000Z", "2026-06-11T10:00:00.000Z")
-    assert told(active) == ("active", "2026-06-12T09:30:00.000Z", None)
+    assert status_of(declined) == ("failed_attempt", "2026-06-11T09:30:00.000Z", "2026-06-12T01:00:00.000Z")  # 03:00 in Warsaw
+    assert status_of(erring) == ("rescuing", "2026-06-11T09:30:00.000Z", "2026-06-11T10:00:00.000Z")
+    assert status_of(active) == ("active", "2026-06-12T09:30:00.000Z", None)
     merchant.advance("30min")
-    assert told(erring) == ("rescuing", "2026-06-11T09:30:00.000Z", "2026-06-11T11:00:00.000Z")
+    assert status_of(erring) == ("rescuing", "2026-06-11T09:30:00.000Z", "2026-06-11T11:00:00.000Z")
     canceled = merchant.http.post(f"/subscriptions/{declined}/cancel", json={"cancel_reason": "enough"})
     assert (canceled.json()["state"], canceled.headers.get("x-next-attempt-at")) == ("canceled", None)
-    assert told(declined)[2] is None
+    assert status_of(declined)[2] is None
 
 
 def test_an_error_is_retried_at_the_next_full_hour(merchant: Merchant) -> None:
@@ -257,7 +257,7 @@ def test_hourly_errors_use_up_the_attempts(merchant: Merchant) -> None:
 
 
 def test_a_plan_charged_by_day_is_not_charged_at_night(merchant: Merchant) -> None:
-    merchant.at("2026-05-01T20:30:00Z")  # 22:30 in Warsaw: the first charge is the buyer's own doing
+    merchant.at("2026-05-01T20:30:00Z")  # 22:30 in Warsaw; the buyer makes the first charge at any time
     daily = a_price(1, unit="day")
     kept = merchant.subscribe(price=daily, prevent_payments_at_night=True)
     erring = merchant.subscribe(sandbox.RENEWAL_ERRS_ONCE, price=daily, prevent_payments_at_night=True)
@@ -275,9 +275,9 @@ def test_a_finite_plan_ends_with_its_last_cycle(merchant: Merchant) -> None:
     merchant.advance("60d")
     assert merchant.state(id) == ("active", 2, 0)
     merchant.advance("1d")
-    told = merchant.now(id)
-    assert (told["state"], told["cancelled_at"]) == ("canceled", "2026-07-01T10:00:00.000Z")
-    assert (told["renew_at"], told["active_to"]) == (None, "2026-07-01T10:00:00.000Z")
+    subscription = merchant.now(id)
+    assert (subscription["state"], subscription["cancelled_at"]) == ("canceled", "2026-07-01T10:00:00.000Z")
+    assert (subscription["renew_at"], subscription["active_to"]) == (None, "2026-07-01T10:00:00.000Z")
     assert [what for _, what in merchant.after_creation(id)] == ["renewed", "canceled"]
 
 
@@ -297,9 +297,9 @@ def test_an_unused_payment_page_expires_after_a_day(merchant: Merchant) -> None:
     merchant.advance("23h")
     assert merchant.state(id)[0] == "redirecting"
     merchant.advance("1h")
-    told = merchant.now(id)
-    assert (told["state"], told["renew_at"]) == ("expired", None)
-    assert "redirect_url" not in told
+    subscription = merchant.now(id)
+    assert (subscription["state"], subscription["renew_at"]) == ("expired", None)
+    assert "redirect_url" not in subscription
     assert [what for _, what in merchant.events(id)] == ["expired"]
     assert httpx.post(page, data={"number": NUMBER_OF[sandbox.SUCCESSFUL]}).status_code == 303
     assert merchant.state(id) == ("expired", 0, 0)
@@ -345,7 +345,7 @@ def test_a_successful_renewal_that_timed_out_is_not_charged_again(merchant: Merc
 
 
 def gateway_charges_of(merchant: Merchant) -> list[tuple[str, int]]:
-    """The charges that the sandbox gateway has recorded for the shop."""
+    """The charges of the shop recorded by the sandbox gateway."""
 
     async def work(database: Database) -> list[tuple[str, int]]:
         sql = "SELECT status, amount FROM sandbox_charges WHERE shop_id = :shop_id ORDER BY created_at"
@@ -392,7 +392,7 @@ def test_a_late_worker_charges_once_and_logs_the_skipped_periods(merchant: Merch
     id = merchant.subscribe(price=HOURLY)
 
     async def jump(database: Database) -> None:
-        """As if nobody had worked for three days."""
+        """Move the clock as if no worker had run for three days."""
 
         async def unit(tx: Any) -> None:
             await tx.run("UPDATE sandbox_clock SET frozen_at = :now WHERE name = 'clock'", {"now": 1_777_888_800_000})
@@ -402,14 +402,14 @@ def test_a_late_worker_charges_once_and_logs_the_skipped_periods(merchant: Merch
     with_database(merchant.shop.process.database, jump)  # 2026-05-04T10:00:00Z
     eventually(lambda: merchant.state(id) == ("active", 2, 0))
     assert (merchant.state(id), merchant.now(id)["renew_at"]) == (("active", 2, 0), "2026-05-04T11:00:00.000Z")
-    [told] = [line for line in merchant.shop.process.log().splitlines() if id in line]
-    assert '"periods":71' in told
+    [log_line] = [line for line in merchant.shop.process.log().splitlines() if id in line]
+    assert '"periods":71' in log_line
 
 
 def test_no_card_number_or_code_is_stored_or_logged(
     merchant: Merchant, engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Searched for in the raw bytes of the database's files and of the log, after every kind of card was used."""
+    """Search the raw bytes of the database files and of the log after a charge of every kind of card."""
     for behaviour in NUMBER_OF:
         merchant.subscribe(behaviour if behaviour != sandbox.SLOW else sandbox.SUCCESSFUL)
     plan = a_plan(title="x", plan=MONTHLY)
@@ -436,6 +436,6 @@ def test_no_card_number_or_code_is_stored_or_logged(
     for file in files:
         try:
             content = file.read_bytes()
-        except FileNotFoundError:  # a server drops and renames files of its own meanwhile
+        except FileNotFoundError:  # a server deletes and renames its files at the same time
             continue
         assert [secret for secret in secrets if secret in content] == [], file

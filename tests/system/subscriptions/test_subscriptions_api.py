@@ -1,4 +1,4 @@
-"""Plans and subscriptions over HTTP, as the documentation and the captured traffic have them."""
+"""Plans and subscriptions over HTTP agree with the documentation and the captured traffic."""
 
 from __future__ import annotations
 
@@ -329,21 +329,21 @@ def test_canceling_keeps_the_paid_period_and_is_idempotent(http: httpx.Client, p
     path = f"/subscriptions/{made['id']}"
     missing = http.post(f"{path}/cancel", json={})
     assert (missing.status_code, missing.json()["message"]) == (422, "Cancel reason can't be blank")
-    canceled = http.post(f"{path}/cancel", json={"cancel_reason": "enough"})
-    assert canceled.status_code == 200
-    told = canceled.json()
-    assert list(told)[11:15] == ["additional_data", "cancel_reason", "cancelled_at", "plan"]
-    assert (told["state"], told["cancel_reason"], told["renew_at"]) == ("canceled", "enough", None)
-    assert told["active_to"] == made["active_to"]
-    assert MOMENT.match(told["cancelled_at"])
-    assert http.post(f"{path}/cancel", json={"cancel_reason": "again"}).json() == told
-    assert http.delete(path).json() == told
+    response = http.post(f"{path}/cancel", json={"cancel_reason": "enough"})
+    assert response.status_code == 200
+    canceled = response.json()
+    assert list(canceled)[11:15] == ["additional_data", "cancel_reason", "cancelled_at", "plan"]
+    assert (canceled["state"], canceled["cancel_reason"], canceled["renew_at"]) == ("canceled", "enough", None)
+    assert canceled["active_to"] == made["active_to"]
+    assert MOMENT.match(canceled["cancelled_at"])
+    assert http.post(f"{path}/cancel", json={"cancel_reason": "again"}).json() == canceled
+    assert http.delete(path).json() == canceled
 
 
 def test_delete_cancels_without_a_reason(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan)
-    told = http.delete(f"/subscriptions/{made['id']}")
-    assert (told.status_code, told.json()["state"], told.json()["cancel_reason"]) == (200, "canceled", None)
+    response = http.delete(f"/subscriptions/{made['id']}")
+    assert (response.status_code, response.json()["state"], response.json()["cancel_reason"]) == (200, "canceled", None)
 
 
 def test_a_failed_subscription_cannot_be_canceled(http: httpx.Client, plan: dict[str, Any]) -> None:

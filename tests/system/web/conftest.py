@@ -1,4 +1,4 @@
-"""A server with tight limits."""
+"""Fixtures: a server with low limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.shops import ENVIRONMENT, add_shop, with_database
 
 @pytest.fixture(scope="module")
 def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with tight limits and one worker."""
+    """A server with low limits and one worker."""
     folder = tmp_path_factory.mktemp("limited_server")
     options = {
         "--max-body-bytes": BODY_LIMIT,
@@ -44,7 +44,7 @@ def caller(new_caller: Callable[[], Caller]) -> Caller:
 
 @pytest.fixture(scope="module")
 def long_list(new_caller: Callable[[], Caller]) -> Caller:
-    """A shop with so many customers, and such long ones, that no socket buffer holds their list."""
+    """A shop whose customer list is larger than any socket buffer."""
     caller = new_caller()
     fields = ["\N{SLIGHTLY SMILING FACE}" * 255] * 11
 

@@ -1,4 +1,4 @@
-"""The RSGI and the ASGI adapter give the same answers."""
+"""The RSGI and the ASGI adapter give the same responses."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ AT_BOTH_ADAPTERS = [
 ]
 
 
-def _told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
-    """What a client sees, without what differs from request to request or belongs to the server program.
+def _comparable(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
+    """The response without values that differ by request or come from the server program.
 
-    That program closes the connection where an answer went out before the request's body had come, which depends on
-    how the client's packets travelled. Only after 413 it is we who close it.
+    The server program closes the connection if it sent a response before it received the request's body, which depends
+    on the timing of packets. Only after 413 the adapter closes it.
     """
     ours = dict(response.headers)
     for name in ("date", "server", "x-request-id", "transfer-encoding"):
@@ -78,7 +78,7 @@ def _told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
 
 
 async def _with_asgi(caller: Caller, work: Callable[[Any], Awaitable[T]]) -> T:
-    """Do something with the other adapter to the caller's database, in this process."""
+    """Run the other adapter on the caller's database in this process."""
     app = App(
         Settings(
             database=caller.process.database,
@@ -128,14 +128,14 @@ def test_both_adapters_give_the_same_answers(new_caller: Callable[[], Caller]) -
             assert caller.create(GOOD, ("RequestID", str(number))).status == 201
         customer_id = caller.get("/customers").json()[0]["id"]
         requests = [asked._replace(target=asked.target.replace("{id}", customer_id)) for asked in AT_BOTH_ADAPTERS]
-        answers.append([_without_ids(_told(response), caller) for response in through(caller, requests)])
+        answers.append([_without_ids(_comparable(response), caller) for response in through(caller, requests)])
 
     for one, other, asked in zip(*answers, AT_BOTH_ADAPTERS, strict=True):
         assert one == other, asked
 
 
-def _without_ids(told: tuple[int, dict[str, str], Any], caller: Caller) -> str:
-    text = repr(told)
+def _without_ids(response: tuple[int, dict[str, str], Any], caller: Caller) -> str:
+    text = repr(response)
     for number, customer in enumerate(caller.get("/customers").json()):
         text = text.replace(customer["id"], f"customer-{number}")
     return text

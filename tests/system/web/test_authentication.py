@@ -1,4 +1,4 @@
-"""HTTP Basic credentials: right, wrong and malformed."""
+"""Valid, wrong and malformed HTTP Basic credentials."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ INTERNAL_ERROR = {"message": "Internal server error"}
 def test_a_running_server_responds_when_an_operators_setting_is_missing(
     database_url: str, master_key: MasterKey, tmp_path: Path
 ) -> None:
-    """A shop whose gateway account is missing: the client gets an answer that names no setting, and the log says why."""
+    """A shop's gateway account is missing: the response names no setting, and the log has the reason."""
     credentials = add_shop(database_url, master_key)
 
     async def forget_account(database: Database) -> None:
@@ -33,7 +33,7 @@ def test_a_running_server_responds_when_an_operators_setting_is_missing(
         with shop.client() as http:
             answer = http.post("/subscriptions", json=body)
         log = process.log()
-    assert answer.status_code in (201, 500)  # the charge may also be recorded as one that was refused
+    assert answer.status_code in (201, 500)  # the charge may also be recorded as refused
     assert answer.status_code == 201 or answer.json() == INTERNAL_ERROR
     assert "ecomcharge shops" not in answer.text
     assert re.search(r"account", log)

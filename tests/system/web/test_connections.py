@@ -62,7 +62,7 @@ def test_invalid_content_lengths_get_400_and_close_the_connection(caller: Caller
 
 
 def test_a_content_length_of_a_chunked_body_is_ignored_and_the_connection_closes(caller: Caller) -> None:
-    """RFC 9112, 6.3: it might be an attempt to smuggle a second request past a proxy."""
+    """RFC 9112, 6.3: it may be an attempt at request smuggling."""
     with caller.connect() as wire:
         framing = (("Content-Length", "2"), ("Transfer-Encoding", "chunked"))
         wire.send(head("POST", "/customers", caller.login, JSON, *framing) + chunked([GOOD]))

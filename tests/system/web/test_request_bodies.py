@@ -1,4 +1,4 @@
-"""Every body that a client sends, or fails to send, gets a documented answer."""
+"""Complete and incomplete request bodies get documented responses."""
 
 from __future__ import annotations
 

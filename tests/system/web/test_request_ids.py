@@ -28,6 +28,6 @@ def test_every_request_gets_a_different_id(caller: Caller) -> None:
 @pytest.mark.parametrize("name", ["Idempotency-Key", "RequestID"])
 @pytest.mark.parametrize("key", [b"", b'""', b"\xff", "clé".encode(), b"a\tb", b"x" * 256], ids=repr)
 def test_an_invalid_idempotency_key_gets_400_and_creates_nothing(caller: Caller, name: str, key: bytes) -> None:
-    """Ignoring it would let a client that repeats its request create twice."""
+    """If the key were ignored, a client that repeats its request would create twice."""
     assert_is_our_error(caller.create(GOOD, (name, key)), 400)
     assert caller.customers() == 0

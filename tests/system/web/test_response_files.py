@@ -1,4 +1,4 @@
-"""How response files share the descriptors of a process."""
+"""Response files share the file descriptors of a process."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_head_of_a_long_list_has_no_body_and_no_wrong_length(long_list: Caller) 
         assert wire.answer().json() == {"status": "ok"}
 
     assert answer.status == 200
-    assert answer.header("content-length") is None  # RFC 9110, 8.6: the length of what GET would send, or none
+    assert answer.header("content-length") is None  # RFC 9110, 8.6: the length of the GET response, or no length
 
 
 def _descriptors(process: ServerProcess) -> int:
@@ -43,18 +43,18 @@ def _resident_bytes(process: ServerProcess) -> int:
 
 @pytest.fixture
 def patient(long_list: Caller, tmp_path: Path) -> Iterator[Caller]:
-    """The long_list's shop on a server that lets clients stall for a minute."""
+    """The shop of ``long_list`` on a server that allows clients to stall for a minute."""
     with ServerProcess(long_list.process.database, tmp_path, environment=ENVIRONMENT) as process:
         yield Caller(process, long_list.credentials)
 
 
 @pytest.fixture
 def idle(long_list: Caller) -> Caller:
-    """The long_list's server when no connection but ours is open, and all that is made at first need was made."""
+    """The server of ``long_list`` without other connections, after all lazy initialization."""
     for _ in range(2):
         assert len(long_list.get("/customers").json()) == MANY
     assert eventually(lambda: _deleted_files(long_list.process) == 0)
-    time.sleep(1.2)  # what other tests left open ends by the header timeout
+    time.sleep(1.2)  # connections left open by other tests end with the header timeout
     return long_list
 
 
@@ -75,10 +75,10 @@ def test_a_long_list_is_sent_over_http_1_0(long_list: Caller) -> None:
 
 
 def _slow_readers(caller: Caller, number: int) -> list[Wire]:
-    """Clients that asked for the whole list and then take nothing of it."""
+    """Clients that request the whole list and do not read the response."""
     wires = []
     for _ in range(number):
-        # Connected only when it asks: one that waits for the others to be answered may meet the header timeout.
+        # Connects just before its request, because a connection that waits for the others may reach the header timeout.
         wire = caller.connect(receive_buffer_bytes=4096)
         wires.append(wire)
         wire.send(request("GET", "/customers", caller.login))
@@ -87,7 +87,7 @@ def _slow_readers(caller: Caller, number: int) -> list[Wire]:
 
 
 def _deleted_files(process: ServerProcess) -> int:
-    """The number of temporary files of long answers that the server process has open."""
+    """The number of open temporary files of long responses in the server process."""
     found = 0
     for descriptor in Path(f"/proc/{process.worker_pids()[0]}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -108,7 +108,7 @@ def test_clients_that_do_not_read_use_one_descriptor_each_and_no_memory(patient:
     descriptors, resident = _descriptors(patient.process), _resident_bytes(patient.process)
     wires = _slow_readers(patient, 10)
     try:
-        assert eventually(lambda: _deleted_files(patient.process) == 10)  # ours are closed, granian's are open
+        assert eventually(lambda: _deleted_files(patient.process) == 10)  # our files are closed, granian's are open
         assert _descriptors(patient.process) == descriptors + 2 * 10  # the connection and the file
         assert _resident_bytes(patient.process) - resident < LIST_BYTES / 2
         assert patient.get("/healthz").status == 200
@@ -144,7 +144,7 @@ def test_an_interrupted_list_is_shorter_than_its_content_length(long_list: Calle
 
 
 def test_a_client_that_reads_slowly_gets_the_whole_list(long_list: Caller) -> None:
-    """Its whole answer takes longer than a client may stall."""
+    """The whole response takes longer than the stall limit."""
     received = 0
     started = time.monotonic()
     with long_list.connect() as wire:
@@ -172,7 +172,7 @@ def test_clients_that_disconnect_during_a_list_leak_nothing(idle: Caller) -> Non
 
 def test_a_client_that_reads_slowly_with_a_full_buffer_keeps_its_connection(long_list: Caller) -> None:
     with socket.socket() as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # as on a network; on loopback it is 64 KiB
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # as on a network; the size on loopback is 64 KiB
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
         client.connect(("127.0.0.1", long_list.process.port))
         client.sendall(request("GET", "/customers", long_list.login))
@@ -183,7 +183,7 @@ def test_a_client_that_reads_slowly_with_a_full_buffer_keeps_its_connection(long
 
 
 def test_a_long_list_without_a_temporary_file_gets_503(long_list: Caller, tmp_path: Path) -> None:
-    """The folder of temporary files is gone; the rest of the service goes on."""
+    """The folder of temporary files is deleted; other requests still work."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     environment = {**ENVIRONMENT, "TMPDIR": str(folder)}

@@ -1,4 +1,4 @@
-"""Servers that send webhooks."""
+"""Fixtures: servers that send webhooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.webhooks import PRIVATE, shop_on
 
 @pytest.fixture(scope="module")
 def open_server(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server and the worker beside it, which may send to this machine."""
+    """A server and its billing worker, which may send webhooks to this machine."""
     options = ("--worker", PRIVATE)
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("open"), *options, environment=ENVIRONMENT) as process:
         yield process
@@ -22,7 +22,7 @@ def open_server(new_database_url: Callable[[], str], tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def sandbox(new_database_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A sandbox without a worker: things happen when its clock is moved."""
+    """A sandbox without a worker; moves of the clock process the due work."""
     options = ("--sandbox", "--no-worker")
     with ServerProcess(new_database_url(), tmp_path_factory.mktemp("sandbox"), *options, environment=ENVIRONMENT) as process:
         yield process

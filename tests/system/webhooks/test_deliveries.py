@@ -1,4 +1,4 @@
-"""What a merchant's server receives: body, signatures and headers, and which answers count as delivered."""
+"""Webhooks that a merchant's server receives: body, signatures, headers, and the responses that count as delivered."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def test_the_webhook_body_is_the_object_with_the_event_name_last(shop: Shop, rec
     events = events_of(shop, subscription["id"])
     assert [event.type for event in events] == ["canceled.subscription", "created.subscription"]
     assert [bytes(event.data) for event in events] == [canceled.body, created.body]
-    told = json.loads(created.body)
-    assert list(told)[-1] == "event"
-    assert {**subscription, "event": "created.subscription"} == told
+    body = json.loads(created.body)
+    assert list(body)[-1] == "event"
+    assert {**subscription, "event": "created.subscription"} == body
     assert created.line == "POST /hook HTTP/1.1"
     assert created.headers["content-type"] == created.headers["accept"] == "application/json"
     assert created.headers["host"] == f"127.0.0.1:{receiver.port}"
@@ -71,8 +71,8 @@ def test_a_declined_first_charge_sends_one_webhook_of_a_failed_subscription(shop
 def test_openssl_and_the_bepaid_package_accept_the_signature(shop: Shop, receiver: Receiver, tmp_path: Path) -> None:
     subscribe(shop, receiver.url)
     [received] = receiver.wait_for(1)
-    shown = ecomcharge(shop.process.database, "shops", "show", str(shop.shop_id), "--json", environment=ENVIRONMENT)
-    keys = json.loads(shown.stdout)
+    output = ecomcharge(shop.process.database, "shops", "show", str(shop.shop_id), "--json", environment=ENVIRONMENT)
+    keys = json.loads(output.stdout)
     headers = received.headers
 
     files = {"key.pem": keys["public_key_pem"].encode(), "signature": base64.b64decode(headers["content-signature"])}
@@ -147,16 +147,16 @@ def test_an_expired_page_sends_a_webhook_with_the_checkout_object(
     moved = httpx.post(f"{sandbox.url}/sandbox/clock/advance", json={"step": "25h"}, auth=(str(shop.shop_id), shop.secret_key))
     assert moved.status_code == 200
     [received] = receiver.wait_for(1)
-    told = json.loads(received.body)
+    body = json.loads(received.body)
     expected = {"token": subscription["token"], "shop_id": shop.shop_id, "finished": False, "expired": True, "status": "error"}
-    assert expected.items() <= told.items()
-    assert told["message"] == "Token is expired."
+    assert expected.items() <= body.items()
+    assert body["message"] == "Token is expired."
     assert parse_checkout_webhook(received.body.decode()).token == subscription["token"]
 
 
 @pytest.mark.parametrize("moved_back", [0, 365 * DAY * 1000])
 def test_event_ids_of_one_object_rise_across_processes(sandbox: ServerProcess, master_key: MasterKey, moved_back: int) -> None:
-    """Two processes write in the same millisecond, the second with low random bits; or after the clock was set back."""
+    """Two processes write in the same millisecond, the second with low random bits, or after the clock was set back."""
     shop = shop_on(sandbox, master_key)
     created = subscribe(shop, "http://127.0.0.1:9/")
     high, low = EventRecorder(sandbox.url), EventRecorder(sandbox.url)
@@ -181,10 +181,10 @@ def test_event_ids_of_one_object_rise_across_processes(sandbox: ServerProcess, m
 
     with_database(sandbox.database, work)
     with shop.client() as http:
-        told = http.get(f"/events?object={created['id']}").json()
-    assert [event["sequence"] for event in told] == [5, 4, 3, 2, 1]
+        body = http.get(f"/events?object={created['id']}").json()
+    assert [event["sequence"] for event in body] == [5, 4, 3, 2, 1]
     assert [webhook["id"].removeprefix("whk_") for webhook in webhooks_of(shop)] == [
-        event["id"].removeprefix("evt_") for event in told
+        event["id"].removeprefix("evt_") for event in body
     ]
 
 

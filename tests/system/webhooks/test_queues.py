@@ -18,9 +18,9 @@ def test_later_webhooks_of_a_subscription_wait_for_an_earlier_one_that_failed(sh
     subscription = subscribe(shop, receiver.url)
     receiver.wait_for(1)
     cancel(shop, subscription)
-    subscribe(shop, receiver.url)  # another subscription's does not wait
+    subscribe(shop, receiver.url)  # the webhook of another subscription does not wait
     assert [json.loads(each.body)["id"] == subscription["id"] for each in receiver.wait_for(2)] == [True, False]
-    subscribe(shop, receiver.url)  # when this one was sent, the worker has looked for due webhooks once more
+    subscribe(shop, receiver.url)  # after this one is sent, the worker has searched for due webhooks again
     assert [json.loads(each.body)["id"] == subscription["id"] for each in receiver.wait_for(3)] == [True, False, False]
     receiver.answer = 200
     [failing] = [
@@ -30,8 +30,8 @@ def test_later_webhooks_of_a_subscription_wait_for_an_earlier_one_that_failed(sh
         shop.process.database, "webhooks", "redeliver", failing["id"], "--shop-id", str(shop.shop_id), environment=ENVIRONMENT
     )
     assert done.returncode == 0
-    told = [json.loads(each.body) for each in receiver.wait_for(5)[3:]]
-    assert [(each["id"], each["event"]) for each in told] == [
+    bodies = [json.loads(each.body) for each in receiver.wait_for(5)[3:]]
+    assert [(each["id"], each["event"]) for each in bodies] == [
         (subscription["id"], "created.subscription"),
         (subscription["id"], "canceled.subscription"),
     ]
@@ -47,7 +47,7 @@ def test_a_hanging_receiver_with_a_long_queue_delays_no_other_receiver(
         began = time.monotonic()
         subscribe(shop, receiver.url)
         [received] = receiver.wait_for(1, 20)
-        assert received.at - began < 10  # the queue takes an hour
+        assert received.at - began < 10  # the whole queue would take an hour
         assert len(hanging.received) == delivery.AT_ONCE_PER_RECEIVER
 
 
@@ -62,14 +62,14 @@ def test_a_shop_with_many_hanging_receivers_does_not_exceed_its_share(
         began = time.monotonic()
         subscribe(shop, receiver.url)
         [received] = receiver.wait_for(1, 20)
-        assert received.at - began < 10  # the queue takes an hour
+        assert received.at - began < 10  # the whole queue would take an hour
         assert len(hanging.received) == delivery.AT_ONCE_PER_SHOP
 
 
 def test_a_long_queue_of_a_dead_receiver_delays_others_only_briefly(
     shop: Shop, receiver: Receiver, master_key: MasterKey
 ) -> None:
-    """Of one subscription, so that only the first may be sent, and the rest is looked past at every search."""
+    """The webhooks are of one subscription: only the first may be sent, and every search skips the rest."""
     with Receiver(503) as dead:
         other = add_shop(shop.process.database, master_key)
         put_in_outbox(shop.process.database, other.shop_id, [dead.url] * 5_000, of_one_subscription=True)

@@ -60,7 +60,7 @@ def test_a_webhook_fails_after_25_retries_and_can_be_redelivered(
 def test_a_receiver_that_refuses_connections_is_tried_once_while_the_clock_is_moved(
     sandbox: ServerProcess, master_key: MasterKey
 ) -> None:
-    """Attempts that were not made are counted apart, the retry schedule goes on, and the next move tries again."""
+    """Skipped attempts are counted separately, the retry schedule continues, and the next move tries again."""
     merchant = shop_on(sandbox, master_key)
 
     def clock(act: str, **body: str) -> str:

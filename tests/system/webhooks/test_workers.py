@@ -1,4 +1,4 @@
-"""Several workers, killed workers and a database that stops: each webhook is sent once."""
+"""With several workers, killed workers and a database restart, each webhook is sent once."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_two_workers_send_each_webhook_once(database_url: str, receiver: Receive
         receiver.wait_for(400, 40)
         eventually(lambda: {each.state for each in kept_webhooks(database_url, shop.shop_id)} == {"delivered"}, 60)
         assert [worker.stop() for worker in workers] == [0, 0]
-    told = Counter(each.headers["webhook-id"] for each in receiver.received)
-    assert told == Counter(ids)
+    received = Counter(each.headers["webhook-id"] for each in receiver.received)
+    assert received == Counter(ids)
     assert {webhook.state for webhook in kept_webhooks(database_url, shop.shop_id)} == {"delivered"}
     assert "exception" not in "".join(worker.log() for worker in workers)
 
@@ -59,7 +59,7 @@ def test_another_worker_sends_the_webhooks_of_a_killed_one_after_the_lease(
         assert [each.headers["webhook-id"] for each in receiver.wait_for(2)] == [
             id,
             other,
-        ]  # the lease holds
+        ]  # the lease has not expired
         assert 60_000 < with_database(database_url, two_minutes_later) < 120_000
         assert [each.headers["webhook-id"] for each in receiver.wait_for(3)] == [id, other, id]
         eventually(lambda: {each.state for each in kept_webhooks(database_url, shop.shop_id)} == {"delivered"}, 5)

@@ -86,7 +86,7 @@ def subscribe(system: Ecomcharge) -> str:
 
 
 @contextlib.contextmanager
-def before_all_others() -> Iterator[bool]:
+def with_priority() -> Iterator[bool]:
     """Give this process priority over the server, because a real client would run on another machine.
 
     Yields whether the system permits it; it requires root or CAP_SYS_NICE.
@@ -121,7 +121,7 @@ async def reads(system: Ecomcharge, seconds: float) -> float:
             count += 1
         client.close()
 
-    with before_all_others():
+    with with_priority():
         await asyncio.gather(*(reader(number) for number in range(READERS)))
     return statistics.quantiles(taken, n=100)[98]
 
@@ -157,7 +157,7 @@ def run(rounds: int, seconds: float, folder: Path, creates: Callable[[Ecomcharge
 def report(figures: Figures, seconds: float) -> str:
     rate = statistics.median(ours / theirs for ours, theirs in zip(figures.renewals, figures.creates, strict=True))
     growth = statistics.median(with_ / alone for with_, alone in zip(figures.p99_during, figures.p99_alone, strict=True))
-    with before_all_others() as allowed:
+    with with_priority() as allowed:
         client = "has priority over all other processes" if allowed else "has the same priority as all other processes"
     lines = [
         "## Renewals",

@@ -35,8 +35,8 @@ hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_trusted_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Share one TLS context: loading the machine's certificates takes 20 ms per HTTP client, and nearly all use plain HTTP."""
+def one_trusted_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust a single certificate: loading those of the machine takes 20 ms per HTTP client, and nearly all use plain HTTP."""
     certificate, _ = certificate_for("trusted.test", tmp_path_factory.mktemp("certificates"))
     with mock.patch.dict(os.environ, SSL_CERT_FILE=str(certificate)):
         yield

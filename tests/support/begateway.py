@@ -41,14 +41,14 @@ DRIPPING = "charges, and answers byte by byte"
 UNAUTHORIZED, UNPROCESSABLE, TOO_MANY = "401", "422", "429"
 REQUEST_TIMEOUT, CONFLICT = "408", "409"
 LOST_PROXY = "404 of a proxy"
-TALKATIVE = "refuses, and says the card's number"
+ECHOES_NUMBER = "refuses, and repeats the card number"
 
 WITHOUT_CHARGE = (SILENT_BEFORE, FAULT_500_BEFORE, FAULT_502_BEFORE, DROPPED_UNREAD, REDIRECTED, REQUEST_TIMEOUT, CONFLICT)
 WITH_CHARGE = (
     *(SILENT_AFTER, FAULT_500_AFTER, FAULT_502_AFTER, DROPPED_DURING_RESPONSE, LATE, HUGE, NO_JSON, NO_OBJECT, OTHER_ORDER),
     *(OTHER_AMOUNT, OTHER_CURRENCY, NO_TOKEN, PENDING, DRIPPING),
 )
-REFUSED = (UNAUTHORIZED, UNPROCESSABLE, TOO_MANY, TALKATIVE, LOST_PROXY)
+REFUSED = (UNAUTHORIZED, UNPROCESSABLE, TOO_MANY, ECHOES_NUMBER, LOST_PROXY)
 
 CHALLENGED = ("4012000000001097", "5204240000015029")
 DECLINED = ("4005550000000019", "4012000000001022")
@@ -250,7 +250,7 @@ class GatewayServer:
 
     def _run(self) -> None:
         async def listen() -> asyncio.Server:
-            return await asyncio.start_server(self._converse, sock=self._socket)
+            return await asyncio.start_server(self._serve_connection, sock=self._socket)
 
         server = self._loop.run_until_complete(listen())
         self._loop.run_forever()
@@ -260,7 +260,7 @@ class GatewayServer:
         self._loop.run_until_complete(asyncio.sleep(0.05))
         self._loop.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while await self._answer(reader, writer):
                 pass
@@ -281,14 +281,14 @@ class GatewayServer:
             return await _send(writer, 401, {"message": "Unauthorized"})
         body = json.loads(content) if content else {}
         account.seen.append(Seen(method, target, headers, body))
-        return await self._carry_out(account, account.seen[-1], writer)
+        return await self._execute(account, account.seen[-1], writer)
 
     def _account_of(self, headers: dict[str, str]) -> Account | None:
         user, _, secret_key = base64.b64decode(headers.get("authorization", "").removeprefix("Basic ")).decode().partition(":")
         account = self.accounts.get(user)
         return account if account is not None and account.secret_key == secret_key else None
 
-    async def _carry_out(self, account: Account, request: Seen, writer: asyncio.StreamWriter) -> bool:
+    async def _execute(self, account: Account, request: Seen, writer: asyncio.StreamWriter) -> bool:
         fault = account.next_fault(request.method)
         refusals: dict[str | None, tuple[int, Any]] = {
             UNAUTHORIZED: (401, {"response": {"message": "Unauthorized"}}),
@@ -297,7 +297,7 @@ class GatewayServer:
             REQUEST_TIMEOUT: (408, {"message": "Request timeout"}),
             CONFLICT: (409, {"message": "The same request is being processed"}),
             LOST_PROXY: (404, b"<html>no such page</html>"),
-            TALKATIVE: (422, {"message": f"Number {request.body and _number_in(request.body)} is invalid"}),
+            ECHOES_NUMBER: (422, {"message": f"Number {request.body and _number_in(request.body)} is invalid"}),
             FAULT_500_BEFORE: (500, {"message": "Internal error"}),
             FAULT_502_BEFORE: (502, b"<html>Bad gateway</html>"),
         }
@@ -311,7 +311,7 @@ class GatewayServer:
         if fault == SILENT_BEFORE:
             await asyncio.sleep(HANGING_SECONDS)
             return False
-        return await self._answer_in_full(fault, *self._done(account, request), writer)
+        return await self._send_response(fault, *self._done(account, request), writer)
 
     def _done(self, account: Account, request: Seen) -> tuple[int, Any]:
         if request.headers.get("x-api-version") != "3":
@@ -339,11 +339,11 @@ class GatewayServer:
                 return 200, {"transaction": entry.to_json(self.url)}
         return 404, {"message": "Record not found"}
 
-    async def _answer_in_full(self, fault: str | None, status: int, answer: Any, writer: asyncio.StreamWriter) -> bool:
+    async def _send_response(self, fault: str | None, status: int, answer: Any, writer: asyncio.StreamWriter) -> bool:
         """Send the response, modified by the fault."""
         for transaction in [answer.get("transaction"), *answer.get("transactions", [])]:
             if transaction is not None:
-                _spoil(fault, transaction)
+                _apply_fault(fault, transaction)
         if fault in (SILENT_AFTER, LATE):
             await asyncio.sleep(HANGING_SECONDS if fault == SILENT_AFTER else 2.0)
         elif fault == FAULT_500_AFTER:
@@ -358,7 +358,7 @@ class GatewayServer:
             return await _send(writer, 200, {**answer, "padding": "x" * 5_000_000})
         elif fault in (DROPPED_DURING_RESPONSE, DRIPPING):
             whole = _message(status, answer)
-            await _drip(writer, whole[: len(whole) // 2] if fault == DROPPED_DURING_RESPONSE else whole, fault == DRIPPING)
+            await _send_slowly(writer, whole[: len(whole) // 2] if fault == DROPPED_DURING_RESPONSE else whole, fault == DRIPPING)
             return False
         return await _send(writer, status, answer)
 
@@ -378,7 +378,7 @@ def _number_in(body: dict[str, Any]) -> str:
     return str(body["request"].get("credit_card", {}).get("number", ""))
 
 
-def _spoil(fault: str | None, transaction: dict[str, Any]) -> None:
+def _apply_fault(fault: str | None, transaction: dict[str, Any]) -> None:
     changes: dict[str | None, dict[str, Any]] = {
         OTHER_ORDER: {"tracking_id": str(uuid.uuid4())},
         OTHER_AMOUNT: {"amount": transaction["amount"] + 1},
@@ -401,7 +401,7 @@ async def _send(writer: asyncio.StreamWriter, status: int, content: Any, headers
     return True
 
 
-async def _drip(writer: asyncio.StreamWriter, message: bytes, slowly: bool) -> None:
+async def _send_slowly(writer: asyncio.StreamWriter, message: bytes, slowly: bool) -> None:
     for start in range(0, len(message), 4 if slowly else len(message)):
         writer.write(message[start : start + (4 if slowly else len(message))])
         await writer.drain()

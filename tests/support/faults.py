@@ -23,7 +23,7 @@ def load_on(process: ServerProcess, shop: Credentials) -> Load:
     return Load([process.url], shop.shop_id, shop.secret_key)
 
 
-def new_wish() -> RequestedCustomer:
+def new_customer_request() -> RequestedCustomer:
     number = next(_numbers)
     return RequestedCustomer(f"probe-{number}@shop.test", f"probe-{number}")
 

@@ -14,8 +14,8 @@ ENDLESS: Final = "endless"  # a body without end
 CLOSE: Final = "close"  # the connection ends without an answer
 HANG: Final = "hang"  # no response until the client closes the connection
 SLOW: Final = "slow"  # the status immediately, the body at one byte per second
-BACK_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 0.2
+RECEIVER_TIMEOUT_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 0.2
 
 Answer = int | str
 
@@ -48,7 +48,7 @@ class Receiver:
         self._changed = threading.Condition()
         self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._listener.settimeout(LOOK_SECONDS)
+        self._listener.settimeout(POLL_SECONDS)
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/hook"
@@ -80,23 +80,23 @@ class Receiver:
             except TimeoutError:
                 continue
             self.connections += 1
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve_connection, args=(connection,), daemon=True).start()
 
-    def _talk(self, plain: socket.socket) -> None:
+    def _serve_connection(self, plain: socket.socket) -> None:
         try:
             connection = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
             with connection:
-                connection.settimeout(BACK_SECONDS)
+                connection.settimeout(RECEIVER_TIMEOUT_SECONDS)
                 while (received := _read(connection)) is not None:
                     with self._changed:
                         self.received.append(received)
                         self._changed.notify_all()
-                    if not self._say(connection, self.answer(received) if callable(self.answer) else self.answer):
+                    if not self._respond(connection, self.answer(received) if callable(self.answer) else self.answer):
                         return
         except OSError:
             plain.close()
 
-    def _say(self, connection: socket.socket, answer: Answer) -> bool:
+    def _respond(self, connection: socket.socket, answer: Answer) -> bool:
         """Answer one request. Returns whether the connection stays open."""
         if answer == HANG:
             connection.recv(1)  # until the client closes the connection

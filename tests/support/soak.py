@@ -429,7 +429,7 @@ class Soak:
             asyncio.create_task(self._back_up(frequent, self._backups.frequent, min(BACKUP_SECONDS, seconds / 4), ends)),
             asyncio.create_task(self._back_up(thorough, self._backups.thorough, min(THOROUGH_BACKUP_SECONDS, seconds / 4), ends)),
         ]
-        await self._trouble(ends - QUIET * seconds)
+        await self._inject_faults(ends - QUIET * seconds)
         while time.monotonic() < ends:
             self._samples.append(self._sample())
             await asyncio.sleep(0.5)
@@ -477,16 +477,16 @@ class Soak:
         yield
         self._interruptions += 1
 
-    async def _trouble(self, until: float) -> None:
-        troubles = [self.kill_worker, self.kill_server, self.restart_server, self.stall, self.leave_halfway]
-        troubles += [self.stop_database, self.end_sessions] if self._postgres else [self.hold_write_lock]
+    async def _inject_faults(self, until: float) -> None:
+        faults = [self.kill_worker, self.kill_server, self.restart_server, self.stall, self.disconnect_early]
+        faults += [self.stop_database, self.end_sessions] if self._postgres else [self.hold_write_lock]
         waiting: list[Callable[[], Awaitable[None]]] = []
         while time.monotonic() < until:
             await asyncio.sleep(self._random.uniform(0.3, 1.2))
-            waiting = waiting or self._random.sample(troubles, len(troubles))  # each fault once, in random order, then repeated
-            trouble = waiting.pop()
-            self.ledger.faults[trouble.__name__.replace("_", " ")] += 1
-            await trouble()
+            waiting = waiting or self._random.sample(faults, len(faults))  # each fault once, in random order, then repeated
+            fault = waiting.pop()
+            self.ledger.faults[fault.__name__.replace("_", " ")] += 1
+            await fault()
 
     async def kill_worker(self) -> None:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # a killed process no longer exists
@@ -536,7 +536,7 @@ class Soak:
             reader._transport.pause_reading()  # type: ignore[attr-defined]
             self._stalled.append(writer)
 
-    async def leave_halfway(self) -> None:
+    async def disconnect_early(self) -> None:
         for _ in range(5):
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)

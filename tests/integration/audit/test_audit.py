@@ -112,7 +112,7 @@ PAID = f"shop_id = :shop_id AND id = (SELECT MAX(id) FROM payments WHERE {OF})"
 ITSELF = "shop_id = :shop_id AND id = :id"
 
 # The changed subscription, the statement, the kind of disagreement, and a part of the sentence.
-PLANTS: dict[str, tuple[str, str, str, str]] = {
+DISAGREEMENTS: dict[str, tuple[str, str, str, str]] = {
     "one cycle too many": (
         "renewed",
         f"UPDATE subscriptions SET paid_billing_cycles = paid_billing_cycles + 1 WHERE {ITSELF}",
@@ -156,7 +156,7 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "unknown_status",
         "has the unknown status lost",
     ),
-    "another last transaction": (
+    "a different last transaction": (
         "renewed",
         f"UPDATE subscriptions SET last_transaction = :last_transaction WHERE {ITSELF}",
         "last_transaction",
@@ -168,25 +168,25 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "last_transaction",
         "last_transaction is empty, and the last payment",
     ),
-    "an event in the middle": (
+    "a missing event in the middle": (
         "renewed",
         "DELETE FROM events WHERE shop_id = :shop_id AND object_id = :id AND sequence = 2",
         "event_missing",
         "events end at 4, and one before 3 is missing",
     ),
-    "the first event": (
+    "a missing first event": (
         "renewed",
         "DELETE FROM events WHERE shop_id = :shop_id AND object_id = :id AND sequence = 1",
         "event_missing",
         "events end at 4, and one before 2 is missing",
     ),
-    "the last event": (
+    "a missing last event": (
         "renewed",
         "DELETE FROM events WHERE shop_id = :shop_id AND object_id = :id AND sequence = 4",
         "event_missing",
         "events end at 4, and one before 5 is missing",
     ),
-    "a payment that no event tells of": (
+    "a payment without an event": (
         "renewed",
         "UPDATE events SET type = 'other.subscription' WHERE shop_id = :shop_id AND object_id = :id AND sequence = 2",
         "paid_events",
@@ -198,25 +198,25 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "paid_events",
         "more than one event says created",
     ),
-    "a refund that no event tells of": (
+    "a refund without an event": (
         "canceled",
         f"UPDATE payments SET status = 'refunded' WHERE {OF}",
         "refund_events",
         "0 events say refunded, and 1 payments are",
     ),
-    "a failed refund that no event tells of": (
+    "a failed refund without an event": (
         "canceled",
         f"UPDATE payments SET status = 'refund_failed' WHERE {OF}",
         "refund_events",
         "0 events say refund_failed, and 1 payments are",
     ),
-    "an end that no event tells of": (
+    "an end without an event": (
         "renewed",
         f"UPDATE subscriptions SET state = 'canceled', due_at = NULL WHERE {ITSELF}",
         "end_events",
         "state is canceled, and no event says that it ended",
     ),
-    "a life after the end": (
+    "an event after the end": (
         "finite",
         f"UPDATE subscriptions SET state = 'active', due_at = 4000000000000 WHERE {ITSELF}",
         "end_events",
@@ -230,7 +230,7 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "end_events",
         "two events say that it ended, and nothing was paid between them",
     ),
-    "a webhook": (
+    "a missing webhook": (
         "renewed",
         f"DELETE FROM webhooks WHERE {OF} AND sequence = 3",
         "webhook_missing",
@@ -242,44 +242,44 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "gateway_status",
         "we say successful, the gateway says failed (500 EUR)",
     ),
-    "a charge that the gateway never had": (
+    "a charge unknown to the gateway": (
         "renewed",
         f"DELETE FROM sandbox_charges WHERE {PAID}",
         "gateway_status",
         "we say successful, the gateway says no record (500 EUR)",
     ),
-    "money that was taken and is not recorded": (
+    "a successful charge that is not recorded": (
         "failed",
         f"UPDATE sandbox_charges SET status = 'successful' WHERE {PAID}",
         "gateway_status",
         "we say failed, the gateway says successful (500 EUR)",
     ),
-    "money that was taken after the buyer's day": (
+    "a successful charge after the page expired": (
         "expired",
         f"UPDATE sandbox_charges SET status = 'successful' WHERE {PAID}",
         "gateway_status",
         "we say expired, the gateway says successful (500 EUR)",
     ),
-    "a charge that we say was never sent": (
+    "a charge recorded as never sent": (
         "absent",
         "INSERT INTO sandbox_charges (shop_id, id, token, amount, currency, status, message, created_at)"
         f" SELECT shop_id, id, 'x', amount, currency, 'successful', '', created_at FROM payments WHERE {OF}",
         "gateway_status",
         "the gateway says successful (500 EUR)",
     ),
-    "another amount": (
+    "a different amount": (
         "renewed",
         f"UPDATE sandbox_charges SET amount = 501 WHERE {PAID}",
         "gateway_amount",
         "we say 500 EUR, the gateway says 501 EUR",
     ),
-    "another currency": (
+    "a different currency": (
         "renewed",
         f"UPDATE sandbox_charges SET currency = 'USD' WHERE {PAID}",
         "gateway_amount",
         "we say 500 EUR, the gateway says 500 USD",
     ),
-    "a total": (
+    "a wrong total": (
         "renewed",
         f"UPDATE sandbox_charges SET amount = 501 WHERE {PAID}",
         "total",
@@ -296,9 +296,9 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTS)
-def test_a_planted_disagreement_is_found(name: str, url: str, master_key: MasterKey) -> None:
-    whose, sql, kind, sentence = PLANTS[name]
+@pytest.mark.parametrize("name", DISAGREEMENTS)
+def test_each_kind_of_disagreement_is_found(name: str, url: str, master_key: MasterKey) -> None:
+    whose, sql, kind, sentence = DISAGREEMENTS[name]
 
     async def work(billing: BillingShop) -> int:
         made = await make_subscriptions(billing)

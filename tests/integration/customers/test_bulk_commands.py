@@ -92,7 +92,7 @@ def test_an_import_killed_at_any_time_and_repeated_loses_and_duplicates_nothing(
 
 
 @contextlib.contextmanager
-def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
+def import_with_validator(url: str) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
     """An import that waits for more lines, and its validation process."""
     words = [sys.executable, "-m", "ecomcharge", "customers", "import", "-", "--shop-id", str(SHOP), "--database", url]
     pipe = subprocess.PIPE
@@ -101,23 +101,23 @@ def an_import_with_a_checker(url: str) -> Iterator[tuple[subprocess.Popen[bytes]
         process.stdin.write(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK))
         process.stdin.flush()
         deadline = time.monotonic() + 30
-        checkers: list[psutil.Process] = []
-        while not checkers and time.monotonic() < deadline:
+        processes: list[psutil.Process] = []
+        while not processes and time.monotonic() < deadline:
             time.sleep(0.05)
-            checkers = [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
-        yield process, *checkers
+            processes = [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        yield process, *processes
 
 
 def test_validation_processes_end_when_their_import_is_killed(url: str) -> None:
-    with an_import_with_a_checker(url) as (process, checker):
+    with import_with_validator(url) as (process, validator):
         process.kill()
-        assert psutil.wait_procs([checker], timeout=20) == ([checker], [])
+        assert psutil.wait_procs([validator], timeout=20) == ([validator], [])
 
 
 def test_an_import_whose_validation_process_is_killed_fails_and_can_be_resumed(url: str) -> None:
     many = lines(40_000)
-    with an_import_with_a_checker(url) as (process, checker):
-        checker.kill()
+    with import_with_validator(url) as (process, validator):
+        validator.kill()
         output, why = process.communicate(
             many[len(lines(validation_pool.POOL_MINIMUM_RECORDS + RECORDS_PER_BLOCK)) :], timeout=60
         )

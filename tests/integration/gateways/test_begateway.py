@@ -286,7 +286,7 @@ def test_representations_logs_and_errors_contain_no_card_and_no_key(
     gateway_server: GatewayServer, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)  # httpx logs every request at this level
-    for fault in (stand_in.NO_JSON, stand_in.DROPPED_UNREAD, stand_in.SILENT_BEFORE, stand_in.TALKATIVE):
+    for fault in (stand_in.NO_JSON, stand_in.DROPPED_UNREAD, stand_in.SILENT_BEFORE, stand_in.ECHOES_NUMBER):
         account.fail(fault)
 
         async def charge(gateway: BegatewayGateway) -> str:

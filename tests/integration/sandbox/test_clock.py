@@ -150,11 +150,11 @@ def test_a_move_does_not_overwrite_a_concurrent_change(database_url: str) -> Non
         await clock.freeze()
         begin = clock.now()
 
-        async def set_meanwhile(move: ClockMove) -> None:
-            async def as_before(tx: Transaction) -> None:
+        async def set_clock_during_move(move: ClockMove) -> None:
+            async def set_back(tx: Transaction) -> None:
                 await tx.run("UPDATE sandbox_clock SET frozen_at = :later WHERE name = 'clock'", {"later": begin + 2 * DAY})
 
-            await database.write(as_before)
+            await database.write(set_back)
             await move.move_to(begin + DAY)
             assert await other.read() == begin + 2 * DAY
 
@@ -167,7 +167,7 @@ def test_a_move_does_not_overwrite_a_concurrent_change(database_url: str) -> Non
             await move.move_to(begin + 3 * DAY)
 
         with pytest.raises(OutcomeUnknown, match="Another process moved the clock"):
-            await ClockMoves(clock, set_meanwhile).run(lambda now: now + 3 * DAY)
+            await ClockMoves(clock, set_clock_during_move).run(lambda now: now + 3 * DAY)
         assert await clock.read() < begin + DAY
 
     with_database(database_url, work)

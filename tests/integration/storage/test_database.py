@@ -47,14 +47,14 @@ def test_a_failed_unit_does_not_affect_other_units(database_url: str) -> None:
         await store.insert(tx, 1, customer(1_001))
         await store.insert(tx, 999, customer(1_002))  # no such shop
 
-    async def asks_nonsense(tx: Transaction) -> None:
+    async def runs_invalid_sql(tx: Transaction) -> None:
         await store.insert(tx, 1, customer(1_003))
         await tx.rows("SELECT nothing FROM nowhere", {})
 
     async def work(database: Database) -> None:
         await with_shop(database)
         good = [add(database, number) for number in range(20)]
-        bad = [database.write(unit) for unit in (fails_after_writing, breaks_a_constraint, asks_nonsense)]
+        bad = [database.write(unit) for unit in (fails_after_writing, breaks_a_constraint, runs_invalid_sql)]
         mixed: list[Awaitable[Any]] = [*good[:10], *bad, *good[10:]]
         outcomes = await asyncio.gather(*mixed, return_exceptions=True)
         assert outcomes[:10] == outcomes[13:] == [True] * 10

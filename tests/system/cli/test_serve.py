@@ -53,7 +53,7 @@ def test_a_sqlite_server_creates_a_master_key_readable_by_its_owner_only(tmp_pat
     assert (tmp_path / "new/folder/test.db.master-key").stat().st_mode & 0o777 == 0o600
 
 
-def told_refusal(done: subprocess.CompletedProcess[str]) -> str:
+def refusal_of(done: subprocess.CompletedProcess[str]) -> str:
     """Returns the sentence that a command ended with, and checks that it is the whole output."""
     lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]  # the other lines are from the log
     assert "Traceback" not in done.stderr
@@ -117,7 +117,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
 
 @pytest.mark.parametrize("line", REFUSALS)
 def test_a_refused_command_prints_its_reason_in_one_sentence(refusals: Refusals, line: str) -> None:
-    sentence = told_refusal(refusals.done[line])
+    sentence = refusal_of(refusals.done[line])
 
     assert REFUSALS[line].format(**refusals.facts) in sentence
     assert "hunter22" not in sentence
@@ -127,12 +127,12 @@ def test_a_port_in_use_by_another_ecomcharge_server_is_refused(pair: ServerProce
     """Otherwise the kernel would distribute the requests over two servers with different databases."""
     done = command("serve", "--port", str(pair.port), "--database", f"sqlite:///{tmp_path}/other.db", timeout_seconds=8)
 
-    assert str(pair.port) in told_refusal(done)
+    assert str(pair.port) in refusal_of(done)
 
 
 def test_without_a_master_key_postgresql_is_refused_with_instructions() -> None:
     database = f"postgresql://me@127.0.0.1:{free_port()}/shop"
-    sentence = told_refusal(command("serve", "--port", str(free_port()), "--database", database, environment={}))
+    sentence = refusal_of(command("serve", "--port", str(free_port()), "--database", database, environment={}))
 
     assert "ecomcharge master-key new" in sentence
     assert "ECOMCHARGE_MASTER_KEY" in sentence
@@ -145,4 +145,4 @@ def test_a_generated_master_key_is_accepted(tmp_path: Path) -> None:
 
     assert command(*create, environment={"ECOMCHARGE_MASTER_KEY": made}).returncode == 0
     again = command(*create, environment={"ECOMCHARGE_MASTER_KEY": made})
-    assert told_refusal(again) == "ecomcharge: shop 5 already exists"
+    assert refusal_of(again) == "ecomcharge: shop 5 already exists"

@@ -186,7 +186,7 @@ def test_two_shops_under_load_list_only_their_own_customers(pair: Pair, master_k
     made: list[list[str]] = [[], []]
     deadline = time.monotonic() + 2.5
 
-    def hammer(worker: int) -> None:
+    def send_requests(worker: int) -> None:
         mine, other = worker % 2, 1 - worker % 2
         with Line(pair.urls[worker // 2 % 2], shops[mine].shop_id, shops[mine].secret_key) as line:
             for number in itertools.count():
@@ -211,7 +211,7 @@ def test_two_shops_under_load_list_only_their_own_customers(pair: Pair, master_k
                 assert {customer["first_name"] for customer in seen} == {f"shop {mine}"}
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(hammer, range(8)))
+        list(pool.map(send_requests, range(8)))
     print([len(ids) for ids in made])
     assert min(len(ids) for ids in made) > 50
     for mine in range(2):

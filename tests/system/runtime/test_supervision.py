@@ -150,16 +150,16 @@ def test_a_process_that_dies_repeatedly_leaves_one_metrics_file(tmp_path: Path) 
         for times in range(1, 4):
             assert eventually(lambda: process.answers() or not runs(process), 30)
             assert httpx.get(f"{process.url}/nowhere", timeout=10).status_code == 404
-            assert eventually(lambda times=times: nowhere_counted(process) == times, 10)  # type: ignore[misc]
+            assert eventually(lambda times=times: unmatched_requests(process) == times, 10)  # type: ignore[misc]
             for child in psutil.Process(process.process.pid).children():  # type: ignore[union-attr]
                 if child.pid in process.worker_pids() or "ecomcharge.runtime.worker_process" in child.cmdline():
                     child.kill()
         assert eventually(lambda: process.answers(), 30)
-        assert eventually(lambda: nowhere_counted(process) == 3, 10)
+        assert eventually(lambda: unmatched_requests(process) == 3, 10)
         assert eventually(lambda: len(list(tmp_path.glob("ecomcharge-metrics-*/*.json"))) == 2, 10)
 
 
-def nowhere_counted(process: ServerProcess) -> int:
+def unmatched_requests(process: ServerProcess) -> int:
     try:
         text = httpx.get(f"{process.url}/metrics", timeout=10).text
     except httpx.TransportError:

@@ -15,7 +15,7 @@ from support.operations import command, get
 from support.process import ServerProcess
 from support.shops import add_shop
 
-FELT_SECONDS = 5.0  # every process applies a change of keys within this time
+APPLIED_WITHIN_SECONDS = 5.0  # every process applies a change of keys within this time
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def watched(pair: ServerProcess, master_key: MasterKey) -> Watched:
         return time.monotonic() - ended_at
 
     samples = []
-    while (began := seconds()) < OVERLAP_SECONDS + FELT_SECONDS + 2:
+    while (began := seconds()) < OVERLAP_SECONDS + APPLIED_WITHIN_SECONDS + 2:
         statuses = sample()
         samples.append(Sample(began, seconds(), statuses))
         time.sleep(0.1)
@@ -76,17 +76,17 @@ def watched(pair: ServerProcess, master_key: MasterKey) -> Watched:
 
 
 def test_a_rotated_key_takes_effect_within_five_seconds(watched: Watched) -> None:
-    assert all(statuses == {401} for statuses in watched.of("rotated", since=FELT_SECONDS))
-    assert all(statuses == {200} for statuses in watched.of("rotated, new key", since=FELT_SECONDS))
+    assert all(statuses == {401} for statuses in watched.of("rotated", since=APPLIED_WITHIN_SECONDS))
+    assert all(statuses == {200} for statuses in watched.of("rotated, new key", since=APPLIED_WITHIN_SECONDS))
 
 
 def test_an_old_key_is_accepted_during_the_overlap_only(watched: Watched) -> None:
     certainly_good_until = watched.commands_began + OVERLAP_SECONDS
     assert all(statuses == {200} for statuses in watched.of("overlapped", until=certainly_good_until))
-    assert all(statuses == {401} for statuses in watched.of("overlapped", since=OVERLAP_SECONDS + FELT_SECONDS))
-    assert all(statuses == {200} for statuses in watched.of("overlapped, new key", since=FELT_SECONDS))
+    assert all(statuses == {401} for statuses in watched.of("overlapped", since=OVERLAP_SECONDS + APPLIED_WITHIN_SECONDS))
+    assert all(statuses == {200} for statuses in watched.of("overlapped, new key", since=APPLIED_WITHIN_SECONDS))
 
 
 def test_only_the_closed_shop_is_refused_within_five_seconds(watched: Watched) -> None:
-    assert all(statuses == {401} for statuses in watched.of("closed", since=FELT_SECONDS))
+    assert all(statuses == {401} for statuses in watched.of("closed", since=APPLIED_WITHIN_SECONDS))
     assert all(statuses == {200} for statuses in watched.of("other"))

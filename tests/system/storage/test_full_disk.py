@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
-from support.faults import DEADLINE_SECONDS, check_everything, line_to, load_on, new_wish, until
+from support.faults import DEADLINE_SECONDS, check_everything, line_to, load_on, new_customer_request, until
 from support.load import Ledger, Line, Load
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
@@ -90,7 +90,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
     shop = add_shop(url, master_key)
     ledger = Ledger()
     with ServerProcess(url, server_folder, environment=ENVIRONMENT) as process, line_to(process, shop) as line:
-        customer_request = new_wish()
+        customer_request = new_customer_request()
         first = line.create(customer_request.body)
         ledger.enter(customer_request, first)
 
@@ -98,7 +98,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
         with load_on(process, shop) as load:
             _wait_for_refusals(load, line, f"/customers/{first.json()['id']}")
             disk.make_room(process)
-            customer_request = new_wish()
+            customer_request = new_customer_request()
             load.ledger.enter(customer_request, until(lambda: line.create(customer_request.body, customer_request.key), 201))
             time.sleep(0.3)
         ledger.add(load.ledger)
@@ -113,7 +113,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_loses_nothing(
         line.close()
         ledger.add(load.ledger)
         check_everything(process, shop, ledger)
-        assert line.create(new_wish().body).status == 201
+        assert line.create(new_customer_request().body).status == 201
         assert process.stop() == 0
         process.process = None
     print(ledger)

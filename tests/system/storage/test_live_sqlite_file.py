@@ -78,7 +78,7 @@ def exporting(live: LiveFile) -> None:
 
 
 # Every documented way to read or change the file while a server runs.
-WAYS: Mapping[str, Callable[[LiveFile], None]] = {
+ACCESSES: Mapping[str, Callable[[LiveFile], None]] = {
     "backup": backup,
     "VACUUM INTO": vacuum_into,
     "reader": lambda live: live.sql("SELECT count(*) FROM customers"),
@@ -108,13 +108,13 @@ def test_no_access_to_a_live_file_loses_an_acknowledged_write(tmp_path: Path, ma
     acknowledged: dict[str, str] = {}
     lost: dict[str, str] = {}
     with ServerProcess(live.url, tmp_path, "--workers", str(workers), environment=ENVIRONMENT) as process:
-        for name, way in WAYS.items():
+        for name, access in ACCESSES.items():
             with Load([process.url], shop.shop_id, shop.secret_key, connections=2, most_seconds=600) as load:
                 wait_for_more(load, 20)
-                way(live)
+                access(live)
                 wait_for_more(load, 50)
             assert load.ledger.odd == []
-            assert load.ledger.refused == [] or way is WAYS["VACUUM"], name  # in place; it blocks writers for a while
+            assert load.ledger.refused == [] or access is ACCESSES["VACUUM"], name  # in place; it blocks writers for a while
             acknowledged |= load.ledger.acknowledged
             found = customers_in(live.copy_as_after_a_kill())
             if missing := [email for email, id in acknowledged.items() if found.get(email) != id]:

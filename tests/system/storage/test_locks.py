@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 
 from ecomcharge.shops.keys import MasterKey
-from support.faults import check_everything, line_to, new_wish
+from support.faults import check_everything, line_to, new_customer_request
 from support.load import Ledger, is_plain_refusal
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
@@ -25,7 +25,7 @@ def test_an_externally_locked_idempotency_key_delays_no_other_request(
     postgres_url: str, master_key: MasterKey, server_folder: Path
 ) -> None:
     shop = add_shop(postgres_url, master_key)
-    locked = new_wish()
+    locked = new_customer_request()
 
     async def hold(holding: threading.Event, done: threading.Event) -> None:
         connection = await asyncpg.connect(postgres_url)
@@ -56,11 +56,11 @@ def test_an_externally_locked_idempotency_key_delays_no_other_request(
             time.sleep(0.3)
             ledger = Ledger()
             for _ in range(20):
-                customer_request = new_wish()
+                customer_request = new_customer_request()
                 ledger.enter(customer_request, line.create(customer_request.body, customer_request.key))
             answer = blocked.result(20)
             for _ in range(20):
-                customer_request = new_wish()
+                customer_request = new_customer_request()
                 reply = line.create(customer_request.body, customer_request.key)
                 assert reply.status == 201
                 ledger.enter(customer_request, reply)
@@ -97,7 +97,7 @@ def test_a_locked_sqlite_database_refuses_writes_and_serves_reads(
         line_to(process, shop) as writing,
         line_to(process, shop) as reading,
     ):
-        first = writing.create(new_wish().body)
+        first = writing.create(new_customer_request().body)
         path = f"/customers/{first.json()['id']}"
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD_THE_WRITE_LOCK, sqlite_url.removeprefix("sqlite:///")],
@@ -108,7 +108,7 @@ def test_a_locked_sqlite_database_refuses_writes_and_serves_reads(
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
-            customer_request = new_wish()
+            customer_request = new_customer_request()
             with ThreadPoolExecutor(1) as pool:
                 refused = pool.submit(writing.create, customer_request.body, customer_request.key)
                 reads = []
@@ -124,7 +124,7 @@ def test_a_locked_sqlite_database_refuses_writes_and_serves_reads(
         assert refused.result().seconds < 7
         assert {read.status for read in reads} == {200}
         assert max(read.seconds for read in reads) < 1
-        after = new_wish()
+        after = new_customer_request()
         reply = writing.create(after.body, after.key)
         assert reply.status == 201
         ledger.enter(after, reply)

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
-from support.faults import DEADLINE_SECONDS, UNDER_LOAD_SECONDS, check_everything, line_to, load_on, new_wish, until
+from support.faults import DEADLINE_SECONDS, UNDER_LOAD_SECONDS, check_everything, line_to, load_on, new_customer_request, until
 from support.load import Ledger, Line, Reply, is_plain_refusal
 from support.postgres import PostgresServer
 from support.process import ServerProcess
@@ -44,7 +44,7 @@ def test_a_worker_killed_while_postgresql_is_down_waits_for_it(
         finally:
             own_postgres.start()
         eventually(process.answers, DEADLINE_SECONDS)
-        customer_request = new_wish()
+        customer_request = new_customer_request()
         assert until(functools.partial(line.create, customer_request.body, customer_request.key), 201).status == 201
         assert process.stop() == 0
 
@@ -67,7 +67,7 @@ def test_while_postgresql_is_stopped_requests_are_refused_and_acknowledged_write
                     _check_the_outage(line, load.ledger)
                 finally:
                     own_postgres.start()
-                customer_request = new_wish()
+                customer_request = new_customer_request()
                 load.ledger.enter(
                     customer_request, until(functools.partial(line.create, customer_request.body, customer_request.key), 201)
                 )
@@ -82,7 +82,7 @@ def test_while_postgresql_is_stopped_requests_are_refused_and_acknowledged_write
 
 def _check_the_outage(line: Line, ledger: Ledger) -> None:
     for _ in range(5):
-        customer_request = new_wish()
+        customer_request = new_customer_request()
         reply = again_if_closed(functools.partial(line.create, customer_request.body, customer_request.key))
         ledger.enter(customer_request, reply)
         assert reply.status == 503

@@ -12,7 +12,7 @@ from support.released_databases import DUMPS, restore
 
 MASTER_KEY = base64.b64encode(bytes(range(32))).decode()
 SHOP = ("361", "previous-release-test-key-0123456789")
-PROMISED = {
+NEXT_DATES = {
     "month end": "2027-03-31T09:00:00.000Z",
     "trial of a month": "2027-03-28T09:00:00.000Z",
     "monthly": "2027-03-28T21:30:00.000Z",  # a month after 1 March 00:30 in Minsk, counted in UTC
@@ -39,12 +39,12 @@ def test_subscriptions_keep_their_next_date_and_continue_from_it(database_url: s
             assert answer.status_code == 200, answer.text
             return renewals()
 
-        assert renewals() == PROMISED
-        assert set_clock("2027-03-01T21:29:59Z") == PROMISED
+        assert renewals() == NEXT_DATES
+        assert set_clock("2027-03-01T21:29:59Z") == NEXT_DATES
         found = set_clock("2027-03-01T21:30:00Z")
         changed = {"daily": "2027-03-02T21:30:00.000Z", "trial of a day": "2027-04-01T21:30:00.000Z"}  # 2 April in Minsk
-        assert found == {**PROMISED, **changed}
-        assert set_clock("2027-03-28T21:29:59Z")["monthly"] == PROMISED["monthly"]
+        assert found == {**NEXT_DATES, **changed}
+        assert set_clock("2027-03-28T21:29:59Z")["monthly"] == NEXT_DATES["monthly"]
         assert set_clock("2027-03-28T21:30:00Z")["monthly"] == "2027-04-28T21:30:00.000Z"
         found = set_clock("2027-06-01T12:00:00Z")
         assert found["month end"] == "2027-06-30T09:00:00.000Z"
@@ -52,5 +52,5 @@ def test_subscriptions_keep_their_next_date_and_continue_from_it(database_url: s
         assert found["monthly"] == "2027-06-28T21:30:00.000Z"
         assert found["daily"] == "2027-06-01T21:30:00.000Z"
         assert found["trial of a day"] == "2027-06-01T21:30:00.000Z"
-        assert found["yearly"] == PROMISED["yearly"]
+        assert found["yearly"] == NEXT_DATES["yearly"]
         assert set_clock("2028-02-28T21:30:00Z")["yearly"] == "2029-02-27T21:30:00.000Z"  # 28 February in Minsk

@@ -46,7 +46,7 @@ def test_random_paths_get_a_documented_response(http: httpx.Client, path: str) -
 def test_schemathesis_reports_no_failure_on_a_running_server(server: Shop, tmp_path: Path) -> None:
     own = "/openapi.json"  # schemathesis reads it and does not test it
     described = sum(len(methods) for path, methods in describe_api()["paths"].items() if not path.startswith((CLOCK, own)))
-    schemathesis_finds_nothing(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
+    run_schemathesis(server, tmp_path, described, "--exclude-path-regex", f"^{CLOCK}")
 
 
 def test_schemathesis_reports_no_failure_at_the_clock(
@@ -57,10 +57,10 @@ def test_schemathesis_reports_no_failure_at_the_clock(
         credentials = add_shop(process.database, master_key)
         shop = Shop(process.url, credentials.shop_id, credentials.secret_key, process)
         phases = ("--phases", "examples,coverage,fuzzing")  # these operations have no links
-        schemathesis_finds_nothing(shop, tmp_path, 6, "--include-path-regex", f"^{CLOCK}", *phases)
+        run_schemathesis(shop, tmp_path, 6, "--include-path-regex", f"^{CLOCK}", *phases)
 
 
-def schemathesis_finds_nothing(shop: Shop, folder: Path, operations: int, *options: str) -> None:
+def run_schemathesis(shop: Shop, folder: Path, operations: int, *options: str) -> None:
     """Run schemathesis with every check and, unless ``options`` select some, every phase. Its output includes the seed."""
     command = [
         str(Path(sysconfig.get_path("scripts"), "schemathesis")),

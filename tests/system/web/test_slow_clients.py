@@ -42,7 +42,7 @@ def _resident_bytes(process: ServerProcess) -> int:
 
 
 @pytest.fixture
-def patient(long_list: Caller, tmp_path: Path) -> Iterator[Caller]:
+def long_stall(long_list: Caller, tmp_path: Path) -> Iterator[Caller]:
     """The shop of ``long_list`` on a server that allows clients to stall for a minute."""
     with ServerProcess(long_list.process.database, tmp_path, environment=ENVIRONMENT) as process:
         yield Caller(process, long_list.credentials)
@@ -102,21 +102,21 @@ def test_a_long_list_has_a_content_length(long_list: Caller) -> None:
     assert answer.header("transfer-encoding") is None
 
 
-def test_clients_that_do_not_read_use_one_descriptor_each_and_no_memory(patient: Caller) -> None:
-    assert len(patient.get("/customers").json()) == MANY
-    assert eventually(lambda: _deleted_files(patient.process) == 0)
-    descriptors, resident = _descriptors(patient.process), _resident_bytes(patient.process)
-    wires = _slow_readers(patient, 10)
+def test_clients_that_do_not_read_use_one_descriptor_each_and_no_memory(long_stall: Caller) -> None:
+    assert len(long_stall.get("/customers").json()) == MANY
+    assert eventually(lambda: _deleted_files(long_stall.process) == 0)
+    descriptors, resident = _descriptors(long_stall.process), _resident_bytes(long_stall.process)
+    wires = _slow_readers(long_stall, 10)
     try:
-        assert eventually(lambda: _deleted_files(patient.process) == 10)  # our files are closed, granian's are open
-        assert _descriptors(patient.process) == descriptors + 2 * 10  # the connection and the file
-        assert _resident_bytes(patient.process) - resident < LIST_BYTES / 2
-        assert patient.get("/healthz").status == 200
+        assert eventually(lambda: _deleted_files(long_stall.process) == 10)  # our files are closed, granian's are open
+        assert _descriptors(long_stall.process) == descriptors + 2 * 10  # the connection and the file
+        assert _resident_bytes(long_stall.process) - resident < LIST_BYTES / 2
+        assert long_stall.get("/healthz").status == 200
     finally:
         for wire in wires:
             wire.close()
-    assert eventually(lambda: _deleted_files(patient.process) == 0)
-    assert eventually(lambda: _descriptors(patient.process) <= descriptors)
+    assert eventually(lambda: _deleted_files(long_stall.process) == 0)
+    assert eventually(lambda: _descriptors(long_stall.process) <= descriptors)
 
 
 def test_clients_that_do_not_read_are_disconnected(idle: Caller) -> None:

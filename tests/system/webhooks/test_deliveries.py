@@ -34,14 +34,14 @@ from support.webhooks import CARD, DAY, cancel, kept_webhooks, shop_on, subscrib
 DECLINED = {**CARD, "number": "4005550000000019"}
 
 
-class ShownEvent(msgspec.Struct):
+class EventJson(msgspec.Struct):
     type: str
     data: msgspec.Raw
 
 
-def events_of(shop: Shop, object_id: str) -> list[ShownEvent]:
+def events_of(shop: Shop, object_id: str) -> list[EventJson]:
     with shop.client() as http:
-        return msgspec.json.decode(http.get(f"/events?object={object_id}").content, type=list[ShownEvent])
+        return msgspec.json.decode(http.get(f"/events?object={object_id}").content, type=list[EventJson])
 
 
 def test_the_webhook_body_is_the_object_with_the_event_name_last(shop: Shop, receiver: Receiver) -> None:

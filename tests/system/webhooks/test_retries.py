@@ -19,7 +19,7 @@ from support.webhooks import cancel, shop_on, subscribe, webhooks_of
 def test_a_webhook_fails_after_25_retries_and_can_be_redelivered(
     sandbox: ServerProcess, receiver: Receiver, master_key: MasterKey
 ) -> None:
-    def dead_to_the_first(received: Received) -> int:
+    def fail_first_webhook(received: Received) -> int:
         return 503 if b"created.subscription" in received.body else 200
 
     merchant = shop_on(sandbox, master_key)
@@ -30,7 +30,7 @@ def test_a_webhook_fails_after_25_retries_and_can_be_redelivered(
         )
         assert moved.status_code == 200
 
-    receiver.answer = dead_to_the_first
+    receiver.answer = fail_first_webhook
     clock("freeze")
     subscription = subscribe(merchant, receiver.url)
     cancel(merchant, subscription)
@@ -86,7 +86,7 @@ def test_a_receiver_that_refuses_connections_is_tried_once_while_the_clock_is_mo
     waiting = [webhook for webhook in webhooks if webhook["state"] == "pending"]
     assert waiting
     assert waiting[0]["next_attempt_at"] > now
-    assert "not made while the sandbox clock was moved" in shown_webhook(merchant, waiting[0]["id"])
+    assert "not made while the sandbox clock was moved" in webhook_output(merchant, waiting[0]["id"])
 
     clock("advance", step="5d")
     [again] = [webhook for webhook in webhooks_of(merchant) if webhook["id"] == waiting[0]["id"]]
@@ -94,7 +94,7 @@ def test_a_receiver_that_refuses_connections_is_tried_once_while_the_clock_is_mo
     clock("resume")
 
 
-def shown_webhook(shop: Shop, webhook_id: str) -> str:
+def webhook_output(shop: Shop, webhook_id: str) -> str:
     done = ecomcharge(
         shop.process.database, "webhooks", "show", webhook_id, "--shop-id", str(shop.shop_id), environment=ENVIRONMENT
     )

@@ -121,7 +121,7 @@ likely_values = st.sampled_from(["US", "ca", "CO", "ON", "92006", "92006-1234", 
 bodies = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELD_NAMES, likely_values | json_values))
 
 
-USUAL = {
+VALID_BODY = {
     "first_name": "Ren\u00e9",
     "address": "1 1st Street",
     "country": "US",
@@ -139,8 +139,8 @@ odd_values = (
 nearly_usual = st.dictionaries(st.sampled_from(FIELD_NAMES), odd_values | odd_texts | LIKELY_ADDRESSES, max_size=2)
 
 
-@given(bodies | nearly_usual.map(lambda odd: USUAL | odd))
-@example(USUAL | {"state": None})
+@given(bodies | nearly_usual.map(lambda odd: VALID_BODY | odd))
+@example(VALID_BODY | {"state": None})
 @settings(max_examples=300, deadline=None)
 def test_a_refused_body_has_a_message_that_matches_its_errors(values: dict[str, object]) -> None:
     body = CustomerBody(**values)

@@ -59,11 +59,11 @@ def test_a_well_formed_file_has_the_cells_that_the_csv_module_reads(rows: list[l
     assert rows_of(text.getvalue().encode()) == rows
 
 
-STRAY = st.sampled_from(['5"', '"5', '5" W', '"5" W', '""5', '"', '5""', '"5,6', '5","6', '"""', '"5""'])
+STRAY_QUOTES = st.sampled_from(['5"', '"5', '5" W', '"5" W', '""5', '"', '5""', '"5,6', '5","6', '"""', '"5""'])
 
 
 @settings(deadline=None)
-@given(rows=st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 2), STRAY)), max_size=12), quoted=st.booleans())
+@given(rows=st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 2), STRAY_QUOTES)), max_size=12), quoted=st.booleans())
 def test_valid_rows_are_read_and_others_are_refused_by_line_number(rows: list[tuple[int, str] | None], quoted: bool) -> None:
     file_lines = []
     for number, stray in enumerate(rows, 2):

@@ -321,8 +321,8 @@ def test_a_payment_page_expires_after_a_day() -> None:
     assert lifecycle.expired(lifecycle.redirected(NOON)) == Transition(BillingState("expired"), "expired.subscription")
 
 
-HAPPENS = {"declined": lifecycle.declined, "errored": lifecycle.errored, "forgotten": forgotten}
-HAPPENINGS = st.lists(
+FAILURES = {"declined": lifecycle.declined, "errored": lifecycle.errored, "forgotten": forgotten}
+EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["succeeded", "declined", "errored", "unanswered", "forgotten", "canceled"]), st.integers(0, 40 * DAY)
     ),
@@ -342,7 +342,7 @@ TERMS = st.builds(
 )
 
 
-@given(plan=TERMS, happenings=HAPPENINGS)
+@given(plan=TERMS, happenings=EVENTS)
 def test_any_sequence_of_events_leaves_a_valid_state(plan: Terms, happenings: list[tuple[str, int]]) -> None:
     billing_state, now, paid = started(), NOON, 0
     for what, later in happenings:
@@ -365,7 +365,7 @@ def test_any_sequence_of_events_leaves_a_valid_state(plan: Terms, happenings: li
                 continue
             step = lifecycle.canceled(billing_state, None, now)
         else:
-            step = HAPPENS[what](billing_state, plan, now)
+            step = FAILURES[what](billing_state, plan, now)
             assert step.billing_state.paid_billing_cycles == before.paid_billing_cycles
             assert step.billing_state.number_failed_payment_attempts <= plan.attempts
         billing_state = step.billing_state

@@ -45,7 +45,7 @@ ERROR_EXAMPLE = {
     "message": "Ip address is invalid. Ip can't be blank",
     "errors": {"ip": ["address is invalid", "can't be blank"]},
 }
-LEAST = {"email": "customer@example.com", "ip": "127.0.0.1"}
+MINIMAL_CUSTOMER = {"email": "customer@example.com", "ip": "127.0.0.1"}
 
 
 def test_document_is_valid_openapi_3_1() -> None:
@@ -131,7 +131,7 @@ def test_documented_examples_equal_those_of_the_documentation() -> None:
     ],
 )
 def test_schema_and_server_agree_on_a_body(difference: dict[str, Any]) -> None:
-    body = {**LEAST, **difference}
+    body = {**MINIMAL_CUSTOMER, **difference}
     assert accepted_by_schema(body) == accepted_by_code(body)
 
 

@@ -50,7 +50,7 @@ Connect = Callable[..., Client]
 
 @dataclass
 class Reply:
-    """A prepared reply. With ``cut`` the server closes the connection before the end of the body."""
+    """A prepared reply. With ``cut`` the server closes the connection without a response."""
 
     status: int = 201
     body: bytes = JANE_ANSWERED

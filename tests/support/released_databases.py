@@ -33,7 +33,9 @@ async def copy_to_postgresql(dumped: sqlite3.Connection, url: str) -> None:
     tables = [name for (name,) in dumped.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute("SET session_replication_role = replica")  # foreign keys are checked after the last table
+        await connection.execute(
+            "SET session_replication_role = replica"
+        )  # no foreign key checks: the order of tables is arbitrary
         for table in set(tables) - {"schema_migrations"}:
             cursor = dumped.execute(f"SELECT * FROM {table}")
             columns = [column[0] for column in cursor.description]

@@ -557,7 +557,7 @@ class Soak:
                 page = (await _get_with_retries(client, f"/customers?limit=1000{after}", shop)).json()
                 walked += page
             if walked != listed[shop.id]:
-                self.ledger.wrong.append(f"shop {shop.id}: the list and the walk by cursor differ")
+                self.ledger.wrong.append(f"shop {shop.id}: the list and the pages by cursor differ")
         client.close()
         return listed
 
@@ -584,7 +584,7 @@ class Soak:
             found.append(f"the server's processes took {highest:.0f} MiB")
         return found
 
-    def account(self) -> str:
+    def summary(self) -> str:
         ledger = self.ledger
         lines = [
             f"seed {self.seed}: {sum(ledger.statuses.values()):,} requests, {len(ledger.answered):,} creates acknowledged,"
@@ -624,7 +624,7 @@ def soak(
     )
     run = Soak(server, shops, postgres, backups, seed)
     found = asyncio.run(run.run(seconds))
-    return [*found, *asyncio.run(_audited(server.database))], run.account()
+    return [*found, *asyncio.run(_audited(server.database))], run.summary()
 
 
 async def _audited(url: str) -> list[str]:
@@ -650,9 +650,9 @@ def main() -> None:
     engines = ("sqlite", "postgres") if options.engine == "both" else (options.engine,)
     balanced = True
     for engine in engines:
-        found, account = _alone(engine, options.seconds, options.workers, options.seed)
+        found, summary = _alone(engine, options.seconds, options.workers, options.seed)
         balanced = balanced and not found
-        print(f"{engine}, {account}\n" + ("\n".join(found[:50]) or "no problem was found") + "\n", flush=True)
+        print(f"{engine}, {summary}\n" + ("\n".join(found[:50]) or "no problem was found") + "\n", flush=True)
     sys.exit(0 if balanced else 1)
 
 

@@ -19,7 +19,7 @@ def test_fifteen_seconds_of_load_and_faults_leave_consistent_records(engine: str
         shops = [Shop(made.shop_id, made.secret_key) for made in (add_shop(url, master_key) for _ in range(3))]
         options = ("--workers", "2", "--worker", "--failed-logins-per-minute", "0")
         with ServerProcess(url, tmp_path, *options, environment=ENVIRONMENT) as server:
-            found, account = soak(server, shops, postgres, SECONDS, seed=1)
+            found, summary = soak(server, shops, postgres, SECONDS, seed=1)
             assert server.stop() == 0
-    print(account)
-    assert found == [], account
+    print(summary)
+    assert found == [], summary

@@ -56,7 +56,7 @@ def test_a_clock_whose_setting_is_not_loaded_has_no_time(database_url: str) -> N
 def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
     database_url: str, master_key: MasterKey, tmp_path: Path, idle: bool
 ) -> None:
-    """A server without requests since the clock was set back, and a server started afterwards, both keep them."""
+    """The server got no request since before the clock was set back (``idle``), or was started afterwards."""
     a_year_ago = int(time.time()) * 1000 - 365 * DAY
     settings = Settings(database=database_url, master_key=MASTER_KEY, sandbox=True)
 
@@ -67,7 +67,7 @@ def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
             return event_types(shop)
 
     async def wait_for_housekeeping(database: Database, shop_id: int) -> None:
-        """Returns whether an event that is forty days older than this moment is deleted."""
+        """Wait until housekeeping has deleted an event that is forty days older than the clock."""
         moment = a_year_ago - 40 * DAY
         event = Event(IdGenerator(EVENT_PREFIX).generate(moment), "created.subscription", "sbs_0", 1, moment, msgspec.Raw(b"{}"))
 

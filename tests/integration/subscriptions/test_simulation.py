@@ -8,48 +8,48 @@ from collections.abc import Callable
 import pytest
 
 from ecomcharge.subscriptions import charging, lifecycle, renewals, store
-from support.simulation.account import simulate
+from support.simulation.summary import simulate
 
 RUNS = {"sqlite": 150, "postgresql": 25}
 
 
 def test_the_records_of_every_run_agree_to_the_minor_unit(engine: str, new_database_url: Callable[[], str]) -> None:
-    account = asyncio.run(simulate(new_database_url(), range(20_001, 20_001 + RUNS[engine])))
-    assert account.failed == [], f"{len(account.failed)} of {account.runs} runs do not balance"
-    assert account.charges > account.runs
-    assert account.kills > account.runs
-    assert account.pauses > account.runs
-    assert account.losses > 0
-    assert account.refunds > 0
+    summary = asyncio.run(simulate(new_database_url(), range(20_001, 20_001 + RUNS[engine])))
+    assert summary.failed == [], f"{len(summary.failed)} of {summary.runs} runs failed"
+    assert summary.charges > summary.runs
+    assert summary.kills > summary.runs
+    assert summary.pauses > summary.runs
+    assert summary.losses > 0
+    assert summary.refunds > 0
 
 
 def test_successful_charges_that_were_abandoned_early_are_refunded(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewals, "GIVE_UP_MILLISECONDS", 0)
-    account = asyncio.run(simulate(new_database_url(), range(1, 21)))
-    assert account.failed == []
-    assert account.refunds > 0
+    summary = asyncio.run(simulate(new_database_url(), range(1, 21)))
+    assert summary.failed == []
+    assert summary.refunds > 0
 
 
 def test_the_simulation_detects_a_lost_success(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charging, "UNSUCCESSFUL", ())
-    account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
-    assert any("in the gateway's charges" in fault for _, fault in account.failed)
+    summary = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
+    assert any("in the gateway's charges" in fault for _, fault in summary.failed)
 
 
 def test_the_simulation_detects_charges_of_ended_subscriptions(
     new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "is_wanted", lambda billing_state, period: True)
-    account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
-    assert account.failed
+    summary = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
+    assert summary.failed
 
 
 def test_the_simulation_detects_lost_updates(new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "UPDATE", store.UPDATE.replace("version = :version", "version >= 0 * :version"))
-    account = asyncio.run(simulate(new_database_url(), range(41, 101), until_one_fails=True))
-    assert account.failed
+    summary = asyncio.run(simulate(new_database_url(), range(41, 101), until_one_fails=True))
+    assert summary.failed
 
 
 def test_the_simulation_detects_a_missing_response_recorded_as_a_refusal(
@@ -60,5 +60,5 @@ def test_the_simulation_detects_a_missing_response_recorded_as_a_refusal(
         "unanswered",
         lambda billing_state, terms, moment: lifecycle.errored(billing_state, terms, moment).billing_state,
     )
-    account = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
-    assert account.failed
+    summary = asyncio.run(simulate(new_database_url(), range(1, 41), until_one_fails=True))
+    assert summary.failed

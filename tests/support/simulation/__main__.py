@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from support.simulation.account import Account, simulate
+from support.simulation.summary import Summary, simulate
 
 
 def main() -> int:
@@ -24,10 +24,10 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     started = time.monotonic()
 
-    def progress(account: Account) -> None:
-        if account.runs % 100 == 0:
+    def progress(summary: Summary) -> None:
+        if summary.runs % 100 == 0:
             print(
-                f"{account.runs} runs, {account.charges} charges, {account.kills} kills, {time.monotonic() - started:.0f} s",
+                f"{summary.runs} runs, {summary.charges} charges, {summary.kills} kills, {time.monotonic() - started:.0f} s",
                 flush=True,
             )
 
@@ -35,20 +35,20 @@ def main() -> int:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         if options.engine == "sqlite":
-            account = asyncio.run(simulate(f"sqlite:///{folder}/simulation.db", seeds, progress))
+            summary = asyncio.run(simulate(f"sqlite:///{folder}/simulation.db", seeds, progress))
         else:
             from support.postgres import PostgresServer
 
             with PostgresServer() as postgres:
-                account = asyncio.run(simulate(postgres.create_database("simulation"), seeds, progress))
-    for seed, fault in account.failed:
+                summary = asyncio.run(simulate(postgres.create_database("simulation"), seeds, progress))
+    for seed, fault in summary.failed:
         print(f"seed {seed}: {fault}")
     print(
-        f"{account.runs} runs on {options.engine}: {account.charges} charges, {account.taken} minor units,"
-        f" {account.kills} kills, {account.pauses} pauses, {account.losses} losses of the database,"
-        f" {account.refunds} refunds, {len(account.failed)} failed, {time.monotonic() - started:.0f} s"
+        f"{summary.runs} runs on {options.engine}: {summary.charges} charges, {summary.taken} minor units,"
+        f" {summary.kills} kills, {summary.pauses} pauses, {summary.losses} losses of the database,"
+        f" {summary.refunds} refunds, {len(summary.failed)} failed, {time.monotonic() - started:.0f} s"
     )
-    return 1 if account.failed else 0
+    return 1 if summary.failed else 0
 
 
 if __name__ == "__main__":

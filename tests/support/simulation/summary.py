@@ -24,7 +24,7 @@ from support.simulation.run import Run
 
 
 @dataclass
-class Account:
+class Summary:
     """The totals of many runs."""
 
     runs: int = 0
@@ -38,10 +38,10 @@ class Account:
 
 
 async def simulate(
-    url: str, seeds: range, progress: Callable[[Account], None] | None = None, *, until_one_fails: bool = False
-) -> Account:
+    url: str, seeds: range, progress: Callable[[Summary], None] | None = None, *, until_one_fails: bool = False
+) -> Summary:
     """Run every seed on one database. Continues after a failed seed unless ``until_one_fails`` is true."""
-    account = Account()
+    summary = Summary()
     master_key = MasterKey(bytes(32))
     databases = [await open_database(url, postgres_connections=5) for _ in range(3)]
     try:
@@ -53,23 +53,23 @@ async def simulate(
             try:
                 await run.run()
             except Exception as fault:  # with the traceback, which the summary lacks
-                account.failed.append((seed, f"{type(fault).__name__}: {fault}"))
-            account.runs += 1
-            account.charges += len(run.booked())
-            account.taken += run.taken
-            account.kills += run.fault_schedule.kills
-            account.pauses += run.fault_schedule.pauses
-            account.losses += run.fault_schedule.losses
-            account.refunds += sum(charge.refunds for _, charge, _ in run.booked())
+                summary.failed.append((seed, f"{type(fault).__name__}: {fault}"))
+            summary.runs += 1
+            summary.charges += len(run.booked())
+            summary.taken += run.taken
+            summary.kills += run.fault_schedule.kills
+            summary.pauses += run.fault_schedule.pauses
+            summary.losses += run.fault_schedule.losses
+            summary.refunds += sum(charge.refunds for _, charge, _ in run.booked())
             await _forget(databases[0])
             if progress is not None:
-                progress(account)
-            if account.failed and until_one_fails:
+                progress(summary)
+            if summary.failed and until_one_fails:
                 break
     finally:
         for database in databases:
             await database.close()
-    return account
+    return summary
 
 
 async def _forget(database: Database) -> None:

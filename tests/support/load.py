@@ -96,7 +96,7 @@ class Ledger:
     unknown: list[RequestedCustomer] = field(
         default_factory=list
     )  # the connection broke, or the server reported an unknown outcome
-    odd: list[Reply] = field(default_factory=list)  # any other response, which is an error
+    unexpected: list[Reply] = field(default_factory=list)  # any other response, which is an error
     bare_refusals: list[Reply] = field(default_factory=list)  # 503 without Retry-After or a JSON body
     slowest_seconds: float = 0.0
 
@@ -112,19 +112,19 @@ class Ledger:
             if not is_plain_refusal(reply):
                 self.bare_refusals.append(reply)
         else:
-            self.odd.append(reply)
+            self.unexpected.append(reply)
 
     def add(self, other: Ledger) -> None:
         self.acknowledged |= other.acknowledged
         self.refused += other.refused
         self.unknown += other.unknown
-        self.odd += other.odd
+        self.unexpected += other.unexpected
         self.bare_refusals += other.bare_refusals
         self.slowest_seconds = max(self.slowest_seconds, other.slowest_seconds)
 
     def check(self, customers: Sequence[Mapping[str, Any]]) -> None:
         """Check that every acknowledged customer exists, no refused one exists, and none exists twice."""
-        assert self.odd == [], f"{len(self.odd)} unexpected responses, the first {self.odd[0]}"
+        assert self.unexpected == [], f"{len(self.unexpected)} unexpected responses, the first {self.unexpected[0]}"
         assert self.bare_refusals == [], self.bare_refusals[0]
         found = {customer["email"]: customer["id"] for customer in customers}
         twice = [email for email, times in Counter(customer["email"] for customer in customers).items() if times > 1]

@@ -33,9 +33,8 @@ async def copy_to_postgresql(dumped: sqlite3.Connection, url: str) -> None:
     tables = [name for (name,) in dumped.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(
-            "SET session_replication_role = replica"
-        )  # no foreign key checks: the order of tables is arbitrary
+        # Disable foreign key checks, because the order of the tables is arbitrary.
+        await connection.execute("SET session_replication_role = replica")
         for table in set(tables) - {"schema_migrations"}:
             cursor = dumped.execute(f"SELECT * FROM {table}")
             columns = [column[0] for column in cursor.description]

@@ -69,7 +69,7 @@ def test_the_list_returns_all_customers_a_page_or_a_filtered_selection(server: S
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 200])
-def test_the_iterator_returns_every_customer_once_whatever_the_page_size(server: Shop, connect: Connect, page_size: int) -> None:
+def test_the_iterator_returns_every_customer_once_for_any_page_size(server: Shop, connect: Connect, page_size: int) -> None:
     with as_shop(connect, server) as client:
         created = [client.create_customer(**JANE, external_id=str(number)) for number in range(4)]
         assert list(client.customers(page_size=page_size)) == created

@@ -175,7 +175,7 @@ def test_a_write_acknowledged_by_one_server_is_readable_on_the_other(pair: Pair,
             found = reader.ask("GET", f"/customers/{made['id']}")
             assert (found.status, found.json()) == (200, made)
             assert reader.customers(f"?external_id={body['external_id']}") == [made]
-    assert load.ledger.odd == []
+    assert load.ledger.unexpected == []
     assert load.ledger.refused == []
     assert load.ledger.unknown == []
 

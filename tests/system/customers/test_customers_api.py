@@ -81,7 +81,7 @@ def test_a_text_field_holds_255_characters_and_no_more(http: httpx.Client) -> No
     assert errors_of(http, {**VALID, "address": "a" * 256}) == {"address": ["is too long (maximum is 255 characters)"]}
 
 
-def test_integers_are_taken_as_their_decimal_text(http: httpx.Client) -> None:
+def test_integers_are_stored_as_decimal_text(http: httpx.Client) -> None:
     customer = created(http, phone=375291234567, external_id=-7, zip=10**30)
     assert (customer["phone"], customer["external_id"], customer["zip"]) == ("375291234567", "-7", str(10**30))
 

@@ -79,9 +79,7 @@ def test_refused_connections_are_errors_and_renewals_are_retried(
     assert merchant.statuses() == [(0, "successful"), (0, "error"), (1, "error"), (1, "successful")]
 
 
-def test_a_charge_without_outcome_is_looked_up_at_the_account_that_took_it(
-    merchant: Merchant, gateway_server: GatewayServer
-) -> None:
+def test_a_charge_without_outcome_is_looked_up_at_its_account(merchant: Merchant, gateway_server: GatewayServer) -> None:
     merchant.account.fail(stand_in.SILENT_AFTER)
     subscription = merchant.subscribe()
     assert subscription["state"] == "getting_status"

@@ -113,7 +113,7 @@ def test_no_access_to_a_live_file_loses_an_acknowledged_write(tmp_path: Path, ma
                 wait_for_more(load, 20)
                 access(live)
                 wait_for_more(load, 50)
-            assert load.ledger.odd == []
+            assert load.ledger.unexpected == []
             assert load.ledger.refused == [] or access is ACCESSES["VACUUM"], name  # in place; it blocks writers for a while
             acknowledged |= load.ledger.acknowledged
             found = customers_in(live.copy_as_after_a_kill())

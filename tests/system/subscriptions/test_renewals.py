@@ -413,13 +413,13 @@ def test_no_card_number_or_code_is_stored_or_logged(
     for behaviour in NUMBER_OF:
         merchant.subscribe(behaviour if behaviour != sandbox.SLOW else sandbox.SUCCESSFUL)
     plan = a_plan(title="x", plan=MONTHLY)
-    odd: dict[str, Any] = a_card("4111119876543210", verification_value=CODE, exp_month=13)
+    invalid_card: dict[str, Any] = a_card("4111119876543210", verification_value=CODE, exp_month=13)
     for headers in ({}, {"RequestID": "with-a-card"}):
-        body = {"plan": plan, "customer": {"email": "j@shop.test"}, "card": odd}
+        body = {"plan": plan, "customer": {"email": "j@shop.test"}, "card": invalid_card}
         refused = merchant.http.post("/subscriptions", json=body, headers=headers)
         assert refused.status_code == 422
-        assert odd["number"] not in refused.text
-        good = {**body, "card": {**odd, "exp_month": 12}}
+        assert invalid_card["number"] not in refused.text
+        good = {**body, "card": {**invalid_card, "exp_month": 12}}
         assert merchant.http.post("/subscriptions", json=good, headers=headers).status_code == 201
     process = merchant.shop.process
     files = [process.log_file]
@@ -431,7 +431,7 @@ def test_no_card_number_or_code_is_stored_or_logged(
         postgres: PostgresServer = request.getfixturevalue("postgres")
         postgres.client("psql", "postgres", "-c", "CHECKPOINT")
         files += [file for file in postgres.data.rglob("*") if file.is_file()]
-    wanted = [*NUMBER_OF.values(), str(odd["number"])]
+    wanted = [*NUMBER_OF.values(), str(invalid_card["number"])]
     secrets = [number.encode() for number in wanted] + [f'"{CODE}"'.encode(), f"verification_value={CODE}".encode()]
     for file in files:
         try:

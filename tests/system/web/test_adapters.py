@@ -147,7 +147,7 @@ def test_both_adapters_send_the_same_long_list(long_list: Caller) -> None:
     assert response.content == long_list.get("/customers").body
 
 
-def test_the_asgi_adapter_reads_a_body_that_comes_in_pieces(caller: Caller) -> None:
+def test_the_asgi_adapter_reads_a_body_in_several_messages(caller: Caller) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for byte in GOOD:
             yield bytes([byte])

@@ -218,7 +218,7 @@ def test_periods_agree_with_an_independent_calculation(anchor: int, interval: In
 
 @given(anchor=MOMENTS, interval=INTERVALS, n=st.integers(0, 20), zone=EVERY_ZONE, trial=st.none() | INTERVALS)
 @example(utc("2011-12-29T10:00-10:00"), Interval(1, "day"), 1, ZoneInfo("Pacific/Apia"), None)
-def test_periods_rise(anchor: int, interval: Interval, n: int, zone: ZoneInfo, trial: Interval | None) -> None:
+def test_period_starts_are_ascending(anchor: int, interval: Interval, n: int, zone: ZoneInfo, trial: Interval | None) -> None:
     if interval.unit in ("month", "year") and n * interval.count > 120:
         n = 1
     here, there = (nth(anchor, interval, each, zone, after=trial) for each in (n, n + 1))
@@ -269,7 +269,7 @@ def test_a_declined_charge_is_retried_the_following_day(now: str, zone: str, by_
     assert following_day(at(now, zone), ZoneInfo(zone), by_day=by_day) == at(then, zone)
 
 
-def test_an_hour_that_daylight_saving_leaves_out_is_the_one_after_it() -> None:
+def test_an_hour_skipped_by_daylight_saving_is_moved_by_one_hour() -> None:
     helsinki = ZoneInfo("Europe/Helsinki")  # on 29 March 2026 clocks go from 03:00 to 04:00
     then = following_day(at("2026-03-28T14:00", "Europe/Helsinki"), helsinki, by_day=False)
     assert datetime.fromtimestamp(then / 1000, helsinki).hour == 4

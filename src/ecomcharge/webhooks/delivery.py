@@ -50,7 +50,7 @@ SLOW_SEARCH_SECONDS: Final = 0.1
 SHARE_OF_SEARCH: Final = 0.3  # largest part of the time for slow searches for due webhooks
 LONGEST_REST_SECONDS: Final = 5.0
 RACES_LOST: Final = 3  # after so many slow searches in a row the others are fast enough
-PATIENCE_SECONDS: Final = 30.0  # while the database is unavailable, before and after an attempt
+OUTAGE_SECONDS: Final = 30.0  # while the database is unavailable, before and after an attempt
 RETRY_SECONDS: Final = 0.5
 KEYS_KEPT_SECONDS: Final = 4.0  # a rotated key must be in use within five
 _ORIGIN: Final = re.compile(r"[^/]*//[^/?#]*")
@@ -191,7 +191,7 @@ class Delivery:
             for webhook in webhooks:
                 await store.release_lease(tx, webhook)
 
-        await _patiently(lambda: self._database.write(unit))
+        await _retry_while_unavailable(lambda: self._database.write(unit))
 
     async def _deliver(self, webhook: Webhook) -> None:
         origin = origin_of(webhook.url)
@@ -199,18 +199,18 @@ class Delivery:
             if origin in self._unreachable:
                 await self._skip(webhook, self._unreachable[origin])
                 return
-            keys = await _patiently(lambda: self._keys_of(webhook.shop_id))
+            keys = await _retry_while_unavailable(lambda: self._keys_of(webhook.shop_id))
             headers = headers_of(webhook, keys.secret_key, keys.signing_key, int(time.time()))
             status, fault = await self._open_sender().post(webhook.url, headers, webhook.body.encode())
             if isinstance(fault, Unreachable) and self._moving_to is not None:
                 self._unreachable[origin] = fault
-            now = await _patiently(self._clock.read)
+            now = await _retry_while_unavailable(self._clock.read)
             noted = self._after(webhook, status, fault, now)
 
             async def unit(tx: Transaction) -> bool:
                 return await store.note_attempt(tx, noted)
 
-            await _patiently(lambda: self._database.write(unit))
+            await _retry_while_unavailable(lambda: self._database.write(unit))
         except Exception:  # the lease ends, and another round tries again
             log.exception("webhook could not be handled", shop=webhook.shop_id, webhook=webhook.id)
 
@@ -231,13 +231,13 @@ class Delivery:
             await self._release_lease([webhook])
             return
         queue = (webhook.shop_id, webhook.subscription_id)
-        since = max(await _patiently(self._clock.read), self._queue_ends_at.get(queue, 0))
+        since = max(await _retry_while_unavailable(self._clock.read), self._queue_ends_at.get(queue, 0))
         noted, last = skip_attempts(webhook, since, moving_to, fault, self._chance)
 
         async def unit(tx: Transaction) -> bool:
             return await store.note_skipped_attempts(tx, noted, webhook.attempts_skipped)
 
-        if not await _patiently(lambda: self._database.write(unit)):
+        if not await _retry_while_unavailable(lambda: self._database.write(unit)):
             return
         self._queue_ends_at[queue] = last
         if noted.state == GIVEN_UP:
@@ -269,9 +269,9 @@ class Delivery:
         return keys
 
 
-async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+async def _retry_while_unavailable(work: Callable[[], Awaitable[T]]) -> T:
     """Write, and retry for a time while the database is unavailable: an attempt that is not recorded is sent twice."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + OUTAGE_SECONDS
     while True:
         try:
             return await work()

@@ -25,7 +25,6 @@ from ecomcharge.web.messages import Headers, Response, Stream
 
 log = structlog.get_logger()
 
-WRITE_BYTES: Final = 256 * 1024  # at most so much is written before other requests get their turn
 RESERVED_BYTES: Final = 256 * 1024 * 1024  # free space that is left to the database, which may be on the same disk
 RESERVED_FRACTION: Final = 20  # of a small disk, one part in so many
 HIGHEST_DESCRIPTOR: Final = 2**16  # the kernel's table of a process is as long as its highest descriptor

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.customers import store
 from ecomcharge.customers.model import Customer
@@ -21,7 +19,7 @@ def customer(number: int) -> Customer:
 
 
 def rows(numbers: Iterable[int], shop_id: int = 1) -> list[store.CustomerRow]:
-    return [(shop_id, *msgspec.structs.astuple(customer(number))) for number in numbers]
+    return [store.row_of(shop_id, customer(number)) for number in numbers]
 
 
 async def with_shop(database: Database, shop_id: int = 1) -> Database:

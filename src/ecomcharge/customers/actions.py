@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ecomcharge.base.errors import RecordNotFound
@@ -11,6 +13,8 @@ from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import IdCollision, retry_on_id_collision
 from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay
+
+INDEXED_PER_COMMIT: Final = 500
 
 
 async def create_customer(
@@ -42,6 +46,14 @@ async def create_customer(
 
 def _customer(customer_id: str, fields: CustomerFields) -> Customer:
     return Customer(customer_id, *msgspec.structs.astuple(fields))
+
+
+async def index_customers(database: Database) -> int:
+    """Add the customers that an earlier release wrote to the search index. Returns their number."""
+    total = 0
+    while not await store.are_indexed(database):
+        total += await database.write(lambda tx: store.index_some(tx, INDEXED_PER_COMMIT))
+    return total
 
 
 async def read_customer(database: Database, shop_id: int, customer_id: str) -> Customer:

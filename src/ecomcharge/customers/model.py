@@ -6,8 +6,9 @@ Sources: [S] the eComCharge page "Customers", [P] the sister brand's newer page,
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,7 +16,7 @@ from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.ids import CUSTOMER_ID
 from ecomcharge.base.postal import accept_country, state_is_required, state_of, zip_fits
-from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, message_of
+from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, message_of, read_object
 
 
 class CustomerBody(msgspec.Struct):
@@ -32,6 +33,7 @@ class CustomerBody(msgspec.Struct):
     email: Any = None
     ip: Any = None
     external_id: Any = None
+    metadata: Any = None
 
 
 BODY: Final = msgspec.json.Decoder(CustomerBody)
@@ -51,10 +53,14 @@ class CustomerFields(msgspec.Struct, frozen=True):
     email: str | None = None
     ip: str | None = None
     external_id: str | None = None
+    metadata: msgspec.Raw | None = None
 
 
-class Customer(msgspec.Struct, frozen=True):
-    """The customer object, keys in the documented order [S]; ``external_id`` after them [P]."""
+class Customer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The customer object, keys in the documented order [S]; ``external_id`` [P] and ``metadata`` [D] only if they are set.
+
+    ``metadata`` is a JSON object of texts, ``None`` if it is empty.
+    """
 
     id: str
     first_name: str | None
@@ -68,6 +74,15 @@ class Customer(msgspec.Struct, frozen=True):
     email: str | None
     ip: str | None
     external_id: str | None = None
+    metadata: msgspec.Raw | None = None
+
+
+class StoredCustomer(NamedTuple):
+    """``version`` is 1 at creation and is incremented by every change. ``changed_at`` is in UTC milliseconds."""
+
+    customer: Customer
+    version: int
+    changed_at: int
 
 
 FIRST_NAME: Final = Field("first_name", "First name of the customer.", "[S]", example="John")
@@ -111,6 +126,11 @@ EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer
 
 FIELDS: Final = (FIRST_NAME, LAST_NAME, ADDRESS, COUNTRY, CITY, ZIP, STATE, PHONE, EMAIL, IP, EXTERNAL_ID)
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
+METADATA: Final = "metadata"
+METADATA_MAXIMUM_KEYS: Final = 50
+METADATA_KEY: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,40}\Z")
+METADATA_VALUE: Final = Field(METADATA, "A value of the metadata.", "[D]", maximum=500)
+_NAMES: Final = (*FIELD_NAMES, METADATA)  # in the order of the errors
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _STORED_FIELDS: Final = tuple(dataclasses.replace(field, blank=()) for field in FIELDS)
 _COUNTRY, _ZIP, _STATE = (FIELDS.index(field) for field in (COUNTRY, ZIP, STATE))
@@ -120,7 +140,7 @@ def validate(body: CustomerBody) -> CustomerFields:
     """The fields of a new customer. Raises ``ValidationFailed`` with every error of every field."""
     errors = ValidationErrors()
     customer = _read(body, errors)
-    errors.raise_if_any(FIELD_NAMES)
+    errors.raise_if_any(_NAMES)
     return customer
 
 
@@ -135,10 +155,26 @@ def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
             errors.add(STATE.name, INVALID)
     elif state_is_required(country) and not errors.has(STATE.name):
         errors.add(STATE.name, BLANK)
-    return CustomerFields(*values)
+    return CustomerFields(*values, *[read_metadata(body.metadata, errors)])
 
 
-def _read_each(fields: Sequence[Field], body: CustomerBody, errors: ValidationErrors) -> list[str | None]:
+def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None:
+    """A JSON object of texts, ``None`` if it is empty. A key whose value is null or blank is left out [D]."""
+    metadata: dict[str, str] = {}
+    for key, text in read_object(METADATA, value, errors).items():
+        if not METADATA_KEY.match(key):
+            errors.add(METADATA, "must have keys of 1 to 40 characters")
+            return None
+        if (read := METADATA_VALUE.read(text, errors)) is not None:
+            metadata[key] = read
+        elif errors.has(METADATA):
+            return None
+    if len(metadata) > METADATA_MAXIMUM_KEYS:
+        errors.add(METADATA, f"must have at most {METADATA_MAXIMUM_KEYS} keys")
+    return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else None
+
+
+def _read_each(fields: Sequence[Field], body: CustomerBody, errors: ValidationErrors) -> list[Any]:
     values = msgspec.structs.astuple(body)  # the id of an ``IdentifiedBody`` comes after the fields
     return [field.read(value, errors) for field, value in zip(fields, values, strict=False)]
 
@@ -148,7 +184,7 @@ def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFi
     found = ValidationErrors()
     customer = _read(body, found)
     blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
-    for name, texts in found.to_dict(FIELD_NAMES).items():
+    for name, texts in found.to_dict(_NAMES).items():
         if tuple(texts) != blank.get(name):
             for text in texts:
                 errors.add(name, text)
@@ -185,6 +221,7 @@ def validate_stored(body: CustomerBody) -> CustomerFields:
     customer may have come with a subscription, and the payment page adds single fields.
     """
     errors = ValidationErrors()
-    customer = CustomerFields(*_read_each(_STORED_FIELDS, body, errors))
-    errors.raise_if_any(FIELD_NAMES)
+    values = [*_read_each(_STORED_FIELDS, body, errors), read_metadata(body.metadata, errors)]
+    customer = CustomerFields(*values)
+    errors.raise_if_any(_NAMES)
     return customer

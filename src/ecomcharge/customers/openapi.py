@@ -8,13 +8,17 @@ from ecomcharge.base import errors, ids, postal
 from ecomcharge.base.validation import Field
 from ecomcharge.customers import model
 from ecomcharge.web import openapi
-from ecomcharge.web.wire_forms import ABSENT, BLANK, NULL, Json, any_case, choice, of_field, ref, text_field, trimmed, when
+from ecomcharge.web.wire_forms import ABSENT, BLANK, EMPTY, NULL, Json, any_case, choice, of_field, ref, text_field, trimmed, when
 
 NEW_CUSTOMER: Final[Json] = {field.name: field.example for field in model.FIELDS if field is not model.EXTERNAL_ID}
-CUSTOMER: Final[Json] = {"id": "cst_7aee5afb954c7ef7", **NEW_CUSTOMER, model.EXTERNAL_ID.name: None}
+CUSTOMER: Final[Json] = {"id": "cst_7aee5afb954c7ef7", **NEW_CUSTOMER}
 EMAIL: Final[Json] = {"type": "string", "format": "idn-email", "maxLength": 254}
 _CUSTOMERS: Final = openapi.Resource("customer", ids.CUSTOMER_ID, CUSTOMER, headers=["Link"])
 _FILTERS: Final = {"email": "with exactly this e-mail address", "external_id": "with exactly this id of the merchant's"}
+METADATA: Final[Json] = {
+    "description": f"The merchant's own texts: at most {model.METADATA_MAXIMUM_KEYS} keys of 1 to 40 characters.",
+    "examples": [{"tier": "gold"}],
+}
 _FORMS: Final = (
     "Blank and null mean absent. Blank space around a text is trimmed. Unknown keys are ignored. A whole number is stored as "
     "its decimal text."
@@ -49,7 +53,11 @@ def part() -> openapi.Part:
             "NewCustomer": _body(_FORMS, required=True),
             "CustomerDetails": _body("A new customer. Only the given fields are validated.", required=False),
             "Customer": {
-                "properties": {"id": ref("CustomerId"), **{field.name: _stored(field) for field in model.FIELDS}},
+                "properties": {
+                    "id": ref("CustomerId"),
+                    **{field.name: _stored(field) for field in model.FIELDS},
+                    model.METADATA: {"type": "object", "additionalProperties": {"type": "string"}, **METADATA},
+                },
                 "examples": [CUSTOMER],
             },
         },
@@ -59,6 +67,9 @@ def part() -> openapi.Part:
 def _body(description: str, *, required: bool) -> Json:
     """A new customer; or, where nothing is ``required``, one that comes with a subscription [W]."""
     properties = {field.name: _accepted(field, required=required) for field in model.FIELDS}
+    value = text_field(model.METADATA_VALUE)
+    metadata = {"type": "object", "additionalProperties": value, "maxProperties": model.METADATA_MAXIMUM_KEYS}
+    properties[model.METADATA] = {"anyOf": [metadata, EMPTY, NULL], **METADATA}
     rules = [_country_rule(country, required=required) for country in postal.STATES]
     body = {"type": "object", "description": description, "properties": properties, "allOf": rules}
     if required:

@@ -8,15 +8,23 @@ from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.customers.model import Customer, CustomerFields
-from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.statements import Insert, PointRead
+from ecomcharge.base.ids import moment_of
+from ecomcharge.customers.model import Customer, StoredCustomer
+from ecomcharge.customers.search import terms_of
+from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
 COLUMNS: Final = ", ".join(Customer.__struct_fields__)
 
-INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__), key=("shop_id", "id"))
+SEARCH = TermIndex("customer_search")
+
+INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__, "search_terms"), key=("shop_id", "id"))
 
 FIND = PointRead("customers", Customer.__struct_fields__, key=("shop_id", "id"))
+
+FIND_STORED = PointRead("customers", (*Customer.__struct_fields__, "version", "updated_at"), key=("shop_id", "id"))
+
+TERMS = PointRead("customers", ("search_terms",), key=("shop_id", "id"))
 
 AFTER = f"""
 SELECT {COLUMNS} FROM customers
@@ -40,8 +48,17 @@ ORDER BY id LIMIT :limit OFFSET :offset
 UPDATE = """
 UPDATE customers SET
     first_name = :first_name, last_name = :last_name, address = :address, country = :country, city = :city, zip = :zip,
-    state = :state, phone = :phone, email = :email, ip = :ip, external_id = :external_id
+    state = :state, phone = :phone, email = :email, ip = :ip, external_id = :external_id, metadata = :metadata,
+    search_terms = :search_terms, version = version + 1, updated_at = :updated_at
 WHERE shop_id = :shop_id AND id = :id
+"""
+
+IS_NOT_INDEXED = "SELECT 1 FROM customers WHERE search_terms IS NULL LIMIT 1"
+
+NOT_INDEXED = f"SELECT shop_id, {COLUMNS} FROM customers WHERE search_terms IS NULL LIMIT :limit"
+
+SET_TERMS = """
+UPDATE customers SET search_terms = :search_terms WHERE shop_id = :shop_id AND id = :id AND search_terms IS NULL
 """
 
 FIND_BY_EXTERNAL_ID = PointRead("customers", ("id",), key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
@@ -79,28 +96,78 @@ EVERYONE: Final = Filter()
 
 async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
     """``False`` if the id is taken."""
-    return await tx.insert(INSERT, (shop_id, *msgspec.structs.astuple(customer)))
+    row = row_of(shop_id, customer)
+    inserted = await tx.insert(INSERT, row)
+    if inserted:
+        await tx.index_terms(SEARCH, [(customer.id, row[-1])])
+    return inserted
 
 
-CustomerRow = tuple[Any, ...]  # of INSERT: the id of the shop, then the fields of the customer
+CustomerRow = tuple[Any, ...]  # of INSERT: the id of the shop, the fields of the customer, and its search terms
 
 
-def row_of(shop_id: int, customer_id: str, fields: CustomerFields) -> CustomerRow:
-    return (shop_id, customer_id, *msgspec.structs.astuple(fields))
+def row_of(shop_id: int, customer: Customer) -> CustomerRow:
+    *fields, metadata = msgspec.structs.astuple(customer)
+    return (shop_id, *fields, _text_of(metadata), terms_of(shop_id, customer))
 
 
 def customer_of(row: CustomerRow) -> Customer:
-    return Customer(*row[1:])
+    """The customer of a row of ``INSERT``."""
+    return customer_of_columns(row[1:-1])
+
+
+def customer_of_columns(row: Row) -> Customer:
+    """The customer of a row of ``COLUMNS``."""
+    if row[-1] is None:
+        return Customer(*row)
+    return Customer(*row[:-1], *[msgspec.Raw(row[-1].encode())])
+
+
+def _text_of(metadata: msgspec.Raw | None) -> str | None:
+    return None if metadata is None else bytes(metadata).decode()
 
 
 async def insert_many(tx: Transaction, rows: Sequence[CustomerRow]) -> Sequence[bool]:
     """For each customer ``False`` if its id is taken."""
-    return await tx.insert_many(INSERT, rows)
+    inserted = await tx.insert_many(INSERT, rows)
+    await tx.index_terms(SEARCH, [(row[1], row[-1]) for row, is_inserted in zip(rows, inserted, strict=True) if is_inserted])
+    return inserted
 
 
-async def update(tx: Transaction, shop_id: int, customer: Customer) -> None:
-    """Replace the fields of the customer with this id."""
-    await tx.run(UPDATE, {"shop_id": shop_id, **msgspec.structs.asdict(customer)})
+async def update(tx: Transaction, shop_id: int, customer: Customer, now: int) -> None:
+    """Replace the fields of the customer with this id, which exists."""
+    terms = terms_of(shop_id, customer)
+    params = {"shop_id": shop_id, **msgspec.structs.asdict(customer), "search_terms": terms, "updated_at": now}
+    params["metadata"] = _text_of(customer.metadata)
+    await remove_terms(tx, shop_id, customer.id)
+    await tx.run(UPDATE, params)
+    await tx.index_terms(SEARCH, [(customer.id, terms)])
+
+
+async def remove_terms(tx: Transaction, shop_id: int, customer_id: str) -> None:
+    """Remove the customer from the search index, before its row changes or is deleted."""
+    row = await tx.find(TERMS, (shop_id, customer_id))
+    if row is not None and row[0]:
+        await tx.remove_terms(SEARCH, [(customer_id, row[0])])
+
+
+async def are_indexed(database: Database) -> bool:
+    """Whether the search index has all customers."""
+    return not await database.rows(IS_NOT_INDEXED, {})
+
+
+async def index_some(tx: Transaction, limit: int) -> int:
+    """Add up to ``limit`` customers that an earlier release wrote to the search index. Returns their number."""
+    rows = await tx.rows(NOT_INDEXED, {"limit": limit})
+    params, records = [], []
+    for shop_id, *columns in rows:
+        customer = customer_of_columns(columns)
+        terms = terms_of(shop_id, customer)
+        params.append({"shop_id": shop_id, "id": customer.id, "search_terms": terms})
+        records.append((customer.id, terms))
+    await tx.run_many(SET_TERMS, params)
+    await tx.index_terms(SEARCH, records)
+    return len(rows)
 
 
 async def has(tx: Transaction, shop_id: int, customer_id: str) -> bool:
@@ -129,7 +196,15 @@ async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[
 
 async def find(reader: Database | Transaction, shop_id: int, customer_id: str) -> Customer | None:
     row = await reader.find(FIND, (shop_id, customer_id))
-    return Customer(*row) if row is not None else None
+    return customer_of_columns(row) if row is not None else None
+
+
+async def find_stored(reader: Database | Transaction, shop_id: int, customer_id: str) -> StoredCustomer | None:
+    row = await reader.find(FIND_STORED, (shop_id, customer_id))
+    if row is None:
+        return None
+    *columns, version, updated_at = row
+    return StoredCustomer(customer_of_columns(columns), version, updated_at or moment_of(customer_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +229,4 @@ class Customers:
     async def _rows(self, sql: str, position: dict[str, object]) -> list[Customer]:
         params = {"shop_id": self.shop_id, **position, **self.filter.params}
         rows = await self.database.rows(sql.format(matching=self.filter.matching), params)
-        return [Customer(*row) for row in rows]
+        return [customer_of_columns(row) for row in rows]

@@ -8,7 +8,7 @@ import msgspec
 
 from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, first_id_at, moment_of
 from ecomcharge.customers.model import Customer
-from ecomcharge.customers.store import COLUMNS
+from ecomcharge.customers.store import COLUMNS, customer_of_columns
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import execute
@@ -69,7 +69,7 @@ async def newest(
         params = {"shop_id": shop_id, "before": _customer_id(before), "oldest": _customer_id(oldest), "limit": limit}
         params.update({} if object_id is None else {"id": object_id})
         rows = await database.rows(CUSTOMERS_BEFORE.format(matching=matching), params)
-        found += [_creation(Customer(*row)) for row in rows]
+        found += [_creation(customer_of_columns(row)) for row in rows]
     return sorted(found, key=lambda event: event.id, reverse=True)[:limit]
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from ecomcharge.base.clock import Clock
 from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.customers.actions import index_customers
 from ecomcharge.events import store as events
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
@@ -36,6 +37,7 @@ async def every(seconds: float, task: Callable[[], Awaitable[None]]) -> None:
 
 async def delete_old_records(database: Database, clock: Clock) -> None:
     """Delete idempotency keys older than a day, and events and webhooks older than thirty days, a few in each commit."""
+    await index_customers(database)  # a server of the previous release may have written some during an upgrade
     for shop in await shops.all_shops(database):
         for delete_some in (idempotency.forget_some_old, events.forget_some_old, webhooks.forget_some_old):
             deleted = DELETED_PER_COMMIT

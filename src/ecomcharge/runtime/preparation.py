@@ -12,6 +12,7 @@ import structlog
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.settings import Settings
+from ecomcharge.customers.actions import index_customers
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import check_master_key, check_no_real_gateway, create_shop
 from ecomcharge.shops.keys import MasterKey, master_key_of
@@ -83,6 +84,8 @@ async def prepare_database(
     try:
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)
+        if indexed := await index_customers(database):
+            log.info("search index completed", customers=indexed)
         await check_master_key(database, master_key)
         if settings.sandbox:
             await check_no_real_gateway(database)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from ecomcharge.storage.statements import Insert, PointRead
+from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
 Row = Sequence[Any]
 Params = Mapping[str, object]
@@ -41,12 +41,24 @@ class Transaction(Protocol):
         """``insert`` for each row, in their order."""
         ...
 
+    async def index_terms(self, index: TermIndex, records: Sequence[tuple[str, str]]) -> None:
+        """Add records, pairs of an id and its terms (separated by blanks), whose rows hold these terms already."""
+        ...
+
+    async def remove_terms(self, index: TermIndex, records: Sequence[tuple[str, str]]) -> None:
+        """Remove records, pairs of an id and the terms that were added with it."""
+        ...
+
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         """The rows of a ``SELECT``."""
         ...
 
     async def run(self, sql: str, params: Params) -> int:
         """Change rows; returns the number of changed rows."""
+        ...
+
+    async def run_many(self, sql: str, params: Sequence[Params]) -> None:
+        """Change rows by one statement with different parameters."""
         ...
 
     async def run_returning(self, sql: str, params: Params) -> Sequence[Row]:

@@ -32,6 +32,16 @@ class Insert:
         return tuple([row[self.columns.index(name)] for name in self.key])
 
 
+@dataclass(frozen=True)
+class TermIndex:
+    """An index of the terms of records, for searches by prefix. ``table`` is the full-text table of SQLite.
+
+    PostgreSQL has an index on the column that holds the terms, so a change of the row changes the index.
+    """
+
+    table: str
+
+
 @dataclass(frozen=True, eq=False)
 class PointRead:
     """Read the row, at most one, whose ``key`` columns have the given values.

@@ -87,8 +87,8 @@ async def _add_customer(
 ) -> Subscription:
     """Store the fields that the buyer added: in a new customer, or in the missing fields of the merchant's customer."""
     if subscription.customer_id is None:
-        blank = dict.fromkeys(CustomerFields.__struct_fields__)
-        customer = Customer(id_generators.customer.generate(now), **{**blank, **given})
+        fields = msgspec.structs.astuple(msgspec.structs.replace(CustomerFields(), **given))
+        customer = Customer(id_generators.customer.generate(now), *fields)
         if not await customers.insert(tx, subscription.shop_id, customer):
             raise IdCollision
         return msgspec.structs.replace(subscription, customer_id=customer.id)
@@ -96,7 +96,7 @@ async def _add_customer(
     assert known is not None
     missing = {name: value for name, value in given.items() if value and getattr(known, name) is None}
     if missing:
-        await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing))
+        await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing), now)
     return subscription
 
 

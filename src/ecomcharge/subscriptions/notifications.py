@@ -136,6 +136,6 @@ def checkout_object(subscription: Subscription, customer: Customer | None) -> Ex
             "notification_url": subscription.notification_url,
             "language": subscription.language,
         },
-        "customer": msgspec.structs.asdict(customer) if customer else {},
+        "customer": msgspec.to_builtins(customer) if customer else {},
         "test": plan.test,
     }

@@ -41,7 +41,7 @@ PLAN: Final = Level(
     {"plan": _PRICE, "trial": _TRIAL},
 )
 _CUSTOMER: Final = Level(
-    ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
+    ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id", "metadata")
 )
 _CARD: Final = Level(("number", "verification_value", "holder", "exp_month", "exp_year", "token"))
 _SETTINGS: Final = Level(("language", "customer_fields", "payment_method", "style", "auto_return"))

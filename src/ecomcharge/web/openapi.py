@@ -309,16 +309,21 @@ def document(parts: Sequence[Part], base_url: str) -> Json:
 
 
 def _schemas_of(types: Sequence[type]) -> dict[str, Json]:
-    """Of each type and of the types that it uses. Properties keep the order of the type; a struct writes all of its fields."""
+    """Of each type and of the types that it uses. Properties keep the order of the type; a struct writes all of its fields,
+    unless it omits defaults."""
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_name = {kind.__name__: kind for kind in types}
     for name, schema in components.items():
         del schema["title"]
         order = list(by_name[name].__annotations__) if name in by_name else list(schema["properties"])
-        written = order if issubclass(by_name.get(name, dict), msgspec.Struct) else schema["required"]
+        written = order if _writes_all_fields(by_name.get(name, dict)) else schema["required"]
         schema["properties"] = {key: schema["properties"][key] for key in order}
         schema["required"] = [key for key in order if key in written]
     return {name.removesuffix("Object"): _plain(schema) for name, schema in components.items()}
+
+
+def _writes_all_fields(kind: type) -> bool:
+    return issubclass(kind, msgspec.Struct) and not kind.__struct_config__.omit_defaults
 
 
 def _plain(schema: Any) -> Any:

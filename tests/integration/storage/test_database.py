@@ -163,7 +163,7 @@ def test_a_unit_that_postgresql_rolls_back_because_of_a_deadlock_is_run_again(po
             if runs > 1:
                 time.sleep(0.2)  # so that the other transaction, which was just resumed, locks the first row
             for number in (1, 2):
-                await store.update(tx, 1, msgspec.structs.replace(customer(number), city="ours"))
+                await store.update(tx, 1, msgspec.structs.replace(customer(number), city="ours"), NOW)
 
         await other.execute("BEGIN")
         await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(2).id)

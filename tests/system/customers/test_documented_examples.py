@@ -21,7 +21,7 @@ def compact(value: object) -> str:
 
 
 def as_answered(documented: dict[str, Any], customer_id: str) -> dict[str, Any]:
-    return {**documented, "id": customer_id, "external_id": None}
+    return {**documented, "id": customer_id}
 
 
 def test_the_response_for_a_created_customer_is_as_documented(http: httpx.Client) -> None:

@@ -46,12 +46,12 @@ def _many_rows(shop_id: int) -> Iterator[tuple[object, ...]]:
                 "Denver",
                 "92006",
             ),
-            *("CO", "+1-555-555-5555", f"many-{number}@shop.test", "127.0.0.1", f"many-{number}"),
+            *("CO", "+1-555-555-5555", f"many-{number}@shop.test", "127.0.0.1", f"many-{number}", ""),
         )
 
 
 def _fill(url: str, shop_id: int) -> None:
-    columns = ["shop_id", "id", *FIELD_NAMES]
+    columns = ["shop_id", "id", *FIELD_NAMES, "search_terms"]
     path = sqlite_path(url)
     if path is not None:
         database = sqlite3.connect(path)

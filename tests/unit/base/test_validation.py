@@ -163,8 +163,8 @@ def test_a_refused_body_has_a_message_that_matches_its_errors(values: dict[str, 
 def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> None:
     documented = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
     assert tuple(field.name for field in FIELDS) == documented
-    assert CustomerBody.__struct_fields__ == CustomerFields.__struct_fields__ == documented
-    assert Customer.__struct_fields__ == ("id", *documented)
+    assert CustomerBody.__struct_fields__ == CustomerFields.__struct_fields__ == (*documented, "metadata")
+    assert Customer.__struct_fields__ == ("id", *documented, "metadata")
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def csv_header() -> bytes:
 
 
 def csv_line(customer: Customer) -> bytes:
-    return _csv_line(msgspec.structs.astuple(customer))
+    return _csv_line(msgspec.structs.astuple(customer)[: len(COLUMNS)])
 
 
 def _csv_line(cells: Sequence[str | None]) -> bytes:

@@ -174,7 +174,7 @@ class Import:
             summary.duplicates += len(duplicates)
             return
         for candidate, stored_id in duplicates:
-            await store.update(tx, self.shop_id, _with_id(candidate.customer, stored_id))
+            await store.update(tx, self.shop_id, _with_id(candidate.customer, stored_id), self.now)
             summary.updated += 1
 
 

@@ -18,12 +18,13 @@ import msgspec
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.customers.bulk.files import Read, UnreadableLine
 from ecomcharge.customers.model import Customer, IdentifiedBody, validate_with_id
-from ecomcharge.customers.store import CustomerRow, customer_of, row_of
+from ecomcharge.customers.store import INSERT, CustomerRow, customer_of, row_of
 
 Records = Sequence[tuple[int, bytes]]  # pairs of line number and record
 
 POOL_MINIMUM_RECORDS: Final = 5_000  # with fewer records the start of a process takes longer than their validation
 MAXIMUM_PROCESSES: Final = 4
+_EXTERNAL_ID: Final = INSERT.columns.index("external_id")
 
 
 class RejectedRecord(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def external_id(self) -> str | None:
-        external_id: str | None = self.row[-1]
+        external_id: str | None = self.row[_EXTERNAL_ID]
         return external_id
 
     @property
@@ -88,7 +89,8 @@ class BlockValidation:
             errors = {name: list(texts) for name, texts in invalid.errors.items()}
             self.result.rejected.append(RejectedRecord(line, invalid.message, errors))
         else:
-            row = row_of(self._shop_id, id or next(self._free_ids), fields)
+            customer = Customer(id or next(self._free_ids), *msgspec.structs.astuple(fields))
+            row = row_of(self._shop_id, customer)
             self.result.candidates.append(Candidate(position, line, id is None, row))
 
 

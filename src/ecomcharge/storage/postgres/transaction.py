@@ -20,10 +20,10 @@ from ecomcharge.storage.postgres.errors import UNAVAILABLE
 from ecomcharge.storage.postgres.pool import BROKEN, Connection
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, InsertedRow
 from ecomcharge.storage.postgres.statements import Executor, numbered
-from ecomcharge.storage.statements import Insert, PointRead
+from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
 MIN_ROWS_TO_COPY: Final = 100
-_CHANGES: Final = ("insert", "insert_many", "run", "run_returning")
+_CHANGES: Final = ("insert", "insert_many", "run", "run_many", "run_returning")
 
 
 class Request(NamedTuple):
@@ -52,11 +52,21 @@ class PostgresTransaction:
     async def insert_many(self, insert: Insert, rows: Sequence[Row]) -> Sequence[bool]:
         return await Request("insert_many", insert, rows) if rows else []
 
+    async def index_terms(self, index: TermIndex, records: Sequence[tuple[str, str]]) -> None:
+        """The index is on the column of the terms."""
+
+    async def remove_terms(self, index: TermIndex, records: Sequence[tuple[str, str]]) -> None:
+        """The index is on the column of the terms."""
+
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         return await Request("rows", sql, params)
 
     async def run(self, sql: str, params: Params) -> int:
         return await Request("run", sql, params)
+
+    async def run_many(self, sql: str, params: Sequence[Params]) -> None:
+        if params:
+            await Request("run_many", sql, params)
 
     async def run_returning(self, sql: str, params: Params) -> Sequence[Row]:
         return await Request("run_returning", sql, params)
@@ -188,6 +198,10 @@ class BatchTransaction:
             case "insert_many":
                 return [await self._copy_or_insert(statement, rows) for rows in arguments]
         text, names = numbered(statement)
+        if method == "run_many":
+            for many in arguments:
+                await self._connection.executemany(text, [[params[name] for name in names] for params in many])
+            return [True] * len(arguments)
         values = [[params[name] for name in names] for params in arguments]
         if method == "run":
             statuses = [await self._connection.execute(text, *each) for each in values]  # such as "UPDATE 1"

@@ -7,8 +7,9 @@ from functools import lru_cache
 
 import apsw
 
+from ecomcharge.base.ids import number_of
 from ecomcharge.storage.database import Params, Row
-from ecomcharge.storage.statements import Insert, PointRead
+from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
 
 class RetryIndividually(BaseException):  # not an Exception, so that no unit catches it
@@ -60,6 +61,14 @@ class SqliteTransaction:
         self._execute(sql, row)
         return self._connection.changes() > 0  # RETURNING would say the same, and takes 5.0 instead of 3.0 µs
 
+    async def index_terms(self, index: TermIndex, records: Sequence[tuple[str, str]]) -> None:
+        sql = f"INSERT INTO {index.table} (rowid, terms) VALUES (?, ?)"
+        self._executemany(sql, [(row_number_of(id), terms) for id, terms in records])
+
+    async def remove_terms(self, index: TermIndex, records: Sequence[tuple[str, str]]) -> None:
+        sql = f"INSERT INTO {index.table} ({index.table}, rowid, terms) VALUES ('delete', ?, ?)"
+        self._executemany(sql, [(row_number_of(id), terms) for id, terms in records])
+
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         before = self._connection.total_changes()
         rows = self._execute(sql, params).fetchall()
@@ -74,10 +83,19 @@ class SqliteTransaction:
         self.wrote = self.wrote or changed > 0
         return changed
 
+    async def run_many(self, sql: str, params: Sequence[Params]) -> None:
+        self.wrote = True  # before the first row, because any of them may fail
+        self._executemany(sql, params)
+
     async def run_returning(self, sql: str, params: Params) -> Sequence[Row]:
         rows = self._execute(sql, params).fetchall()
         self.wrote = self.wrote or bool(rows)
         return rows
+
+
+def row_number_of(id: str) -> int:
+    """The 64 bits of an id as a signed number. The numbers of ids rise as the ids do."""
+    return number_of(id) - 2**63
 
 
 @lru_cache(maxsize=1024)

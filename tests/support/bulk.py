@@ -68,7 +68,7 @@ def exported(url: str, format: Format = "jsonl", shop_id: int = SHOP) -> bytes:
 
 
 def stored(url: str, shop_id: int = SHOP) -> list[Customer]:
-    return with_database(url, lambda database: store.Customers(database, shop_id).after("", 1_000_000))
+    return with_database(url, lambda database: store.Customers(database, shop_id).select(1_000_000))
 
 
 def command(url: str, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -22,6 +22,7 @@ from ecomcharge.base.ids import SUBSCRIPTION_PREFIX, WEBHOOK_PREFIX, first_id_at
 from ecomcharge.payments.model import Payment
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
+from ecomcharge.storage.records import IdRange
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.subscriptions.model import Subscription
 
@@ -55,7 +56,7 @@ class SubscriptionAudit:
 
     async def _subscriptions_after(self, after: str) -> list[Subscription]:
         every = subscriptions.Subscriptions(self.database, self.shop_id, subscriptions.Filter())
-        return await every.after(after, SUBSCRIPTIONS_PER_CHUNK)
+        return await every.select(SUBSCRIPTIONS_PER_CHUNK, IdRange(after=after))
 
     async def _recheck(self, subscription_id: str) -> list[Disagreement]:
         """Repeat the check until the subscription does not change during the check."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 RANDOM_BITS = 22
+LATEST_MOMENT = 2**42 - 1  # in UTC milliseconds: the year 2109
 LONGEST_STEP = 256  # from one id to the next in the same millisecond
 
 CUSTOMER_PREFIX = "cst_"
@@ -110,6 +111,11 @@ def number_of(id: str) -> int:
 def first_id_at(prefix: str, moment: int) -> str:
     """An id that sorts before all ids of that moment and later."""
     return f"{prefix}{moment << RANDOM_BITS:016x}"
+
+
+def last_id_before(prefix: str, moment: int) -> str:
+    """A text that sorts after all ids of earlier moments, and before all ids of that moment and later."""
+    return f"{prefix}{(moment << RANDOM_BITS) - 1:016x}" if moment > 0 else prefix
 
 
 def uuid_at(now: int) -> str:

@@ -58,7 +58,10 @@ class CustomerRoutes:
 
     async def list(self, request: Request) -> Response | Stream:
         query = request.query()
-        filter = Filter(email=query.get("email"), external_id=query.get("external_id"))
+        email = query.get("email")
+        if email is not None:
+            email = email.replace(" ", "+")  # a plus that is not encoded; no address has a space
+        filter = Filter(email=email, external_id=query.get("external_id"))
         if not storable(filter.email, filter.external_id):
             filter = NOBODY
         customers = store.Customers(self._database, request.shop_id, filter)

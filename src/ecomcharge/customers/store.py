@@ -12,6 +12,7 @@ from ecomcharge.base.ids import moment_of
 from ecomcharge.customers.model import Customer, StoredCustomer
 from ecomcharge.customers.search import terms_of
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
 COLUMNS: Final = ", ".join(Customer.__struct_fields__)
@@ -26,24 +27,13 @@ FIND_STORED = PointRead("customers", (*Customer.__struct_fields__, "version", "u
 
 TERMS = PointRead("customers", ("search_terms",), key=("shop_id", "id"))
 
-AFTER = f"""
+SELECT = f"""
 SELECT {COLUMNS} FROM customers
-WHERE shop_id = :shop_id AND id > :after {{matching}}
-ORDER BY id LIMIT :limit
+WHERE shop_id = :shop_id AND id > :after AND id < :before {{matching}}
+ORDER BY id {{direction}} LIMIT :limit OFFSET :offset
 """
 
-BEFORE = f"""
-SELECT {COLUMNS} FROM customers
-WHERE shop_id = :shop_id AND id < :before {{matching}}
-ORDER BY id DESC LIMIT :limit
-"""
-
-PAGE = f"""
-SELECT {COLUMNS} FROM customers
-WHERE shop_id = :shop_id {{matching}}
-ORDER BY id LIMIT :limit OFFSET :offset
-"""
-
+COUNT = "SELECT COUNT(*) FROM customers WHERE shop_id = :shop_id AND id > :after AND id < :before {matching}"
 
 UPDATE = """
 UPDATE customers SET
@@ -209,24 +199,20 @@ async def find_stored(reader: Database | Transaction, shop_id: int, customer_id:
 
 @dataclass(frozen=True, slots=True)
 class Customers:
-    """The customers of a shop that match a filter, in order of creation."""
+    """The customers of a shop that match a filter. Implements ``Records``."""
 
     database: Database
     shop_id: int
     filter: Filter = EVERYONE
 
-    async def after(self, after: str, limit: int) -> list[Customer]:
-        """The first customers after an id. Every id is after the empty string."""
-        return await self._rows(AFTER, {"after": after, "limit": limit})
-
-    async def before(self, before: str, limit: int) -> list[Customer]:
-        """The last customers before an id."""
-        return (await self._rows(BEFORE, {"before": before, "limit": limit}))[::-1]
-
-    async def page(self, offset: int, limit: int) -> list[Customer]:
-        return await self._rows(PAGE, {"offset": offset, "limit": limit})
-
-    async def _rows(self, sql: str, position: dict[str, object]) -> list[Customer]:
-        params = {"shop_id": self.shop_id, **position, **self.filter.params}
-        rows = await self.database.rows(sql.format(matching=self.filter.matching), params)
+    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0) -> list[Customer]:
+        sql = SELECT.format(matching=self.filter.matching, direction=direction(newest_first))
+        rows = await self.database.rows(sql, {**self._params(ids), "limit": limit, "offset": offset})
         return [customer_of_columns(row) for row in rows]
+
+    async def count(self, ids: IdRange = ALL_IDS) -> int:
+        rows = await self.database.rows(COUNT.format(matching=self.filter.matching), self._params(ids))
+        return int(rows[0][0])
+
+    def _params(self, ids: IdRange) -> dict[str, object]:
+        return {"shop_id": self.shop_id, "after": ids.after, "before": ids.before, **self.filter.params}

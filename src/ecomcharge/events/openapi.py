@@ -9,23 +9,25 @@ from ecomcharge.base import errors, ids
 from ecomcharge.customers.openapi import CUSTOMER
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, EventObject
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT
-from ecomcharge.web.openapi import Operation, Part, answer, count, cursor, json_list, query
+from ecomcharge.web.openapi import Operation, Part, answer, count, cursor, json_list, query, selection
 from ecomcharge.web.wire_forms import Json, matching, ref
 
 _ID: Final = "evt_7aee5afb954c7efa"
 _PARAMETERS: Final = [
     query("limit", f"How many at most, {DEFAULT_LIMIT} unless given.", count(MAXIMUM_LIMIT)),
-    query("before", "Only events before this one. Empty: from the newest.", cursor(ids.EVENT_ID)),
+    query("before", "Only events that are older than this one.", cursor(ids.EVENT_ID)),
+    query("after", "Only events that are newer than this one.", cursor(ids.EVENT_ID)),
     query("object", "Only events of the object with this id."),
     query("type", "Only events of this type."),
+    *selection("events", "`desc` (newest first) unless given."),
 ]
 
 
 def part(subscriptions: Mapping[str, Json]) -> Part:
     """``subscriptions`` are the events of subscriptions, each with an example of its object."""
     example = example_of(*next(iter(subscriptions.items())))
-    last = f"The events of the last {KEPT_MILLISECONDS // 86_400_000} days, newest first."
-    found = answer("An array of events, `[]` when there are none.", json_list("Event", example), "Link")
+    last = f"The events of the last {KEPT_MILLISECONDS // 86_400_000} days, newest first unless `order` is `asc`."
+    found = answer("An array of events, `[]` when there are none.", json_list("Event", example), "Link", "X-Total-Count")
     properties = {
         "id": ref("EventId"),
         "type": {"enum": [CUSTOMER_CREATED, *subscriptions]},

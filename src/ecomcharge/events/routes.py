@@ -5,14 +5,25 @@ from __future__ import annotations
 import msgspec
 
 from ecomcharge.base.clock import Clock
-from ecomcharge.base.errors import BadParameter
-from ecomcharge.base.ids import EVENT_ID
-from ecomcharge.events import store
+from ecomcharge.base.ids import EVENT_ID, EVENT_PREFIX
 from ecomcharge.events.model import to_json
+from ecomcharge.events.store import Events
 from ecomcharge.storage.database import Database
-from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT, link_to, number_of, storable
+from ecomcharge.storage.records import ALL_IDS, IdRange
+from ecomcharge.web.listing import (
+    DEFAULT_LIMIT,
+    MAXIMUM_LIMIT,
+    cursor_of,
+    link_to,
+    number_of,
+    selection_of,
+    storable,
+    total_count,
+)
 from ecomcharge.web.messages import Request, Response, json_response
 from ecomcharge.web.router import Route
+
+FILTERS = ("object", "type")
 
 
 class EventRoutes:
@@ -27,22 +38,19 @@ class EventRoutes:
         """Raises ``BadParameter``."""
         query = request.query()
         limit = number_of(query, "limit", DEFAULT_LIMIT, MAXIMUM_LIMIT)
-        before = query.get("before", "")
-        if before and not EVENT_ID.match(before):
-            raise BadParameter("Before must be an event id")
+        selection = selection_of(query, EVENT_PREFIX, newest_first=True)
+        after, before = (cursor_of(query, name, "event", EVENT_ID) for name in ("after", "before"))
         object_id, type = query.get("object"), query.get("type")
         if not storable(object_id, type):
-            return json_response(200, b"[]")
-        found = await store.newest(
-            self._database,
-            request.shop_id,
-            self._clock.now(),
-            before=before,
-            limit=limit + 1,
-            object_id=object_id,
-            type=type,
-        )
+            object_id = type = ""  # no event has these
+        events = Events(self._database, request.shop_id, self._clock.now(), object_id, type)
+        page = selection.ids.narrowed_to(IdRange(after, before or ALL_IDS.before))
+        found = await events.select(limit + 1, page, newest_first=selection.newest_first)
         headers = []
         if len(found) > limit:
-            headers.append(("link", link_to(request, query, ("object", "type"), "next", limit=limit, before=found[limit - 1].id)))
+            cursors = {name: query[name] for name in ("after", "before") if query.get(name)}
+            cursors["before" if selection.newest_first else "after"] = found[limit - 1].id
+            headers.append(("link", link_to(request, query, FILTERS, "next", limit=limit, **cursors)))
+        if selection.counted:
+            headers.append(total_count(await events.count(selection.ids)))
         return json_response(200, msgspec.json.encode([to_json(event) for event in found[:limit]]), *headers)

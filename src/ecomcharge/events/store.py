@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
 
 import msgspec
 
-from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, first_id_at, moment_of
+from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, first_id_at, last_id_before, moment_of
 from ecomcharge.customers.model import Customer
 from ecomcharge.customers.store import COLUMNS, customer_of_columns
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import execute
+from ecomcharge.storage.records import ALL_IDS, IdRange, direction, execute
 from ecomcharge.storage.statements import Insert, PointRead
 
 INSERT = Insert("events", ("shop_id", "id", "type", "object_id", "sequence", "created_at", "data"), key=("shop_id", "id"))
 
 ID_OF = PointRead("events", ("id",), key=("shop_id", "object_id", "sequence"))
 
-BEFORE = """
+SELECT = """
 SELECT id, type, object_id, sequence, created_at, data FROM events
-WHERE shop_id = :shop_id AND id < :before AND id >= :oldest {matching}
-ORDER BY id DESC LIMIT :limit
+WHERE shop_id = :shop_id AND id > :after AND id < :before {matching}
+ORDER BY id {direction} LIMIT :limit
 """
 
-CUSTOMERS_BEFORE = f"""
+COUNT = "SELECT COUNT(*) FROM events WHERE shop_id = :shop_id AND id > :after AND id < :before {matching}"
+
+SELECT_CUSTOMERS = f"""
 SELECT {COLUMNS} FROM customers
-WHERE shop_id = :shop_id AND id < :before AND id >= :oldest {{matching}}
-ORDER BY id DESC LIMIT :limit
+WHERE shop_id = :shop_id AND id > :after AND id < :before {{matching}}
+ORDER BY id {{direction}} LIMIT :limit
 """
+
+COUNT_CUSTOMERS = "SELECT COUNT(*) FROM customers WHERE shop_id = :shop_id AND id > :after AND id < :before {matching}"
 
 FORGET_SOME_OLD = """
 DELETE FROM events WHERE shop_id = :shop_id AND id IN (
     SELECT id FROM events WHERE shop_id = :shop_id AND id < :oldest ORDER BY id LIMIT :limit
 )
 """
-
-PAST_EVERY_ID: Final = f"{EVENT_PREFIX}g"
 
 
 async def insert(tx: Transaction, shop_id: int, event: Event) -> bool:
@@ -51,32 +53,72 @@ async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) ->
     return str(row[0]) if row is not None else None
 
 
-async def newest(
-    database: Database, shop_id: int, now: int, *, before: str, limit: int, object_id: str | None = None, type: str | None = None
-) -> list[Event]:
-    """The last events before an id, newest first; of one object or one type if given."""
-    before = before or PAST_EVERY_ID
-    oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
-    found: list[Event] = []
-    if type != CUSTOMER_CREATED and not (object_id and CUSTOMER_ID.match(object_id)):
-        chosen = {name: value for name, value in {"object_id": object_id, "type": type}.items() if value is not None}
-        matching = " ".join(f"AND {name} = :{name}" for name in chosen)
-        params = {"shop_id": shop_id, "before": before, "oldest": oldest, "limit": limit, **chosen}
-        for id, type_, object_, sequence, created_at, data in await database.rows(BEFORE.format(matching=matching), params):
-            found.append(Event(id, type_, object_, sequence, created_at, msgspec.Raw(data.encode())))
-    if type in (None, CUSTOMER_CREATED) and (object_id is None or CUSTOMER_ID.match(object_id)):
-        matching = "" if object_id is None else "AND id = :id"
-        params = {"shop_id": shop_id, "before": _customer_id(before), "oldest": _customer_id(oldest), "limit": limit}
-        params.update({} if object_id is None else {"id": object_id})
-        rows = await database.rows(CUSTOMERS_BEFORE.format(matching=matching), params)
-        found += [_creation(customer_of_columns(row)) for row in rows]
-    return sorted(found, key=lambda event: event.id, reverse=True)[:limit]
-
-
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` events of a shop that are older than the retention time; return their number."""
     oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
     return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The events of a shop in the retention time before ``now``; of one object or one type if given.
+
+    The id of the event of a creation is that of the customer with another prefix.
+    """
+
+    database: Database
+    shop_id: int
+    now: int
+    object_id: str | None = None
+    type: str | None = None
+
+    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False) -> list[Event]:
+        """The first ``limit`` events of a range, in ascending or descending order."""
+        ids, order, found = self._kept(ids), direction(newest_first), list[Event]()
+        if self._has_records:
+            matching, params = self._matching(ids)
+            sql = SELECT.format(matching=matching, direction=order)
+            found += [_event(*row) for row in await self.database.rows(sql, {**params, "limit": limit})]
+        if self._has_creations:
+            matching, params = self._matching_customers(ids)
+            sql = SELECT_CUSTOMERS.format(matching=matching, direction=order)
+            found += [_creation(customer_of_columns(row)) for row in await self.database.rows(sql, {**params, "limit": limit})]
+        return sorted(found, key=lambda event: event.id, reverse=newest_first)[:limit]
+
+    async def count(self, ids: IdRange = ALL_IDS) -> int:
+        ids, total = self._kept(ids), 0
+        if self._has_records:
+            matching, params = self._matching(ids)
+            total += (await self.database.rows(COUNT.format(matching=matching), params))[0][0]
+        if self._has_creations:
+            matching, params = self._matching_customers(ids)
+            total += (await self.database.rows(COUNT_CUSTOMERS.format(matching=matching), params))[0][0]
+        return total
+
+    def _kept(self, ids: IdRange) -> IdRange:
+        return ids.narrowed_to(IdRange(after=last_id_before(EVENT_PREFIX, self.now - KEPT_MILLISECONDS)))
+
+    @property
+    def _has_records(self) -> bool:
+        return self.type != CUSTOMER_CREATED and not (self.object_id and CUSTOMER_ID.match(self.object_id))
+
+    @property
+    def _has_creations(self) -> bool:
+        of_any_customer = self.object_id is None or CUSTOMER_ID.match(self.object_id) is not None
+        return of_any_customer and self.type in (None, CUSTOMER_CREATED)
+
+    def _matching(self, ids: IdRange) -> tuple[str, dict[str, object]]:
+        chosen = {name: value for name, value in (("object_id", self.object_id), ("type", self.type)) if value is not None}
+        matching = " ".join(f"AND {name} = :{name}" for name in chosen)
+        return matching, {"shop_id": self.shop_id, "after": ids.after, "before": ids.before, **chosen}
+
+    def _matching_customers(self, ids: IdRange) -> tuple[str, dict[str, object]]:
+        params = {"shop_id": self.shop_id, "after": _customer_id(ids.after), "before": _customer_id(ids.before)}
+        return ("", params) if self.object_id is None else ("AND id = :id", {**params, "id": self.object_id})
+
+
+def _event(id: str, type: str, object_id: str, sequence: int, created_at: int, data: str) -> Event:
+    return Event(id, type, object_id, sequence, created_at, msgspec.Raw(data.encode()))
 
 
 def _creation(customer: Customer) -> Event:

@@ -9,6 +9,7 @@ import msgspec
 
 from ecomcharge.plans.model import Plan, Price, TrialPrice
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead
 
 FIELDS: Final = (
@@ -24,11 +25,12 @@ FIND = PointRead("plans", FIELDS, key=("shop_id", "id"))
 
 FIND_WITH_SHOP = PointRead("plans", ("shop_id", *FIELDS), key=("id",))
 
-AFTER = f"SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id AND id > :after ORDER BY id LIMIT :limit"
+SELECT = f"""
+SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id AND id > :after AND id < :before
+ORDER BY id {{direction}} LIMIT :limit OFFSET :offset
+"""
 
-BEFORE = f"SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id AND id < :before ORDER BY id DESC LIMIT :limit"
-
-PAGE = f"SELECT {COLUMNS} FROM plans WHERE shop_id = :shop_id ORDER BY id LIMIT :limit OFFSET :offset"
+COUNT = "SELECT COUNT(*) FROM plans WHERE shop_id = :shop_id AND id > :after AND id < :before"
 
 
 async def insert(tx: Transaction, shop_id: int, plan: Plan) -> bool:
@@ -49,22 +51,22 @@ async def owner_of(database: Database, plan_id: str) -> tuple[int, Plan] | None:
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """The plans of a shop, to be listed."""
+    """The plans of a shop. Implements ``Records``."""
 
     database: Database
     shop_id: int
 
-    async def after(self, after: str, limit: int) -> list[Plan]:
-        params = {"shop_id": self.shop_id, "after": after, "limit": limit}
-        return [plan_of(row) for row in await self.database.rows(AFTER, params)]
+    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0) -> list[Plan]:
+        params = {**self._params(ids), "limit": limit, "offset": offset}
+        rows = await self.database.rows(SELECT.format(direction=direction(newest_first)), params)
+        return [plan_of(row) for row in rows]
 
-    async def before(self, before: str, limit: int) -> list[Plan]:
-        params = {"shop_id": self.shop_id, "before": before, "limit": limit}
-        return [plan_of(row) for row in await self.database.rows(BEFORE, params)][::-1]
+    async def count(self, ids: IdRange = ALL_IDS) -> int:
+        rows = await self.database.rows(COUNT, self._params(ids))
+        return int(rows[0][0])
 
-    async def page(self, offset: int, limit: int) -> list[Plan]:
-        params = {"shop_id": self.shop_id, "offset": offset, "limit": limit}
-        return [plan_of(row) for row in await self.database.rows(PAGE, params)]
+    def _params(self, ids: IdRange) -> dict[str, object]:
+        return {"shop_id": self.shop_id, "after": ids.after, "before": ids.before}
 
 
 def plan_of(row: Row) -> Plan:

@@ -11,9 +11,10 @@ from msgspec import Meta
 
 from ecomcharge.base.calendar import HOUR, Interval, iso, nth, parse_moment
 from ecomcharge.base.errors import BadParameter
+from ecomcharge.base.ids import LATEST_MOMENT
 from ecomcharge.base.wire_types import Moment
 
-LATEST: Final = 4_398_046_511_103 - 24 * HOUR  # ids have 42 bits for the time: until 2109
+LATEST: Final = LATEST_MOMENT - 24 * HOUR
 LONGEST_STEP: Final = 10 * 366 * 24 * HOUR
 NOT_RENEWED: Final = "The process that moved the clock ended, or lost the database, before the move was complete"
 

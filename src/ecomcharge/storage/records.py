@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from ecomcharge.storage.database import Database, Params, Unit
@@ -20,31 +21,49 @@ R = TypeVar("R", bound=Identified)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """The ids between two texts, neither of which belongs to the range."""
+
+    after: str = ""
+    before: str = "~"  # sorts after every id
+
+    def narrowed_to(self, other: IdRange) -> IdRange:
+        """The ids that are in both ranges."""
+        return IdRange(max(self.after, other.after), min(self.before, other.before))
+
+
+ALL_IDS: Final = IdRange()
+
+
 class Records(Protocol[R]):
-    """Records of one kind, in order of creation."""
+    """Records of one kind. The order of their ids is the order of their creation."""
 
-    async def after(self, after: str, limit: int) -> list[R]:
-        """The first ``limit`` records after an id. Every id is after the empty string."""
+    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0) -> list[R]:
+        """The first ``limit`` records of a range after the first ``offset`` ones, in ascending or descending order."""
         ...
 
-    async def before(self, before: str, limit: int) -> list[R]:
-        """The last ``limit`` records before an id."""
+    async def count(self, ids: IdRange = ALL_IDS) -> int:
+        """The number of records in a range."""
         ...
 
-    async def page(self, offset: int, limit: int) -> list[R]: ...
+
+def direction(newest_first: bool) -> str:
+    """The direction of ``ORDER BY id``."""
+    return "DESC" if newest_first else "ASC"
 
 
 async def chunks_of(records: Records[R]) -> AsyncIterator[list[R]]:
     """All records, in chunks; memory holds one chunk at a time."""
-    last = ""
+    ids = ALL_IDS
     while True:
-        chunk = await records.after(last, PER_CHUNK)
+        chunk = await records.select(PER_CHUNK, ids)
         if chunk:
             await asyncio.sleep(0)  # lets other tasks run, even if the consumer never waits
             yield chunk
         if len(chunk) < PER_CHUNK:
             return
-        last = chunk[-1].id
+        ids = IdRange(after=chunk[-1].id)
 
 
 class IdCollision(Exception):

@@ -9,6 +9,7 @@ import msgspec
 
 from ecomcharge.plans import store as plans
 from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.subscriptions.lifecycle import BillingState
 from ecomcharge.subscriptions.model import Subscription
@@ -24,7 +25,6 @@ _COLUMNS: Final = (
     *(f"subscriptions.{column}" for column in (*_OWN, *_BILLING_STATE)),
     *(f"plans.{column}" for column in plans.FIELDS),
 )
-SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM {_TABLES}"
 
 INSERT = Insert("subscriptions", (*_OWN, *_BILLING_STATE, "plan_id", "leased_until"), key=("shop_id", "id"))
 
@@ -51,19 +51,15 @@ CHARGEABLE_VERSION = PointRead(
 
 BY_TOKEN = PointRead(_TABLES, _COLUMNS, key=("subscriptions.checkout_token",))
 
-AFTER = f"""{SELECT}
-WHERE subscriptions.shop_id = :shop_id AND subscriptions.id > :after {{matching}}
-ORDER BY subscriptions.id LIMIT :limit
+SELECT = f"""
+SELECT {", ".join(_COLUMNS)} FROM {_TABLES}
+WHERE subscriptions.shop_id = :shop_id AND subscriptions.id > :after AND subscriptions.id < :before {{matching}}
+ORDER BY subscriptions.id {{direction}} LIMIT :limit OFFSET :offset
 """
 
-BEFORE = f"""{SELECT}
-WHERE subscriptions.shop_id = :shop_id AND subscriptions.id < :before {{matching}}
-ORDER BY subscriptions.id DESC LIMIT :limit
-"""
-
-PAGE = f"""{SELECT}
-WHERE subscriptions.shop_id = :shop_id {{matching}}
-ORDER BY subscriptions.id LIMIT :limit OFFSET :offset
+COUNT = """
+SELECT COUNT(*) FROM subscriptions
+WHERE subscriptions.shop_id = :shop_id AND subscriptions.id > :after AND subscriptions.id < :before {matching}
 """
 
 # Due subscriptions without a lease. A lease expires in real time.
@@ -163,25 +159,25 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """The subscriptions of a shop that match a filter, in order of creation."""
+    """The subscriptions of a shop that match a filter. Implements ``Records``."""
 
     database: Database
     shop_id: int
     filter: Filter
 
-    async def after(self, after: str, limit: int) -> list[Subscription]:
-        return await self._rows(AFTER, {"after": after, "limit": limit})
-
-    async def before(self, before: str, limit: int) -> list[Subscription]:
-        return (await self._rows(BEFORE, {"before": before, "limit": limit}))[::-1]
-
-    async def page(self, offset: int, limit: int) -> list[Subscription]:
-        return await self._rows(PAGE, {"offset": offset, "limit": limit})
-
-    async def _rows(self, sql: str, position: dict[str, object]) -> list[Subscription]:
-        params = {"shop_id": self.shop_id, **position, **self.filter.params}
-        rows = await self.database.rows(sql.format(matching=self.filter.matching), params)
+    async def select(
+        self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0
+    ) -> list[Subscription]:
+        sql = SELECT.format(matching=self.filter.matching, direction=direction(newest_first))
+        rows = await self.database.rows(sql, {**self._params(ids), "limit": limit, "offset": offset})
         return [_subscription(row) for row in rows]
+
+    async def count(self, ids: IdRange = ALL_IDS) -> int:
+        rows = await self.database.rows(COUNT.format(matching=self.filter.matching), self._params(ids))
+        return int(rows[0][0])
+
+    def _params(self, ids: IdRange) -> dict[str, object]:
+        return {"shop_id": self.shop_id, "after": ids.after, "before": ids.before, **self.filter.params}
 
 
 def _params(subscription: Subscription) -> dict[str, Any]:

@@ -105,6 +105,17 @@ def cursor(id: re.Pattern[str]) -> Json:
     return {"type": "string", "pattern": f"^(?:{matching(id)['pattern'][1:-1]})?$"}
 
 
+def selection(plural: str, order: str) -> list[Json]:
+    """The parameters of every list of these records. ``order`` describes the order of the list."""
+    moment = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+    return [
+        query("order", f"Order of creation: {order}", {"enum": ["asc", "desc"]}),
+        query("created_from", f"Only {plural} created at this time or later. ISO 8601, UTC unless it has an offset.", moment),
+        query("created_to", f"Only {plural} created before this time, or until the end of this date.", moment),
+        query("count", "Whether the answer has `X-Total-Count`.", {"type": "boolean"}),
+    ]
+
+
 _REQUEST_ID: Final = parameter("header", "X-Request-Id", "Comes back with the answer and is written to the log.")
 _KEY_TEXT: Final = f"1 to {idempotency.KEY_MAXIMUM} printable ASCII characters."
 _KEY_REST: Final = f"(?:[ -~]{{0,{idempotency.KEY_MAXIMUM - 2}}}"
@@ -235,19 +246,22 @@ class Resource:
         """``filters`` are query parameters, each with what it selects."""
         noun, cursor_of_noun, by_cursor = self.noun, cursor(self.id), count(MAXIMUM_LIMIT)
         description = (
-            f"In order of creation. Without `limit`, `after`, `before`, `page` and `per_page` the answer holds all {noun}s, "
-            f"however many. A page is chosen either by a cursor (`after` or `before` a {noun}, at most `limit`) or by number "
-            f"(`page` of `per_page`), not by both; by number, at most {DEEPEST_OFFSET} {noun}s can be skipped."
+            "In order of creation, or newest first. Without `limit`, `after`, `before`, `page` and `per_page` the answer holds "
+            f"all {noun}s, however many. A page is chosen either by a cursor (`after` or `before` a {noun}, at most `limit`) or "
+            f"by number (`page` of `per_page`), not by both; by number, at most {DEEPEST_OFFSET} {noun}s can be skipped."
         )
         names = ("GET", f"/{noun}s", f"list{self.schema}s", f"List {noun}s", description)
-        found = answer(f"An array of {noun}s, `[]` when there are none.", json_list(self.schema, self.example), "Link")
+        found = answer(
+            f"An array of {noun}s, `[]` when there are none.", json_list(self.schema, self.example), "Link", "X-Total-Count"
+        )
         parameters = [
             *(query(name, f"Only {noun}s {selects}.") for name, selects in filters.items()),
             query("limit", f"Length of a page by cursor, {DEFAULT_LIMIT} unless given.", by_cursor),
-            query("after", f"The page that follows this {noun}. Empty: the first page.", cursor_of_noun),
-            query("before", f"The page that precedes this {noun}. Empty: the last page.", cursor_of_noun),
+            query("after", f"The page that follows this {noun} in the list. Empty: the first page.", cursor_of_noun),
+            query("before", f"The page that precedes this {noun} in the list. Empty: the last page.", cursor_of_noun),
             query("page", "Number of a page, the first is 1.", count(DEEPEST_OFFSET)),
             query("per_page", f"Length of a page by number, {DEFAULT_LIMIT} unless given.", by_cursor),
+            *selection(f"{noun}s", "`asc` (oldest first) unless given."),
         ]
         return Operation(*names, {200: found}, (errors.BadParameter,), parameters)
 

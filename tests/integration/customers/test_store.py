@@ -14,6 +14,7 @@ from ecomcharge.customers import actions, store
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.customers.store import Filter
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import IdRange
 from ecomcharge.web.idempotency import IdempotencyKey, forget_some_old
 from support.customers import NOW, with_shop
 from support.shops import with_database
@@ -75,13 +76,15 @@ def test_the_store_behaves_like_a_list_in_memory(database_url: str, steps: list[
             elif verb == "list":
                 email, limit = rest
                 matching = [each for each in mine if email is None or each.email == email]
-                found = await store.Customers(database, shop_id, Filter(email=email)).after("", limit)
-                assert found == matching[:limit]
-                assert await store.Customers(database, shop_id, Filter(email=email)).before("cst_g", limit) == matching[-limit:]
-                assert (
-                    await store.Customers(database, shop_id, Filter(email=email)).page(limit, limit)
-                    == matching[limit : 2 * limit]
-                )
+                customers = store.Customers(database, shop_id, Filter(email=email))
+                assert await customers.select(limit) == matching[:limit]
+                assert await customers.select(limit, newest_first=True) == matching[::-1][:limit]
+                assert await customers.select(limit, offset=limit) == matching[limit : 2 * limit]
+                assert await customers.count() == len(matching)
+                if matching:
+                    first, last = matching[0].id, matching[-1].id
+                    assert await customers.select(limit, IdRange(first, last)) == matching[1:-1][:limit]
+                    assert await customers.count(IdRange(first, last)) == len(matching[1:-1])
             else:
                 everyone = model[1] + model[2]
                 if everyone:

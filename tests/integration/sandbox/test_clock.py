@@ -75,7 +75,7 @@ def test_housekeeping_keeps_new_events_after_the_clock_is_set_back(
             assert await events.insert(tx, shop_id, event)
 
         async def is_deleted() -> bool:
-            found = await events.newest(database, shop_id, moment, before="", limit=9, object_id="sbs_0")
+            found = await events.Events(database, shop_id, moment, "sbs_0").select(9)
             return found == []
 
         await database.write(add)

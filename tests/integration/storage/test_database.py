@@ -60,7 +60,7 @@ def test_a_failed_unit_does_not_affect_other_units(database_url: str) -> None:
         assert outcomes[:10] == outcomes[13:] == [True] * 10
         assert isinstance(outcomes[10], LookupError)
         assert all(isinstance(outcome, Exception) for outcome in outcomes[10:13])
-        assert await store.Customers(database, 1).after("", 100) == [customer(number) for number in range(20)]
+        assert await store.Customers(database, 1).select(100) == [customer(number) for number in range(20)]
 
     with_database(database_url, work)
 

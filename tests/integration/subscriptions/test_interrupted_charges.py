@@ -122,7 +122,7 @@ def wanted(behaviour: str) -> SubscriptionRequest:
 
 
 async def only_subscription(database: Database, shop_id: int) -> Subscription | None:
-    found = await store.Subscriptions(database, shop_id, store.Filter()).after("", 10)
+    found = await store.Subscriptions(database, shop_id, store.Filter()).select(10)
     return found[0] if found else None
 
 
@@ -235,7 +235,7 @@ def test_an_unsent_first_charge_by_token_is_sent_later(database_url: str, master
         clock.moment += 3 * HOUR  # 03:00
         by_token = await _by_token(database, charging, shop_id)
         await actions.create_subscription(charging, IdGenerators(), shop_id, by_token, None, lambda each: each.id.encode())
-        [waiting] = await store.Subscriptions(database, shop_id, store.Filter(state="pending")).after("", 10)
+        [waiting] = await store.Subscriptions(database, shop_id, store.Filter(state="pending")).select(10)
 
         async def at_interruption() -> None:
             if what == "killed":

@@ -355,4 +355,4 @@ class Run:
             assert [row[0] for row in webhook_rows] == [row[0] for row in rows]
 
     async def _all(self) -> list[Subscription]:
-        return await store.Subscriptions(self.database, self.shop_id, store.Filter()).after("", 1000)
+        return await store.Subscriptions(self.database, self.shop_id, store.Filter()).select(1000)

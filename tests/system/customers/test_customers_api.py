@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from ecomcharge.base.calendar import iso
+from ecomcharge.base.ids import moment_of
 from ecomcharge.storage.database import Database, Transaction
 from support.builders import a_customer
 from support.shops import Shop, with_database
@@ -279,6 +281,55 @@ def test_filters_and_pages_can_be_combined(http: httpx.Client, many: list[str]) 
     assert ids(http.get(second.links["prev"]["url"])) == many[1::3][:5]
 
 
+def test_a_plus_in_an_address_needs_no_encoding(http: httpx.Client) -> None:
+    customer = created(http, email="jane+shop@shop.test")
+    for query in ("email=jane+shop@shop.test", "email=jane%2Bshop@shop.test", "email=jane%20shop@shop.test"):
+        assert ids(http.get(f"/customers?{query}")) == [customer["id"]]
+
+
+def test_the_newest_can_be_listed_first(http: httpx.Client, many: list[str]) -> None:
+    newest_first = many[::-1]
+    assert ids(http.get("/customers?order=desc")) == newest_first
+    assert ids(http.get("/customers?order=asc")) == many
+    first = http.get("/customers?order=desc&limit=10")
+    assert ids(first) == newest_first[:10]
+    second = http.get(first.links["next"]["url"])
+    assert ids(second) == newest_first[10:20]
+    assert ids(http.get(second.links["prev"]["url"])) == newest_first[:10]
+    assert ids(http.get("/customers?order=desc&limit=3&before=")) == newest_first[-3:]
+    page = http.get("/customers?order=desc&page=2&per_page=10")
+    assert ids(page) == newest_first[10:20]
+    assert ids(http.get(page.links["next"]["url"])) == newest_first[20:]
+    assert ids(http.get("/customers?order=desc&email=3@shop.test")) == many[3::5][::-1]
+
+
+def test_customers_of_a_time_can_be_listed(http: httpx.Client, many: list[str]) -> None:
+    moment = iso(moment_of(many[10]))  # neighbours may have been created in the same millisecond
+    earlier = [id for id in many if moment_of(id) < moment_of(many[10])]
+    later = many[len(earlier) :]
+    assert ids(http.get(f"/customers?created_from={moment}")) == later
+    assert ids(http.get(f"/customers?created_to={moment}")) == earlier
+    assert ids(http.get(f"/customers?created_from={moment}&created_to={moment}")) == []
+    assert ids(http.get("/customers?created_from=2020-01-01&created_to=2020-12-31")) == []
+    page = http.get(f"/customers?created_from={moment}&order=desc&limit=2")
+    assert ids(page) == later[::-1][:2]
+    assert ids(http.get(page.links["next"]["url"])) == later[::-1][2:4]
+    assert ids(http.get(f"/customers?created_from={moment}&after={many[0]}&limit=3")) == later[:3]
+
+
+@pytest.mark.parametrize("page", ["", "&limit=2", "&after=", "&page=2&per_page=3", "&order=desc", "&order=desc&limit=4"])
+def test_the_total_of_a_list_is_counted_on_request(http: httpx.Client, many: list[str], page: str) -> None:
+    assert "x-total-count" not in http.get(f"/customers?email=3@shop.test{page}").headers
+    response = http.get(f"/customers?count=true{page}")
+    assert response.headers["x-total-count"] == str(len(many))
+    links = response.links.values()
+    assert [http.get(link["url"]).headers["x-total-count"] for link in links] == [str(len(many))] * len(links)
+    assert http.head(f"/customers?count=true{page}").headers["x-total-count"] == str(len(many))
+    filtered = http.get(f"/customers?email=3@shop.test&count=true{page}")
+    assert filtered.headers["x-total-count"] == str(len(many[3::5]))
+    assert http.get(f"/customers?created_to=2020-01-01&count=true{page}").headers["x-total-count"] == "0"
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -297,6 +348,10 @@ def test_filters_and_pages_can_be_combined(http: httpx.Client, many: list[str]) 
         ("after=cst_0000000000000000&before=cst_0000000000000000", "Only one of after and before can be given"),
         ("after=cst_0000000000000000&page=2", "Page and per_page cannot be combined with limit, after or before"),
         ("limit=5&per_page=5", "Page and per_page cannot be combined with limit, after or before"),
+        ("order=newest", "Order must be asc or desc"),
+        ("count=yes", "Count must be true or false"),
+        ("created_from=1 May", "Created from must be an ISO 8601 time such as 2026-12-24T08:00:00Z"),
+        ("created_to=", "Created to must be an ISO 8601 time such as 2026-12-24T08:00:00Z"),
         ("&".join("a=1" for _ in range(65)), "Too many query parameters"),
     ],
 )

@@ -37,7 +37,7 @@ def is_alive(pid: int) -> bool:
 
 def stored_ids(url: str, shop: Credentials) -> list[str]:
     async def work(database: Database) -> list[str]:
-        return [customer.id for customer in await store.Customers(database, shop.shop_id).after("", 1_000_000)]
+        return [customer.id for customer in await store.Customers(database, shop.shop_id).select(1_000_000)]
 
     return with_database(url, work)
 

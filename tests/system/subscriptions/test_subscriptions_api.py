@@ -424,6 +424,39 @@ def test_events_are_listed_newest_first(http: httpx.Client, plan: dict[str, Any]
     assert http.get("/events?before=nonsense").status_code == 400
 
 
+def test_events_can_be_listed_oldest_first(http: httpx.Client, plan: dict[str, Any]) -> None:
+    made = subscribe(http, plan)
+    http.delete(f"/subscriptions/{made['id']}")
+    events = http.get("/events").json()
+    assert http.get("/events?order=asc").json() == events[::-1]
+    page = http.get("/events?order=asc&limit=1&count=true")
+    assert page.json() == events[2:]
+    assert page.headers["x-total-count"] == "3"
+    page = http.get(page.links["next"]["url"])
+    assert page.json() == events[1:2]
+    assert page.headers["x-total-count"] == "3"
+    assert http.get(f"/events?after={events[2]['id']}").json() == events[:2]
+    assert http.get(f"/events?after={events[2]['id']}&before={events[0]['id']}").json() == events[1:2]
+    assert http.get(f"/events?created_from={events[0]['created_at']}&object={made['id']}").json()[:1] == events[:1]
+    assert http.get(f"/events?created_to={events[2]['created_at']}").json() == []
+    assert http.get(f"/events?object={made['id']}&count=true").headers["x-total-count"] == "2"
+    assert http.get("/events?type=customer.created&count=true").headers["x-total-count"] == "1"
+    for query in ("order=x", "after=x", "count=x", "created_from=x"):
+        assert http.get(f"/events?{query}").status_code == 400
+
+
+def test_plans_and_subscriptions_can_be_listed_newest_first_and_counted(http: httpx.Client, plan: dict[str, Any]) -> None:
+    made = [subscribe(http, plan, card=None)["id"] for _ in range(3)]
+    page = http.get("/subscriptions?order=desc&limit=2&count=true&state=redirecting")
+    assert [each["id"] for each in page.json()] == made[:0:-1]
+    assert page.headers["x-total-count"] == "3"
+    assert [each["id"] for each in http.get(page.links["next"]["url"]).json()] == made[:1]
+    assert http.get("/subscriptions?created_to=2020-01-01").json() == []
+    plans = http.get("/plans?order=desc&count=true")
+    assert (plans.json()[-1]["id"], plans.headers["x-total-count"]) == (plan["id"], str(len(plans.json())))
+    assert http.get("/plans?created_to=2020-01-01&count=true").headers["x-total-count"] == "0"
+
+
 def test_each_visit_to_a_pay_link_creates_a_payment_page(http: httpx.Client, server: Shop, plan: dict[str, Any]) -> None:
     for method in ("GET", "POST"):
         answer = httpx.request(method, f"{plan['pay_url']}?return_url=https://shop.example/back")

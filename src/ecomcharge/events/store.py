@@ -89,10 +89,10 @@ class Events:
         ids, total = self._kept(ids), 0
         if self._has_records:
             matching, params = self._matching(ids)
-            total += (await self.database.rows(COUNT.format(matching=matching), params))[0][0]
+            total += (await self.database.rows_in_background(COUNT.format(matching=matching), params))[0][0]
         if self._has_creations:
             matching, params = self._matching_customers(ids)
-            total += (await self.database.rows(COUNT_CUSTOMERS.format(matching=matching), params))[0][0]
+            total += (await self.database.rows_in_background(COUNT_CUSTOMERS.format(matching=matching), params))[0][0]
         return total
 
     def _kept(self, ids: IdRange) -> IdRange:

@@ -56,13 +56,22 @@ class Plans:
     database: Database
     shop_id: int
 
-    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0) -> list[Plan]:
+    async def select(
+        self,
+        limit: int,
+        ids: IdRange = ALL_IDS,
+        *,
+        newest_first: bool = False,
+        offset: int = 0,
+        in_background: bool = False,
+    ) -> list[Plan]:
+        read = self.database.rows_in_background if in_background else self.database.rows
         params = {**self._params(ids), "limit": limit, "offset": offset}
-        rows = await self.database.rows(SELECT.format(direction=direction(newest_first)), params)
+        rows = await read(SELECT.format(direction=direction(newest_first)), params)
         return [plan_of(row) for row in rows]
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
-        rows = await self.database.rows(COUNT, self._params(ids))
+        rows = await self.database.rows_in_background(COUNT, self._params(ids))
         return int(rows[0][0])
 
     def _params(self, ids: IdRange) -> dict[str, object]:

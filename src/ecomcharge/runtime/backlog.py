@@ -59,19 +59,20 @@ FAILED_WEBHOOKS: Final = "SELECT COUNT(*) FROM (SELECT shop_id FROM webhooks WHE
 
 async def read_backlog(database: Database, now: int) -> Backlog:
     """Read the backlog. ``now`` is in milliseconds of the clock of due dates: in sandbox mode the sandbox clock."""
+    read = database.rows_in_background
     most: dict[str, object] = {"most": COUNTED_AT_MOST}
     due = {"now": now, **most}
-    renewals_due, oldest_due = (await database.rows(DUE_SUBSCRIPTIONS, due))[0]
-    unsettled = await database.rows(UNSETTLED_PAYMENTS, most)
-    oldest_webhook, webhook_due = (await database.rows(SENDABLE_WEBHOOKS, {"now": now, "most": SEARCHED_AT_MOST}))[0]
+    renewals_due, oldest_due = (await read(DUE_SUBSCRIPTIONS, due))[0]
+    unsettled = await read(UNSETTLED_PAYMENTS, most)
+    oldest_webhook, webhook_due = (await read(SENDABLE_WEBHOOKS, {"now": now, "most": SEARCHED_AT_MOST}))[0]
     return Backlog(
         renewals_due=renewals_due,
         renewals_lag_seconds=_age(now, oldest_due),
         payments={status: Unsettled(count, _age(now, created_at)) for status, count, created_at in unsettled},
-        webhooks_pending=(await database.rows(PENDING_WEBHOOKS, most))[0][0],
+        webhooks_pending=(await read(PENDING_WEBHOOKS, most))[0][0],
         webhooks_lag_seconds=_age(now, webhook_due),
         webhooks_oldest_seconds=_age(now, None if oldest_webhook is None else moment_of(oldest_webhook)),
-        webhooks_failed=(await database.rows(FAILED_WEBHOOKS, most))[0][0],
+        webhooks_failed=(await read(FAILED_WEBHOOKS, most))[0][0],
     )
 
 

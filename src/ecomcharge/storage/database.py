@@ -86,6 +86,10 @@ class Database(Protocol):
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...
 
+    async def rows_in_background(self, sql: str, params: Params) -> Sequence[Row]:
+        """``rows`` for a statement that reads much. Other requests are served meanwhile, on SQLite too."""
+        ...
+
     async def write(self, unit: Unit[T]) -> T:
         """Run a unit of work and return its result once it is durable.
 

@@ -39,8 +39,19 @@ ALL_IDS: Final = IdRange()
 class Records(Protocol[R]):
     """Records of one kind. The order of their ids is the order of their creation."""
 
-    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0) -> list[R]:
-        """The first ``limit`` records of a range after the first ``offset`` ones, in ascending or descending order."""
+    async def select(
+        self,
+        limit: int,
+        ids: IdRange = ALL_IDS,
+        *,
+        newest_first: bool = False,
+        offset: int = 0,
+        in_background: bool = False,
+    ) -> list[R]:
+        """The first ``limit`` records of a range after the first ``offset`` ones, in ascending or descending order.
+
+        Use ``in_background`` where the time matters less than that of other requests (``Database.rows_in_background``).
+        """
         ...
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:

@@ -166,14 +166,21 @@ class Subscriptions:
     filter: Filter
 
     async def select(
-        self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0
+        self,
+        limit: int,
+        ids: IdRange = ALL_IDS,
+        *,
+        newest_first: bool = False,
+        offset: int = 0,
+        in_background: bool = False,
     ) -> list[Subscription]:
+        read = self.database.rows_in_background if in_background else self.database.rows
         sql = SELECT.format(matching=self.filter.matching, direction=direction(newest_first))
-        rows = await self.database.rows(sql, {**self._params(ids), "limit": limit, "offset": offset})
+        rows = await read(sql, {**self._params(ids), "limit": limit, "offset": offset})
         return [_subscription(row) for row in rows]
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
-        rows = await self.database.rows(COUNT.format(matching=self.filter.matching), self._params(ids))
+        rows = await self.database.rows_in_background(COUNT.format(matching=self.filter.matching), self._params(ids))
         return int(rows[0][0])
 
     def _params(self, ids: IdRange) -> dict[str, object]:

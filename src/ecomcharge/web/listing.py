@@ -20,6 +20,7 @@ DEFAULT_LIMIT: Final = 20
 MAXIMUM_LIMIT: Final = 1000
 DEEPEST_OFFSET: Final = 100_000
 CHUNK_BYTES: Final = 256 * 1024  # the usual size of a chunk, when the records are large
+MANY: Final = 2 * PER_CHUNK  # from so many records on, a page is read in the background
 DAY: Final = 24 * 60 * 60 * 1000
 SELECTION: Final = ("order", "created_from", "created_to", "count")  # parameters of every list, which links keep
 TOTAL_COUNT: Final = "x-total-count"
@@ -95,7 +96,7 @@ class Listing(Generic[R]):
             separator, limit = b",", records_that_fit(len(chunk), len(encoded))
             last = chunk[-1].id
             ids = selection.ids.narrowed_to(IdRange(before=last) if selection.newest_first else IdRange(after=last))
-            chunk = await records.select(limit, ids, newest_first=selection.newest_first)
+            chunk = await records.select(limit, ids, newest_first=selection.newest_first, in_background=True)
         if selection.counted:
             headers.append(total_count(total))
         yield b"]"
@@ -115,7 +116,7 @@ class Listing(Generic[R]):
         ids = selection.ids
         if cursor:
             ids = ids.narrowed_to(IdRange(before=cursor) if descending else IdRange(after=cursor))
-        found = await records.select(limit + 1, ids, newest_first=descending)
+        found = await records.select(limit + 1, ids, newest_first=descending, in_background=limit >= MANY)
         more, page = len(found) > limit, found[:limit]
         if backwards:
             page.reverse()
@@ -136,7 +137,13 @@ class Listing(Generic[R]):
         offset = (number - 1) * size
         if offset > DEEPEST_OFFSET:
             raise BadParameter(f"Page is too deep (at most {DEEPEST_OFFSET} {self._plural} can be skipped); use after")
-        found = await records.select(size + 1, selection.ids, newest_first=selection.newest_first, offset=offset)
+        found = await records.select(
+            size + 1,
+            selection.ids,
+            newest_first=selection.newest_first,
+            offset=offset,
+            in_background=offset + size >= MANY,
+        )
         links = []
         if len(found) > size and number < DEEPEST_OFFSET and number * size <= DEEPEST_OFFSET:
             links.append(link_to(request, query, filters, "next", page=number + 1, per_page=size))

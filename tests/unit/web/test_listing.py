@@ -33,10 +33,20 @@ class Items:
     def __init__(self, number: int, size: int) -> None:
         self.items = [Item(f"itm_{position:06}", "x" * size) for position in range(number)]
         self.reads: list[int] = []
+        self.reads_in_background: list[bool] = []
 
-    async def select(self, limit: int, ids: IdRange = ALL_IDS, *, newest_first: bool = False, offset: int = 0) -> list[Item]:
+    async def select(
+        self,
+        limit: int,
+        ids: IdRange = ALL_IDS,
+        *,
+        newest_first: bool = False,
+        offset: int = 0,
+        in_background: bool = False,
+    ) -> list[Item]:
         found = self._in(ids)[:: -1 if newest_first else 1][offset : offset + limit]
         self.reads.append(len(found))
+        self.reads_in_background.append(in_background)
         return found
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
@@ -92,6 +102,24 @@ def test_after_the_first_chunk_large_records_are_read_a_few_at_a_time() -> None:
     assert items.reads[0] == PER_CHUNK
     assert max(items.reads[1:]) == CHUNK_BYTES // 60_000
     assert max(sizes[1:]) <= CHUNK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("query", "in_background"),
+    [
+        ("", [False, True, True, True, True]),
+        ("order=desc", [False, True, True, True, True]),
+        ("limit=200", [False]),
+        ("limit=1000", [True]),
+        ("page=1", [False]),
+        ("page=50", [True]),
+        ("per_page=1000", [True]),
+    ],
+)
+def test_many_records_are_read_in_the_background(query: str, in_background: list[bool]) -> None:
+    items = Items(4 * PER_CHUNK, 1)
+    whole_list(items, query)
+    assert items.reads_in_background == in_background
 
 
 def test_a_record_larger_than_a_chunk_is_read_alone() -> None:

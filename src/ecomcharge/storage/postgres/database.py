@@ -92,6 +92,8 @@ class PostgresDatabase:
         except UNAVAILABLE as error:
             raise Unavailable from error
 
+    rows_in_background = rows  # the server reads, and this process waits
+
     async def write(self, unit: Unit[T]) -> T:
         return await self._units.submit(PendingUnit(unit))
 

@@ -41,8 +41,13 @@ class CommitThread:
                 result = function()
             except BaseException as caught:
                 error = caught
-            with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the outcome
-                self._loop.call_soon_threadsafe(_resolve, outcome, result, error)
+            post(self._loop, outcome, result, error)
+
+
+def post(loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Resolve a future of the event loop from another thread."""
+    with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the outcome
+        loop.call_soon_threadsafe(_resolve, outcome, result, error)
 
 
 def _resolve(outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -14,6 +14,7 @@ import apsw
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
+from ecomcharge.storage.sqlite.background import BackgroundReader
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing
 from ecomcharge.storage.sqlite.errors import UNAVAILABLE, FilesReplaced
 from ecomcharge.storage.sqlite.locks import WriteLock
@@ -31,7 +32,7 @@ class SqliteDatabase:
     """Implements ``Database``. Created on the event loop's thread, and used from it only.
 
     Set ``commit_in_thread`` to False when no request waits for this event loop. Two threads that alternate in the
-    interpreter take processor time from other processes on the machine.
+    interpreter take processor time from other processes on the machine. Then there is no background either.
     """
 
     engine = "sqlite"
@@ -49,6 +50,7 @@ class SqliteDatabase:
                 self._resources = stack.pop_all()
         except (apsw.Error, OSError, FilesReplaced) as error:
             raise ConfigurationError(f"cannot open the SQLite database {self._path}: {error}") from error
+        self._background = BackgroundReader(self._path, self._files) if commit_in_thread else None
         self._writer = Writer(self._write_connection, lock, self._files, self.stats, commit_in_thread=commit_in_thread)
 
     def _open_connections(self) -> None:
@@ -95,6 +97,14 @@ class SqliteDatabase:
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
         return self._read(sql, params)
 
+    async def rows_in_background(self, sql: str, params: Params) -> Sequence[Row]:
+        if self._background is None:
+            return self._read(sql, params)
+        try:
+            return await self._background.rows(sql, params)
+        except UNAVAILABLE as error:
+            raise Unavailable from error
+
     def _read(self, sql: str, values: Params | Row) -> Sequence[Row]:
         try:
             return self._reader.rows(sql, values)
@@ -119,5 +129,8 @@ class SqliteDatabase:
             raise Unavailable from error
 
     async def close(self) -> None:
-        if await self._writer.stop():  # otherwise another process keeps the write lock; the kernel closes our files
+        written = await self._writer.stop()
+        if self._background is not None:
+            self._background.close()
+        if written:  # otherwise another process keeps the write lock; the kernel closes our files
             self._resources.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
@@ -19,13 +22,24 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.base.validation import BLANK, INVALID
 from ecomcharge.cli.database_options import WhichDatabase, with_database
 from ecomcharge.customers.bulk import transfer
 from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK, Block, blocks_of_customers, blocks_of_file
-from ecomcharge.customers.bulk.files import CustomerFile
+from ecomcharge.customers.bulk.columns import parse_mapping
+from ecomcharge.customers.bulk.files import UNUSED_MAXIMUM, CustomerFile
 from ecomcharge.customers.bulk.formats import Format, open_customers
+from ecomcharge.customers.bulk.options import (
+    AS_IT_IS,
+    ForeignIds,
+    ReadingOptions,
+    Rules,
+    parse_allow_missing,
+    parse_delimiter,
+)
 from ecomcharge.customers.bulk.transfer import DuplicateCustomer, Import, ImportSummary, OnDuplicate
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord, collect_rarely
+from ecomcharge.customers.model import MAY_LACK
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import refuse_file_of_database, sqlite_path
@@ -33,6 +47,8 @@ from ecomcharge.storage.opening import refuse_file_of_database, sqlite_path
 STANDARD_STREAM: Final = "-"
 PAGE_SIZE: Final = 1_000
 SOME_REJECTED: Final = 3  # exit code; 2 is a usage error
+
+_FORMATS: Final[Mapping[str, Format]] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 customers = cyclopts.App(name="customers")
 
@@ -44,6 +60,11 @@ def import_customers(
     *,
     shop_id: int,
     format: Format | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    map_: Annotated[list[str], Parameter(name="--map", negative="")] = [],  # noqa: B006 - cyclopts does not change it
+    foreign_ids: ForeignIds = "refuse",
+    allow_missing: Annotated[list[str], Parameter(negative="")] = [],  # noqa: B006
     on_duplicate: OnDuplicate = "skip",
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     report: str | None = None,
@@ -54,8 +75,9 @@ def import_customers(
     """Import customers from a file, or from another server with this API.
 
     Lines are validated as the API validates a request; in a line with an id of this program no field is required. An
-    interrupted import continues where it stopped when the command is run again. A second import of the same file adds
-    nothing. Exit code: 0 if every line was imported, 3 if some lines were refused, 1 if the import failed.
+    interrupted import continues where it stopped when the command is run again. A second import of the same file with the
+    same options adds nothing. Columns and keys without a field are passed over, and listed at the end. Exit code: 0 if
+    every line was imported, 3 if some lines were refused, 1 if the import failed.
 
     Parameters
     ----------
@@ -64,8 +86,22 @@ def import_customers(
     shop_id
         The shop to import into.
     format
-        ``jsonl`` (one object per line) or ``csv`` (a header, then one customer per line). The default follows the
-        extension of the file; jsonl if the extension is unknown.
+        ``jsonl`` (one object per line, or an array of objects) or ``csv`` (a header, then one customer per line). The
+        default follows the extension of the file; if it is unknown, the first character of the file decides.
+    delimiter
+        The character between the cells of a CSV file, or its name: ``comma``, ``semicolon``, ``tab``, ``pipe``. The
+        default follows the header.
+    encoding
+        The encoding of the file, for example ``cp1251``. The default is UTF-8, and UTF-16 if the file begins with a byte
+        order mark.
+    map_
+        ``COLUMN=FIELD``: the field of a column (CSV) or of a key (JSON). Can be repeated. Without a field the column is
+        passed over. Further fields: ``name`` (a full name) and ``address_2`` (a second line of the address). Headings of
+        the exports of Stripe, Shopify and WooCommerce are known.
+    foreign_ids
+        For an id that is not one of this program: ``refuse`` the line, or store the id as ``external`` id.
+    allow_missing
+        Fields that a line may lack: ``email``, ``ip``, ``state``. Can be repeated or separated by commas.
     on_duplicate
         For a customer whose id the shop has, and for one without an id whose external_id the shop has: ``skip`` the
         line, ``update`` all fields of the customer, or ``fail``.
@@ -84,21 +120,28 @@ def import_customers(
         raise ConfigurationError("import needs a FILE (or - for standard input), or --from URL")
     for path in (file, report):
         _refuse_file_of_database(path, where)
+    rules = Rules(foreign_ids, parse_allow_missing(allow_missing))
+    options = ReadingOptions(parse_delimiter(delimiter), encoding, parse_mapping(map_))
+    if file is None and options != AS_IT_IS:
+        raise ConfigurationError("--delimiter, --encoding and --map are for files")
 
-    async def work(database: Database) -> ImportSummary:
+    async def work(database: Database) -> _Outcome:
         await _must_be_open(database, shop_id)
         now = SystemClock().now()
         plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
         if from_ is not None:
             if from_secret_key is None:
                 raise ConfigurationError("--from needs the secret key of that shop: set ECOMCHARGE_FROM_SECRET_KEY")
-            return await _import_from_server(plan, from_, from_shop_id or shop_id, from_secret_key, report or "customers.refused")
+            source = (from_, from_shop_id or shop_id, from_secret_key)
+            return await _import_from_server(plan, rules, *source, report or "customers.refused")
         assert file is not None
-        return await _import_from_file(plan, file, format or format_of(file), report or f"{_name(file)}.refused")
+        return await _import_from_file(plan, rules, file, format or _format_of(file), options, report or f"{_name(file)}.refused")
 
-    summary = with_database(where, work)
-    _print_summary(summary, dry_run)
-    if summary.rejected:
+    outcome = with_database(where, work)
+    _print_summary(outcome.summary, dry_run)
+    for note in outcome.notes:
+        print(note, file=sys.stderr)
+    if outcome.summary.rejected:
         sys.exit(SOME_REJECTED)
 
 
@@ -127,7 +170,7 @@ def export_customers(
     async def work(database: Database) -> None:
         await _must_exist(database, shop_id)
         with _output(file) as output:
-            async for chunk in transfer.export_customers(database, shop_id, format or format_of(file)):
+            async for chunk in transfer.export_customers(database, shop_id, format or _format_of(file) or "jsonl"):
                 output.write(chunk)
 
     with_database(where, work)
@@ -139,8 +182,8 @@ def _refuse_file_of_database(path: str | None, where: WhichDatabase) -> None:
         refuse_file_of_database(path, sqlite_path(where.database))
 
 
-def format_of(file: str) -> Format:
-    return "csv" if file.lower().endswith(".csv") else "jsonl"
+def _format_of(file: str) -> Format | None:
+    return _FORMATS.get(Path(file).suffix.lower())
 
 
 async def _must_exist(database: Database, shop_id: int) -> None:
@@ -154,14 +197,25 @@ async def _must_be_open(database: Database, shop_id: int) -> None:
         raise ConfigurationError(f"shop {shop_id} is closed")
 
 
-async def _import_from_file(plan: Import, file: str, format: Format, report: str) -> ImportSummary:
+@dataclass(frozen=True)
+class _Outcome:
+    """``notes`` are sentences about the import as a whole."""
+
+    summary: ImportSummary
+    notes: Sequence[str]
+
+
+async def _import_from_file(
+    plan: Import, rules: Rules, file: str, format: Format | None, options: ReadingOptions, report: str
+) -> _Outcome:
+    await asyncio.sleep(0)  # let the event loop run: reading may block, for example on an empty pipe
     with _input(file) as stream:
-        source = open_customers(stream, format)
-        blocks = blocks_of_file(plan.database, plan.shop_id, source, plan.id_generator, plan.now)
+        source = open_customers(stream, format, options, rules.allow_missing)
+        blocks = blocks_of_file(plan.database, plan.shop_id, source, plan.id_generator, plan.now, rules)
         return await _run(plan, blocks, report, _size_of(stream), source)
 
 
-async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: str, report: str) -> ImportSummary:
+async def _import_from_server(plan: Import, rules: Rules, url: str, shop_id: int, secret_key: str, report: str) -> _Outcome:
     from ecomcharge.client import (  # imported here: an import from a file needs no HTTP client
         ApiError,
         AsyncClient,
@@ -171,14 +225,14 @@ async def _import_from_server(plan: Import, url: str, shop_id: int, secret_key: 
     try:
         async with AsyncClient(url, shop_id, secret_key, retries=5) as client:
             customers = client.customers(page_size=PAGE_SIZE)
-            return await _run(plan, blocks_of_customers(plan.shop_id, customers, plan.id_generator, plan.now), report)
+            return await _run(plan, blocks_of_customers(plan.shop_id, customers, plan.id_generator, plan.now, rules), report)
     except (ApiError, TransportError) as error:
         raise ConfigurationError(f"cannot read from {url}: {error}") from error
 
 
 async def _run(
     plan: Import, blocks: AsyncIterator[Block], report: str, size: int | None = None, file: CustomerFile | None = None
-) -> ImportSummary:
+) -> _Outcome:
     # Seconds. The threads that exchange blocks with the pool must not wait until this thread has processed a whole block.
     sys.setswitchinterval(0.0005)
     collect_rarely()
@@ -189,12 +243,21 @@ async def _run(
             show_progress(total, file.bytes_read if file else 0)
 
         try:
-            return await plan.run(blocks, on_block)
+            summary = await plan.run(blocks, on_block)
         except DuplicateCustomer as duplicate:
             raise ConfigurationError(
                 f"the shop has the customer of line {duplicate.line}; only complete blocks of {RECORDS_PER_BLOCK:,} lines"
                 " before it were imported"
             ) from duplicate
+    return _Outcome(summary, [*(_notes_on_columns(file) if file else ()), *rejections.advice()])
+
+
+def _notes_on_columns(file: CustomerFile) -> Iterator[str]:
+    if file.renamed:
+        yield "columns: " + ", ".join(f"{heading} as {target}" for heading, target in file.renamed.items())
+    if file.unused:
+        more = ", and more" if len(file.unused) == UNUSED_MAXIMUM else ""
+        yield f"passed over, because no field has this name (--map COLUMN=FIELD gives one): {', '.join(file.unused)}{more}"
 
 
 class _Report:
@@ -203,6 +266,8 @@ class _Report:
     def __init__(self, path: str) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._foreign_ids = 0
+        self._lacking: Counter[str] = Counter()  # lines, by required field
 
     def __enter__(self) -> _Report:
         return self
@@ -219,9 +284,23 @@ class _Report:
                 self._file = Path(self._path).open("wb")  # noqa: SIM115 - closed at the end of the with
             for record in rejected:
                 assert self._file is not None
+                self._count(record)
                 self._file.write(msgspec.json.encode(record) + b"\n")
         except OSError as error:
             raise ConfigurationError(f"cannot write the report {self._path}: {error.strerror}") from error
+
+    def _count(self, record: RejectedRecord) -> None:
+        self._foreign_ids += record.errors.get("id") == [INVALID]
+        for name in MAY_LACK & record.errors.keys():
+            self._lacking[name] += BLANK in record.errors[name]
+
+    def advice(self) -> Iterator[str]:
+        """The options with which refused lines can be imported."""
+        if self._foreign_ids:
+            yield f"lines with an id of another system: {self._foreign_ids:,} (--foreign-ids external stores it as external_id)"
+        for name, lines in sorted(self._lacking.items()):
+            if lines:
+                yield f"lines without {name}: {lines:,} (--allow-missing {name} imports them)"
 
 
 @contextlib.contextmanager

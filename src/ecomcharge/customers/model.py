@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -132,14 +132,19 @@ METADATA_KEY: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,40}\Z")
 METADATA_VALUE: Final = Field(METADATA, "A value of the metadata.", "[D]", maximum=500)
 _NAMES: Final = (*FIELD_NAMES, METADATA)  # in the order of the errors
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
+_BLANK_TEXTS: Final = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
+MAY_LACK: Final = frozenset(_BLANK_TEXTS)  # the fields that the API requires, always or in some countries
 _STORED_FIELDS: Final = tuple(dataclasses.replace(field, blank=()) for field in FIELDS)
 _COUNTRY, _ZIP, _STATE = (FIELDS.index(field) for field in (COUNTRY, ZIP, STATE))
 
 
-def validate(body: CustomerBody) -> CustomerFields:
-    """The fields of a new customer. Raises ``ValidationFailed`` with every error of every field."""
+def validate(body: CustomerBody, may_lack: Set[str] = frozenset()) -> CustomerFields:
+    """The fields of a new customer. Raises ``ValidationFailed`` with every error of every field.
+
+    ``may_lack``: required fields that may be absent nevertheless, of ``MAY_LACK``.
+    """
     errors = ValidationErrors()
-    customer = _read(body, errors)
+    customer = _read_without(may_lack, body, errors) if may_lack else _read(body, errors)
     errors.raise_if_any(_NAMES)
     return customer
 
@@ -181,11 +186,15 @@ def _read_each(fields: Sequence[Field], body: CustomerBody, errors: ValidationEr
 
 def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
     """The fields of a customer inside a subscription: a given field is checked, no field is required [W]."""
+    return _read_without(MAY_LACK, body, errors)
+
+
+def _read_without(may_lack: Set[str], body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
+    """The fields, with the errors except those about the absence of a field of ``may_lack``."""
     found = ValidationErrors()
     customer = _read(body, found)
-    blank = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
     for name, texts in found.to_dict(_NAMES).items():
-        if tuple(texts) != blank.get(name):
+        if name not in may_lack or tuple(texts) != _BLANK_TEXTS[name]:
             for text in texts:
                 errors.add(name, text)
     return customer
@@ -197,18 +206,19 @@ class IdentifiedBody(CustomerBody):
     id: Any = None
 
 
-def validate_with_id(body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
+def validate_with_id(body: IdentifiedBody, may_lack: Set[str] = frozenset()) -> tuple[str | None, CustomerFields]:
     """The id, if there is one, and the fields. Raises ``ValidationFailed`` with every error of all of them.
 
-    A record with a valid id was stored before, so it only has to meet the rules of a stored customer.
+    A record with a valid id was stored before, so it only has to meet the rules of a stored customer. ``may_lack`` is for
+    the other records.
     """
     if body.id is None or body.id == "":
-        return None, validate(body)
+        return None, validate(body, may_lack)
     if isinstance(body.id, str) and CUSTOMER_ID.match(body.id):
         return body.id, validate_stored(body)
     errors: dict[str, Sequence[str]] = {"id": [INVALID]}
     try:
-        validate(body)
+        validate(body, may_lack)
     except ValidationFailed as invalid:
         errors.update(invalid.errors)
     raise ValidationFailed(message_of(errors), errors)

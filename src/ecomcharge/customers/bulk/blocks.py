@@ -18,6 +18,7 @@ from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.bulk.files import CustomerFile
+from ecomcharge.customers.bulk.options import AS_THE_API, Rules
 from ecomcharge.customers.bulk.validation_pool import BlockValidation, Records, ValidatedBlock, ValidationPool
 from ecomcharge.customers.model import IdentifiedBody
 from ecomcharge.storage.database import Database
@@ -26,7 +27,7 @@ RECORDS_PER_BLOCK: Final = 2_000
 
 
 class Checkpoint(NamedTuple):
-    """A position in a file: the number of records before it, and the digest of the heading and of these records."""
+    """A position in a file: the number of records before it, and the digest of them and of what decides their meaning."""
 
     records: int
     digest: str
@@ -52,20 +53,20 @@ class Block:
 
 
 async def blocks_of_file(
-    database: Database, shop_id: int, file: CustomerFile, id_generator: IdGenerator, now: int
+    database: Database, shop_id: int, file: CustomerFile, id_generator: IdGenerator, now: int, rules: Rules = AS_THE_API
 ) -> AsyncIterator[Block]:
     """Read a file and validate it, block by block. Raises ``ConfigurationError`` if a process of the pool is killed."""
     ends = set(await store.ends_of_imports(database, shop_id, RECORDS_PER_BLOCK))
     await asyncio.sleep(0)  # let the event loop run: reading may block, for example on an empty pipe
     pending: deque[tuple[int, BlockPosition, Awaitable[ValidatedBlock]]] = deque()
-    with ValidationPool(shop_id) as pool, _explain_killed_process():
-        for records, position in _raw_blocks(file, ends):
+    with ValidationPool(shop_id, rules) as pool, _explain_killed_process():
+        for records, position in _raw_blocks(file, rules, ends):
             validated = pool.validate(records, file.read, id_generator.reserve(now, len(records)))
             pending.append((len(records), position, validated))
             if len(pending) > 4 * pool.processes:
-                yield await _finished(*pending.popleft())
+                yield await _finished(file, *pending.popleft())
         while pending:
-            yield await _finished(*pending.popleft())
+            yield await _finished(file, *pending.popleft())
 
 
 @contextlib.contextmanager
@@ -76,13 +77,13 @@ def _explain_killed_process() -> Iterator[None]:
         raise ConfigurationError("a process that validates lines was killed; run the command again to continue") from broken
 
 
-def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[tuple[Records, BlockPosition]]:
+def _raw_blocks(file: CustomerFile, rules: Rules, ends: Set[int]) -> Iterator[tuple[Records, BlockPosition]]:
     """The blocks of a file, with a checkpoint at each of ``ends`` (where earlier imports ended) and at the end of each block.
 
     An earlier import that ended at the end of a block needs no additional checkpoint: either its checkpoint is the same, or
     it imported another file.
     """
-    digest, begins = hashlib.sha256(file.heading), 0
+    digest, begins = hashlib.sha256(file.heading + rules.signature), 0
     records = file.records()
     while block := list(itertools.islice(records, RECORDS_PER_BLOCK)):
         end, checkpoints = begins + len(block), []
@@ -96,22 +97,24 @@ def _raw_blocks(file: CustomerFile, ends: Set[int]) -> Iterator[tuple[Records, B
         begins = end
 
 
-async def _finished(records: int, position: BlockPosition, validated: Awaitable[ValidatedBlock]) -> Block:
-    return Block(records, await validated, position)
+async def _finished(file: CustomerFile, records: int, position: BlockPosition, validated: Awaitable[ValidatedBlock]) -> Block:
+    block = Block(records, await validated, position)
+    file.add_unused(block.validated.unused)
+    return block
 
 
 async def blocks_of_customers(
-    shop_id: int, customers: AsyncIterator[msgspec.Struct], id_generator: IdGenerator, now: int
+    shop_id: int, customers: AsyncIterator[msgspec.Struct], id_generator: IdGenerator, now: int, rules: Rules = AS_THE_API
 ) -> AsyncIterator[Block]:
     """Blocks of customers that another server sent (the client's ``Customer``). They have ids, so they need no checkpoints."""
     line, position = 0, 0  # in the source, and in the block
-    validation = BlockValidation(shop_id, id_generator.reserve(now, RECORDS_PER_BLOCK))
+    validation = BlockValidation(shop_id, rules, id_generator.reserve(now, RECORDS_PER_BLOCK))
     async for customer in customers:
         line += 1
         position += 1
         validation.add(position, line, IdentifiedBody(**msgspec.structs.asdict(customer)))
         if position == RECORDS_PER_BLOCK:
             yield Block(position, validation.result)
-            position, validation = 0, BlockValidation(shop_id, id_generator.reserve(now, RECORDS_PER_BLOCK))
+            position, validation = 0, BlockValidation(shop_id, rules, id_generator.reserve(now, RECORDS_PER_BLOCK))
     if position:
         yield Block(position, validation.result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import multiprocessing
 import os
@@ -16,8 +17,10 @@ from typing import Any, Final, Self
 import msgspec
 
 from ecomcharge.base.errors import ValidationFailed
-from ecomcharge.customers.bulk.files import Read, UnreadableLine
-from ecomcharge.customers.model import Customer, IdentifiedBody, validate_with_id
+from ecomcharge.base.validation import message_of
+from ecomcharge.customers.bulk.files import UNUSED_MAXIMUM, Read, ReadBody, UnreadableLine
+from ecomcharge.customers.bulk.options import Rules
+from ecomcharge.customers.model import Customer, IdentifiedBody
 from ecomcharge.customers.store import INSERT, CustomerRow, customer_of, row_of
 
 Records = Sequence[tuple[int, bytes]]  # pairs of line number and record
@@ -67,8 +70,11 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ValidatedBlock(msgspec.Struct, frozen=True):
+    """``unused``: the first ``UNUSED_MAXIMUM`` names of values that have no field."""
+
     candidates: list[Candidate]
     rejected: list[RejectedRecord]
+    unused: list[str]
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(ValidatedBlock)
@@ -77,25 +83,37 @@ _DECODER: Final = msgspec.msgpack.Decoder(ValidatedBlock)
 class BlockValidation:
     """Validates the customers of one block into ``result``. ``ids`` are reserved ids, at least one for each record."""
 
-    def __init__(self, shop_id: int, ids: Iterable[str]) -> None:
+    def __init__(self, shop_id: int, rules: Rules, ids: Iterable[str]) -> None:
         self._shop_id = shop_id
+        self._rules = rules
         self._free_ids = iter(ids)
-        self.result = ValidatedBlock([], [])
+        self.result = ValidatedBlock([], [], [])
 
     def add(self, position: int, line: int, body: IdentifiedBody) -> None:
+        found: dict[str, list[str]] = {}
+        if isinstance(body, ReadBody):
+            self._add_unused(body.unused)
+            found = body.errors or {}
         try:
-            id, fields = validate_with_id(body)
+            id, fields = self._rules.validate(body)
         except ValidationFailed as invalid:
-            errors = {name: list(texts) for name, texts in invalid.errors.items()}
-            self.result.rejected.append(RejectedRecord(line, invalid.message, errors))
-        else:
-            customer = Customer(id or next(self._free_ids), *msgspec.structs.astuple(fields))
-            row = row_of(self._shop_id, customer)
-            self.result.candidates.append(Candidate(position, line, id is None, row))
+            errors = {name: list(texts) for name, texts in invalid.errors.items()} | found
+            self.result.rejected.append(RejectedRecord(line, message_of(errors), errors))
+            return
+        if found:
+            self.result.rejected.append(RejectedRecord(line, message_of(found), found))
+            return
+        customer = Customer(id or next(self._free_ids), *msgspec.structs.astuple(fields))
+        row = row_of(self._shop_id, customer)
+        self.result.candidates.append(Candidate(position, line, id is None, row))
+
+    def _add_unused(self, names: Sequence[str]) -> None:
+        unused = self.result.unused
+        unused.extend(name for name in names if len(unused) < UNUSED_MAXIMUM and name not in unused)
 
 
-def validate_block(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> ValidatedBlock:
-    validation = BlockValidation(shop_id, ids)
+def validate_block(shop_id: int, rules: Rules, records: Records, read: Read, ids: Iterable[str]) -> ValidatedBlock:
+    validation = BlockValidation(shop_id, rules, ids)
     for position, (line, record) in enumerate(records, 1):
         try:
             validation.add(position, line, read(record))
@@ -104,8 +122,8 @@ def validate_block(shop_id: int, records: Records, read: Read, ids: Iterable[str
     return validation.result
 
 
-def _validate_and_encode(shop_id: int, records: Records, read: Read, ids: Iterable[str]) -> bytes:
-    return msgspec.msgpack.encode(validate_block(shop_id, records, read, ids))
+def _validate_and_encode(shop_id: int, rules: Rules, records: Records, read: Read, ids: Iterable[str]) -> bytes:
+    return msgspec.msgpack.encode(validate_block(shop_id, rules, records, read, ids))
 
 
 class ValidationPool:
@@ -114,8 +132,9 @@ class ValidationPool:
     Use it in a ``with`` statement.
     """
 
-    def __init__(self, shop_id: int) -> None:
+    def __init__(self, shop_id: int, rules: Rules) -> None:
         self._shop_id = shop_id
+        self._rules = rules
         self.processes = max(1, min(MAXIMUM_PROCESSES, len(os.sched_getaffinity(0)) - 1))
         self._pool: ProcessPoolExecutor | None = None
         self._started: Future[int] = Future()  # done when the first process runs
@@ -136,9 +155,10 @@ class ValidationPool:
             self._started = self._pool.submit(os.getpid)
         if not self._started.done():
             done: asyncio.Future[ValidatedBlock] = asyncio.get_running_loop().create_future()
-            done.set_result(validate_block(self._shop_id, records, read, ids))
+            done.set_result(validate_block(self._shop_id, self._rules, records, read, ids))
             return done
-        encoded = asyncio.get_running_loop().run_in_executor(self._pool, _validate_and_encode, self._shop_id, records, read, ids)
+        work = functools.partial(_validate_and_encode, self._shop_id, self._rules, records, read, ids)
+        encoded = asyncio.get_running_loop().run_in_executor(self._pool, work)
         # Retrieve the exception, or asyncio logs it for each result that is not awaited.
         encoded.add_done_callback(lambda encoded: encoded.cancelled() or encoded.exception())
         return _DecodedBlock(encoded)

@@ -36,3 +36,4 @@ class Customer(msgspec.Struct, frozen=True):
     email: str | None
     ip: str | None
     external_id: str | None = None
+    metadata: dict[str, str] = {}

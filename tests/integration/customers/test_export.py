@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,14 +51,32 @@ def test_an_imported_export_has_the_same_customers(
 
 
 def test_an_export_with_customers_of_subscriptions_is_imported_unchanged(url: str, tmp_path: Path) -> None:
-    for name in ("own-export.csv", "own-export.jsonl"):
+    for name, shop_id in (("own-export.csv", SHOP), ("own-export.jsonl", OTHER_SHOP)):
         file = tmp_path / name
         file.write_bytes((DATA / name).read_bytes())
-        shop_id = {"own-export.csv": SHOP, "own-export.jsonl": OTHER_SHOP}[name]
         done = command(url, "import", str(file), "--shop-id", str(shop_id))
         assert (done.returncode, done.stdout) == (0, b"2 read, 2 added\n"), done.stderr
         assert exported(url, "csv", shop_id) == (DATA / "own-export.csv").read_bytes()
         assert exported(url, "jsonl", shop_id) == (DATA / "own-export.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["own-export-without-metadata.csv", "own-export-without-metadata.jsonl"])
+def test_an_export_of_an_earlier_release_is_imported(url: str, name: str) -> None:
+    format: Format = "csv" if name.endswith(".csv") else "jsonl"
+    assert imported(url, (DATA / name).read_bytes(), format=format) == ImportSummary(read=2, added=2)
+    assert [(customer.id, customer.first_name, customer.email, customer.metadata) for customer in stored(url)] == [
+        ("cst_68852617cb23453d", "Ann", None, None),
+        ("cst_6885263042d23a58", None, "buyer@shop.test", None),
+    ]
+
+
+def test_metadata_that_are_no_object_of_texts_are_refused(url: str) -> None:
+    rejected: list[RejectedRecord] = []
+    cells = ['"{""a"":""b""}"', "{}", "", "x", "5", '"{""a"":{}}"', "[" * 5_000]
+    content = "email,ip,metadata\n" + "".join(f"a@shop.test,::1,{cell}\n" for cell in cells)
+    assert imported(url, content.encode(), format="csv", rejected=rejected) == ImportSummary(read=7, added=3, rejected=4)
+    assert [(refusal.line, list(refusal.errors)) for refusal in rejected] == [(line, ["metadata"]) for line in (5, 6, 7, 8)]
+    assert [customer.metadata and bytes(customer.metadata) for customer in stored(url)] == [b'{"a":"b"}', None, None]
 
 
 ANY_TEXT = st.text(st.one_of(st.sampled_from("\"',=+-@;\t\r\n\x00\x85\xa0\u200b\u2028\ufeff"), st.characters()), max_size=12)
@@ -72,11 +91,12 @@ BODY = st.fixed_dictionaries(
         "email": st.one_of(st.emails(), st.sampled_from(["jörg@müller.example", "=1+1@shop.test", "nonsense"])),
         "ip": st.one_of(st.ip_addresses().map(str), st.sampled_from(["::FFFF:1.2.3.4", "2001:DB8:0::1", "nonsense"])),
         "external_id": st.one_of(ANY_TEXT, st.sampled_from(["a", "b"])),
+        "metadata": st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=3),
     },
 )
 
 
-def given_fields(body: dict[str, str]) -> dict[str, str]:
+def given_fields(body: dict[str, Any]) -> dict[str, Any]:
     """The fields of a customer that the API and the payment page accept."""
     faults = ValidationErrors()
     validate_partial(CustomerBody(**body), faults)
@@ -89,7 +109,7 @@ def given_fields(body: dict[str, str]) -> dict[str, str]:
 def stores(draw: st.DrawFn) -> list[Customer]:
     """Customers as created, and with fields that a buyer added later."""
     ids = draw(st.lists(st.integers(0, 2**64 - 1), max_size=6, unique=True))
-    blank = dict.fromkeys(FIELD_NAMES)
+    blank: dict[str, Any] = dict.fromkeys(FIELD_NAMES)
     return [Customer(f"cst_{id:016x}", **(blank | given_fields(draw(BODY)) | given_fields(draw(BODY)))) for id in ids]
 
 

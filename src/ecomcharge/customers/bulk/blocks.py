@@ -112,7 +112,8 @@ async def blocks_of_customers(
     async for customer in customers:
         line += 1
         position += 1
-        validation.add(position, line, IdentifiedBody(**msgspec.structs.asdict(customer)))
+        fields = {name: getattr(customer, name, None) for name in IdentifiedBody.__struct_fields__}
+        validation.add(position, line, IdentifiedBody(**fields))
         if position == RECORDS_PER_BLOCK:
             yield Block(position, validation.result)
             position, validation = 0, BlockValidation(shop_id, rules, id_generator.reserve(now, RECORDS_PER_BLOCK))

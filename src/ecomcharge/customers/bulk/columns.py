@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ecomcharge.base.errors import ConfigurationError
-from ecomcharge.customers.model import FIELD_NAMES
+from ecomcharge.customers.model import FIELD_NAMES, METADATA
 
-COLUMNS: Final = ("id", *FIELD_NAMES)  # of our own export
+COLUMNS: Final = ("id", *FIELD_NAMES, METADATA)  # of our own export
 
 FULL_NAME: Final = "name"  # the first word becomes first_name, the rest last_name
 SECOND_LINE: Final = "address_2"  # joined to address

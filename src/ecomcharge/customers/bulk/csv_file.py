@@ -1,7 +1,8 @@
-"""Customers as CSV with a header (RFC 4180), with any delimiter."""
+"""Customers as CSV with a header (RFC 4180), with any delimiter. The metadata are JSON text."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
@@ -263,6 +264,14 @@ def read_csv(layout: CsvLayout, record: bytes) -> IdentifiedBody:
             raise UnreadableLine(WRONG_CELL_COUNT.format(cells=len(cells), names=layout.columns))
         del cells[layout.columns :]
     cells.append("")
+    body = _body_of(layout, cells, record)
+    if body.metadata:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):  # what is no JSON object is refused by the validation
+            body.metadata = msgspec.json.decode(body.metadata)
+    return body
+
+
+def _body_of(layout: CsvLayout, cells: Sequence[str], record: bytes) -> IdentifiedBody:
     if not layout.has_parts and not _may_need_correction(record, layout.delimiter):
         return IdentifiedBody(*layout.select(cells)[: -len(_PARTS)])
     body = ReadBody(*layout.select(cells))
@@ -343,7 +352,8 @@ def csv_header() -> bytes:
 
 
 def csv_line(customer: Customer) -> bytes:
-    return _csv_line(msgspec.structs.astuple(customer)[: len(COLUMNS)])
+    *cells, metadata = msgspec.structs.astuple(customer)
+    return _csv_line([*cells, None if metadata is None else bytes(metadata).decode()])
 
 
 def _csv_line(cells: Sequence[str | None]) -> bytes:

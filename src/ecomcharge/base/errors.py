@@ -135,11 +135,18 @@ class TooManyRequests(EcomchargeError):
 
 
 class Unavailable(EcomchargeError):
-    """The database is down, full or read-only. Nothing was written; a retry is safe."""
+    """The database is down, full or read-only. Nothing was written; a retry is safe.
+
+    ``reason`` is a sentence for the operator, if the database engine knows one. Callers of the API do not get it.
+    """
 
     code = "unavailable"
     message = "Service is temporarily unavailable"
     retry_after_seconds = 1
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__()
+        self.reason = reason
 
 
 class OutcomeUnknown(EcomchargeError):

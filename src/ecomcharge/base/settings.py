@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from ecomcharge.base.errors import ConfigurationError
 
+Pooler = Literal["auto", "session", "transaction"]
 DEFAULT_DATABASE = "sqlite:///ecomcharge.db"
 
 # Smallest and largest value of the settings that are numbers.
@@ -102,6 +103,9 @@ class Settings:
         429. 0: unlimited.
     postgres_connections
         Largest number of connections of one process to PostgreSQL.
+    postgres_pooler
+        Mode of a pooler such as PgBouncer between this program and PostgreSQL: ``session``, ``transaction``, or ``auto``: what
+        works in either mode if there is a pooler.
     shutdown_timeout_seconds
         How long requests in progress may run after SIGTERM.
     metrics_host
@@ -138,6 +142,7 @@ class Settings:
     gateway_timeout_seconds: int = 30
     checkouts_per_minute: int = 30
     postgres_connections: int = 8
+    postgres_pooler: Pooler = "auto"
     shutdown_timeout_seconds: int = 30
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0

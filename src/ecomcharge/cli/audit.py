@@ -70,7 +70,9 @@ async def _run(
 ) -> tuple[Counter[bool], Totals]:
     """Print what the audit finds. Counts disagreements (``True``) and records that could not be checked (``False``)."""
     master_key = master_key_of(settings)
-    database = await open_database(settings.database, postgres_connections=2, commit_in_thread=False)
+    database = await open_database(
+        settings.database, postgres_connections=2, postgres_pooler=settings.postgres_pooler, commit_in_thread=False
+    )
     try:
         if await pending_migrations(database):
             raise ConfigurationError(

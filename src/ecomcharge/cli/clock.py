@@ -100,7 +100,11 @@ def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitabl
 
     async def run() -> SandboxClock:
         master_key = master_key_of(settings)
-        database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+        database = await open_database(
+            settings.database,
+            postgres_connections=settings.postgres_connections,
+            postgres_pooler=settings.postgres_pooler,
+        )
         try:
             await migrate(database)
             await check_master_key(database, master_key)

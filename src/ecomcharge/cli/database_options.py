@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, TypeVar
@@ -77,9 +78,13 @@ def with_database(where: Where | WhichDatabase, work: Callable[[Database], Await
     return asyncio.run(run(where, migrated))
 
 
+def _print_warning(warning: str) -> None:
+    print(f"ecomcharge: {warning}", file=sys.stderr)
+
+
 async def run(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
     """Open the database and run ``work``, without a migration."""
-    database = await open_database(where.database, postgres_connections=1)
+    database = await open_database(where.database, postgres_connections=1, warn=_print_warning)
     try:
         return await work(database)
     finally:

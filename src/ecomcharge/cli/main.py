@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli(arguments)
     except Unavailable as error:
-        print(f"ecomcharge: the database is not available: {error.__cause__ or error}", file=sys.stderr)
+        print(f"ecomcharge: the database is not available: {error.reason or error.__cause__ or error}", file=sys.stderr)
         sys.exit(1)
     except EcomchargeError as error:
         print(f"ecomcharge: {error}", file=sys.stderr)

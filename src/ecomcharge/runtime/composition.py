@@ -109,7 +109,12 @@ class App:
         """Open the database and be ready for requests. Raises ``ConfigurationError``."""
         settings = self.settings
         master_key = master_key_of(settings)
-        self.database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+        self.database = await open_database(
+            settings.database,
+            postgres_connections=settings.postgres_connections,
+            postgres_pooler=settings.postgres_pooler,
+            for_requests=True,
+        )
         failed_logins = AddressRateLimiter("failed-logins", settings.failed_logins_per_minute, settings.trusted_proxies)
         payments = AddressRateLimiter("checkout", settings.checkouts_per_minute, settings.trusted_proxies)
         authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)

@@ -76,14 +76,20 @@ async def prepare_database(
 ) -> Credentials | None:
     """Migrate the database, and check that the master key is its own and that a sandbox has no real gateway.
 
-    Raises ``ConfigurationError``.
+    Raises ``ConfigurationError``, or ``Unavailable`` if the database cannot be written.
     """
     settings.check()
     master_key = master_key_of(settings)
-    database = await open_database(settings.database, postgres_connections=settings.postgres_connections)
+    database = await open_database(
+        settings.database,
+        postgres_connections=settings.postgres_connections,
+        postgres_pooler=settings.postgres_pooler,
+        warn=lambda warning: log.warning("database URL", reason=warning),
+    )
     try:
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)
+        await database.ping()
         if indexed := await index_customers(database):
             log.info("search index completed", customers=indexed)
         await check_master_key(database, master_key)

@@ -40,7 +40,12 @@ async def work(
     Metrics are written for the server in ``metrics_directory``, or served on ``metrics_port`` if there is one.
     """
     master_key = master_key_of(settings)
-    database = await open_database(settings.database, postgres_connections=settings.postgres_connections, commit_in_thread=False)
+    database = await open_database(
+        settings.database,
+        postgres_connections=settings.postgres_connections,
+        postgres_pooler=settings.postgres_pooler,
+        commit_in_thread=False,
+    )
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         metrics = Metrics(metrics_directory, adopted_pid)

@@ -104,7 +104,7 @@ class Database(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raise ``Unavailable`` unless the database answers."""
+        """Raise ``Unavailable`` unless the database answers and can be written."""
         ...
 
     async def close(self) -> None:

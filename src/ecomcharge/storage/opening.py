@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import Database
+
+STATEMENT_SECONDS: Final = 30.0  # the time limit of a statement
+REQUEST_STATEMENT_SECONDS: Final = 5.0  # while a client waits for it
 
 
 def sqlite_path(url: str) -> str | None:
@@ -53,10 +59,19 @@ def make_folder_of(path: str) -> None:
         raise ConfigurationError(f"cannot make the folder of {path}: {error.strerror}") from error
 
 
-async def open_database(url: str, *, postgres_connections: int = 8, commit_in_thread: bool = True) -> Database:
+async def open_database(
+    url: str,
+    *,
+    postgres_connections: int = 8,
+    postgres_pooler: Pooler = "auto",
+    for_requests: bool = False,
+    commit_in_thread: bool = True,
+    warn: Callable[[str], None] | None = None,
+) -> Database:
     """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
-    Set ``commit_in_thread`` to False when no request waits for this event loop.
+    With ``for_requests``, clients wait for the statements, whose time limit is then short. Set ``commit_in_thread`` to
+    False when no request waits for this event loop. ``warn`` gets a sentence for each part of the URL that is not used.
     Raises ``ConfigurationError`` if the URL has another scheme or the database cannot be used.
     """
     path = sqlite_path(url)
@@ -65,10 +80,20 @@ async def open_database(url: str, *, postgres_connections: int = 8, commit_in_th
 
         make_folder_of(path)
         return SqliteDatabase(path, commit_in_thread=commit_in_thread)
-    if urlsplit(url).scheme in ("postgresql", "postgres"):
+    if url.startswith(("postgresql://", "postgres://")):
         from ecomcharge.storage.postgres import PostgresDatabase
 
-        return await PostgresDatabase.open(url, connections=postgres_connections)
-    raise ConfigurationError(
-        f"{url.split('://')[0]}: no such engine; use sqlite:///file.db or postgresql://user:password@host:port/name"
-    )
+        return await PostgresDatabase.open(
+            url,
+            connections=postgres_connections,
+            pooler=postgres_pooler,
+            statement_timeout_seconds=REQUEST_STATEMENT_SECONDS if for_requests else STATEMENT_SECONDS,
+            warn=warn,
+        )
+    raise ConfigurationError(f"{_engine_of(url)}; use sqlite:///file.db or postgresql://user:password@host:port/name")
+
+
+def _engine_of(url: str) -> str:
+    """The URL may contain a password, so that only its scheme is named."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.:-]*)://", url)
+    return f"{scheme[1]}: no such engine" if scheme else "the database is not a URL"

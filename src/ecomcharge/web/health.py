@@ -32,7 +32,7 @@ class HealthRoutes:
         return json_response(200, b'{"status":"ok"}')
 
     async def ready(self, request: Request) -> Response:
-        """200 when the database answers in time. Raises ``Unavailable``."""
+        """200 when the database can be written. Raises ``Unavailable``."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 await self._database.ping()

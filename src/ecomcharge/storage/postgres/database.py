@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import asyncpg
 
-from ecomcharge.base.errors import ConfigurationError, Unavailable
+from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Batcher, Pending
-from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE
+from ecomcharge.storage.postgres.connecting import STATEMENT_TIMEOUT_SECONDS, Connector, probe
+from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE, explain, to_domain_error
 from ecomcharge.storage.postgres.migrations import apply_migrations
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, ensure_committed
 from ecomcharge.storage.postgres.statements import Executor, numbered
 from ecomcharge.storage.postgres.transaction import BatchTransaction, PendingUnit, RetryIndividually
+from ecomcharge.storage.postgres.url import read_url
 from ecomcharge.storage.statements import PointRead
 
 T = TypeVar("T")
@@ -27,6 +31,11 @@ READS_IN_FLIGHT: Final = 2
 TRANSACTIONS_IN_FLIGHT: Final = 2
 MAX_BATCH: Final = 256
 MAX_ATTEMPTS: Final = 5  # to run one unit, if the server aborts its transaction because of a deadlock or a conflict
+
+_CAN_WRITE: Final = (
+    "SELECT current_setting('transaction_read_only'), current_user, has_table_privilege('customers', 'INSERT')"
+    " FROM schema_migrations LIMIT 1"
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -50,23 +59,47 @@ class PostgresDatabase:
         self._recoveries: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, url: str, *, connections: int) -> PostgresDatabase:
-        """Connect, and check the version of the server. Raises ``ConfigurationError``."""
-        pool = ConnectionPool(url, max(connections, READS_IN_FLIGHT + TRANSACTIONS_IN_FLIGHT + 1))
+    async def open(
+        cls,
+        url: str,
+        *,
+        connections: int,
+        statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+        pooler: Pooler = "auto",
+        warn: Callable[[str], None] | None = None,
+    ) -> PostgresDatabase:
+        """Connect, and check the version of the server and if a pooler is in between. Raises ``ConfigurationError``.
+
+        ``warn`` gets a sentence for each parameter of the URL that is not used.
+        """
+        settings = read_url(url)
         try:
-            async with pool.lend() as connection:
+            connection, settings = await probe(settings)
+            try:
                 version = connection.get_server_version()
-                product = await connection.fetchval("SELECT version()")
+                # A pooler has process ids of its own.
+                product, process_id = await connection.fetchrow("SELECT version(), pg_backend_pid()")
+                is_pooled = process_id != connection.get_server_pid()
+            finally:
+                await connection.close(timeout=settings.connect_timeout_seconds)
+        except (*UNAVAILABLE, asyncpg.PostgresError, ssl.SSLError) as error:
+            raise ConfigurationError(f"cannot use the PostgreSQL database: {explain(error)}") from error
         except ValueError as error:  # its text may quote a part of the password
             raise ConfigurationError(
                 "cannot understand the PostgreSQL URL; special characters in it must be percent-encoded"
             ) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise ConfigurationError(f"cannot use the PostgreSQL database: {error or type(error).__name__}") from error
         if version.major < 14:
-            await pool.close()
             raise ConfigurationError(f"PostgreSQL {version.major} is too old; 14 or newer is needed")
+        if warn is not None:
+            for warning in settings.warnings:
+                warn(warning)
+        connector = Connector(
+            settings,
+            statement_timeout_seconds=statement_timeout_seconds,
+            in_transactions=pooler == "transaction" or (pooler == "auto" and is_pooled),
+        )
         # Other engines that speak the protocol, such as CockroachDB, have no pg_xact_status.
+        pool = ConnectionPool(connector, connections)
         return cls(pool, has_transaction_status=str(product).startswith("PostgreSQL"))
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
@@ -89,8 +122,8 @@ class PostgresDatabase:
         try:
             async with self._pool.lend() as connection:
                 return await connection.fetch(statement.text, *statement.values(params))
-        except UNAVAILABLE as error:
-            raise Unavailable from error
+        except Exception as error:
+            raise to_domain_error(error) from error
 
     rows_in_background = rows  # the server reads, and this process waits
 
@@ -119,7 +152,11 @@ class PostgresDatabase:
         try:
             async with self._pool.lend() as connection:
                 await BatchTransaction(
-                    connection, units, self._executor, has_transaction_status=self._has_transaction_status
+                    connection,
+                    units,
+                    self._executor,
+                    begin=self._pool.begin,
+                    has_transaction_status=self._has_transaction_status,
                 ).run()
         except CommitInDoubt as doubt:  # while it is cleared up, other units use the batcher
             recovery = asyncio.create_task(self._recover(units, doubt))
@@ -150,12 +187,21 @@ class PostgresDatabase:
         """Raises ``Unavailable`` when the database cannot be written now."""
         try:
             async with self._pool.lend() as connection:
-                return await apply_migrations(connection, migrations)
+                return await apply_migrations(connection, migrations, begin=self._pool.begin)
         except UNAVAILABLE as error:
-            raise Unavailable from error
+            raise to_domain_error(error) from error
 
     async def ping(self) -> None:
-        await self.rows("SELECT version FROM schema_migrations LIMIT 1", {})
+        """Raise ``Unavailable`` unless the database can be written."""
+        try:
+            async with self._pool.lend() as connection:
+                read_only, role, may_write = await connection.fetchrow(_CAN_WRITE)
+                if read_only == "on":
+                    raise asyncpg.ReadOnlySQLTransactionError("cannot write in a read-only transaction")
+                if not may_write:
+                    raise asyncpg.InsufficientPrivilegeError(f"the role {role} may not write to the tables")
+        except Exception as error:
+            raise to_domain_error(error) from error
 
     async def close(self) -> None:
         await self._units.drain()

@@ -4,77 +4,192 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
-from ecomcharge.storage.postgres.errors import UNAVAILABLE
+from ecomcharge.storage.postgres.connecting import Connection, Connector
+from ecomcharge.storage.postgres.errors import MOVED, UNAVAILABLE, OutageLog
 
-Connection = Any  # asyncpg comes without types
-
-CONNECT_TIMEOUT_SECONDS: Final = 5.0
-COMMAND_TIMEOUT_SECONDS: Final = 30.0
-LOCK_TIMEOUT_MILLISECONDS: Final = 5_000
+WAIT_SECONDS: Final = 5.0  # for a connection that another unit uses
+REST_SECONDS: Final = 5.0  # after which a connection is checked before its next use
+CHECK_TIMEOUT_SECONDS: Final = 1.0
+READ_ONLY_SECONDS: Final = 1.0  # how long a connection to a read-only server is used
+OPEN_AGAIN_SECONDS: Final = 0.25  # after PostgreSQL refused one connection more
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
 # After these a connection may be in the middle of a statement.
 BROKEN: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.CancelledError)
 
 
+class _Idle(NamedTuple):
+    connection: Connection
+    opened_at: float  # by the clock of the event loop, as the next one
+    used_at: float
+
+
 class ConnectionPool:
     """At most ``size`` connections, opened when they are needed and lent first come, first served.
 
-    asyncpg's own pool runs two tasks for every loan, which makes a batched read cost this process 7 to 19 % more time and
-    a batched create 5 to 10 % more (64 clients).
+    A connection is closed when its server became read-only or stops, because it would never write again, while a new one
+    may reach the new primary. asyncpg's own pool runs two tasks for every loan, which makes a batched read cost this process
+    7 to 19 % more time and a batched create 5 to 10 % more (64 clients).
     """
 
-    def __init__(self, url: str, size: int) -> None:
-        self._url = url
+    def __init__(self, connector: Connector, size: int) -> None:
+        self._connector = connector
+        self.begin = connector.begin  # the statement that begins a transaction
         self._size = size
-        self._free = asyncio.Semaphore(size)
-        self._idle: list[Connection] = []
+        self._open = 0  # connections that are lent, idle or being opened
+        self._idle: list[_Idle] = []
+        self._waiting: deque[asyncio.Future[_Idle | None]] = deque()
+        self._open_again_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._outages = OutageLog()
 
     @contextlib.asynccontextmanager
     async def lend(self) -> AsyncIterator[Connection]:
         """Raises one of ``UNAVAILABLE`` when no connection can be had in time."""
-        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            await self._free.acquire()
         try:
-            connection = self._take_idle() or await self._connect()
-            try:
-                yield connection
-            except BROKEN:
-                connection.terminate()
-                raise
-            finally:
-                if not connection.is_closed():
-                    self._idle.append(connection)
+            lent = await self._take()
+        except UNAVAILABLE as error:
+            self._outages.report(error)
+            raise
+        connection = lent.connection
+        try:
+            yield connection
+        except BROKEN as error:
+            connection.terminate()
+            if isinstance(error, TimeoutError):  # perhaps a firewall forgot all connections
+                self._close_idle()
+            self._outages.report(error)
+            raise
+        except MOVED as error:
+            connection.terminate()
+            self._close_idle()
+            self._outages.report(error)
+            raise
+        except Exception as error:
+            self._outages.report(error)
+            raise
         finally:
-            self._free.release()
+            self._give_back(connection, lent.opened_at)
 
     async def close(self) -> None:
         """Close every connection, those that are lent as soon as they come back."""
-        for _ in range(self._size):
-            await self._free.acquire()
-        await asyncio.gather(*map(_close, self._idle))  # together, because a server that does not answer delays each one
+        closing = []
+        while self._open:
+            idle = self._idle.pop() if self._idle else await self._wait_for_return()
+            if idle is not None:
+                closing.append(idle.connection)
+                self._open -= 1
+        await asyncio.gather(*map(_close, closing))  # together, because a server that does not answer delays each one
 
-    def _take_idle(self) -> Connection | None:
+    async def _take(self) -> _Idle:
+        """An idle connection that works, or a new one, or the next one that comes back."""
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
-        return None
+            idle = self._idle.pop()
+            now = self._loop.time()
+            if idle.connection.is_closed():
+                self._forget(idle.connection)
+            elif now - idle.used_at >= REST_SECONDS and not await self._answers(idle.connection):
+                self._close_idle()  # those below it rested for longer
+            elif now - idle.opened_at > READ_ONLY_SECONDS and _is_read_only(idle.connection):
+                self._forget(idle.connection)
+            else:
+                return idle
+        async with asyncio.timeout(max(WAIT_SECONDS, self._connector.connect_timeout_seconds)):
+            while True:
+                if self._open >= self._size:
+                    returned = await self._wait_for_return()
+                elif self._loop.time() >= self._open_again_at:
+                    try:
+                        return await self._open_one()
+                    except asyncpg.TooManyConnectionsError as error:
+                        self._outages.report(error)
+                        self._open_again_at = self._loop.time() + OPEN_AGAIN_SECONDS
+                        continue
+                else:
+                    timer = self._loop.call_at(self._open_again_at, self._pass_on, None)
+                    try:
+                        returned = await self._wait_for_return()
+                    finally:
+                        timer.cancel()
+                if returned is not None:
+                    return returned
 
-    async def _connect(self) -> Connection:
-        connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=COMMAND_TIMEOUT_SECONDS)
-        try:  # a lock that another program holds must not delay the units that do not need it
-            await connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MILLISECONDS}", timeout=CONNECT_TIMEOUT_SECONDS)
+    async def _open_one(self) -> _Idle:
+        self._open += 1
+        try:
+            connection = await self._connector.connect()
         except BaseException:
-            connection.terminate()
+            self._open -= 1
+            self._pass_on(None)
             raise
-        return connection
+        now = self._loop.time()
+        return _Idle(connection, now, now)
+
+    async def _wait_for_return(self) -> _Idle | None:
+        """The next connection that comes back; ``None`` when one may be opened instead."""
+        waiter: asyncio.Future[_Idle | None] = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._pass_on(waiter.result())
+            raise
+
+    def _give_back(self, connection: Connection, opened_at: float) -> None:
+        if connection.is_closed():
+            self._forget(connection)
+        else:
+            self._pass_on(_Idle(connection, opened_at, self._loop.time()))
+
+    def _pass_on(self, idle: _Idle | None) -> None:
+        """Give a connection, or the room for one, to the first that waits."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(idle)
+                return
+        if idle is not None:
+            self._idle.append(idle)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.terminate()
+        self._open -= 1
+        self._pass_on(None)
+
+    def _close_idle(self) -> None:
+        """Close the connections that are as old as one that failed. A new one is no better than one of this second."""
+        before = self._loop.time() - READ_ONLY_SECONDS
+        old = [idle for idle in self._idle if idle.opened_at < before]
+        self._idle = [idle for idle in self._idle if idle.opened_at >= before]
+        for idle in old:
+            self._forget(idle.connection)
+
+    async def _answers(self, connection: Connection) -> bool:
+        """Whether a connection that rested still has a server. Otherwise it is closed."""
+        try:
+            await connection.execute("SELECT 1", timeout=CHECK_TIMEOUT_SECONDS)
+        except (asyncpg.PostgresError, *UNAVAILABLE):
+            self._forget(connection)
+            return False
+        except BaseException:
+            self._forget(connection)
+            raise
+        return True
+
+
+def _is_read_only(connection: Connection) -> bool:
+    """As the server reported it last. A pooler may report nothing; then the next write fails, and the connection is closed."""
+    settings = connection.get_settings()
+    return "on" in (getattr(settings, "in_hot_standby", "off"), getattr(settings, "default_transaction_read_only", "off"))
 
 
 async def _close(connection: Connection) -> None:
     with contextlib.suppress(*UNAVAILABLE):
-        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
+        await connection.close(timeout=CLOSE_TIMEOUT_SECONDS)

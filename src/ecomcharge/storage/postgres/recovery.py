@@ -9,8 +9,9 @@ import asyncpg
 
 from ecomcharge.base.errors import OutcomeUnknown, Unavailable
 from ecomcharge.storage.database import Row
+from ecomcharge.storage.postgres.connecting import Connection
 from ecomcharge.storage.postgres.errors import UNAVAILABLE
-from ecomcharge.storage.postgres.pool import Connection, ConnectionPool
+from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.statements import select_one
 from ecomcharge.storage.statements import Insert, PointRead
 

@@ -8,7 +8,7 @@ from string import Template
 from typing import Any, Final, NamedTuple
 
 from ecomcharge.storage.database import Params, Row
-from ecomcharge.storage.postgres.pool import Connection
+from ecomcharge.storage.postgres.connecting import Connection
 from ecomcharge.storage.statements import Insert, PointRead
 
 Types = tuple[str, ...]

@@ -16,8 +16,9 @@ import asyncpg
 
 from ecomcharge.storage.database import Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Pending
+from ecomcharge.storage.postgres.connecting import Connection
 from ecomcharge.storage.postgres.errors import UNAVAILABLE
-from ecomcharge.storage.postgres.pool import BROKEN, Connection
+from ecomcharge.storage.postgres.pool import BROKEN
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, InsertedRow
 from ecomcharge.storage.postgres.statements import Executor, numbered
 from ecomcharge.storage.statements import Insert, PointRead, TermIndex
@@ -130,12 +131,20 @@ class PendingUnit(Pending):
 class BatchTransaction:
     """One transaction for several units.
 
-    ``has_transaction_status`` is true if the engine can report later whether a transaction was committed.
+    ``begin`` is the statement that begins it. ``has_transaction_status`` is true if the engine can report later whether a
+    transaction was committed.
     """
 
     def __init__(
-        self, connection: Connection, units: Sequence[PendingUnit], executor: Executor, *, has_transaction_status: bool
+        self,
+        connection: Connection,
+        units: Sequence[PendingUnit],
+        executor: Executor,
+        *,
+        begin: str,
+        has_transaction_status: bool,
     ) -> None:
+        self._begin = begin
         self._connection = connection
         self._units = units
         self._executor = executor
@@ -148,7 +157,7 @@ class BatchTransaction:
 
         Raises ``RetryIndividually``, ``CommitInDoubt``, or the error of the only unit.
         """
-        await self._connection.execute("BEGIN")
+        await self._connection.execute(self._begin)
         try:
             await self._run_units()
             if self._has_transaction_status and self._transaction_id is None and any(unit.wrote for unit in self._units):

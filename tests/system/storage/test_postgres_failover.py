@@ -1,0 +1,110 @@
+"""A standby takes over, or connections become silent: the server goes on without a restart."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.postgres.pool import REST_SECONDS
+from support.faults import check_everything, line_to, load_on, new_customer_request, until
+from support.forwarder import Forwarder
+from support.load import Ledger, Line
+from support.operations import get
+from support.postgres import PostgresServer
+from support.process import ServerProcess
+from support.shops import ENVIRONMENT, add_shop
+from support.waiting import eventually
+
+
+@pytest.fixture
+def primary() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+def through(forwarder: Forwarder, database: str) -> str:
+    return f"postgresql://postgres@127.0.0.1:{forwarder.port}/{database}"
+
+
+def create_some(line: Line, ledger: Ledger, number: int) -> None:
+    for _ in range(number):
+        request = new_customer_request()
+        ledger.enter(request, line.create(request.body, request.key))
+
+
+def test_writes_continue_after_a_promotion(primary: PostgresServer, master_key: MasterKey, server_folder: Path) -> None:
+    primary.create_database("shop")
+    shop = add_shop(primary.url_of("shop"), master_key)
+    with PostgresServer(primary=primary) as standby, Forwarder(primary.port) as forwarder:
+        options = ("--workers", "2")
+        with ServerProcess(through(forwarder, "shop"), server_folder, *options, environment=ENVIRONMENT) as process:
+            ledger = Ledger()
+            with load_on(process, shop) as load:
+                time.sleep(0.5)
+                primary.client("psql", "postgres", "-qc", "ALTER SYSTEM SET default_transaction_read_only = on")
+                primary.client("psql", "postgres", "-Atc", "SELECT pg_reload_conf()")
+                assert eventually(lambda: get(process, "/readyz").status_code == 503, 5)
+                assert get(process, "/healthz").status_code == 200
+                time.sleep(2)
+            ledger.add(load.ledger)
+            assert load.ledger.refused
+            standby.promote()
+            forwarder.target = standby.port
+            promoted = time.monotonic()
+            with line_to(process, shop) as line:
+                request = new_customer_request()
+                reply = until(functools.partial(line.create, request.body, request.key), 201, 10)
+                ledger.enter(request, reply)
+                assert reply.status == 201, process.log()[-3000:]
+                assert time.monotonic() - promoted < 10
+                assert eventually(lambda: get(process, "/readyz").status_code == 200, 10)
+                create_some(line, ledger, 20)
+            assert len(process.worker_pids()) == 2
+            check_everything(process, shop, ledger)
+            refusals = [each for each in process.log().splitlines() if "the database refuses work" in each]
+            assert any("read-only" in each for each in refusals)
+            assert "Traceback" not in process.log()
+
+
+def test_silent_connections_are_replaced_in_seconds(
+    own_postgres: PostgresServer, postgres_url: str, master_key: MasterKey, server_folder: Path
+) -> None:
+    """As after a firewall forgot the connections while nobody used them."""
+    shop = add_shop(postgres_url, master_key)
+    with Forwarder(own_postgres.port) as forwarder:
+        url = through(forwarder, postgres_url.rpartition("/")[2])
+        with ServerProcess(url, server_folder, environment=ENVIRONMENT) as process:
+            ledger = Ledger()
+            with load_on(process, shop) as load:
+                time.sleep(0.5)
+            ledger.add(load.ledger)
+            with line_to(process, shop) as line:
+                forwarder.silence()
+                time.sleep(REST_SECONDS + 0.5)
+                create_some(line, ledger, 6)
+                assert ledger.refused == []
+                assert ledger.slowest_seconds < 3
+            check_everything(process, shop, ledger)
+
+
+def test_a_connection_that_becomes_silent_during_use_delays_requests_for_seconds_only(
+    own_postgres: PostgresServer, postgres_url: str, master_key: MasterKey, server_folder: Path
+) -> None:
+    shop = add_shop(postgres_url, master_key)
+    with Forwarder(own_postgres.port) as forwarder:
+        url = through(forwarder, postgres_url.rpartition("/")[2])
+        with ServerProcess(url, server_folder, environment=ENVIRONMENT) as process:
+            with load_on(process, shop) as load:
+                time.sleep(1)
+                forwarder.silence()
+                time.sleep(8)
+                with line_to(process, shop) as line:
+                    create_some(line, load.ledger, 6)
+            check_everything(process, shop, load.ledger)
+            assert load.ledger.slowest_seconds < 10
+            assert len(load.ledger.unknown) <= 16

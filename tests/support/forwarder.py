@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+import struct
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from support.postgres import free_port
+
+_TLS_REQUEST = struct.pack("!ii", 8, 80877103)  # the first message of a client of PostgreSQL that wants TLS
 
 
 class Forwarder:
@@ -15,9 +20,14 @@ class Forwarder:
 
     A change of ``target`` affects new connections only. After ``silence`` the open connections stay open, and nothing that
     is sent over them arrives any more, as after a firewall forgot them. ``refuses``: new connections are closed at once.
+    With a certificate and its key it speaks TLS with clients of PostgreSQL, and sends the server what it decrypted.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, certificate: tuple[Path, Path] | None = None) -> None:
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*certificate)
         self.target = target
         self.port = free_port()
         self.refuses = False
@@ -55,6 +65,11 @@ class Forwarder:
             return
         self._writers.append(server_writer)
         generation = self._generation
+        if self._tls is not None:
+            with contextlib.suppress(OSError, EOFError):  # the client does not accept the certificate
+                await reader.readexactly(len(_TLS_REQUEST))
+                writer.write(b"S")
+                await writer.start_tls(self._tls)
         await asyncio.gather(
             self._forward(reader, server_writer, generation),
             self._forward(server_reader, writer, generation),

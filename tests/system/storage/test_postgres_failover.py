@@ -46,8 +46,7 @@ def test_writes_continue_after_a_promotion(primary: PostgresServer, master_key: 
             ledger = Ledger()
             with load_on(process, shop) as load:
                 time.sleep(0.5)
-                primary.client("psql", "postgres", "-qc", "ALTER SYSTEM SET default_transaction_read_only = on")
-                primary.client("psql", "postgres", "-Atc", "SELECT pg_reload_conf()")
+                primary.sql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
                 assert eventually(lambda: get(process, "/readyz").status_code == 503, 5)
                 assert get(process, "/healthz").status_code == 200
                 time.sleep(2)

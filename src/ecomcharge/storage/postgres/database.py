@@ -10,12 +10,12 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.connecting import STATEMENT_TIMEOUT_SECONDS, Connector, probe
-from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE, explain, to_domain_error
+from ecomcharge.storage.postgres.errors import GRANTS, RETRYABLE, UNAVAILABLE, explain, to_domain_error
 from ecomcharge.storage.postgres.migrations import apply_migrations
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, ensure_committed
@@ -33,7 +33,7 @@ MAX_BATCH: Final = 256
 MAX_ATTEMPTS: Final = 5  # to run one unit, if the server aborts its transaction because of a deadlock or a conflict
 
 _CAN_WRITE: Final = (
-    "SELECT current_setting('transaction_read_only'), current_user, has_table_privilege('customers', 'INSERT')"
+    "SELECT current_setting('transaction_read_only'), quote_ident(current_user), has_table_privilege('customers', 'INSERT')"
     " FROM schema_migrations LIMIT 1"
 )
 
@@ -198,10 +198,10 @@ class PostgresDatabase:
                 read_only, role, may_write = await connection.fetchrow(_CAN_WRITE)
                 if read_only == "on":
                     raise asyncpg.ReadOnlySQLTransactionError("cannot write in a read-only transaction")
-                if not may_write:
-                    raise asyncpg.InsufficientPrivilegeError(f"the role {role} may not write to the tables")
         except Exception as error:
             raise to_domain_error(error) from error
+        if not may_write:
+            raise Unavailable(f"the role {role} may not write to the tables; as their owner run: {GRANTS} {role}")
 
     async def close(self) -> None:
         await self._units.drain()

@@ -12,9 +12,6 @@ from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import Database
 
-STATEMENT_SECONDS: Final = 30.0  # the time limit of a statement
-REQUEST_STATEMENT_SECONDS: Final = 5.0  # while a client waits for it
-
 
 def sqlite_path(url: str) -> str | None:
     """The path of a ``sqlite:///`` URL (three slashes: relative, four: absolute), or ``None`` for another engine."""
@@ -87,7 +84,7 @@ async def open_database(
             url,
             connections=postgres_connections,
             pooler=postgres_pooler,
-            statement_timeout_seconds=REQUEST_STATEMENT_SECONDS if for_requests else STATEMENT_SECONDS,
+            for_requests=for_requests,
             warn=warn,
         )
     raise ConfigurationError(f"{_engine_of(url)}; use sqlite:///file.db or postgresql://user:password@host:port/name")

@@ -15,7 +15,9 @@ import pytest
 
 from ecomcharge.base.errors import OutcomeUnknown, Unavailable
 from ecomcharge.storage.database import Transaction
-from ecomcharge.storage.postgres import PostgresDatabase, recovery
+from ecomcharge.storage.postgres import PostgresDatabase
+from ecomcharge.storage.postgres import database as postgres_database
+from ecomcharge.storage.postgres.connecting import OF_BACKGROUND
 from ecomcharge.storage.postgres.database import TRANSACTIONS_IN_FLIGHT
 from ecomcharge.storage.statements import Insert
 from support.faults import _numbers
@@ -159,7 +161,7 @@ def test_a_commit_that_never_reached_the_server_is_refused(postgres_url: str) ->
 def test_a_commit_whose_outcome_cannot_be_queried_is_unknown(
     postgres_url: str, how: str, notes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "RECOVERY_SECONDS", 1.0)
+    monkeypatch.setattr(postgres_database, "OF_BACKGROUND", OF_BACKGROUND._replace(recovery_seconds=1.0))
 
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
         cutter.cut(how)

@@ -15,13 +15,13 @@ import asyncpg
 import pytest
 
 from ecomcharge.base.errors import Unavailable
-from ecomcharge.storage import opening
 from ecomcharge.storage.database import Database, Migration, Transaction, Unit
 from ecomcharge.storage.migrate import migrations_for
 from ecomcharge.storage.opening import open_database
 from ecomcharge.storage.postgres import connecting, pool
+from ecomcharge.storage.postgres import database as postgres_database
 from ecomcharge.storage.postgres.batching import Batcher, Pending
-from ecomcharge.storage.postgres.connecting import Connector
+from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, Connector
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.url import read_url
 from ecomcharge.storage.statements import Insert
@@ -129,7 +129,7 @@ def test_processes_wait_for_a_migration_longer_than_the_lock_and_statement_timeo
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connecting, "LONGEST_LOCK_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(opening, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(postgres_database, "OF_BACKGROUND", OF_BACKGROUND._replace(statement_seconds=0.5))
     url = postgres.create_database("long_migration")
     long = Migration(9_002, "long", "SELECT pg_sleep(1)")
 
@@ -172,7 +172,7 @@ def test_a_migration_that_cannot_get_a_lock_raises_unavailable(postgres: Postgre
 
 
 def test_an_unanswered_statement_fails_after_one_timeout(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "STATEMENT_SECONDS", 1.0)
+    monkeypatch.setattr(postgres_database, "OF_BACKGROUND", OF_BACKGROUND._replace(statement_seconds=1.0))
 
     async def work(database: Database) -> None:
         async def unit(tx: Transaction) -> None:

@@ -14,10 +14,11 @@ import asyncpg
 import pytest
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
-from ecomcharge.storage import opening
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.postgres import database as postgres_database
+from ecomcharge.storage.postgres.connecting import OF_BACKGROUND
 from ecomcharge.storage.postgres.migrations import LOCK
 from support.certificates import certificate_for
 from support.commands import ecomcharge
@@ -116,7 +117,7 @@ def test_a_standby_serves_commands_that_read_and_no_server(own_postgres: Postgre
 
 def test_processes_wait_for_a_migration_of_another_process(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than a statement may take, and longer than other locks are waited for."""
-    monkeypatch.setattr(opening, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(postgres_database, "OF_BACKGROUND", OF_BACKGROUND._replace(statement_seconds=0.5))
     released_at = 0.0
 
     async def hold() -> None:

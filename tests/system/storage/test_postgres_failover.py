@@ -107,3 +107,19 @@ def test_a_connection_that_becomes_silent_during_use_delays_requests_for_seconds
             check_everything(process, shop, load.ledger)
             assert load.ledger.slowest_seconds < 10
             assert len(load.ledger.unknown) <= 16
+
+
+def test_a_missing_synchronous_standby_delays_an_answer_for_ten_seconds_at_most(
+    primary: PostgresServer, master_key: MasterKey, server_folder: Path
+) -> None:
+    """PostgreSQL then neither commits nor rolls back, so that the outcome stays unknown."""
+    url = primary.create_database("shop")
+    shop = add_shop(url, master_key)
+    with ServerProcess(url, server_folder, environment=ENVIRONMENT) as process, line_to(process, shop) as line:
+        primary.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()")
+        reply = eventually(lambda: line.create(new_customer_request().body), 30, is_good=lambda reply: reply.status != 201)
+        assert reply.status == 504
+        assert reply.seconds < 10
+        primary.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        request = new_customer_request()
+        assert until(functools.partial(line.create, request.body, request.key), 201).status == 201

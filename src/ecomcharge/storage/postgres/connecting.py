@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -14,7 +14,6 @@ from ecomcharge.storage.postgres.url import ConnectionSettings, Host, Keepalives
 
 Connection = Any  # asyncpg comes without types
 
-STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 LONGEST_LOCK_TIMEOUT_SECONDS: Final = 5.0
 
 # After these, the next host may be the right one.
@@ -26,10 +25,23 @@ _TRY_NEXT_HOST: Final = (
 )
 
 
+class TimeLimits(NamedTuple):
+    """How long PostgreSQL may take. ``recovery_seconds``: to report the outcome of a COMMIT whose connection broke."""
+
+    statement_seconds: float
+    list_seconds: float
+    recovery_seconds: float
+
+
+# A client waits: COMMIT and its recovery take less than ten seconds together.
+OF_REQUESTS: Final = TimeLimits(statement_seconds=5.0, list_seconds=10.0, recovery_seconds=4.0)
+OF_BACKGROUND: Final = TimeLimits(statement_seconds=30.0, list_seconds=30.0, recovery_seconds=20.0)
+
+
 class Connector:
     """Opens connections to the first host that accepts one; the host that accepted the last one is tried first.
 
-    ``statement_timeout_seconds`` is the limit of every statement. With ``in_transactions`` a pooler may give each
+    With ``in_transactions`` a pooler may give each
     transaction another session of PostgreSQL: nothing is left in a session, neither settings nor prepared statements.
     """
 
@@ -37,16 +49,16 @@ class Connector:
         self,
         settings: ConnectionSettings,
         *,
-        statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+        limits: TimeLimits = OF_BACKGROUND,
         in_transactions: bool = False,
     ) -> None:
         self._settings = settings
         self._hosts = settings.hosts
-        self._statement_timeout_seconds = statement_timeout_seconds
+        self.limits = limits
         self._in_transactions = in_transactions
         # A lock that another program holds must not delay the units that do not need it. It ends before the statement
         # does: then the connection stays usable.
-        lock_timeout = min(LONGEST_LOCK_TIMEOUT_SECONDS, 0.6 * statement_timeout_seconds)
+        lock_timeout = min(LONGEST_LOCK_TIMEOUT_SECONDS, 0.6 * limits.statement_seconds)
         self._lock_timeout_milliseconds = int(lock_timeout * 1000)
         self.connect_timeout_seconds = settings.connect_timeout_seconds * len(settings.hosts)
         self.begin = "BEGIN"
@@ -99,7 +111,7 @@ class Connector:
             host=host.name,
             port=host.port,
             timeout=settings.connect_timeout_seconds,
-            command_timeout=self._statement_timeout_seconds,
+            command_timeout=self.limits.statement_seconds,
             server_settings=dict(settings.server_settings),
             **options,
         )

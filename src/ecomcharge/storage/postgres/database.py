@@ -14,7 +14,7 @@ from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Batcher, Pending
-from ecomcharge.storage.postgres.connecting import STATEMENT_TIMEOUT_SECONDS, Connector, probe
+from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector, probe
 from ecomcharge.storage.postgres.errors import GRANTS, RETRYABLE, UNAVAILABLE, explain, to_domain_error
 from ecomcharge.storage.postgres.migrations import apply_migrations
 from ecomcharge.storage.postgres.pool import ConnectionPool
@@ -64,7 +64,7 @@ class PostgresDatabase:
         url: str,
         *,
         connections: int,
-        statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+        for_requests: bool = False,
         pooler: Pooler = "auto",
         warn: Callable[[str], None] | None = None,
     ) -> PostgresDatabase:
@@ -95,7 +95,7 @@ class PostgresDatabase:
                 warn(warning)
         connector = Connector(
             settings,
-            statement_timeout_seconds=statement_timeout_seconds,
+            limits=OF_REQUESTS if for_requests else OF_BACKGROUND,
             in_transactions=pooler == "transaction" or (pooler == "auto" and is_pooled),
         )
         # Other engines that speak the protocol, such as CockroachDB, have no pg_xact_status.
@@ -121,7 +121,8 @@ class PostgresDatabase:
         statement = numbered(sql)
         try:
             async with self._pool.lend() as connection:
-                return await connection.fetch(statement.text, *statement.values(params))
+                values = statement.values(params)
+                return await connection.fetch(statement.text, *values, timeout=self._pool.limits.list_seconds)
         except Exception as error:
             raise to_domain_error(error) from error
 

@@ -41,6 +41,7 @@ class ConnectionPool:
     def __init__(self, connector: Connector, size: int) -> None:
         self._connector = connector
         self.begin = connector.begin  # the statement that begins a transaction
+        self.limits = connector.limits
         self._size = size
         self._open = 0  # connections that are lent, idle or being opened
         self._idle: list[_Idle] = []

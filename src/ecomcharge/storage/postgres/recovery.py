@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -15,7 +16,6 @@ from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.statements import select_one
 from ecomcharge.storage.statements import Insert, PointRead
 
-RECOVERY_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.1
 
 
@@ -40,21 +40,28 @@ class CommitInDoubt(Exception):
 async def ensure_committed(pool: ConnectionPool, doubt: CommitInDoubt) -> None:
     """Return if the transaction was committed.
 
-    Raises ``Unavailable`` if it was not, and ``OutcomeUnknown`` if the database does not say within ``RECOVERY_SECONDS``.
+    Raises ``Unavailable`` if it was not, and ``OutcomeUnknown`` if the database does not say within the limit of the pool.
     """
-    deadline = asyncio.get_running_loop().time() + RECOVERY_SECONDS
-    while doubt.transaction_id is not None and asyncio.get_running_loop().time() < deadline:
-        try:
+    status = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(pool.limits.recovery_seconds):
+            status = await _final_status(pool, doubt)
+    if status is None:
+        raise OutcomeUnknown from doubt
+    if status == "aborted":
+        raise Unavailable from doubt
+
+
+async def _final_status(pool: ConnectionPool, doubt: CommitInDoubt) -> str | None:
+    """``committed`` or ``aborted``, however long it takes; ``None`` where the engine cannot be asked."""
+    while doubt.transaction_id is not None:
+        with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
             async with pool.lend() as connection:
                 status = await _status(connection, doubt)
-        except (asyncpg.PostgresError, *UNAVAILABLE):
-            status = None
-        if status == "committed":
-            return
-        if status == "aborted":
-            raise Unavailable from doubt
+            if status in ("committed", "aborted"):
+                return status
         await asyncio.sleep(_POLL_SECONDS)
-    raise OutcomeUnknown from doubt
+    return None
 
 
 async def _status(connection: Connection, doubt: CommitInDoubt) -> str | None:

@@ -99,7 +99,7 @@ class Settings:
         How long a real gateway may take to answer. A charge without an answer in that time is looked up a minute later,
         before anything else is tried.
     checkouts_per_minute
-        Cards submitted and pay links opened per minute and client address (IPv6: per /64) in one server process; more get
+        Cards submitted and POSTs to pay links per minute and client address (IPv6: per /64) in one server process; more get
         429. 0: unlimited.
     postgres_connections
         Largest number of connections of one process to PostgreSQL.

@@ -20,7 +20,17 @@ from ecomcharge.web.wire_forms import Json, matching, of_field, ref, web_address
 _CLOSED: Final = {410: "The shop is closed. A page in the buyer's language says so, and nothing is charged."}
 _UNKNOWN: Final[Failures] = (errors.OutcomeUnknown, errors.BadParameter, errors.Unavailable)
 _FORM_TOKEN: Final = {"type": "string", "description": "The token that is in the form of the page."}
-_TOKEN: Final = query("token", "The `token` of a subscription that is `redirecting`.", ref("CheckoutToken"), required=True)
+_TOKEN: Final = query(
+    "token",
+    "The `token` of a subscription that is `redirecting`, or of the page of a pay link.",
+    ref("CheckoutToken"),
+    required=True,
+)
+_RETURN_URL: Final = query("return_url", RETURN_URL.description, web_address(RETURN_URL))
+_LINKED: Final = (
+    query("plan", "On the page of a pay link: the plan. Its token fits this plan and this `return_url` only.", ref("PlanId")),
+    _RETURN_URL,
+)
 _PAYMENT: Final = path_parameter("payment_id", "The id of the payment.", matching(ids.PAYMENT_ID))
 _SHOP: Final = path_parameter("shop_id", "The id of the shop.", {"type": "integer", "minimum": 1})
 _PAGE: Final = "/v2/checkout"
@@ -42,11 +52,11 @@ def part() -> Part:
         "checkout",
         "Pages for a buyer's browser. They ask for no credentials: everybody who has the link may pay.",
         [
-            *_links("/plans/{plan_id}/pay", "payPlan", "Start a subscription to a plan by its link", [PLANS.place()]),
+            *_links("/plans/{plan_id}/pay", "payPlan", "Follow the pay link of a plan", [PLANS.place()]),
             *_links(
                 "/v2/confirm_order/{plan_id}/{shop_id}",
                 "confirmOrder",
-                "Start a subscription to a plan by its link, with the shop's id",
+                "Follow the pay link of a plan, with the shop's id",
                 [PLANS.place(), _SHOP],
             ),
             _page("GET", _PAGE, ("checkoutPage", "The hosted page"), page | or_result, f"{to_step} under way."),
@@ -66,11 +76,12 @@ def _links(path: str, id: str, summary: str, place: list[Json]) -> Iterable[Oper
     """Two ways to follow a link."""
     pages = {409: "No gateway is configured for the shop. A page says so.", **_CLOSED}
     answers = {302: answer("To the hosted page. The body is empty.", None, "Location"), **_html(pages)}
-    visit = "For a buyer's browser. Every visit starts a new subscription."
-    failures = (*OF_AN_ID, *_UNKNOWN, errors.TooManyRequests)
-    parameters = [*place, query("return_url", RETURN_URL.description, web_address(RETURN_URL))]
-    for method, name in (("GET", id), ("POST", f"{id}ByPost")):
-        yield Operation(method, path, name, summary, visit, answers, failures, parameters, public=True)
+    parameters = [*place, _RETURN_URL]
+    failures = (*OF_AN_ID, *_UNKNOWN)
+    visit = "For a buyer's browser. Creates nothing: the subscription is created when the buyer submits the form of the page."
+    yield Operation("GET", path, id, summary, visit, answers, failures, parameters, public=True)
+    text, failures = "Creates a subscription at once, which waits for its buyer for a day.", (*failures, errors.TooManyRequests)
+    yield Operation("POST", path, f"{id}ByPost", f"{summary} by POST", text, answers, failures, parameters, public=True)
 
 
 def _page(
@@ -78,7 +89,7 @@ def _page(
 ) -> Operation:
     answers = {**_html({**pages, **_CLOSED}), 303: answer(redirect, None, "Location")}
     failures = (errors.RouteNotFound, *_UNKNOWN, *((errors.TooManyRequests,) if form else ()))
-    place = [_TOKEN if path == _PAGE else _PAYMENT]
+    place = [_TOKEN, *_LINKED] if path == _PAGE else [_PAYMENT]
     text = "For a buyer's browser, in the buyer's language."
     return Operation(method, path, *name, text, answers, failures, place, form, public=True)
 

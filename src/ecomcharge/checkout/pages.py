@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from ecomcharge.base.clock import Clock
-from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, ShopClosed
+from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, ShopClosed, ValidationFailed
 from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.checkout import forms, results
+from ecomcharge.checkout.pay_links import PayLinks, query_of
 from ecomcharge.checkout.rendering import Asset, Renderer
 from ecomcharge.checkout.results import Outcome
 from ecomcharge.checkout.summary import Summary, summarize
@@ -31,6 +33,7 @@ from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions, buyer_actions, lifecycle, model, requests, store
 from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.buyer_actions import LinkedPlan
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.web.messages import NO_STORE, Request, Response
@@ -39,6 +42,19 @@ from ecomcharge.web.router import Route
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
 ANSWERS: Final = {"accept": True, "refuse": False}  # to the sandbox's 3-D Secure step
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A visited payment page. The page of a pay link has a ``link`` and a subscription that is not stored yet."""
+
+    subscription: Subscription
+    token: str
+    link: LinkedPlan | None
+
+    @property
+    def query(self) -> str:
+        return f"token={self.token}" if self.link is None else query_of(self.link)
 
 
 class CheckoutPages:
@@ -68,6 +84,7 @@ class CheckoutPages:
         self._master_key = master_key
         self._id_generators = id_generators
         self._limit = limit
+        self._links = PayLinks(database, master_key)
         self._renderer = Renderer()
         self._root = urlsplit(base_url).path  # a proxy may serve the program under a path of its own
 
@@ -78,95 +95,112 @@ class CheckoutPages:
             Route("GET", "/v2/checkout/{}", self.asset, needs_shop=False),
             Route("GET", "/process/{}", self.challenge, needs_shop=False),
             Route("POST", "/process/{}", self.answer, needs_shop=False),
-            Route("GET", "/plans/{}/pay", self.subscribe, needs_shop=False),
-            Route("POST", "/plans/{}/pay", self.subscribe, needs_shop=False),
+            Route("GET", "/plans/{}/pay", self.follow, needs_shop=False),
+            Route("POST", "/plans/{}/pay", self.follow, needs_shop=False),
             Route("GET", "/v2/confirm_order/{}/{}", self.confirm, needs_shop=False),
             Route("POST", "/v2/confirm_order/{}/{}", self.confirm, needs_shop=False),
         ]
 
     # The pay link
 
-    async def subscribe(self, request: Request) -> Response:
-        """Create a subscription and redirect the buyer to its page: 302 with an empty body, as a real client requires [W]."""
-        return await self._subscribe(request, request.argument, None)
+    async def follow(self, request: Request) -> Response:
+        """Redirect the buyer to a payment page: 302 with an empty body, as a real client requires [W].
+
+        GET and HEAD write nothing, because link previews, prefetch and scanners follow links too. POST creates a subscription.
+        """
+        return await self._follow(request, request.argument, None)
 
     async def confirm(self, request: Request) -> Response:
         plan_id, _, shop_id = request.argument.partition("/")
-        return await self._subscribe(request, plan_id, shop_id)
+        return await self._follow(request, plan_id, shop_id)
 
-    async def _subscribe(self, request: Request, plan_id: str, shop_id: str | None) -> Response:
+    async def _follow(self, request: Request, plan_id: str, of_shop: str | None) -> Response:
         found = await plans.owner_of(self._database, plan_id) if PLAN_ID.match(plan_id) else None
-        if found is None or (shop_id is not None and shop_id != str(found[0])):
+        if found is None or (of_shop is not None and of_shop != str(found[0])):
             raise RecordNotFound
-        if not await self._is_open(found[0]):
-            return self._shop_closed(found[1].language)
-        if not await self._gateways.has_gateway_for(found[0], test=found[1].test):
-            return self._notice(results.UNAVAILABLE, found[1].language, 409)
-        if request.method == "HEAD":  # a check of the link only; it creates nothing
-            return Response(200, b"", [NO_STORE])
-        self._limit.count(request)
+        shop_id, plan = found
+        if not await self._is_open(shop_id):
+            return self._shop_closed(plan.language)
+        if not await self._gateways.has_gateway_for(shop_id, test=plan.test):
+            return self._notice(results.UNAVAILABLE, plan.language, 409)
         errors = ValidationErrors()
         return_url = requests.RETURN_URL.read(request.query().get("return_url"), errors)
         if errors.to_dict():
             raise BadParameter("Return url is invalid")
+        if request.method != "POST":
+            return _redirect(302, f"{self._base_url}/v2/checkout?{query_of(self._links.open(shop_id, plan, return_url))}")
+        self._limit.count(request)
         try:
-            subscription = await buyer_actions.subscribe_by_link(
-                self._charging, self._id_generators, found[0], found[1], return_url
-            )
+            subscription = await buyer_actions.subscribe_by_link(self._charging, self._id_generators, shop_id, plan, return_url)
         except ShopClosed:
-            return self._shop_closed(found[1].language)
+            return self._shop_closed(plan.language)
         return _redirect(302, model.checkout_url(subscription.checkout_token or "", self._base_url))
 
     # The payment page
 
     async def page(self, request: Request) -> Response:
-        subscription = await self._subscription(request)
-        if subscription is None:
-            return self._not_found(request)
-        if not await self._is_open(subscription.shop_id):
-            return self._shop_closed(subscription.language)
-        return await self._page_of(subscription)
-
-    async def pay(self, request: Request) -> Response:
-        """Charge the card, once. Answers 303, so that a reload does not send the form again."""
-        subscription = await self._subscription(request)
-        if subscription is None:
-            return self._not_found(request)
-        if not await self._is_open(subscription.shop_id):
-            return self._shop_closed(subscription.language)
-        token = subscription.checkout_token or ""
-        if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
-            return self._back_to(token)
-        if not await self._is_chargeable(subscription):
-            return self._result(subscription, results.UNAVAILABLE, 409)
-        form = await forms.read_form(request)
-        if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
-            return await self._form(subscription, 403, form, message=forms.FORM_TOO_OLD)
-        errors = ValidationErrors()
-        card = forms.validate_card(form, errors, self._clock.now())
-        missing = await self._missing(subscription)
-        customer = forms.validate_customer(form, missing, errors)
-        if errors.to_dict() or card is None:
-            return await self._form(subscription, 422, form, errors=errors.to_dict((*missing, *forms.CARD_NAMES)))
-        self._limit.count(request)
-        try:
-            paid = await buyer_actions.pay(self._charging, self._id_generators, token, card, customer)
-        except ShopClosed:
-            return self._shop_closed(subscription.language)
-        is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime
-        challenge = await self._challenge_of(paid) if paid is not None and is_challenged else None
-        return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
-
-    async def _page_of(self, subscription: Subscription) -> Response:
         """The form, a redirect to the 3-D Secure step, or the result."""
+        visit = await self._visit(request)
+        if isinstance(visit, Response):
+            return visit
+        subscription = visit.subscription
         if not self._waits_for_buyer(subscription):
             return self._result(subscription)
         challenge = await self._challenge_of(subscription)
         if challenge is not None:
             return self._to_challenge(challenge)
         if not await self._is_chargeable(subscription):
-            return self._result(subscription, results.UNAVAILABLE, 409)
-        return await self._form(subscription, 200, {})
+            return self._unavailable(visit)
+        return await self._form(visit, 200, {})
+
+    async def pay(self, request: Request) -> Response:
+        """Charge the card, once. Answers 303, so that a reload does not send the form again."""
+        visit = await self._visit(request)
+        if isinstance(visit, Response):
+            return visit
+        subscription, token = visit.subscription, visit.token
+        if not self._waits_for_buyer(subscription) or await self._challenge_of(subscription) is not None:
+            return self._back_to(token)
+        if not await self._is_chargeable(subscription):
+            return self._unavailable(visit)
+        form = await forms.read_form(request)
+        if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
+            return await self._form(visit, 403, form, message=forms.FORM_TOO_OLD)
+        errors = ValidationErrors()
+        card = forms.validate_card(form, errors, self._clock.now())
+        missing = await self._missing(subscription)
+        customer = forms.validate_customer(form, missing, errors)
+        if errors.to_dict() or card is None:
+            return await self._form(visit, 422, form, errors=errors.to_dict((*missing, *forms.CARD_NAMES)))
+        self._limit.count(request)
+        try:
+            paid = await buyer_actions.pay(self._charging, self._id_generators, token, card, customer, visit.link)
+        except ShopClosed:
+            return self._shop_closed(subscription.language)
+        except ValidationFailed:  # the operator took the shop's gateway away in the meantime
+            return self._notice(results.UNAVAILABLE, subscription.language, 409)
+        is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime
+        challenge = await self._challenge_of(paid) if paid is not None and is_challenged else None
+        return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
+
+    async def _visit(self, request: Request) -> _Visit | Response:
+        """The page that is visited, or the notice in its place."""
+        query = request.query()
+        token = query.get("token", "")
+        if not (token.isascii() and token.isalnum() and len(token) == 64):
+            return self._not_found(request)
+        subscription, link = await store.by_token(self._database, token), None
+        if subscription is None:
+            link = await self._links.find(query)
+            if link is None:
+                return self._not_found(request)
+            try:
+                subscription = await buyer_actions.preview(self._charging, self._id_generators, link)
+            except ValidationFailed:  # the shop has no gateway
+                return self._notice(results.UNAVAILABLE, link.plan.language, 409)
+        if not await self._is_open(subscription.shop_id):
+            return self._shop_closed(subscription.language)
+        return _Visit(subscription, token, link)
 
     async def _is_chargeable(self, subscription: Subscription) -> bool:
         """Whether a gateway would take its charge. A refused charge would end the subscription."""
@@ -178,14 +212,14 @@ class CheckoutPages:
 
     async def _form(
         self,
-        subscription: Subscription,
+        visit: _Visit,
         status: int,
         form: Mapping[str, str],
         *,
         errors: Mapping[str, Any] | None = None,
         message: str | None = None,
     ) -> Response:
-        token = subscription.checkout_token or ""
+        subscription = visit.subscription
         missing = await self._missing(subscription)
         return self._rendered(
             "checkout.html",
@@ -197,8 +231,8 @@ class CheckoutPages:
             values={name: form.get(name, "") for name in (*forms.ECHOED, *missing)},
             problems=forms.problems_of(errors or {}, translation_for(subscription.language)),
             message=message,
-            form_token=self._form_token(token),
-            action=f"{self._root}/v2/checkout?token={token}",
+            form_token=self._form_token(visit.token),
+            action=f"{self._root}/v2/checkout?{visit.query}",
             test=_is_test(subscription),
         )
 
@@ -213,6 +247,11 @@ class CheckoutPages:
             return_seconds=results.return_seconds_of(subscription),
             test=_is_test(subscription),
         )
+
+    def _unavailable(self, visit: _Visit) -> Response:
+        if visit.link is not None:  # there is no subscription whose id the merchant could be given
+            return self._notice(results.UNAVAILABLE, visit.subscription.language, 409)
+        return self._result(visit.subscription, results.UNAVAILABLE, 409)
 
     def _summary(self, subscription: Subscription) -> Summary:
         return summarize(subscription, self._clock.now(), self._zone)
@@ -286,12 +325,6 @@ class CheckoutPages:
         if asset is None:
             raise RouteNotFound
         return asset.answer(request.header("if-none-match"))
-
-    async def _subscription(self, request: Request) -> Subscription | None:
-        token = request.query().get("token", "")
-        if not (token.isascii() and token.isalnum() and len(token) == 64):
-            return None
-        return await store.by_token(self._database, token)
 
     async def _payment(self, request: Request) -> tuple[int, Payment] | None:
         """The shop's id and its payment."""

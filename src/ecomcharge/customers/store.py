@@ -160,8 +160,8 @@ async def index_some(tx: Transaction, limit: int) -> int:
     return len(rows)
 
 
-async def has(tx: Transaction, shop_id: int, customer_id: str) -> bool:
-    return await tx.find(FIND, (shop_id, customer_id)) is not None
+async def has(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:
+    return await reader.find(FIND, (shop_id, customer_id)) is not None
 
 
 async def ids_by_external_id(tx: Transaction, shop_id: int, external_ids: Sequence[str]) -> dict[str, str]:

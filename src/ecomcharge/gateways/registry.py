@@ -116,11 +116,11 @@ class GatewayRegistry:
         if self._client is not None:
             await self._client.aclose()
 
-    async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
+    async def assign(self, reader: Database | Transaction, shop_id: int, *, test: bool) -> Assignment:
         """The gateway and the account of a new subscription. Raises ``ValidationFailed`` if the shop has no gateway for it."""
         if test:
             return Assignment(sandbox.NAME, None)
-        choice = await store.gateway_choice(tx, shop_id)
+        choice = await store.gateway_choice(reader, shop_id)
         if choice.gateway != sandbox.NAME:
             return Assignment(choice.gateway, choice.account)
         if not (self._sandbox_mode or choice.was_made):

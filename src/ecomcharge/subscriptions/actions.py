@@ -21,7 +21,7 @@ from ecomcharge.plans import actions as plan_actions
 from ecomcharge.plans import model as plan_model
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
-from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import IdCollision, retry_on_id_collision
 from ecomcharge.subscriptions import lifecycle, requests, store
 from ecomcharge.subscriptions.changes import StaleVersion, after_update
@@ -117,21 +117,26 @@ async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, e
 
 
 async def prepare(
-    tx: Transaction, charging: Charging, id_generators: IdGenerators, shop_id: int, requested: SubscriptionRequest, now: int
+    reader: Database | Transaction,
+    charging: Charging,
+    id_generators: IdGenerators,
+    shop_id: int,
+    requested: SubscriptionRequest,
+    now: int,
 ) -> PreparedSubscription:
-    """The subscription to be written, and its first charge if the request has a card."""
-    plan = await _plan(tx, id_generators, shop_id, requested.plan, now)
-    customer_id = await _customer_id(tx, id_generators, shop_id, requested.customer, now)
-    assigned = await charging.gateways.assign(tx, shop_id, test=plan.test)
+    """The subscription to be written, and its first charge if the request has a card. Writes nothing."""
+    plan = await _plan(reader, id_generators, shop_id, requested.plan, now)
+    customer_id = await _customer_id(reader, id_generators, shop_id, requested.customer, now)
+    assigned = await charging.gateways.assign(reader, shop_id, test=plan.test)
     if isinstance(requested.card, str):
-        await _check_token(tx, shop_id, requested.card, assigned.gateway)
+        await _check_token(reader, shop_id, requested.card, assigned.gateway)
     waits = requested.card is None
     terms, card = charging.terms_of_plan(plan), EMPTY_OBJECT
     billing_state = (
         lifecycle.redirected(now) if waits else lifecycle.first_charge(terms, now, by_token=isinstance(requested.card, str))
     )
     if isinstance(requested.card, str) and billing_state.state == lifecycle.PENDING:
-        card = await _card_of_token(tx, shop_id, requested.card)
+        card = await _card_of_token(reader, shop_id, requested.card)
     subscription = Subscription(
         shop_id=shop_id,
         id=id_generators.subscription.generate(now),
@@ -184,34 +189,40 @@ def _refuse_misplaced_test(subscription: Subscription, requested: SubscriptionRe
         raise plan_model.misplaced_test("plan.test")
 
 
-async def _plan(tx: Transaction, id_generators: IdGenerators, shop_id: int, requested: str | PlanFields, now: int) -> Plan:
+async def _plan(
+    reader: Database | Transaction, id_generators: IdGenerators, shop_id: int, requested: str | PlanFields, now: int
+) -> Plan:
     if isinstance(requested, PlanFields):
         return plan_actions.made(id_generators.plan, now, requested)
-    plan = await plans.find(tx, shop_id, requested) if PLAN_ID.match(requested) else None
+    plan = await plans.find(reader, shop_id, requested) if PLAN_ID.match(requested) else None
     if plan is None:
         raise requests.refused("plan", requests.NO_SUCH.format(noun="plan"))
     return plan
 
 
 async def _customer_id(
-    tx: Transaction, id_generators: IdGenerators, shop_id: int, requested: str | CustomerFields | None, now: int
+    reader: Database | Transaction,
+    id_generators: IdGenerators,
+    shop_id: int,
+    requested: str | CustomerFields | None,
+    now: int,
 ) -> str | None:
     if isinstance(requested, CustomerFields):
         return id_generators.customer.generate(now)
-    if requested is not None and not (CUSTOMER_ID.match(requested) and await customers.has(tx, shop_id, requested)):
+    if requested is not None and not (CUSTOMER_ID.match(requested) and await customers.has(reader, shop_id, requested)):
         raise requests.refused("customer", requests.NO_SUCH.format(noun="customer"))
     return requested
 
 
-async def _check_token(tx: Transaction, shop_id: int, token: str, gateway: str) -> None:
+async def _check_token(reader: Database | Transaction, shop_id: int, token: str, gateway: str) -> None:
     """Raises ``ValidationFailed`` for an unknown token of the sandbox. A real gateway checks its tokens itself."""
-    if gateway == sandbox.NAME and await tx.find(sandbox.FIND_CARD, (shop_id, token)) is None:
+    if gateway == sandbox.NAME and await reader.find(sandbox.FIND_CARD, (shop_id, token)) is None:
         raise requests.refused("card", requests.NO_SUCH_TOKEN)
 
 
-async def _card_of_token(tx: Transaction, shop_id: int, token: str) -> str:
+async def _card_of_token(reader: Database | Transaction, shop_id: int, token: str) -> str:
     """The card of a token as a JSON object; only the token if only the gateway knows the card."""
-    row = await tx.find(sandbox.FIND_CARD, (shop_id, token))
+    row = await reader.find(sandbox.FIND_CARD, (shop_id, token))
     return str(row[0]) if row is not None else msgspec.json.encode({"token": token}).decode()
 
 

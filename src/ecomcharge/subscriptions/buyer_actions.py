@@ -1,8 +1,9 @@
-"""The actions of a buyer: open a pay link, pay on the payment page, return from 3-D Secure."""
+"""The actions of a buyer: follow a pay link, pay on the payment page, return from 3-D Secure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -15,33 +16,41 @@ from ecomcharge.gateways.base import CardDetails
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import UNSUCCESSFUL, Payment
 from ecomcharge.plans.model import Plan
-from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import IdCollision, retry_on_id_collision
 from ecomcharge.subscriptions import lifecycle, renewals, store
-from ecomcharge.subscriptions.actions import IdGenerators, PreparedSubscription, prepare, read_subscription, write_prepared
+from ecomcharge.subscriptions.actions import (
+    PATH,
+    IdGenerators,
+    PreparedSubscription,
+    prepare,
+    read_subscription,
+    write_prepared,
+)
 from ecomcharge.subscriptions.changes import StaleVersion
 from ecomcharge.subscriptions.charging import Charging, StartedCharge
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.requests import SubscriptionRequest
+from ecomcharge.web.idempotency import CREATED, IdempotencyKey, StoredResponse, claim_or_replay
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedPlan:
+    """The page of one visit of a plan's pay link. Its subscription gets this ``token`` when the buyer submits the form."""
+
+    shop_id: int
+    plan: Plan
+    return_url: str | None
+    token: str
 
 
 async def subscribe_by_link(
     charging: Charging, id_generators: IdGenerators, shop_id: int, plan: Plan, return_url: str | None
 ) -> Subscription:
-    """Create a subscription to a plan by its pay link [P]."""
-    requested = SubscriptionRequest(
-        plan=plan.id,
-        customer=None,
-        card=None,
-        tracking_id=None,
-        device_id=None,
-        return_url=return_url,
-        notification_url=None,
-        additional_data=EMPTY_OBJECT,
-        options=EMPTY_OBJECT,
-    )
+    """Create a subscription to a plan by a POST to its pay link [P]."""
+    requested = _requested(plan, return_url)
     now = charging.clock.now()
 
     async def unit(tx: Transaction) -> PreparedSubscription:
@@ -52,18 +61,72 @@ async def subscribe_by_link(
     return (await retry_on_id_collision(charging.database, unit)).subscription
 
 
+async def preview(charging: Charging, id_generators: IdGenerators, link: LinkedPlan) -> Subscription:
+    """The subscription that the page of a pay link would create now. Writes nothing.
+
+    Raises ``ValidationFailed`` if the shop has no gateway for it.
+    """
+    return await _prepare_linked(charging.database, charging, id_generators, link, charging.clock.now())
+
+
+async def _create_linked(
+    tx: Transaction, charging: Charging, id_generators: IdGenerators, link: LinkedPlan, now: int
+) -> Subscription:
+    """Create the subscription of a page. Raises ``StaleVersion`` if another submission of the form creates it.
+
+    The claim on the token is an idempotency key, because the token has no unique index. It contains a character that no key of
+    a client may contain.
+    """
+    subscription = await _prepare_linked(tx, charging, id_generators, link, now)
+    form_key = IdempotencyKey(f"pay link\t{link.token}", link.token)
+    created = StoredResponse(CREATED, f"{PATH}/{subscription.id}", b"")
+    if await claim_or_replay(tx, link.shop_id, form_key, created, now) is not None:
+        raise StaleVersion
+    await write_prepared(tx, charging, PreparedSubscription(subscription), _requested(link.plan, link.return_url))
+    return subscription
+
+
+async def _prepare_linked(
+    reader: Database | Transaction, charging: Charging, id_generators: IdGenerators, link: LinkedPlan, now: int
+) -> Subscription:
+    prepared = await prepare(reader, charging, id_generators, link.shop_id, _requested(link.plan, link.return_url), now)
+    return msgspec.structs.replace(prepared.subscription, checkout_token=link.token)
+
+
+def _requested(plan: Plan, return_url: str | None) -> SubscriptionRequest:
+    return SubscriptionRequest(
+        plan=plan.id,
+        customer=None,
+        card=None,
+        tracking_id=None,
+        device_id=None,
+        return_url=return_url,
+        notification_url=None,
+        additional_data=EMPTY_OBJECT,
+        options=EMPTY_OBJECT,
+    )
+
+
 async def pay(
-    charging: Charging, id_generators: IdGenerators, token: str, card: CardDetails, customer: Mapping[str, str | None]
+    charging: Charging,
+    id_generators: IdGenerators,
+    token: str,
+    card: CardDetails,
+    customer: Mapping[str, str | None],
+    link: LinkedPlan | None = None,
 ) -> Subscription | None:
     """Charge the card that a buyer entered on the page with this token; return the subscription in its new state.
 
-    Repeated calls charge once: ``None`` if the subscription does not wait for its buyer. ``customer`` contains validated
-    fields that the merchant did not send.
+    The page of a pay link has no subscription before: the first call creates it from ``link``. Repeated calls charge once:
+    ``None`` if the subscription does not wait for its buyer. ``customer`` contains validated fields that the merchant did not
+    send. Raises ``ShopClosed``, and ``ValidationFailed`` if the shop has no gateway for a new subscription.
     """
     now = charging.clock.now()
 
     async def unit(tx: Transaction) -> StartedCharge | None:
         subscription = await store.by_token(tx, token)
+        if subscription is None and link is not None:
+            subscription = await _create_linked(tx, charging, id_generators, link, now)
         if subscription is None or not lifecycle.waits_for_buyer(subscription.billing_state, now):
             return None
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:

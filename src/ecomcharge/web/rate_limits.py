@@ -27,7 +27,7 @@ def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipadd
 
 
 class AddressRateLimiter:
-    """Limits events per client address in windows of a minute: failed logins, visits of pay links, cards that were tried.
+    """Limits events per client address in windows of a minute: failed logins, POSTs to pay links, cards that were tried.
 
     ``policy`` names the limit in the response; ``per_minute`` 0 means no limit.
     """

@@ -193,7 +193,11 @@ def test_the_closed_shop_message_is_in_the_buyers_language(trial: Trial, languag
 
 def test_pay_links_of_a_closed_shop_create_no_subscription(trial: Trial) -> None:
     plan = trial.http.post("/plans", json={**A_PLAN, "language": "de"}).json()
+    page = httpx.get(plan["pay_url"]).headers["location"]
+    form = form_of(httpx.get(page).text)
     trial.close()
+    assert_says_closed(httpx.get(page), "de")
+    assert_says_closed(httpx.post(page, data={**form, **typed()}), "de")
     for link in ("pay_url", "confirm_url"):
         assert_says_closed(httpx.get(plan[link]), "de")
         assert_says_closed(httpx.post(plan[link]), "de")
@@ -201,6 +205,7 @@ def test_pay_links_of_a_closed_shop_create_no_subscription(trial: Trial) -> None
     assert trial.rows("SELECT 1 FROM subscriptions WHERE shop_id = :shop_id") == []
     trial.open()
     assert httpx.get(plan["pay_url"]).status_code == 302
+    assert trial.pay(page).status_code == 303
 
 
 def test_the_sandboxs_3d_secure_step_of_a_closed_shop_charges_nothing(trial: Trial) -> None:

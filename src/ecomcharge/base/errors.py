@@ -41,6 +41,20 @@ class RecordNotFound(EcomchargeError):
     message = "Record not found"
 
 
+class CustomerErased(EcomchargeError):
+    """The customer with this id was erased. Its id is not used again."""
+
+    code = "customer_erased"
+    message = "Customer was erased"
+
+
+class CustomerHasSubscriptions(EcomchargeError):
+    """A subscription of the customer can still charge."""
+
+    code = "customer_has_subscriptions"
+    message = "Customer has active subscriptions"
+
+
 class RouteNotFound(EcomchargeError):
     code = "route_not_found"
     message = "Route not found"

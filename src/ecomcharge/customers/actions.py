@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from ecomcharge.base.errors import RecordNotFound
+from ecomcharge.base.errors import CustomerErased, EcomchargeError, RecordNotFound
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.model import Customer, CustomerFields
@@ -57,8 +57,13 @@ async def index_customers(database: Database) -> int:
 
 
 async def read_customer(database: Database, shop_id: int, customer_id: str) -> Customer:
-    """Raises ``RecordNotFound`` for an id that this shop does not have."""
+    """Raises ``RecordNotFound`` for an id that this shop does not have, and ``CustomerErased``."""
     customer = await store.find(database, shop_id, customer_id)
     if customer is None:
-        raise RecordNotFound
+        raise await absent(database, shop_id, customer_id)
     return customer
+
+
+async def absent(reader: Database | Transaction, shop_id: int, customer_id: str) -> EcomchargeError:
+    """The error for a request of a customer that was not found."""
+    return CustomerErased() if await store.is_erased(reader, shop_id, customer_id) else RecordNotFound()

@@ -43,6 +43,14 @@ UPDATE customers SET
 WHERE shop_id = :shop_id AND id = :id
 """
 
+FIND_ERASED = PointRead("erased_customers", ("version", "erased_at"), key=("shop_id", "id"))
+
+INSERT_ERASED = Insert("erased_customers", ("shop_id", "id", "version", "erased_at"), key=("shop_id", "id"))
+
+LAST_ERASURE = "SELECT MAX(erased_at) FROM erased_customers"
+
+DELETE = "DELETE FROM customers WHERE shop_id = :shop_id AND id = :id"
+
 IS_NOT_INDEXED = "SELECT 1 FROM customers WHERE search_terms IS NULL LIMIT 1"
 
 NOT_INDEXED = f"SELECT shop_id, {COLUMNS} FROM customers WHERE search_terms IS NULL LIMIT :limit"
@@ -158,6 +166,23 @@ async def index_some(tx: Transaction, limit: int) -> int:
     await tx.run_many(SET_TERMS, params)
     await tx.index_terms(SEARCH, records)
     return len(rows)
+
+
+async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, now: int) -> None:
+    """Delete a customer and keep its id, so that it is not used again. ``version`` is the number of its last event."""
+    await remove_terms(tx, shop_id, customer_id)
+    await tx.run(DELETE, {"shop_id": shop_id, "id": customer_id})
+    await tx.insert(INSERT_ERASED, (shop_id, customer_id, version, now))
+
+
+async def is_erased(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:
+    return await reader.find(FIND_ERASED, (shop_id, customer_id)) is not None
+
+
+async def last_erasure(database: Database) -> int | None:
+    """When the last customer of any shop was erased (UTC milliseconds)."""
+    moment: int | None = (await database.rows(LAST_ERASURE, {}))[0][0]
+    return moment
 
 
 async def has(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:

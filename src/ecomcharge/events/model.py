@@ -11,6 +11,7 @@ from ecomcharge.base.calendar import iso
 from ecomcharge.base.wire_types import Moment, PositiveNumber
 
 CUSTOMER_CREATED: Final = "customer.created"
+CUSTOMER_ERASED: Final = "customer.erased"
 KEPT_MILLISECONDS: Final = 30 * 24 * 60 * 60 * 1000
 
 

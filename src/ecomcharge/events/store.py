@@ -34,6 +34,11 @@ ORDER BY id {{direction}} LIMIT :limit
 
 COUNT_CUSTOMERS = "SELECT COUNT(*) FROM customers WHERE shop_id = :shop_id AND id > :after AND id < :before {matching}"
 
+OF_OBJECT = """
+SELECT id, type, object_id, sequence, created_at, data FROM events
+WHERE shop_id = :shop_id AND object_id = :object_id ORDER BY sequence
+"""
+
 FORGET_SOME_OLD = """
 DELETE FROM events WHERE shop_id = :shop_id AND id IN (
     SELECT id FROM events WHERE shop_id = :shop_id AND id < :oldest ORDER BY id LIMIT :limit
@@ -51,6 +56,12 @@ async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) ->
     """The id of an object's event with this sequence number, or ``None`` if it was deleted."""
     row = await tx.find(ID_OF, (shop_id, object_id, sequence))
     return str(row[0]) if row is not None else None
+
+
+async def of_object(database: Database, shop_id: int, object_id: str) -> list[Event]:
+    """The stored events of an object in their order."""
+    rows = await database.rows(OF_OBJECT, {"shop_id": shop_id, "object_id": object_id})
+    return [_event(*row) for row in rows]
 
 
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
@@ -100,7 +111,7 @@ class Events:
 
     @property
     def _has_records(self) -> bool:
-        return self.type != CUSTOMER_CREATED and not (self.object_id and CUSTOMER_ID.match(self.object_id))
+        return self.type != CUSTOMER_CREATED
 
     @property
     def _has_creations(self) -> bool:

@@ -19,7 +19,7 @@ from ecomcharge.plans.routes import PlanRoutes
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_and_keep_backlog
 from ecomcharge.runtime.billing_worker import BillingWorker
-from ecomcharge.runtime.housekeeping import delete_old_records, every
+from ecomcharge.runtime.housekeeping import ErasedBytes, delete_old_records, every
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.sandbox.routes import ClockRoutes
@@ -28,6 +28,7 @@ from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
+from ecomcharge.subscriptions.customer_routes import CustomerRecordRoutes
 from ecomcharge.subscriptions.notifications import EventRecorder
 from ecomcharge.subscriptions.routes import SubscriptionRoutes
 from ecomcharge.web.access_log import AccessLog
@@ -125,6 +126,7 @@ class App:
         id_generators, base_url = IdGenerators(), settings.base_url()
         routes = [
             *CustomerRoutes(self.database, self.clock, id_generators.customer).routes(),
+            *CustomerRecordRoutes(services.charging).routes(),
             *PlanRoutes(self.database, self.clock, base_url, id_generators.plan).routes(),
             *SubscriptionRoutes(self.database, services.charging, base_url, master_key, id_generators).routes(),
             *EventRoutes(self.database, self.clock).routes(),
@@ -142,6 +144,7 @@ class App:
         self.dispatcher = Dispatcher(routes, authenticator, rate, self.access_log, before_each)
         self._tasks = [
             asyncio.create_task(every(self._housekeeping_seconds, lambda: delete_old_records(self.database, self.clock))),
+            asyncio.create_task(every(self._housekeeping_seconds, ErasedBytes(self.database).remove)),
             asyncio.create_task(every(SNAPSHOT_SECONDS, self._write_metrics)),
             asyncio.create_task(every(backlog.REFRESH_SECONDS, self._read_backlog)),
         ]

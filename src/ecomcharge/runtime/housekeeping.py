@@ -10,6 +10,7 @@ import structlog
 
 from ecomcharge.base.clock import Clock
 from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.customers import store as customers
 from ecomcharge.customers.actions import index_customers
 from ecomcharge.events import store as events
 from ecomcharge.shops import store as shops
@@ -33,6 +34,20 @@ async def every(seconds: float, task: Callable[[], Awaitable[None]]) -> None:
             log.warning("housekeeping put off", reason=error.code)
         except Exception:
             log.exception("housekeeping failed")
+
+
+class ErasedBytes:
+    """Removes the bytes of erased customers from the files of the database, once after each erasure."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._last_erasure: int | None = None  # UTC milliseconds, of the last one whose bytes are gone
+
+    async def remove(self) -> None:
+        last_erasure = await customers.last_erasure(self._database)
+        if last_erasure != self._last_erasure:
+            await self._database.overwrite_deleted()
+            self._last_erasure = last_erasure
 
 
 async def delete_old_records(database: Database, clock: Clock) -> None:

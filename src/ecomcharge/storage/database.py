@@ -103,6 +103,10 @@ class Database(Protocol):
         """Apply what is not yet applied, in order, each in its own transaction. Any number of processes may try."""
         ...
 
+    async def overwrite_deleted(self) -> None:
+        """Remove the bytes of deleted rows from the files now, where the engine can do it. Raises ``Unavailable``."""
+        ...
+
     async def ping(self) -> None:
         """Raise ``Unavailable`` unless the database answers and can be written."""
         ...

@@ -156,7 +156,8 @@ async def _add_customer(
             raise IdCollision
         return msgspec.structs.replace(subscription, customer_id=customer.id)
     known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
-    assert known is not None
+    if known is None:  # erased since the subscription was read
+        raise StaleVersion
     missing = {name: value for name, value in given.items() if value and getattr(known, name) is None}
     if missing:
         await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing), now)

@@ -9,6 +9,7 @@ from ecomcharge.payments import model as payments_model
 from ecomcharge.payments.model import Payment
 from ecomcharge.subscriptions.lifecycle import Transition
 from ecomcharge.subscriptions.model import Subscription
+from ecomcharge.subscriptions.personal_data import without_personal_data
 
 
 class StaleVersion(Exception):
@@ -34,6 +35,8 @@ def apply_transition(
         if subscription.checkout_token is not None:  # entered on our page: the merchant does not see these two [P]
             card = msgspec.structs.replace(card, stamp=None, bin=None)
         changed = msgspec.structs.replace(changed, card=msgspec.json.encode(card).decode())
+    if changed.erased_customer_id is not None:  # the outcome of a charge that was in progress at the erasure
+        changed = without_personal_data(changed)
     return changed
 
 

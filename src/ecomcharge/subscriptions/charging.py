@@ -40,6 +40,7 @@ from ecomcharge.subscriptions.changes import StaleVersion, after_update, apply_t
 from ecomcharge.subscriptions.lifecycle import BillingState, Transition
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder
+from ecomcharge.subscriptions.personal_data import message_of_status
 from ecomcharge.subscriptions.refunds import (
     CHECK_AGAIN_MILLISECONDS,
     PaymentChanged,
@@ -250,6 +251,8 @@ class Charging:
         """
         is_late = payment.status not in LIVE
         status = result.status
+        if subscription.erased_customer_id is not None:  # the gateway's own text may name a person
+            result = replace(result, message=message_of_status(status) or result.message, redirect_url=None)
         wanted = lifecycle.is_wanted(subscription.billing_state, payment.period)
         if is_late:  # while the payment is in progress, payments_once prevents another one of the period
             wanted = wanted and not await payments.has_rival(tx, subscription.shop_id, payment)

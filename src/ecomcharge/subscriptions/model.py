@@ -43,6 +43,7 @@ class Subscription(msgspec.Struct, frozen=True):
     notification_url: str | None
     checkout_token: str | None
     gateway_account: str | None = None  # None: the shop's first one; the sandbox has none
+    erased_customer_id: str | None = None  # of a customer that was erased; customer_id is None then
 
     @property
     def card_token(self) -> str | None:
@@ -89,6 +90,7 @@ class SubscriptionObject(TypedDict):
 def to_json(subscription: Subscription, base_url: str, event: str | None = None) -> SubscriptionObject:
     """The subscription object, keys in the documented order [P]. ``base_url`` is the address of this server for browsers."""
     billing_state = subscription.billing_state
+    customer_id = subscription.customer_id or subscription.erased_customer_id
     body: dict[str, Any] = {
         "id": subscription.id,
         "state": billing_state.state,
@@ -98,7 +100,7 @@ def to_json(subscription: Subscription, base_url: str, event: str | None = None)
         "renew_at": _iso(billing_state.renew_at),
         "active_to": _iso(billing_state.active_to),
         "card": _raw(subscription.card),
-        "customer": {"id": subscription.customer_id} if subscription.customer_id else {},
+        "customer": {"id": customer_id} if customer_id else {},
         "paid_billing_cycles": billing_state.paid_billing_cycles,
         "number_failed_payment_attempts": billing_state.number_failed_payment_attempts,
         "additional_data": _raw(subscription.additional_data),

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
-from ecomcharge.base.ids import EVENT_PREFIX, WEBHOOK_PREFIX, IdGenerator
+from ecomcharge.base.ids import CUSTOMER_PREFIX, EVENT_PREFIX, WEBHOOK_PREFIX, IdGenerator
 from ecomcharge.base.wire_types import NaturalNumber
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer
 from ecomcharge.events import store as events
-from ecomcharge.events.model import Event
+from ecomcharge.events.model import CUSTOMER_ERASED, Event
 from ecomcharge.plans.model import description_of
 from ecomcharge.storage.database import Transaction
 from ecomcharge.subscriptions.lifecycle import EXPIRED_EVENT
@@ -74,6 +74,17 @@ class EventRecorder:
                 return
             webhook = msgspec.structs.replace(webhook, id=self.webhook_ids.generate_after(webhook.id, now))
         raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
+
+    async def record_erasure(self, tx: Transaction, shop_id: int, customer_id: str, sequence: int, now: int) -> None:
+        """Record the erasure of a customer, in the transaction that erases it."""
+        data = msgspec.Raw(msgspec.json.encode({"id": customer_id}))
+        previous = await events.id_of(tx, shop_id, customer_id, sequence - 1)
+        previous = previous or EVENT_PREFIX + customer_id.removeprefix(CUSTOMER_PREFIX)  # the id of its creation
+        for _ in range(TRIES):
+            event_id = self.event_ids.generate_after(previous, now)
+            if await events.insert(tx, shop_id, Event(event_id, CUSTOMER_ERASED, customer_id, sequence, now, data)):
+                return
+        raise RuntimeError(f"event {sequence} of {customer_id} exists already")
 
     async def _previous_event_id(self, tx: Transaction, subscription: Subscription) -> str:
         """The id of the subscription's previous event; empty, which sorts before every id, if there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -10,6 +11,7 @@ from ecomcharge.base.calendar import iso
 from ecomcharge.base.errors import RecordNotFound
 from ecomcharge.base.ids import SUBSCRIPTION_ID, SUBSCRIPTION_PREFIX
 from ecomcharge.base.validation import decode_body
+from ecomcharge.customers import store as customers
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions, lifecycle, model, requests, store
@@ -83,6 +85,8 @@ class SubscriptionRoutes:
         query = request.query()
         values = [query.get(name) for name in FILTERS]
         filter = Filter(*values) if storable(*values) else Filter(state="")
+        if filter.customer_id and await customers.is_erased(self._database, request.shop_id, filter.customer_id):
+            filter = replace(filter, customer_id=None, erased_customer_id=filter.customer_id)
         subscriptions = store.Subscriptions(self._database, request.shop_id, filter)
         return await self._listing.answer(request, subscriptions, query, FILTERS)
 

@@ -17,7 +17,7 @@ from ecomcharge.subscriptions.model import Subscription
 _OWN: Final = (
     *("shop_id", "id", "version", "sequence", "customer_id", "tracking_id", "device_id", "created_at", "gateway", "card"),
     *("additional_data", "options", "last_transaction", "return_url", "notification_url", "checkout_token"),
-    "gateway_account",
+    *("gateway_account", "erased_customer_id"),
 )
 _BILLING_STATE: Final = BillingState.__struct_fields__
 _TABLES: Final = "subscriptions JOIN plans ON plans.shop_id = subscriptions.shop_id AND plans.id = subscriptions.plan_id"
@@ -38,6 +38,18 @@ UPDATE subscriptions SET
     due_at = :due_at, leased_until = COALESCE(:leased_until, leased_until), billing_cycle_anchor = :billing_cycle_anchor,
     anchor_period = :anchor_period, anchor_day = :anchor_day
 WHERE shop_id = :shop_id AND id = :id AND version = :version
+"""
+
+ERASE = """
+UPDATE subscriptions SET
+    version = version + 1, customer_id = NULL, erased_customer_id = :erased_customer_id, device_id = NULL, card = :card,
+    additional_data = :additional_data, options = :options, last_transaction = :last_transaction, return_url = NULL,
+    checkout_token = NULL
+WHERE shop_id = :shop_id AND id = :id AND version = :version
+"""
+
+OF_CUSTOMER = f"""{SELECT}
+WHERE subscriptions.shop_id = :shop_id AND subscriptions.customer_id = :customer_id ORDER BY subscriptions.id
 """
 
 FIND = PointRead(_TABLES, _COLUMNS, key=("subscriptions.shop_id", "subscriptions.id"))
@@ -93,6 +105,17 @@ async def update(tx: Transaction, subscription: Subscription, leased_until: int 
     return await tx.run(UPDATE, {**_params(subscription), "leased_until": leased_until}) > 0
 
 
+async def erase(tx: Transaction, subscription: Subscription) -> bool:
+    """Write the subscription of an erased customer, without personal data. ``False`` if it changed since it was read."""
+    names = ("shop_id", "id", "version", "erased_customer_id", "card", "additional_data", "options", "last_transaction")
+    return await tx.run(ERASE, {name: getattr(subscription, name) for name in names}) > 0
+
+
+async def of_customer(tx: Transaction, shop_id: int, customer_id: str) -> list[Subscription]:
+    rows = await tx.rows(OF_CUSTOMER, {"shop_id": shop_id, "customer_id": customer_id})
+    return [_subscription(row) for row in rows]
+
+
 async def find(reader: Database | Transaction, shop_id: int, subscription_id: str) -> Subscription | None:
     row = await reader.find(FIND, (shop_id, subscription_id))
     return _subscription(row) if row is not None else None
@@ -146,6 +169,7 @@ class Filter:
     customer_id: str | None = None
     plan_id: str | None = None
     tracking_id: str | None = None
+    erased_customer_id: str | None = None
 
     @property
     def params(self) -> dict[str, object]:

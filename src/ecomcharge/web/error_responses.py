@@ -22,6 +22,8 @@ STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.MethodNotAllowed: 405,
     errors.BodyTooSlow: 408,
     errors.StillRunning: 409,
+    errors.CustomerHasSubscriptions: 409,
+    errors.CustomerErased: 410,
     errors.BodyTooLarge: 413,
     errors.UnsupportedContentType: 415,
     errors.ValidationFailed: 422,

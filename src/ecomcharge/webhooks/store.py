@@ -67,6 +67,8 @@ WHERE shop_id = :shop_id AND id = :id
 
 NEWEST = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id {{matching}} ORDER BY id DESC LIMIT :limit"
 
+OF_SUBSCRIPTION = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id AND subscription_id = :subscription_id ORDER BY id"
+
 NEXT_DUE = "SELECT MIN(due_at) FROM webhooks WHERE due_at > :now"
 
 IS_NEXT_AND_DUE = """
@@ -157,6 +159,11 @@ async def redeliver(tx: Transaction, shop_id: int, webhook_id: str, now: int) ->
 async def find(database: Database, shop_id: int, webhook_id: str) -> Webhook | None:
     row = await database.find(FIND, (shop_id, webhook_id))
     return _webhook(row) if row is not None else None
+
+
+async def of_subscription(database: Database, shop_id: int, subscription_id: str) -> list[Webhook]:
+    rows = await database.rows(OF_SUBSCRIPTION, {"shop_id": shop_id, "subscription_id": subscription_id})
+    return [_webhook(row) for row in rows]
 
 
 async def newest(database: Database, shop_id: int, limit: int, state: str | None = None) -> list[Webhook]:

@@ -192,6 +192,9 @@ class PostgresDatabase:
         except UNAVAILABLE as error:
             raise to_domain_error(error) from error
 
+    async def overwrite_deleted(self) -> None:
+        """The server does it: VACUUM removes deleted rows from the files."""
+
     async def ping(self) -> None:
         """Raise ``Unavailable`` unless the database can be written."""
         try:

@@ -13,8 +13,9 @@ from ecomcharge.base.errors import EcomchargeError, Unavailable
 
 log = structlog.get_logger()
 
-# The server aborted the transaction because it was in conflict with another one.
-RETRYABLE: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# The transaction was in conflict with another one. A foreign key is violated if another transaction deleted the row that a
+# new row refers to, or added a row that refers to a deleted one; the unit of work then reads again.
+RETRYABLE: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ForeignKeyViolationError)
 
 # The database is down, full, starting or read-only; the statement itself is not at fault.
 UNAVAILABLE: Final = (

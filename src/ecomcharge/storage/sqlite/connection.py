@@ -9,6 +9,7 @@ import threading
 import apsw
 
 from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.storage.sqlite.locks import WriteLock
 
 BUSY_TIMEOUT_MILLISECONDS = 5_000
 CACHE_KIBIBYTES = 65_536
@@ -47,8 +48,17 @@ def connect(path: str) -> apsw.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves data in the cache of the drive
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten: they may hold personal data
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
     connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # a new database has no log before its first read
     connection.set_busy_timeout(0)
     return connection
+
+
+def empty_log(path: str) -> None:
+    """Write the whole log into the database file and truncate it. Blocks the thread while others write or read."""
+    with contextlib.closing(WriteLock(path)) as lock, contextlib.closing(connect(path)) as connection:
+        lock.acquire(wait=True)  # a writer that finds the log locked would fail
+        connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -15,7 +15,7 @@ import apsw
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.sqlite.background import BackgroundReader
-from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing
+from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing, empty_log
 from ecomcharge.storage.sqlite.errors import UNAVAILABLE, FilesReplaced
 from ecomcharge.storage.sqlite.locks import WriteLock
 from ecomcharge.storage.sqlite.migrations import apply_migrations
@@ -118,6 +118,13 @@ class SqliteDatabase:
         """Raises ``Unavailable`` when the database cannot be written now."""
         try:
             return await asyncio.to_thread(apply_migrations, self._path, self._files, migrations)
+        except UNAVAILABLE as error:
+            raise Unavailable from error
+
+    async def overwrite_deleted(self) -> None:
+        """Copy the log into the file, where deleted rows are overwritten, and empty it."""
+        try:
+            await asyncio.to_thread(empty_log, self._path)
         except UNAVAILABLE as error:
             raise Unavailable from error
 

@@ -1,4 +1,4 @@
-"""The commands ``ecomcharge customers import`` and ``ecomcharge customers export``."""
+"""The commands ``ecomcharge customers``: import and export here, the others in ``cli.customer_records``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ SOME_REJECTED: Final = 3  # exit code; 2 is a usage error
 _FORMATS: Final[Mapping[str, Format]] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 customers = cyclopts.App(name="customers")
+_RECORDS: Final = "ecomcharge.cli.customer_records"  # imported when it is used: it needs the whole program
+customers.command(f"{_RECORDS}:erase", name="erase", help="Erase a customer.")
+customers.command(f"{_RECORDS}:export_one", name="export-one", help="Write everything about one customer, as JSON.")
+customers.command(f"{_RECORDS}:purge", name="purge", help="Erase customers without activity.")
 
 
 @customers.command(name="import")

@@ -110,8 +110,8 @@ async def insert_shop(tx: Transaction, shop_id: int, name: str, now: int) -> boo
     return await tx.insert(INSERT_SHOP, (shop_id, name, now))
 
 
-async def find_shop(tx: Transaction, shop_id: int) -> Shop | None:
-    row = await tx.find(FIND_SHOP, (shop_id,))
+async def find_shop(reader: Database | Transaction, shop_id: int) -> Shop | None:
+    row = await reader.find(FIND_SHOP, (shop_id,))
     return Shop(*row) if row else None
 
 

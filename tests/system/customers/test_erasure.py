@@ -135,7 +135,9 @@ def test_an_export_has_everything_that_the_api_answers(http: httpx.Client) -> No
     document = export.json()
     assert list(document) == ["customer", "created_at", "updated_at", "subscriptions", "payments", "events", "webhooks"]
     assert document["customer"] == customer
-    exported = {each["id"]: {name: value for name, value in each.items() if name != "stored"} for each in document["subscriptions"]}
+    exported = {
+        each["id"]: {name: value for name, value in each.items() if name != "stored"} for each in document["subscriptions"]
+    }
     assert exported == {each["id"]: http.get(f"/subscriptions/{each['id']}").json() for each in (card, hosted)}
     assert [(each["subscription_id"], each["amount"], each["status"]) for each in document["payments"]] == [
         (card["id"], 100, "successful")

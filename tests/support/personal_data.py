@@ -50,7 +50,7 @@ async def _columns(database: Database, table: str) -> list[str]:
 
 
 def values_in_files(url: str, values: list[str], postgres: PostgresServer | None = None) -> dict[str, list[str]]:
-    """The values whose bytes are in files of the database, and the names of these files. Of PostgreSQL the write-ahead log is left out."""
+    """The values whose bytes are in files of the database, with the names of the files, without PostgreSQL's log."""
     path = sqlite_path(url)
     if path is not None:
         files = [file for file in Path(path).parent.glob(f"{Path(path).name}*") if file.is_file()]

@@ -94,9 +94,8 @@ def export(customer_id: str, /, settings: SettingsOfServe = Settings(), *, shop_
             reason = "was erased" if isinstance(error, CustomerErased) else f"is not a customer of shop {shop_id}"
             raise ConfigurationError(f"{customer_id} {reason}") from error
         async for chunk in export_customer(services.database, shop_id, stored, settings.base_url()):
-            sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.write(b"\n")
-        sys.stdout.flush()
+            sys.stdout.write(chunk.decode())
+        sys.stdout.write("\n")
 
     _run(settings, work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ecomcharge.base import errors, ids, postal
@@ -25,7 +26,8 @@ _FORMS: Final = (
 )
 
 
-def part() -> openapi.Part:
+def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
+    """``further`` are operations of customers that other features provide."""
     least = {name: NEW_CUSTOMER[name] for name in model.REQUIRED_NAMES}
     created = openapi.answer(
         "The customer as stored: texts trimmed, codes in capitals, the IP address in canonical form.",
@@ -43,7 +45,8 @@ def part() -> openapi.Part:
         [
             _CUSTOMERS.create("", body, created, errors.ValidationFailed),
             _CUSTOMERS.list(_FILTERS),
-            _CUSTOMERS.read("The fields as stored, and a link to the customer's subscriptions."),
+            _CUSTOMERS.read("The fields as stored, and a link to the customer's subscriptions.", errors.CustomerErased),
+            *further,
         ],
         types=[model.Customer],
         schemas={

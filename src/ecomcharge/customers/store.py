@@ -47,6 +47,8 @@ FIND_ERASED = PointRead("erased_customers", ("version", "erased_at"), key=("shop
 
 INSERT_ERASED = Insert("erased_customers", ("shop_id", "id", "version", "erased_at"), key=("shop_id", "id"))
 
+HAS_ERASED = "SELECT 1 FROM erased_customers WHERE shop_id = :shop_id LIMIT 1"
+
 LAST_ERASURE = "SELECT MAX(erased_at) FROM erased_customers"
 
 DELETE = "DELETE FROM customers WHERE shop_id = :shop_id AND id = :id"
@@ -177,6 +179,17 @@ async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, n
 
 async def is_erased(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:
     return await reader.find(FIND_ERASED, (shop_id, customer_id)) is not None
+
+
+async def has_erased(tx: Transaction, shop_id: int) -> bool:
+    """Whether the shop ever erased a customer."""
+    return bool(await tx.rows(HAS_ERASED, {"shop_id": shop_id}))
+
+
+async def erased_among(tx: Transaction, shop_id: int, ids: Sequence[str]) -> set[str]:
+    """Those of the ids whose customers were erased."""
+    rows = await tx.find_many(FIND_ERASED, [(shop_id, id) for id in ids])
+    return {id for id, row in zip(ids, rows, strict=True) if row is not None}
 
 
 async def last_erasure(database: Database) -> int | None:

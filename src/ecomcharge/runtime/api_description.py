@@ -17,7 +17,7 @@ from ecomcharge.webhooks import openapi as webhooks
 def describe_api(base_url: str = "http://127.0.0.1:8080") -> Json:
     """``base_url`` is where clients find this server."""
     parts = [
-        customers.part(),
+        customers.part(subscriptions.customer_operations()),
         plans.part(),
         subscriptions.part(),
         events.part(subscriptions.MESSAGES),

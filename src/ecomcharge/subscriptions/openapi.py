@@ -12,6 +12,7 @@ from ecomcharge.payments.model import TransactionObject
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.openapi import NEW_PLAN, PLAN
 from ecomcharge.subscriptions import lifecycle, requests
+from ecomcharge.subscriptions.export import PARTS
 from ecomcharge.subscriptions.model import SubscriptionObject
 from ecomcharge.subscriptions.notifications import ExpiredCheckoutObject
 from ecomcharge.web import openapi
@@ -118,12 +119,57 @@ def part() -> openapi.Part:
                 },
                 "examples": [ACTIVE],
             },
+            "CustomerExport": {
+                "type": "object",
+                "description": "A customer and everything that is stored about it.",
+                "required": ["customer", "created_at", "updated_at", *PARTS],
+                "properties": {
+                    "customer": ref("Customer"),
+                    "created_at": {"type": "string", "format": "date-time"},
+                    "updated_at": {"type": "string", "format": "date-time"},
+                    **{name: {"type": "array", "items": {"type": "object"}} for name in PARTS},
+                },
+            },
             "Card": {"examples": [ACTIVE["card"]]},
             "Transaction": {"examples": [ACTIVE["last_transaction"]]},
             "ExpiredCheckout": {"examples": [MESSAGES[expired]]},
         },
         webhooks={event: message(event, EVENTS[event], body, MESSAGES[event]) for event, body in bodies.items()},
     )
+
+
+def customer_operations() -> list[openapi.Operation]:
+    """Erasure and export of a customer, which concern its subscriptions too."""
+    cancel = openapi.query(
+        "subscriptions",
+        "`cancel`: cancel the subscriptions that can still charge. Without it they refuse the erasure.",
+        {"enum": ["cancel"]},
+    )
+    place = openapi.path_parameter("customer_id", "The id of the customer.", ref("CustomerId"))
+    erased = (
+        "Personal data goes everywhere; ids, amounts, dates, states and the last digits of cards stay. A second call changes "
+        "nothing."
+    )
+    failures = (errors.CustomerHasSubscriptions, errors.BadParameter, *openapi.OF_AN_ID)
+    document = openapi.answer("The document.", {"application/json": {"schema": ref("CustomerExport")}})
+    path = "/customers/{customer_id}"
+    return [
+        openapi.Operation(
+            "DELETE",
+            path,
+            "eraseCustomer",
+            "Erase a customer",
+            erased,
+            {204: openapi.answer("It is erased.")},
+            failures,
+            [place, cancel],
+        ),
+        openapi.Operation(
+            *("GET", f"{path}/export", "exportCustomer", "Export everything about a customer"),
+            "One JSON document with everything that is stored about the customer, for a subject access request.",
+            *({200: document}, (errors.CustomerErased, *openapi.OF_AN_ID), [place]),
+        ),
+    ]
 
 
 def _create() -> openapi.Operation:

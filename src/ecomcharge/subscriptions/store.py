@@ -48,7 +48,8 @@ UPDATE subscriptions SET
 WHERE shop_id = :shop_id AND id = :id AND version = :version
 """
 
-OF_CUSTOMER = f"""{SELECT}
+OF_CUSTOMER = f"""
+SELECT {", ".join(_COLUMNS)} FROM {_TABLES}
 WHERE subscriptions.shop_id = :shop_id AND subscriptions.customer_id = :customer_id ORDER BY subscriptions.id
 """
 

@@ -237,10 +237,10 @@ class Resource:
         names = ("POST", f"/{self.noun}s", f"create{self.schema}", f"Create a {self.noun}", f"{description} {replay}".strip())
         return Operation(*names, {201: created}, (*_OF_CREATE, *failures), _IDEMPOTENCY, body)
 
-    def read(self, description: str) -> Operation:
+    def read(self, description: str, *failures: type[EcomchargeError]) -> Operation:
         names = ("GET", f"/{self.noun}s/{{{self.noun}_id}}", f"read{self.schema}", f"Read a {self.noun}", description)
         found = answer(f"The {self.noun}.", json_content(self.schema, self.example), *self.headers)
-        return Operation(*names, {200: found}, OF_AN_ID, [self.place()])
+        return Operation(*names, {200: found}, (*failures, *OF_AN_ID), [self.place()])
 
     def list(self, filters: Mapping[str, str]) -> Operation:
         """``filters`` are query parameters, each with what it selects."""

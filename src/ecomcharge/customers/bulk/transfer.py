@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from ecomcharge.base.errors import CustomerErased
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.bulk.blocks import Block, BlockPosition
@@ -89,28 +90,38 @@ class Import:
         return total
 
     async def _import_block(self, block: Block) -> tuple[ImportSummary, Sequence[RejectedRecord]]:
-        async def unit(tx: Transaction) -> ImportSummary:
-            summary = await self._write(tx, block)
+        async def unit(tx: Transaction) -> tuple[ImportSummary, list[RejectedRecord]]:
+            summary, erased = await self._write(tx, block)
             if self.dry_run:
-                raise _DryRun(summary)
-            return summary
+                raise _DryRun(summary, erased)
+            return summary, erased
 
         try:
-            summary = await self.database.write(unit)
+            summary, erased = await self.database.write(unit)
         except _DryRun as dry_run:
-            summary = dry_run.summary
-        summary.read, summary.rejected = block.records, len(block.validated.rejected)
-        return summary, block.validated.rejected
+            summary, erased = dry_run.summary, dry_run.erased
+        rejected = sorted([*block.validated.rejected, *erased], key=lambda record: record.line)
+        summary.read, summary.rejected = block.records, len(rejected)
+        return summary, rejected
 
-    async def _write(self, tx: Transaction, block: Block) -> ImportSummary:
+    async def _write(self, tx: Transaction, block: Block) -> tuple[ImportSummary, list[RejectedRecord]]:
+        """The summary, and the records of customers that were erased."""
         done = await self._records_done(tx, block.position)
         candidates, updating = block.validated.candidates, self.on_duplicate == "update"
         wanted = candidates
         if done:
             wanted = [each for each in candidates if each.position > done or (updating and each.is_identifiable)]
         summary = ImportSummary(already_imported=len(candidates) - len(wanted))
-        await self._add(tx, wanted, summary)
-        return summary
+        erased = await self._erased(tx, wanted)
+        await self._add(tx, [each for each in wanted if each.id not in erased], summary)
+        return summary, [RejectedRecord(each.line, CustomerErased.message) for each in wanted if each.id in erased]
+
+    async def _erased(self, tx: Transaction, wanted: Sequence[Candidate]) -> set[str]:
+        """The ids of erased customers among the candidates: such an id is not used again."""
+        ids = [each.id for each in wanted if not each.has_new_id]
+        if not ids or not await store.has_erased(tx, self.shop_id):
+            return set()
+        return await store.erased_among(tx, self.shop_id, ids)
 
     async def _records_done(self, tx: Transaction, position: BlockPosition) -> int:
         """The number of records of the block that were imported before. Stores the checkpoint of the whole block."""
@@ -179,11 +190,12 @@ class Import:
 
 
 class _DryRun(Exception):
-    """Rolls a block back, and carries the summary of what was written."""
+    """Rolls a block back, and carries the summary of what was written and the records of erased customers."""
 
-    def __init__(self, summary: ImportSummary) -> None:
+    def __init__(self, summary: ImportSummary, erased: list[RejectedRecord]) -> None:
         super().__init__()
         self.summary = summary
+        self.erased = erased
 
 
 def _with_id(customer: Customer, id: str) -> Customer:

@@ -11,7 +11,7 @@ export ECOMCHARGE_SANDBOX ?= true
 # Tests spend much of their time waiting for a process to start or for a lease to end: run several at the same time.
 TESTS_AT_ONCE ?= 4
 
-.PHONY: serve check test coverage soak simulate bench compare lint format install npm swagger-ui browser lock clean
+.PHONY: serve check test coverage soak simulate bench compare lint format install npm swagger-ui browser pgbouncer lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -19,7 +19,7 @@ serve: $(VENV)/installed
 install: $(VENV)/installed
 
 # Bytecode is always stored: the tests start hundreds of processes, and each would compile the program again.
-test: $(VENV)/installed-for-work npm browser
+test: $(VENV)/installed-for-work npm browser pgbouncer
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
 
 # Format, lint, types, contracts and the unit tests: less than a minute.
@@ -27,7 +27,7 @@ check: lint
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX $(BIN)/python -m pytest -n 2 -q tests/unit
 
 # Runs the tests and counts the branches of src that they take, in every process. Slower than `make test`.
-coverage: $(VENV)/installed-for-work browser
+coverage: $(VENV)/installed-for-work browser pgbouncer
 	@$(BIN)/coverage erase
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
 	@$(BIN)/coverage combine --quiet
@@ -107,6 +107,14 @@ browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& echo "installing chromium" && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
 		|| echo "no chromium, and no permission to install it: the tests in a browser will be skipped"
+
+# The tests of poolers need PgBouncer. If there is none and it cannot be installed, they are skipped with a message.
+# The package would start a pooler of its own, which no test uses.
+pgbouncer:
+	@command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "installing pgbouncer" && apt-get -qq update \
+		&& RUNLEVEL=1 apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null; } \
+		|| echo "no pgbouncer, and no permission to install it: the tests of poolers will be skipped"
 
 # Pins all packages again, with hashes and without download addresses.
 lock: $(VENV)/installed-for-work

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.settings import Settings
 from ecomcharge.storage.opening import make_folder_of, refuse_file_of_database, sqlite_path
+from ecomcharge.storage.ownership import explain, keep_owner
 
 PREFIX: Final = "eck_"
 OWN_KEY_MINIMUM: Final = 8
@@ -140,7 +141,7 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
         try:
             return MasterKey(_decoded(Path(file).read_text("ascii"), file))
         except (OSError, UnicodeError) as error:
-            raise ConfigurationError(f"cannot read the master key file {file}: {error}") from error
+            raise ConfigurationError(f"cannot read the master key file {file}: {explain(error)}") from error
     if database_file is None:
         raise ConfigurationError(
             "with PostgreSQL the master key must be given: make one with `ecomcharge master-key new`, keep it"
@@ -149,18 +150,19 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
     path = Path(f"{os.path.realpath(database_file)}.master-key")  # the same key for every path of the database
     try:
         if not path.exists():
-            _write_once(path, make_master_key())
+            _write_once(path, make_master_key(), database_file)
         return MasterKey(_decoded(path.read_text("ascii"), str(path)))
     except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"cannot use the master key file {path}: {error}") from error
+        raise ConfigurationError(f"cannot use the master key file {path}: {explain(error)}") from error
 
 
-def _write_once(path: Path, text: str) -> None:
+def _write_once(path: Path, text: str, database_file: str) -> None:
     """Write the whole file or nothing. Of several processes that try at once one succeeds, and all continue."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
+            keep_owner(descriptor, os.path.realpath(database_file))
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import Database
+from ecomcharge.storage.ownership import explain, make_folder
 
 
 def sqlite_path(url: str) -> str | None:
@@ -51,9 +52,9 @@ def _is_same_file(path: str, other: str) -> bool:
 def make_folder_of(path: str) -> None:
     """Raises ``ConfigurationError`` if the folder cannot be created."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_folder(os.path.dirname(path))
     except OSError as error:
-        raise ConfigurationError(f"cannot make the folder of {path}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot make the folder of {path}: {explain(error)}") from error
 
 
 async def open_database(

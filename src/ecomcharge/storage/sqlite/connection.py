@@ -9,6 +9,7 @@ import threading
 import apsw
 
 from ecomcharge.base.errors import ConfigurationError
+from ecomcharge.storage.ownership import keep_owner
 from ecomcharge.storage.sqlite.locks import WriteLock
 
 BUSY_TIMEOUT_MILLISECONDS = 5_000
@@ -29,7 +30,11 @@ def create_if_missing(path: str) -> None:
     https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
     """
     with _creation_lock, contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            keep_owner(descriptor, os.path.dirname(path))
+        finally:
+            os.close(descriptor)
 
 
 def connect(path: str) -> apsw.Connection:

@@ -14,6 +14,7 @@ import apsw
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
+from ecomcharge.storage.ownership import explain
 from ecomcharge.storage.sqlite.background import BackgroundReader
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing, empty_log
 from ecomcharge.storage.sqlite.errors import UNAVAILABLE, FilesReplaced
@@ -49,7 +50,7 @@ class SqliteDatabase:
                 lock = stack.enter_context(contextlib.closing(WriteLock(self._path)))
                 self._resources = stack.pop_all()
         except (apsw.Error, OSError, FilesReplaced) as error:
-            raise ConfigurationError(f"cannot open the SQLite database {self._path}: {error}") from error
+            raise ConfigurationError(f"cannot open the SQLite database {self._path}: {explain(error, self._path)}") from error
         self._background = BackgroundReader(self._path, self._files) if commit_in_thread else None
         self._writer = Writer(self._write_connection, lock, self._files, self.stats, commit_in_thread=commit_in_thread)
 

@@ -8,9 +8,10 @@ behind it. The kernel releases both locks when the process ends, for whatever re
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
+
+from ecomcharge.storage.ownership import keep_owner
 
 
 class WriteLock:
@@ -44,8 +45,5 @@ class WriteLock:
 def open_lock_file(file: str, database_file: str) -> int:
     """Open or create a lock file with the owner of the database file, also when root runs a command, as SQLite does."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if os.geteuid() == 0:
-        with contextlib.suppress(FileNotFoundError):  # the database is about to be created
-            owner = os.stat(database_file)
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    keep_owner(descriptor, database_file)
     return descriptor

@@ -204,16 +204,21 @@ class Supervisor:
         return respawn_delay_seconds(child.deaths) if child.is_server else WORKER_DELAY_SECONDS
 
     def _reload(self) -> None:
-        """Replace each server process by a new one. Both serve for a while."""
+        """Replace each server process by a new one. Both serve for a while. If a new one cannot start, the old one stays."""
         for child in self._servers:
-            old, child.first_pid = child.process, None  # the old process still writes its metrics
-            child.process = None
+            old, first_pid = child.process, child.first_pid
+            child.process, child.first_pid = None, None  # the old process still writes its metrics
             self._start(child)
             if child.process is None:
-                child.process = old
+                child.process, child.first_pid = old, first_pid
                 continue
             if old is not None:
-                self._signals.wait_until(lambda: self._signals.stop, RELOAD_SECONDS)
+                new = child.process
+                self._signals.wait_until(lambda new=new: self._signals.stop or new.poll() is not None, RELOAD_SECONDS)
+                if new.returncode:  # for example because a renewed certificate does not fit its key
+                    self._log().error("a new server process cannot start, and the old one stays", worker=child.index + 1)
+                    child.process, child.first_pid, child.start_at = old, first_pid, None
+                    continue
                 self._end([old], self._shutdown_seconds)
 
     def _stop(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
+import signal
 import socket
 import ssl
 from pathlib import Path
@@ -16,9 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ecomcharge.shops.keys import MasterKey
+from support.certificates import certificate_for
 from support.operations import JOHN, auth
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, add_shop
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -79,3 +83,42 @@ def test_with_a_certificate_and_its_key_the_server_uses_https(
             httpx.get(f"{process.url}/healthz", verify=old)
 
     assert created.status_code == 201
+
+
+def test_after_sighup_a_renewed_certificate_is_used_unless_it_does_not_fit_its_key(tmp_path: Path) -> None:
+    """As certbot and Kubernetes renew: the names of the options stay, and a link leads to the new files."""
+    contexts = {}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        certificate_file, _ = certificate_for("localhost", tmp_path / name)
+        contexts[name] = ssl.create_default_context(cafile=str(certificate_file))
+    live = tmp_path / "live"
+    live.symlink_to("old")
+    options = ("--tls-certificate", str(live / "certificate.pem"), "--tls-key", str(live / "key.pem"), "--workers", "2")
+    server = TlsServer(f"sqlite:///{tmp_path}/test.db", tmp_path, *options, environment=ENVIRONMENT)
+    server.url, server.trust = server.url.replace("127.0.0.1", "localhost"), contexts["old"]
+
+    def served() -> str:
+        """The certificate that a new connection gets."""
+        for name, context in contexts.items():
+            with contextlib.suppress(httpx.ConnectError):
+                httpx.get(f"{server.url}/healthz", verify=context)
+                return name
+        return ""
+
+    with server as process:
+        assert served() == "old"
+        old_pids = set(process.worker_pids())
+        renewed = tmp_path / "renewed"
+        renewed.symlink_to("new")
+        renewed.replace(live)
+        assert process.process is not None
+        process.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not old_pids & set(process.worker_pids()))
+        assert {served() for _ in range(20)} == {"new"}
+
+        (live / "key.pem").write_bytes((tmp_path / "old" / "key.pem").read_bytes())
+        process.process.send_signal(signal.SIGHUP)
+        eventually(lambda: process.log().count("a new server process cannot start, and the old one stays") == 2)
+        assert {served() for _ in range(20)} == {"new"}
+        assert process.stop() == 0

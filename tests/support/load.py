@@ -103,7 +103,7 @@ class Ledger:
     def enter(self, customer_request: RequestedCustomer, reply: Reply | None) -> None:
         if reply is not None:
             self.slowest_seconds = max(self.slowest_seconds, reply.seconds)
-        if reply is None or (reply.status == 500 and OUTCOME_UNKNOWN.encode() in reply.body):
+        if reply is None or (reply.status == 504 and OUTCOME_UNKNOWN.encode() in reply.body):
             self.unknown.append(customer_request)
         elif reply.status == 201:
             self.acknowledged[customer_request.email] = reply.json()["id"]

@@ -22,7 +22,9 @@ class PgBouncer:
     It refuses to run as root. For root it runs as the user ``nobody``.
     """
 
-    def __init__(self, postgres: PostgresServer, mode: str, *, server_connections: int = 20) -> None:
+    def __init__(
+        self, postgres: PostgresServer, mode: str, *, server_connections: int = 20, client_connections: int = 500
+    ) -> None:
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="ecomcharge-pgbouncer-"))
         self._user = "nobody" if os.geteuid() == 0 else None
@@ -39,7 +41,7 @@ auth_type = trust
 auth_file = {self._folder}/users.txt
 pool_mode = {mode}
 default_pool_size = {server_connections}
-max_client_conn = 500
+max_client_conn = {client_connections}
 """
         )
         if self._user:

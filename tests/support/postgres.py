@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -132,6 +133,20 @@ class PostgresServer:
             self._process.send_signal(how)
             self._process.wait(timeout=60)
             self._process = None
+
+    def freeze(self) -> None:
+        """Suspend all processes of the server: it accepts connections and answers nothing."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        pid = self._process.pid
+        for each in (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, number)
 
     def promote(self) -> None:
         """Make the primary of a standby, and return when it can be written."""

@@ -171,6 +171,7 @@ class OutcomeUnknown(EcomchargeError):
 
     code = "outcome_unknown"
     message = "The outcome of this request is not known; repeat it with the same Idempotency-Key"
+    retry_after_seconds = 1
 
 
 class ConfigurationError(EcomchargeError):

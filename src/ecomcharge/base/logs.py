@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
 
+PLAIN_LINE: Final = "%(asctime)s %(levelname)s %(message)s"
 LogFormat = Literal["auto", "json", "console"]
 
 
@@ -34,6 +35,15 @@ def configure_logging(log_format: LogFormat) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    _log_what_libraries_report(log_format)
+
+
+def _log_what_libraries_report(log_format: LogFormat) -> None:
+    """Write warnings and the log records of libraries in the same format, such as asyncio's about an exception of a driver."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if wants_json(log_format) else logging.Formatter(PLAIN_LINE))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.captureWarnings(True)
 
 
 class JsonLines(logging.Formatter):
@@ -51,7 +61,7 @@ def granian_logging(log_format: LogFormat) -> dict[str, Any]:
     """The logging configuration of granian, in the chosen format."""
     formatter: dict[str, Any] = {"()": "ecomcharge.base.logs.JsonLines"}
     if not wants_json(log_format):
-        formatter = {"format": "%(asctime)s %(levelname)s %(message)s"}
+        formatter = {"format": PLAIN_LINE}
     handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "lines"}
     logger = {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
     return {

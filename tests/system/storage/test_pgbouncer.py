@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
-from ecomcharge.storage.database import Database
+from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
 from support.commands import ecomcharge
 from support.faults import check_everything, load_on
 from support.pgbouncer import PgBouncer
@@ -70,6 +71,19 @@ def test_nothing_is_left_in_the_sessions_of_a_pooler_in_transaction_mode(own_pos
         assert asyncio.run(look()) == ("0", 0)
 
 
-async def _lock_timeout(tx: object) -> str:
-    [[value]] = await tx.rows("SELECT current_setting('lock_timeout')", {})  # type: ignore[attr-defined]
+async def _lock_timeout(tx: Transaction) -> str:
+    [[value]] = await tx.rows("SELECT current_setting('lock_timeout')", {})
     return str(value)
+
+
+def test_where_a_pooler_accepts_no_more_clients_those_that_are_connected_are_waited_for(
+    own_postgres: PostgresServer, postgres_url: str
+) -> None:
+    async def work() -> None:
+        database = await open_database(pooler.url_of(postgres_url.rpartition("/")[2]), postgres_connections=20)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(database.rows("SELECT pg_sleep(0.05)", {}) for _ in range(40)))
+        await database.close()
+
+    with PgBouncer(own_postgres, "session", client_connections=3) as pooler:
+        asyncio.run(work())

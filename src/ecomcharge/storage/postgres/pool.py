@@ -22,6 +22,8 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
 # After these a connection may be in the middle of a statement.
 BROKEN: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.CancelledError)
+# PostgreSQL has no connection left, or PgBouncer has none: its error is a violation of the protocol.
+REFUSED: Final = (asyncpg.TooManyConnectionsError, asyncpg.ProtocolViolationError)
 
 
 class _Idle(NamedTuple):
@@ -108,7 +110,7 @@ class ConnectionPool:
                 elif self._loop.time() >= self._open_again_at:
                     try:
                         return await self._open_one()
-                    except asyncpg.TooManyConnectionsError as error:
+                    except REFUSED as error:
                         self._outages.report(error)
                         self._open_again_at = self._loop.time() + OPEN_AGAIN_SECONDS
                         continue

@@ -65,6 +65,10 @@ PROBLEM_TEXTS: Final[Mapping[str, str]] = {
 }
 FORM_TOO_OLD: Final = gettext_noop("This page was open for too long. Please enter your card once more.")
 
+TOO_MANY_PAYMENTS: Final = gettext_noop(
+    "Too many payments were tried from your network. Nothing was taken. Please wait a minute and try again."
+)
+
 
 class Problem(NamedTuple):
     """An error of one field, in the buyer's language."""

@@ -63,6 +63,7 @@ def part() -> Part:
             _page(
                 *("POST", _PAGE, ("checkoutPay", "Pay on the hosted page")),
                 *(page | form_again, f"{to_step}, or back to the page.", _card_form()),
+                limited="The form again, with what was entered except the card's number and security code. Nothing was charged.",
             ),
             public_file("/v2/checkout/{file}", "checkoutFile", "A file of the pages", ASSETS),
             _page("GET", _STEP, ("challengePage", "The 3-D Secure step"), step | own_step, f"{back}."),
@@ -80,18 +81,31 @@ def _links(path: str, id: str, summary: str, place: list[Json]) -> Iterable[Oper
     failures = (*OF_AN_ID, *_UNKNOWN)
     visit = "For a buyer's browser. Creates nothing: the subscription is created when the buyer submits the form of the page."
     yield Operation("GET", path, id, summary, visit, answers, failures, parameters, public=True)
-    text, failures = "Creates a subscription at once, which waits for its buyer for a day.", (*failures, errors.TooManyRequests)
-    yield Operation("POST", path, f"{id}ByPost", f"{summary} by POST", text, answers, failures, parameters, public=True)
+    text = "Creates a subscription at once, which waits for its buyer for a day."
+    limited = {**answers, **_limited("A page says so. Nothing was created.")}
+    yield Operation("POST", path, f"{id}ByPost", f"{summary} by POST", text, limited, failures, parameters, public=True)
 
 
 def _page(
-    method: str, path: str, name: tuple[str, str], pages: Mapping[int, str], redirect: str, form: Json | None = None
+    method: str,
+    path: str,
+    name: tuple[str, str],
+    pages: Mapping[int, str],
+    redirect: str,
+    form: Json | None = None,
+    *,
+    limited: str = "",
 ) -> Operation:
-    answers = {**_html({**pages, **_CLOSED}), 303: answer(redirect, None, "Location")}
-    failures = (errors.RouteNotFound, *_UNKNOWN, *((errors.TooManyRequests,) if form else ()))
+    answers = {**_html({**pages, **_CLOSED}), 303: answer(redirect, None, "Location"), **(_limited(limited) if limited else {})}
+    failures = (errors.RouteNotFound, *_UNKNOWN)
     place = [_TOKEN, *_LINKED] if path == _PAGE else [_PAYMENT]
     text = "For a buyer's browser, in the buyer's language."
     return Operation(method, path, *name, text, answers, failures, place, form, public=True)
+
+
+def _limited(text: str) -> dict[int, Json]:
+    headers = ("Retry-After", "RateLimit-Policy", "RateLimit")
+    return {429: answer(f"{HTTPStatus.TOO_MANY_REQUESTS.phrase}: {text}", dict(HTML), *headers)}
 
 
 def _html(pages: Mapping[int, str]) -> dict[int, Json]:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from ecomcharge.base.clock import Clock
-from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, ShopClosed, ValidationFailed
+from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, ShopClosed, TooManyRequests, ValidationFailed
 from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.checkout import forms, results
@@ -36,6 +36,7 @@ from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.buyer_actions import LinkedPlan
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
+from ecomcharge.web.error_responses import rate_limit_headers
 from ecomcharge.web.messages import NO_STORE, Request, Response
 from ecomcharge.web.rate_limits import AddressRateLimiter
 from ecomcharge.web.router import Route
@@ -129,11 +130,13 @@ class CheckoutPages:
             raise BadParameter("Return url is invalid")
         if request.method != "POST":
             return _redirect(302, f"{self._base_url}/v2/checkout?{query_of(self._links.open(shop_id, plan, return_url))}")
-        self._limit.count(request)
         try:
+            self._limit.count(request)
             subscription = await buyer_actions.subscribe_by_link(self._charging, self._id_generators, shop_id, plan, return_url)
         except ShopClosed:
             return self._shop_closed(plan.language)
+        except TooManyRequests as error:
+            return _limited(error, self._notice(results.BUSY, plan.language, 429))
         return _redirect(302, model.checkout_url(subscription.checkout_token or "", self._base_url))
 
     # The payment page
@@ -172,11 +175,13 @@ class CheckoutPages:
         customer = forms.validate_customer(form, missing, errors)
         if errors.to_dict() or card is None:
             return await self._form(visit, 422, form, errors=errors.to_dict((*missing, *forms.CARD_NAMES)))
-        self._limit.count(request)
         try:
+            self._limit.count(request)
             paid = await buyer_actions.pay(self._charging, self._id_generators, token, card, customer, visit.link)
         except ShopClosed:
             return self._shop_closed(subscription.language)
+        except TooManyRequests as error:
+            return _limited(error, await self._form(visit, 429, form, message=forms.TOO_MANY_PAYMENTS))
         except ValidationFailed:  # the operator took the shop's gateway away in the meantime
             return self._notice(results.UNAVAILABLE, subscription.language, 409)
         is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime
@@ -380,6 +385,13 @@ def _target_after_challenge(subscription: Subscription) -> str:
 
 def _is_test(subscription: Subscription) -> bool:
     return subscription.plan.test or subscription.gateway == sandbox.NAME
+
+
+def _limited(error: TooManyRequests, page: Response) -> Response:
+    """The page, with the headers of the rate limit."""
+    page.headers.extend(rate_limit_headers(error))
+    page.code = error.code
+    return page
 
 
 def _security_headers(form_action: str) -> list[tuple[str, str]]:

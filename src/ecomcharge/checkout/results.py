@@ -8,6 +8,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from ecomcharge.base.validation import ValidationErrors, read_integer
+from ecomcharge.checkout.forms import TOO_MANY_PAYMENTS
 from ecomcharge.checkout.translations import gettext_noop
 from ecomcharge.subscriptions import lifecycle
 from ecomcharge.subscriptions.model import Subscription
@@ -53,6 +54,11 @@ UNAVAILABLE: Final = Outcome(
     "unavailable",
     gettext_noop("Payment is not possible at the moment"),
     gettext_noop("Nothing was taken. Please try again later, or ask the shop."),
+)
+BUSY: Final = Outcome(
+    "busy",
+    gettext_noop("Please wait a minute"),
+    TOO_MANY_PAYMENTS,
 )
 UNKNOWN: Final = Outcome(
     "unknown",

@@ -40,7 +40,7 @@ from ecomcharge.web.docs_page import DocsRoutes
 from ecomcharge.web.health import HealthRoutes
 from ecomcharge.web.metrics import SNAPSHOT_SECONDS, Metrics
 from ecomcharge.web.openapi import OpenApiRoutes
-from ecomcharge.web.rate_limits import AddressRateLimiter, TokenBucket
+from ecomcharge.web.rate_limits import AddressRateLimiter, ClientAddresses, TokenBucket
 from ecomcharge.web.rsgi import RsgiAdapter
 from ecomcharge.webhooks.delivery import Delivery
 
@@ -116,8 +116,9 @@ class App:
             postgres_pooler=settings.postgres_pooler,
             for_requests=True,
         )
-        failed_logins = AddressRateLimiter("failed-logins", settings.failed_logins_per_minute, settings.trusted_proxies)
-        payments = AddressRateLimiter("checkout", settings.checkouts_per_minute, settings.trusted_proxies)
+        addresses = ClientAddresses(settings.trusted_proxies)
+        failed_logins = AddressRateLimiter("failed-logins", settings.failed_logins_per_minute, addresses)
+        payments = AddressRateLimiter("checkout", settings.checkouts_per_minute, addresses)
         authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()

@@ -62,7 +62,7 @@ def error_response(error: EcomchargeError) -> Response:
         case errors.Unavailable() | errors.OutcomeUnknown():
             headers.append(("retry-after", str(error.retry_after_seconds)))
         case errors.TooManyRequests():
-            headers += _rate_limit_headers(error)
+            headers += rate_limit_headers(error)
         case errors.BodyTooLarge() | errors.BodyTooSlow():
             headers.append(("connection", "close"))
     return Response(status, msgspec.json.encode(body), headers, error.code)
@@ -77,7 +77,7 @@ def _status_of(error: EcomchargeError) -> int | None:
     return next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), None)
 
 
-def _rate_limit_headers(error: errors.TooManyRequests) -> Sequence[tuple[str, str]]:
+def rate_limit_headers(error: errors.TooManyRequests) -> Sequence[tuple[str, str]]:
     """As draft-ietf-httpapi-ratelimit-headers-10: the policy and its current state."""
     wait = max(1, math.ceil(error.retry_after_seconds))
     return (

@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
+
 from ecomcharge.base.errors import ConfigurationError, TooManyRequests
 from ecomcharge.web.messages import Request
+
+log = structlog.get_logger()
 
 MOST_ENTRIES: Final = 10_000
 WINDOW_SECONDS: Final = 60
@@ -26,41 +30,20 @@ def trusted_networks(trusted_proxies: str) -> list[ipaddress.IPv4Network | ipadd
         raise ConfigurationError(f"--trusted-proxies: {error}") from error
 
 
-class AddressRateLimiter:
-    """Limits events per client address in windows of a minute: failed logins, POSTs to pay links, cards that were tried.
+class ClientAddresses:
+    """Finds the address of the client of a request behind trusted proxies. One per process."""
 
-    ``policy`` names the limit in the response; ``per_minute`` 0 means no limit.
-    """
-
-    def __init__(
-        self, policy: str, per_minute: int, trusted_proxies: str, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._policy = policy
-        self._per_minute = per_minute
+    def __init__(self, trusted_proxies: str) -> None:
         self._trusted = trusted_networks(trusted_proxies)
-        self._monotonic = monotonic
-        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of its window, events in it
+        self._warned = False
 
-    def count(self, request: Request) -> None:
-        """Count one event. Raises ``TooManyRequests`` above the limit."""
-        if not self._per_minute:
-            return
-        address = self.client_of(request)
-        now = self._monotonic()
-        started, count = self._counts.get(address, (now, 0))
-        if now - started >= WINDOW_SECONDS:
-            started, count = now, 0
-        if address not in self._counts:
-            make_room(self._counts)
-        self._counts[address] = (started, count + 1)
-        if count >= self._per_minute:
-            wait = math.ceil(started + WINDOW_SECONDS - now)
-            raise TooManyRequests(self._policy, self._per_minute, WINDOW_SECONDS, wait)
-
-    def client_of(self, request: Request) -> str:
+    def of(self, request: Request) -> str:
         """The address to count: the nearest one that is not a trusted proxy; for IPv6 its /64 network."""
         address = request.peer()
         forwarded = [part.strip() for part in request.forwarded_for().split(",")]
+        if not self._warned and forwarded != [""] and not self._is_trusted(address):
+            self._warned = True
+            _warn_of_untrusted_proxy(address)
         while forwarded and self._is_trusted(address):
             address = forwarded.pop() or address
         parsed = _parsed(address)
@@ -73,6 +56,49 @@ class AddressRateLimiter:
     def _is_trusted(self, address: str) -> bool:
         parsed = _parsed(address)
         return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def _warn_of_untrusted_proxy(address: str) -> None:
+    """Name the missing setting. A public address is left out, because it may be the address of a person."""
+    parsed = _parsed(address)
+    proxy = str(parsed) if parsed is not None and not parsed.is_global else None
+    log.warning(
+        "a request with X-Forwarded-For came from an address that --trusted-proxies does not name: the rate limits count all"
+        " clients behind it as one; if it is your proxy, set --trusted-proxies",
+        proxy=proxy,
+    )
+
+
+class AddressRateLimiter:
+    """Limits events per client address in windows of a minute: failed logins, POSTs to pay links, cards that were tried.
+
+    ``policy`` names the limit in the response; ``per_minute`` 0 means no limit.
+    """
+
+    def __init__(
+        self, policy: str, per_minute: int, addresses: ClientAddresses, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._policy = policy
+        self._per_minute = per_minute
+        self._addresses = addresses
+        self._monotonic = monotonic
+        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of its window, events in it
+
+    def count(self, request: Request) -> None:
+        """Count one event. Raises ``TooManyRequests`` above the limit."""
+        if not self._per_minute:
+            return
+        address = self._addresses.of(request)
+        now = self._monotonic()
+        started, count = self._counts.get(address, (now, 0))
+        if now - started >= WINDOW_SECONDS:
+            started, count = now, 0
+        if address not in self._counts:
+            make_room(self._counts)
+        self._counts[address] = (started, count + 1)
+        if count >= self._per_minute:
+            wait = math.ceil(started + WINDOW_SECONDS - now)
+            raise TooManyRequests(self._policy, self._per_minute, WINDOW_SECONDS, wait)
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

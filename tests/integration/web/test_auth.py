@@ -13,7 +13,7 @@ from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.web.auth import Authenticator
 from ecomcharge.web.messages import Request
-from ecomcharge.web.rate_limits import AddressRateLimiter
+from ecomcharge.web.rate_limits import AddressRateLimiter, ClientAddresses
 from support.authentication import Caller
 from support.shops import with_database
 
@@ -24,7 +24,7 @@ def test_a_new_key_is_accepted_while_the_old_one_is_in_use(database_url: str, ma
         shop = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")
         moments = [0.0]
         authenticator = Authenticator(
-            database, master_key, SystemClock(), AddressRateLimiter("failed-logins", 60, ""), lambda: moments[-1]
+            database, master_key, SystemClock(), AddressRateLimiter("failed-logins", 60, ClientAddresses("")), lambda: moments[-1]
         )
         outcomes = [await authenticator.shop_of(login(shop.shop_id, "first-key"))]
         await actions.rotate_key(database, master_key, now, shop_id=shop.shop_id, secret_key="second-key", overlap_seconds=60)

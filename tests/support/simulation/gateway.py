@@ -13,7 +13,7 @@ from ecomcharge.gateways import base
 from ecomcharge.gateways.base import Card, CardDetails, Order, Result
 from ecomcharge.gateways.registry import Assignment, GatewayRegistry
 from ecomcharge.shops.model import FIRST_ACCOUNT
-from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.database import Database, Transaction
 from support.simulation.faults import FaultSchedule, MovedClock, current_work
 
 GATEWAY: Final = "begateway"
@@ -135,7 +135,7 @@ class Accounts(GatewayRegistry):
         self.chosen = FIRST_ACCOUNT
         self.sandbox = None  # type: ignore[assignment]
 
-    async def assign(self, tx: Transaction, shop_id: int, *, test: bool) -> Assignment:
+    async def assign(self, reader: Database | Transaction, shop_id: int, *, test: bool) -> Assignment:
         return Assignment(GATEWAY, self.chosen)
 
     async def named(self, name: str, shop_id: int, account: str | None) -> Any:

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ecomcharge.checkout.forms import TOO_MANY_PAYMENTS
+from ecomcharge.checkout.translations import LANGUAGES, translation_for
 from ecomcharge.gateways.sandbox import CHALLENGE, FAILED, SUCCESSFUL, TEST_CARDS
 from ecomcharge.shops.keys import MasterKey
 from support.builders import a_plan, a_price
@@ -284,19 +286,47 @@ def test_card_number_and_code_are_not_stored_or_logged(
         assert f"={CODE}".encode() not in content, name
 
 
-def test_attempts_with_cards_and_pay_links_are_limited_per_address(
-    database_url: str, master_key: MasterKey, tmp_path: Path
-) -> None:
-    shop = add_shop(database_url, master_key)
+@pytest.fixture
+def limited(database_url: str, master_key: MasterKey, tmp_path: Path) -> Iterator[Shop]:
+    """A server behind a proxy that --trusted-proxies does not name."""
+    credentials = add_shop(database_url, master_key)
     options = ("--checkouts-per-minute", "3", "--no-worker")
-    with (
-        ServerProcess(database_url, tmp_path, *options, environment=ENVIRONMENT) as process,
-        httpx.Client(base_url=process.url, auth=(str(shop.shop_id), shop.secret_key)) as http,
-    ):
-        price = a_price(1, unit="day")
-        plan = http.post("/plans", json=a_plan(title="x", plan=price)).json()
-        assert [httpx.get(plan["pay_url"]).status_code for _ in range(5)] == [302] * 5  # they create nothing
-        answers = [httpx.post(plan["pay_url"]) for _ in range(5)]
+    with ServerProcess(database_url, tmp_path, *options, environment=ENVIRONMENT) as process:
+        yield Shop(process.url, credentials.shop_id, credentials.secret_key, process)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_buyer_over_the_limit_gets_the_form_again(limited: Shop, language: str) -> None:
+    def pay(number: int, address: str, **chosen: str) -> httpx.Response:
+        form = {**form_of(web.get(address).text), **card_fields(**chosen)}
+        return web.post(address, data=form, headers={"X-Forwarded-For": f"198.51.100.{number}"})
+
+    subscriptions = [subscribe(limited, language=language) for _ in range(5)]
+    answers = [pay(number, each["redirect_url"], holder="KIM PAY") for number, each in enumerate(subscriptions)]
+    assert [answer.status_code for answer in answers] == [303, 303, 303, 429, 429]
+    page = answers[-1]
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert 1 <= int(page.headers["retry-after"]) <= 60
+    assert page.headers["ratelimit-policy"] == '"checkout";q=3;w=60'
+    text = translation_for(language).gettext(TOO_MANY_PAYMENTS)
+    assert (f'<html lang="{language}">' in page.text, text in page.text) == (True, True)
+    for typed in ('value="jane@shop.test"', 'value="12"', 'value="39"', 'value="KIM PAY"'):
+        assert typed in page.text
+    assert GOOD_CARD not in page.text
+    assert read(limited, subscriptions[-1])["state"] == "redirecting"
+    assert form_of(page.text) == form_of(web.get(subscriptions[-1]["redirect_url"]).text)  # the form can be sent again
+    log = limited.process.log_file.read_text()
+    assert log.count("--trusted-proxies") == 2  # in one line
+    assert '"proxy":"127.0.0.1"' in log
+    assert "198.51.100" not in log
+
+
+def test_posts_to_pay_links_are_limited_per_address(limited: Shop) -> None:
+    with limited.client() as http:
+        plan = http.post("/plans", json=a_plan(title="x", plan=a_price(1, unit="day"), language="de")).json()
+        assert [web.get(plan["pay_url"]).status_code for _ in range(5)] == [302] * 5  # they create nothing
+        answers = [web.post(plan["pay_url"]) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [302, 302, 302, 429, 429]
         assert answers[-1].headers["ratelimit-policy"] == '"checkout";q=3;w=60'
+        assert '<a class="button" href="">Noch einmal versuchen</a>' in answers[-1].text
         assert len(http.get("/subscriptions").json()) == 3

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecomcharge.web.auth import credentials_of
-from ecomcharge.web.rate_limits import AddressRateLimiter
+from ecomcharge.web.rate_limits import ClientAddresses
 from support.authentication import Caller
 
 
@@ -46,4 +46,4 @@ def test_a_failed_login_counts_against_the_nearest_address_that_is_not_a_proxy(
     peer: str, forwarded: str | None, client: str
 ) -> None:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
-    assert AddressRateLimiter("failed-logins", 60, "127.0.0.0/8").client_of(Caller(headers, peer)) == client
+    assert ClientAddresses("127.0.0.0/8").of(Caller(headers, peer)) == client

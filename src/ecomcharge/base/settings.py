@@ -6,6 +6,7 @@ Each is an option of ``ecomcharge serve`` (``--max-body-bytes``) and an environm
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -55,7 +56,8 @@ class Settings:
         Sandbox mode: create a first shop if there is none and print its credentials, offer a clock that can be moved, and
         send webhooks to private addresses too. It does not start if an open shop has a real gateway. Not for production.
     public_url
-        Address of this server for browsers, used in links to its pages. The default is ``http://host:port``.
+        Address of this server for browsers, used in links to its pages. The default is ``http://host:port``, with the loopback
+        address in place of ``0.0.0.0`` and ``::``.
     time_zone
         IANA name of the time zone of the calendar: of the days, weeks, months and years of plans, of retries at 03:00, of the
         hours between 08:00 and 20:00, and of the dates on pages. A change keeps every date that is already set.
@@ -170,8 +172,24 @@ class Settings:
         """The address of this server for browsers, without a slash at its end."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
+        return self.local_url()
+
+    def local_url(self) -> str:
+        """The address of this server on its own machine, without a slash at its end.
+
+        A browser cannot open the address of all interfaces, so that the loopback address takes its place.
+        """
+        host = self.host
+        if self.listens_on_all_interfaces():
+            host = "::1" if ":" in host else "127.0.0.1"
+        return f"{'https' if self.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def listens_on_all_interfaces(self) -> bool:
+        """Whether the host is ``0.0.0.0`` or ``::``, in any spelling."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return self.host == "0"  # as the C library reads it
 
 
 def _is_base_url(text: str) -> bool:

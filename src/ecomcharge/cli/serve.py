@@ -31,9 +31,7 @@ def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> No
 
 
 def _print_welcome(settings: Settings, credentials: Credentials | None) -> None:
-    scheme = "https" if settings.tls_certificate else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    base = f"{scheme}://{host}:{settings.port}"
+    base = settings.local_url()
     print(f"ecomcharge sandbox on {base}   (try it in a browser: {base}/docs)")
     if credentials is None:
         print("The database already has shops, and a secret key is printed only once. For a new key, run in another terminal:")

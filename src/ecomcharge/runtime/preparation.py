@@ -68,7 +68,18 @@ async def prepare(settings: Settings, now: int) -> Credentials | None:
     check_tls(settings)
     listening_address(settings)
     trusted_networks(settings.trusted_proxies)
+    _warn_of_local_links(settings)
     return await prepare_database(settings, functools.partial(_first_shop, now) if settings.sandbox else None)
+
+
+def _warn_of_local_links(settings: Settings) -> None:
+    """The Host header of a request is not used for links: a client can forge it, and pages and webhooks would contain it."""
+    if settings.public_url is None and settings.listens_on_all_interfaces():
+        log.warning(
+            "links to pages work on this machine only; set --public-url to the address that browsers use",
+            host=settings.host,
+            links_begin_with=settings.base_url(),
+        )
 
 
 async def prepare_database(

@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
+from support.builders import a_plan
 from support.operations import command, get
 from support.postgres import free_port
 from support.process import ServerProcess
@@ -146,3 +148,25 @@ def test_a_generated_master_key_is_accepted(tmp_path: Path) -> None:
     assert command(*create, environment={"ECOMCHARGE_MASTER_KEY": made}).returncode == 0
     again = command(*create, environment={"ECOMCHARGE_MASTER_KEY": made})
     assert refusal_of(again) == "ecomcharge: shop 5 already exists"
+
+
+@pytest.mark.parametrize(("host", "loopback"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
+def test_a_server_on_all_interfaces_makes_links_that_work_and_warns_once(start: Start, host: str, loopback: str) -> None:
+    process = start("--sandbox", "--host", host)
+    printed = process.log()
+    here = f"http://{loopback}:{process.port}"
+    secret_key = re.search(r"secret key: (\S+)", printed)
+    assert secret_key is not None
+    assert f"ecomcharge sandbox on {here} " in printed
+    warnings = [json.loads(line) for line in printed.splitlines() if "--public-url" in line]
+    assert [(warning["level"], warning["host"], warning["links_begin_with"]) for warning in warnings] == [("warning", host, here)]
+    body = {"plan": a_plan(999)}
+    with httpx.Client(auth=("1", secret_key[1]), headers={"Host": "evil.test", "X-Forwarded-Host": "evil.test"}) as client:
+        subscription = client.post(f"{process.url}/subscriptions", json=body).json()
+    assert subscription["plan"]["pay_url"].startswith(f"{here}/plans/")
+    assert httpx.get(subscription["redirect_url"]).status_code == 200
+
+
+def test_a_server_on_all_interfaces_with_a_public_url_does_not_warn(start: Start) -> None:
+    process = start("--host", "0.0.0.0", "--public-url", "https://pay.example")
+    assert "--public-url" not in process.log()

@@ -1,4 +1,4 @@
-"""The commands ``ecomcharge webhooks``: list, show and redeliver webhooks."""
+"""The commands ``ecomcharge webhooks``: list, show, redeliver and skip webhooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import cyclopts
 
+from ecomcharge.base import logs
 from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
@@ -14,10 +15,10 @@ from ecomcharge.cli.terminal import AsJson, moment, print_facts, print_json, pri
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.storage.database import Database
 from ecomcharge.webhooks import store
-from ecomcharge.webhooks.model import Webhook
-from ecomcharge.webhooks.outbox import newest, redeliver
+from ecomcharge.webhooks.model import Webhook, fault_of_status
+from ecomcharge.webhooks.outbox import newest, redeliver, skip
 
-State = Literal["pending", "delivered", "failed"]
+State = Literal["pending", "delivered", "failed", "skipped"]
 
 MAXIMUM_LIMIT: Final = 100_000
 
@@ -40,7 +41,7 @@ def list_webhooks(
     shop_id
         List only webhooks of this shop.
     state
-        ``pending``, ``delivered``, or ``failed`` after all 25 retries.
+        ``pending``, ``delivered``, ``failed`` after all 25 retries, or ``skipped`` by an operator.
     limit
         The largest number of webhooks.
     json
@@ -131,6 +132,28 @@ def redeliver_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *
     print(f"webhook {webhook_id} will be sent again")
 
 
+@webhooks.command(name="skip")
+def skip_pending_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, shop_id: int) -> None:
+    """Give up a pending webhook now, so that the later ones of its subscription are sent.
+
+    An attempt in progress is not interrupted, and its outcome is not recorded. ``redeliver`` sends the webhook after all.
+
+    Parameters
+    ----------
+    webhook_id
+        The id of the webhook.
+    shop_id
+        The id of its shop.
+    """
+    logs.configure_logging("auto")
+
+    async def work(database: Database) -> Webhook:
+        return await skip(database, shop_id, webhook_id, SystemClock().now())
+
+    webhook = with_database(where, work)
+    print(f"webhook {webhook_id} is skipped; later webhooks of subscription {webhook.subscription_id} are sent")
+
+
 def to_json(webhook: Webhook) -> dict[str, Any]:
     """All fields except the body."""
     return {
@@ -151,7 +174,9 @@ def to_json(webhook: Webhook) -> dict[str, Any]:
 
 
 def _last_answer(webhook: Webhook) -> str:
-    return webhook.last_error or ("" if webhook.last_status is None else str(webhook.last_status))
+    """Earlier releases stored no text for a status such as 204."""
+    status = webhook.last_status
+    return webhook.last_error or fault_of_status(status) or ("" if status is None else str(status))
 
 
 def _iso(milliseconds: int | None) -> str | None:

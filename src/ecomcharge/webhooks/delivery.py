@@ -28,6 +28,7 @@ from ecomcharge.webhooks.model import (
     SigningKey,
     Unreachable,
     Webhook,
+    fault_of_status,
     headers_of,
     retry_delay,
     skip_attempts,
@@ -245,7 +246,8 @@ class Delivery:
 
     def _after(self, webhook: Webhook, status: int | None, fault: str | None, now: int) -> Webhook:
         attempts = webhook.attempts + 1
-        done = msgspec.structs.replace(webhook, attempts=attempts, last_status=status, last_error=fault and str(fault))
+        error = str(fault) if fault else fault_of_status(status)
+        done = msgspec.structs.replace(webhook, attempts=attempts, last_status=status, last_error=error)
         if status == SUCCESS:
             return msgspec.structs.replace(done, state=DELIVERED, due_at=None, delivered_at=now)
         if done.attempts_scheduled > RETRIES:

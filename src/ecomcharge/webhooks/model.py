@@ -24,9 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from ecomcharge.base.calendar import iso
+
 PENDING: Final = "pending"
 DELIVERED: Final = "delivered"
 GIVEN_UP: Final = "failed"
+SKIPPED: Final = "skipped"  # by an operator
 
 RETRIES: Final = 25  # [P]
 SUCCESS: Final = 200  # and no other status [P]
@@ -63,6 +66,23 @@ class Webhook(msgspec.Struct, frozen=True):
 
 class Unreachable(str):
     """The receiver gave no answer: no connection could be opened, or the answer did not come in time."""
+
+
+def fault_of_status(status: int | None) -> str | None:
+    """Why an answer that looks like a success does not count as one [P]. ``None`` if the status says enough."""
+    if status is None or status == SUCCESS or not 200 <= status < 400:
+        return None
+    redirected = "redirects are not followed, and " if status >= 300 else ""
+    return f"answered {status}; {redirected}only {SUCCESS} counts as delivered"
+
+
+def skip_webhook(webhook: Webhook, now: int) -> Webhook:
+    """The webhook after an operator skipped it at ``now``; ``last_error`` says so, with the last fault."""
+    before = webhook.last_error or (f"answered {webhook.last_status}" if webhook.last_status else "")
+    text = f"skipped by an operator at {iso(now)}"
+    return msgspec.structs.replace(
+        webhook, state=SKIPPED, due_at=None, last_error=f"{text}; before: {before}" if before else text
+    )
 
 
 def retry_delay(retry: int, chance: random.Random) -> int:

@@ -11,7 +11,8 @@ from ecomcharge.webhooks.model import RETRIES, SUCCESS
 
 _DESCRIPTION: Final = (
     "Sent to the subscription's `notification_url`. The events of one subscription come in order, the next when the one before "
-    f"was accepted or given up. Only status {SUCCESS} accepts it; otherwise it is sent again up to {RETRIES} times."
+    f"was accepted, given up or skipped by the operator. Only status {SUCCESS} accepts it, not 201, 202 or 204; otherwise it is "
+    f"sent again up to {RETRIES} times."
 )
 _SIGNATURE: Final = (
     "Standard Webhooks: `v1,` and base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, keyed with the bytes of "

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import structlog
+
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
-from ecomcharge.webhooks.model import SigningKey, Webhook
+from ecomcharge.webhooks.model import SigningKey, Webhook, skip_webhook
+
+log = structlog.get_logger()
 
 SIGNING_PURPOSE = "webhooks"
 
@@ -31,6 +35,32 @@ async def redeliver(database: Database, shop_id: int, webhook_id: str, now: int)
             raise RecordNotFound(f"shop {shop_id} has no webhook {webhook_id}")
 
     await database.write(unit)
+
+
+async def skip(database: Database, shop_id: int, webhook_id: str, now: int) -> Webhook:
+    """Give up a pending webhook now, so that later ones of its subscription are sent. Returns it as it was before.
+
+    ``now`` is the real time, in UTC milliseconds. Raises ``RecordNotFound``, and ``ConfigurationError`` if it is not pending.
+    """
+
+    async def unit(tx: Transaction) -> Webhook:
+        webhook = await store.find(tx, shop_id, webhook_id)
+        if webhook is None:
+            raise RecordNotFound(f"shop {shop_id} has no webhook {webhook_id}")
+        if not await store.skip(tx, skip_webhook(webhook, now)):
+            raise ConfigurationError(f"webhook {webhook_id} is {webhook.state}; only a pending webhook can be skipped")
+        return webhook
+
+    webhook = await database.write(unit)
+    log.warning(
+        "webhook skipped by an operator",
+        shop=shop_id,
+        webhook=webhook_id,
+        subscription=webhook.subscription_id,
+        attempts=webhook.attempts,
+        status=webhook.last_status,
+    )
+    return webhook
 
 
 async def signing_key_of(database: Database, master_key: MasterKey, shop_id: int) -> SigningKey:

@@ -65,6 +65,12 @@ UPDATE webhooks SET state = 'pending', due_at = :now, attempts = 0, attempts_ski
 WHERE shop_id = :shop_id AND id = :id
 """
 
+# Keeps the lease: an attempt in progress records nothing, because the webhook is not due any more.
+SKIP = """
+UPDATE webhooks SET state = :state, due_at = NULL, last_error = :last_error
+WHERE shop_id = :shop_id AND id = :id AND due_at IS NOT NULL
+"""
+
 NEWEST = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id {{matching}} ORDER BY id DESC LIMIT :limit"
 
 OF_SUBSCRIPTION = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id AND subscription_id = :subscription_id ORDER BY id"
@@ -156,14 +162,19 @@ async def redeliver(tx: Transaction, shop_id: int, webhook_id: str, now: int) ->
     return await tx.run(REDELIVER, {"shop_id": shop_id, "id": webhook_id, "now": now}) > 0
 
 
-async def find(database: Database, shop_id: int, webhook_id: str) -> Webhook | None:
-    row = await database.find(FIND, (shop_id, webhook_id))
+async def find(reader: Database | Transaction, shop_id: int, webhook_id: str) -> Webhook | None:
+    row = await reader.find(FIND, (shop_id, webhook_id))
     return _webhook(row) if row is not None else None
 
 
 async def of_subscription(database: Database, shop_id: int, subscription_id: str) -> list[Webhook]:
     rows = await database.rows(OF_SUBSCRIPTION, {"shop_id": shop_id, "subscription_id": subscription_id})
     return [_webhook(row) for row in rows]
+
+
+async def skip(tx: Transaction, webhook: Webhook) -> bool:
+    """Write a skipped webhook. ``False`` if it was delivered or given up since."""
+    return await tx.run(SKIP, {name: getattr(webhook, name) for name in ("shop_id", "id", "state", "last_error")}) > 0
 
 
 async def newest(database: Database, shop_id: int, limit: int, state: str | None = None) -> list[Webhook]:

@@ -118,6 +118,11 @@ def test_commands_list_show_and_redeliver_webhooks(command: Command, database_ur
     strange = refused(command("webhooks", "show", failed.id, "--shop-id", str(other)))
     assert strange == refused(command("webhooks", "redeliver", failed.id, "--shop-id", str(other)))
 
+    assert strange == refused(command("webhooks", "skip", failed.id, "--shop-id", str(other)))
+    assert "is failed" in refused(command("webhooks", "skip", failed.id, "--shop-id", str(shop)))
+    empty = put(database_url, shop, attempts=26, last_status=204)  # as an earlier release stored it
+    assert "only 200 counts" in command("webhooks", "show", empty.id, "--shop-id", str(shop)).stdout
+
     assert failed.id in command("webhooks", "redeliver", failed.id, "--shop-id", str(shop)).stdout
     result = json.loads(command("webhooks", "show", failed.id, "--shop-id", str(shop), "--json").stdout)
     assert (result["state"], result["attempts"], result["last_status"]) == ("pending", 0, 503)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.webhooks import delivery
 from support.commands import ecomcharge
-from support.receiver import HANG, Receiver
+from support.operations import command
+from support.receiver import HANG, Received, Receiver
 from support.shops import ENVIRONMENT, Shop, add_shop
+from support.waiting import eventually
 from support.webhooks import cancel, put_in_outbox, subscribe, webhooks_of
 
 
@@ -35,6 +38,38 @@ def test_later_webhooks_of_a_subscription_wait_for_an_earlier_one_that_failed(sh
         (subscription["id"], "created.subscription"),
         (subscription["id"], "canceled.subscription"),
     ]
+
+
+def test_a_skipped_webhook_lets_the_later_ones_of_its_subscription_pass(shop: Shop, receiver: Receiver) -> None:
+    def fail_created(received: Received) -> int:
+        return 500 if b"created.subscription" in received.body else 200
+
+    receiver.answer = fail_created
+    subscription = subscribe(shop, receiver.url)
+    receiver.wait_for(1)
+    cancel(shop, subscription)
+    assert eventually(lambda: [each["attempts"] for each in webhooks_of(shop)] == [0, 1], 20)
+    created = webhooks_of(shop)[1]
+    skip = ("webhooks", "skip", created["id"], "--shop-id", str(shop.shop_id))
+    done = command(*skip, "--database", shop.process.database)
+    assert done.returncode == 0, done.stderr
+    assert subscription["id"] in done.stdout
+    line = json.loads(done.stderr)
+    assert (line["event"], line["webhook"], line["status"]) == ("webhook skipped by an operator", created["id"], 500)
+    assert [json.loads(each.body)["event"] for each in receiver.wait_for(2)] == ["created.subscription", "canceled.subscription"]
+    assert eventually(lambda: [each["state"] for each in webhooks_of(shop)] == ["delivered", "skipped"], 20)
+    [skipped] = webhooks_of(shop, "--state", "skipped")
+    assert re.fullmatch(r"skipped by an operator at \S+Z; before: answered 500", skipped["last_error"])
+    assert (skipped["id"], skipped["next_attempt_at"], skipped["attempts"]) == (created["id"], None, 1)
+    again = ecomcharge(shop.process.database, *skip, environment=ENVIRONMENT)
+    assert (again.returncode, again.stderr) == (
+        1,
+        f"ecomcharge: webhook {created['id']} is skipped; only a pending webhook can be skipped\n",
+    )
+    receiver.answer = 200
+    redeliver = ("webhooks", "redeliver", created["id"], "--shop-id", str(shop.shop_id))
+    assert ecomcharge(shop.process.database, *redeliver, environment=ENVIRONMENT).returncode == 0
+    assert json.loads(receiver.wait_for(3)[2].body)["event"] == "created.subscription"
 
 
 def test_a_hanging_receiver_with_a_long_queue_delays_no_other_receiver(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecomcharge.webhooks.delivery import origin_of
-from ecomcharge.webhooks.model import GIVEN_UP, PENDING, RETRIES, Webhook, retry_delay, skip_attempts
+from ecomcharge.webhooks.model import GIVEN_UP, PENDING, RETRIES, Webhook, fault_of_status, retry_delay, skip_attempts
 from support.webhooks import DAY
 
 
@@ -47,3 +47,18 @@ def test_skipped_attempts_end_with_the_schedule_or_after_the_move(attempts: int,
 def test_the_origin_of_a_url_ends_before_its_path(rest: str) -> None:
     assert origin_of(f"https://shop.example:8443{rest}") == "https://shop.example:8443"
     assert origin_of("nonsense") == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        (None, None),
+        (200, None),
+        (202, "answered 202; only 200 counts as delivered"),
+        (307, "answered 307; redirects are not followed, and only 200 counts as delivered"),
+        (400, None),
+        (500, None),
+    ],
+)
+def test_a_status_that_looks_like_a_success_is_explained(status: int | None, fault: str | None) -> None:
+    assert fault_of_status(status) == fault

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
+from typing import Annotated, Final
 
 import cyclopts
+from cyclopts import Parameter
 
 from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import SystemClock
@@ -18,11 +19,13 @@ from ecomcharge.shops.keys import master_key_of
 from ecomcharge.shops.model import AccountInUse, Credentials
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import closed_shops
-from ecomcharge.webhooks.model import pem_of
-from ecomcharge.webhooks.outbox import signing_key_of
+from ecomcharge.webhooks.model import pem_of, standard_webhooks_key
+from ecomcharge.webhooks.outbox import signing_key_of, webhook_key_of
 
 GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - the name of the variable
 NOT_CHOSEN: Final = "outside sandbox mode only plans with `test` are charged"
+
+WebhookKey = Annotated[bool, Parameter(negative="")]
 
 shops = cyclopts.App(name="shops")
 
@@ -74,24 +77,28 @@ def list_shops(where: Where = Where(), *, json: AsJson = False) -> None:
 
 
 @shops.command(name="show")
-def show_shop(shop: int, where: Where = Where(), *, json: AsJson = False) -> None:
+def show_shop(shop: int, where: Where = Where(), *, webhook_key: WebhookKey = False, json: AsJson = False) -> None:
     """Show a shop: its gateway, and the public key that verifies the Content-Signature of its webhooks.
 
     Parameters
     ----------
     shop
         The id of the shop.
+    webhook_key
+        Print the whsec_ key too, with which libraries of Standard Webhooks verify its webhooks. It contains the secret key of
+        the shop.
     json
         Print a JSON object.
     """
     master_key = master_key_of(where.settings())
 
-    async def work(database: Database) -> tuple[ShopDetails, str]:
+    async def work(database: Database) -> tuple[ShopDetails, str, str | None]:
         await actions.check_master_key(database, master_key)
         details = await actions.shop_details(database, shop)
-        return details, (await signing_key_of(database, master_key, shop)).public_text()
+        key = await webhook_key_of(database, master_key, shop, SystemClock().now()) if webhook_key else None
+        return details, (await signing_key_of(database, master_key, shop)).public_text(), key
 
-    details, public_key = with_database(where, work)
+    details, public_key, printed_key = with_database(where, work)
     found, current = details.shop, details.current
     if json:
         print_json(
@@ -107,6 +114,7 @@ def show_shop(shop: int, where: Where = Where(), *, json: AsJson = False) -> Non
                 "gateway_accounts": [_account_json(one) for one in details.accounts],
                 "public_key": public_key,
                 "public_key_pem": pem_of(public_key),
+                **({} if printed_key is None else {"webhook_key": printed_key}),
             }
         )
         return
@@ -116,6 +124,7 @@ def show_shop(shop: int, where: Where = Where(), *, json: AsJson = False) -> Non
         "closed": moment(found.closed_at),
         "gateway": _gateway_text(details),
         **{f"account {one.account.id}": f"{one.account.url} as {one.account.user}, {one.use}" for one in details.accounts},
+        "webhook key": printed_key or "printed with --webhook-key: it contains the secret key",
         "public key": public_key,
     }
     print_facts(facts)
@@ -277,7 +286,9 @@ def _print_gateway_hint(shop_id: int) -> None:
 
 
 def _print_credentials(credentials: Credentials, json: bool) -> None:
+    webhook_key = standard_webhooks_key(credentials.secret_key)
     if json:
-        print_json(credentials)
+        print_json({"shop_id": credentials.shop_id, "secret_key": credentials.secret_key, "webhook_key": webhook_key})
     else:
         print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)")
+        print(f"webhooks:   {webhook_key}   (the same key for libraries of Standard Webhooks)")

@@ -148,6 +148,11 @@ def pem_of(public_text: str) -> str:
     return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----"]) + "\n"
 
 
+def standard_webhooks_key(secret_key: str) -> str:
+    """The secret key in the form that libraries of Standard Webhooks want: ``whsec_`` and base64 of the bytes of the key."""
+    return f"whsec_{base64.b64encode(secret_key.encode()).decode()}"
+
+
 def headers_of(webhook: Webhook, secret_key: str, signing_key: SigningKey, timestamp: int) -> dict[str, str]:
     """``timestamp`` in seconds since 1970, of this attempt.
 

@@ -16,7 +16,7 @@ _DESCRIPTION: Final = (
 )
 _SIGNATURE: Final = (
     "Standard Webhooks: `v1,` and base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, keyed with the bytes of "
-    "the shop's secret key as it is written."
+    "the shop's secret key as it is written. `whsec_` and base64 of these bytes is the key for libraries."
 )
 _RSA: Final = "Base64 of the RSA-SHA256 signature (PKCS#1 v1.5) of the raw body, made with the shop's signing key."
 _HEADERS: Final = {

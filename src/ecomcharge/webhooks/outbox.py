@@ -11,7 +11,7 @@ from ecomcharge.shops import store as shops
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
-from ecomcharge.webhooks.model import SigningKey, Webhook, skip_webhook
+from ecomcharge.webhooks.model import SigningKey, Webhook, skip_webhook, standard_webhooks_key
 
 log = structlog.get_logger()
 
@@ -78,3 +78,14 @@ async def signing_key_of(database: Database, master_key: MasterKey, shop_id: int
             await store.keep_signing_key(tx, shop_id, sealed, public)
 
         await database.write(unit)
+
+
+async def webhook_key_of(database: Database, master_key: MasterKey, shop_id: int, now: int) -> str:
+    """The key of the shop's ``webhook-signature``, in the form of Standard Webhooks. It contains the newest secret key.
+
+    ``now`` is the real time, in UTC milliseconds. Raises ``ConfigurationError`` if the shop has no valid key.
+    """
+    sealed = await store.newest_sealed_key(database, shop_id, now)
+    if sealed is None:
+        raise ConfigurationError(f"shop {shop_id} has no key to sign with")
+    return standard_webhooks_key(master_key.unseal(shop_id, sealed))

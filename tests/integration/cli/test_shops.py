@@ -43,6 +43,19 @@ def test_credentials_are_printed_in_a_readable_format(cli: Cli) -> None:
     assert "shown this once" in printed
 
 
+def test_the_key_for_standard_webhooks_is_printed_on_request_only(cli: Cli) -> None:
+    created = json.loads(cli("shops", "create", "--name", "x", "--shop-id", "7", "--json").stdout)
+    assert created["webhook_key"] == "whsec_" + base64.b64encode(created["secret_key"].encode()).decode()
+    assert created["webhook_key"] in cli("shops", "show", "7", "--webhook-key").stdout
+    assert json.loads(cli("shops", "show", "7", "--webhook-key", "--json").stdout)["webhook_key"] == created["webhook_key"]
+    for arguments in ((), ("--json",)):
+        assert "whsec_" not in cli("shops", "show", "7", *arguments).stdout
+    rotated = json.loads(cli("shops", "rotate-key", "7", "--overlap", "60", "--json").stdout)
+    assert rotated["webhook_key"] in cli("shops", "show", "7", "--webhook-key").stdout
+    own = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key").stdout
+    assert "whsec_b3duLXNhbmRib3gta2V5 " in own
+
+
 def test_an_operator_error_prints_one_sentence_and_exits_with_1(cli: Cli) -> None:
     cli("shops", "create", "--name", "x", "--shop-id", "1")
     for arguments in (

@@ -13,7 +13,7 @@ from ecomcharge.customers import model as customers
 from ecomcharge.customers.openapi import EMAIL
 from ecomcharge.plans.openapi import PLANS
 from ecomcharge.subscriptions.openapi import typed_card
-from ecomcharge.subscriptions.requests import RETURN_URL
+from ecomcharge.subscriptions.requests import RETURN_URL_OF_LINK
 from ecomcharge.web.openapi import FORM, HTML, OF_AN_ID, Failures, Operation, Part, answer, path_parameter, public_file, query
 from ecomcharge.web.wire_forms import Json, matching, of_field, ref, web_address
 
@@ -26,7 +26,7 @@ _TOKEN: Final = query(
     ref("CheckoutToken"),
     required=True,
 )
-_RETURN_URL: Final = query("return_url", RETURN_URL.description, web_address(RETURN_URL))
+_RETURN_URL: Final = query("return_url", RETURN_URL_OF_LINK.description, web_address(RETURN_URL_OF_LINK))
 _LINKED: Final = (
     query("plan", "On the page of a pay link: the plan. Its token fits this plan and this `return_url` only.", ref("PlanId")),
     _RETURN_URL,

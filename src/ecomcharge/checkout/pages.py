@@ -33,6 +33,7 @@ from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import actions, buyer_actions, lifecycle, model, requests, store
 from ecomcharge.subscriptions.actions import IdGenerators
+from ecomcharge.subscriptions.app_links import is_app_link
 from ecomcharge.subscriptions.buyer_actions import LinkedPlan
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
@@ -125,7 +126,7 @@ class CheckoutPages:
         if not await self._gateways.has_gateway_for(shop_id, test=plan.test):
             return self._notice(results.UNAVAILABLE, plan.language, 409)
         errors = ValidationErrors()
-        return_url = requests.RETURN_URL.read(request.query().get("return_url"), errors)
+        return_url = requests.RETURN_URL_OF_LINK.read(request.query().get("return_url"), errors)
         if errors.to_dict():
             raise BadParameter("Return url is invalid")
         if request.method != "POST":
@@ -319,9 +320,9 @@ class CheckoutPages:
         if subscription.checkout_token is not None:
             return self._back_to(subscription.checkout_token)
         return_url = results.return_url_of(subscription)
-        if return_url is not None:
+        if return_url is not None and not is_app_link(return_url):
             return _redirect(303, return_url)
-        return self._result(subscription)
+        return self._result(subscription)  # a browser opens an app after a press of a button, and often not by a redirect
 
     # Common
 

@@ -36,7 +36,7 @@ class PayLinks:
     async def find(self, query: Mapping[str, str]) -> LinkedPlan | None:
         """The page that this address leads to; ``None`` if this server did not sign it."""
         token, plan_id = query.get("token", ""), query.get("plan", "")
-        return_url = requests.RETURN_URL.read(query.get("return_url"), ValidationErrors())
+        return_url = requests.RETURN_URL_OF_LINK.read(query.get("return_url"), ValidationErrors())
         if not PLAN_ID.match(plan_id):
             return None
         signature = self._signature(token[:_HALF], plan_id, return_url)

@@ -11,7 +11,7 @@ from ecomcharge.gateways.base import Card
 from ecomcharge.payments.model import TransactionObject
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.openapi import NEW_PLAN, PLAN
-from ecomcharge.subscriptions import lifecycle, requests
+from ecomcharge.subscriptions import app_links, lifecycle, requests
 from ecomcharge.subscriptions.export import PARTS
 from ecomcharge.subscriptions.model import SubscriptionObject
 from ecomcharge.subscriptions.notifications import ExpiredCheckoutObject
@@ -236,7 +236,7 @@ def _new_subscription() -> Json:
             "plan": {"description": known_or_new, "anyOf": [ref("PlanById"), ref("InlinePlan")]},
             "tracking_id": text_field(requests.TRACKING_ID),
             "device_id": text_field(requests.DEVICE_ID),
-            "return_url": web_address(requests.RETURN_URL),
+            "return_url": web_address(requests.RETURN_URL, app_links.SCHEME),
             "notification_url": web_address(requests.NOTIFICATION_URL),
             "additional_data": _any_object("The merchant's own data; echoed.", _HOSTED["additional_data"]),
             "dynamic_billing_descriptor": text_field(requests.DESCRIPTOR),

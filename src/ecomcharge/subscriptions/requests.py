@@ -14,6 +14,7 @@ from ecomcharge.customers.model import CustomerBody, CustomerFields, validate_pa
 from ecomcharge.gateways.base import CardDetails
 from ecomcharge.plans import model as plans
 from ecomcharge.plans.model import PlanBody, PlanFields
+from ecomcharge.subscriptions.app_links import is_app_link
 
 NO_SUCH: Final = "{noun} with this ID doesn't exist for this account"  # [P] of plans, [D] of the others
 
@@ -105,6 +106,16 @@ DEVICE_ID: Final = Field("device_id", "The buyer's device.", "[P]")
 
 
 RETURN_URL: Final = Field(
+    "return_url",
+    "Where the buyer goes back to; `id=sbs_…` is added to its query. A web address, or a link to an app such as `myapp://paid`.",
+    "[P]",
+    example="https://shop.example/thanks",
+    maximum=URL_MAXIMUM,
+    accept=lambda text: text if is_app_link(text) else _is_web_address(text),
+)
+
+
+RETURN_URL_OF_LINK: Final = Field(  # everybody can write a pay link, and its page is ours
     "return_url",
     "Where the buyer goes back to; `id=sbs_…` is added to its query.",
     "[P]",

@@ -63,10 +63,15 @@ def text_field(field: Field) -> Json:
     return of_field(field, anyOf=[text(field.maximum), number, NULL])
 
 
-def web_address(field: Field) -> Json:
+def web_address(field: Field, other_scheme: str | None = None) -> Json:
+    """``other_scheme`` is a regular expression of the schemes that are accepted beside ``http`` and ``https``."""
     description = f"An absolute address with `http` or `https` and a host, of {field.maximum} characters at most."
-    rest = rf"[^\x00-\x20\x7f-\xa0{_SPACE}/?#][^\x00-\x20\x7f-\xa0{_SPACE}]*"
-    return of_field(field, trimmed(f"[Hh][Tt][Tt][Pp][Ss]?://{rest}", description=description, maxLength=field.maximum))
+    rest = rf"://[^\x00-\x20\x7f-\xa0{_SPACE}/?#][^\x00-\x20\x7f-\xa0{_SPACE}]*"
+    forms = [trimmed(f"[Hh][Tt][Tt][Pp][Ss]?{rest}", description=description, maxLength=field.maximum)]
+    if other_scheme is not None:
+        description = "The same with a scheme of an app. Schemes that browsers and operating systems use themselves are refused."
+        forms.append(trimmed(f"{other_scheme}{rest}", description=description, maxLength=field.maximum))
+    return of_field(field, *forms)
 
 
 def choice(field: Field, codes: str, pattern: str) -> Json:

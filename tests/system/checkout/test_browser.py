@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from support.browser import fill, press_pay
 from support.builders import a_card
 from support.checkout import (
     CHALLENGE_CARD,
     CODE,
     DECLINED_CARD,
     GOOD_CARD,
+    PLAN,
     TRIAL,
-    card_fields,
     payments_of,
     post_card,
     read,
@@ -66,16 +67,6 @@ def open_page(browser: Browser, server: Shop, complaints: list[str]) -> Iterator
     yield make
     for context in contexts:
         context.close()
-
-
-def fill(page: Page, number: str, **chosen: str) -> None:
-    for name, text in card_fields(number, **chosen).items():
-        if page.locator(f"#{name}").count():
-            page.locator(f"#{name}").fill(text)
-
-
-def press_pay(page: Page) -> None:
-    page.locator("form.payment button").click()
 
 
 def test_buyer_pays_and_returns_to_the_merchant(
@@ -268,3 +259,47 @@ def test_page_fits_a_narrow_screen_and_works_by_keyboard(server: Shop, open_page
         "[...document.querySelectorAll('input:not([type=hidden])')].filter(i => !i.labels.length && !i.ariaLabel).length"
     )
     assert unnamed == 0
+
+
+def test_buyer_of_a_pay_link_subscribes_once(server: Shop, open_page: Callable[..., Page], complaints: list[str]) -> None:
+    with server.client() as client:
+        plan = client.post("/plans", json=PLAN).json()
+        page = open_page()
+        page.goto(f"{plan['pay_url']}?return_url=http%3A%2F%2Fshop.test%2Fthanks")
+        address = page.url
+        assert client.get("/subscriptions").json() == []
+        fill(page, "4200000000000001")
+        page.locator("form.payment").evaluate("form => form.submit()")  # past the checks of the browser
+        expect(page.locator("#number-error")).to_be_visible()
+        assert client.get("/subscriptions").json() == []
+        fill(page, "4111110000000088")  # a slow gateway
+        page.locator("form.payment button").dblclick()
+        expect(page.locator("h1")).to_have_text("Thank you, all done")
+        page.reload()
+        page.goto(address)
+        expect(page.locator("h1")).to_have_text("Thank you, all done")
+        [subscription] = client.get("/subscriptions").json()
+    expect(page.get_by_role("link", name="Back to the shop")).to_have_attribute(
+        "href", f"http://shop.test/thanks?id={subscription['id']}"
+    )
+    assert (subscription["state"], len(payments_of(server, subscription))) == ("active", 1)
+    assert complaints == []
+
+
+@pytest.mark.parametrize("is_hosted", [True, False], ids=["hosted page", "card from the merchant"])
+def test_buyer_returns_to_an_app(server: Shop, open_page: Callable[..., Page], complaints: list[str], is_hosted: bool) -> None:
+    card = a_card(CHALLENGE_CARD, verification_value=CODE, exp_month="12", exp_year="2039")
+    given = {} if is_hosted else {"card": card, "customer": {"email": "jane@shop.test"}}
+    subscription = subscribe(server, return_url="myapp://paid?order=7", settings={"auto_return": 600}, **given)
+    page = open_page()
+    page.goto(subscription["redirect_url"])
+    if is_hosted:
+        fill(page, CHALLENGE_CARD)
+        press_pay(page)
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.locator("h1")).to_have_text("Thank you, all done")
+    assert complaints == []
+    opened = f"myapp://paid?order=7&id={subscription['id']}"
+    with page.expect_request(opened):  # the browser gives it to the operating system
+        page.get_by_role("link", name="Back to the shop").click(no_wait_after=True)
+    assert complaints == [opened]

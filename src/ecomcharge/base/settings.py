@@ -7,6 +7,7 @@ Each is an option of ``ecomcharge serve`` (``--max-body-bytes``) and an environm
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -36,6 +37,12 @@ RANGES = {
     "lease_seconds": (1, 86_400),
     "metrics_port": (0, 65_535),
 }
+
+_ORIGIN = re.compile(
+    r"(?:https://[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|http://(?:localhost|127\.0\.0\.1))"
+    r"(?::[0-9]{1,5})?\Z",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,9 @@ class Settings:
         PEM file with the certificate's private key.
     trusted_proxies
         Addresses or networks, separated by commas, whose X-Forwarded-For header is trusted. Empty: none.
+    frame_ancestors
+        Origins, separated by commas, whose pages may contain the payment pages in a frame, such as https://shop.example.
+        Empty: none.
     max_body_bytes
         Largest request body; a larger one gets 413.
     max_header_bytes
@@ -133,6 +143,7 @@ class Settings:
     tls_certificate: str | None = None
     tls_key: str | None = None
     trusted_proxies: str = ""
+    frame_ancestors: str = ""
     max_body_bytes: int = 64 * 1024
     max_header_bytes: int = 32 * 1024
     header_timeout_seconds: int = 30
@@ -158,6 +169,7 @@ class Settings:
         self.zone()
         if self.public_url is not None and not _is_base_url(self.public_url):
             raise ConfigurationError("--public-url must be http:// or https:// with a host, and no query")
+        self.frame_ancestor_origins()
 
     def zone(self) -> ZoneInfo:
         """Raises ``ConfigurationError`` for a name that is not a time zone."""
@@ -167,6 +179,17 @@ class Settings:
             raise ConfigurationError(
                 f"--time-zone: no time zone {self.time_zone}; write an IANA name such as Europe/Minsk"
             ) from error
+
+    def frame_ancestor_origins(self) -> list[str]:
+        """Raises ``ConfigurationError`` for a text that is not an origin."""
+        origins = [part.strip() for part in self.frame_ancestors.split(",") if part.strip()]
+        for origin in origins:
+            if not _ORIGIN.match(origin):
+                raise ConfigurationError(
+                    f"--frame-ancestors: {origin} is not an origin; write https:// and a host name in ASCII, and a port if it has"
+                    " one, without a path (http:// only for localhost and 127.0.0.1)"
+                )
+        return origins
 
     def base_url(self) -> str:
         """The address of this server for browsers, without a slash at its end."""

@@ -6,7 +6,7 @@ The routes need no credentials: the token of a page permits its payment. The pag
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -62,7 +62,8 @@ class _Visit:
 class CheckoutPages:
     """The handlers of the checkout.
 
-    ``base_url`` is the address of this server for browsers; ``zone`` is the time zone of the dates on the pages.
+    ``base_url`` is the address of this server for browsers; ``zone`` is the time zone of the dates on the pages;
+    ``frame_ancestors`` are the origins whose pages may contain these pages in a frame.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class CheckoutPages:
         master_key: MasterKey,
         id_generators: IdGenerators,
         limit: AddressRateLimiter,
+        frame_ancestors: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._charging = charging
@@ -87,6 +89,7 @@ class CheckoutPages:
         self._id_generators = id_generators
         self._limit = limit
         self._links = PayLinks(database, master_key)
+        self._frame_ancestors = frame_ancestors
         self._renderer = Renderer()
         self._root = urlsplit(base_url).path  # a proxy may serve the program under a path of its own
 
@@ -371,7 +374,7 @@ class CheckoutPages:
 
     def _rendered(self, template: str, language: str, status: int, *, form_action: str = "'self'", **context: Any) -> Response:
         page = self._renderer.render(template, language, assets=f"{self._root}/v2/checkout", **context)
-        return Response(status, page, [HTML, NO_STORE, *_security_headers(form_action)])
+        return Response(status, page, [HTML, NO_STORE, *_security_headers(form_action, self._frame_ancestors)])
 
 
 def _form_target(subscription: Subscription) -> str:
@@ -395,13 +398,16 @@ def _limited(error: TooManyRequests, page: Response) -> Response:
     return page
 
 
-def _security_headers(form_action: str) -> list[tuple[str, str]]:
+def _security_headers(form_action: str, frame_ancestors: Sequence[str]) -> list[tuple[str, str]]:
+    """``X-Frame-Options`` cannot name an origin, so it is sent only if there is none."""
+    ancestors = " ".join(frame_ancestors) or "'none'"
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
-        f"form-action {form_action}; frame-ancestors 'none'"
+        f"form-action {form_action}; frame-ancestors {ancestors}"
     )
     return [
         ("content-security-policy", policy),
+        *([] if frame_ancestors else [("x-frame-options", "DENY")]),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
     ]

@@ -133,7 +133,7 @@ class App:
             *EventRoutes(self.database, self.clock).routes(),
             *CheckoutPages(
                 *(self.database, services.charging, services.gateways, self.clock, settings.zone()),
-                *(base_url, master_key, id_generators, payments),
+                *(base_url, master_key, id_generators, payments, settings.frame_ancestor_origins()),
             ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
             *HealthRoutes(self.database, self.access_log, self.metrics).routes(),

@@ -77,6 +77,7 @@ REFUSALS = {
     "serve --tls-certificate /nowhere.pem --tls-key /nowhere.pem": "/nowhere.pem",
     "serve --tls-certificate {garbage} --tls-key {garbage}": "{garbage}",
     "serve --trusted-proxies nonsense": "nonsense",
+    "serve --frame-ancestors https://*.shop.example": "https://*.shop.example",
     "serve --master-key short": "master-key new",
     "serve --master-key-file /nowhere.key": "/nowhere.key",
     "serve --port {taken}": "{taken}",

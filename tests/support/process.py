@@ -47,6 +47,7 @@ class ServerProcess:
         }
         self._environment["ECOMCHARGE_WORKER"] = "false"  # unless --worker asks for one: each takes a second to start
         self._environment["ECOMCHARGE_CHECKOUTS_PER_MINUTE"] = "0"  # all tests come from one address
+        self._environment["ECOMCHARGE_CARD_ATTEMPTS_PER_HOUR"] = "0"  # and use few cards
         self._environment.update(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
 

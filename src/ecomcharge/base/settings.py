@@ -32,6 +32,8 @@ RANGES = {
     "failed_logins_per_minute": (0, 1_000_000),
     "gateway_timeout_seconds": (1, 90),
     "checkouts_per_minute": (0, 1_000_000),
+    "card_attempts_per_hour": (0, 1_000_000),
+    "shop_checkouts_per_minute": (0, 1_000_000),
     "postgres_connections": (1, 10_000),
     "shutdown_timeout_seconds": (1, 86_400),
     "lease_seconds": (1, 86_400),
@@ -113,6 +115,12 @@ class Settings:
     checkouts_per_minute
         Cards submitted and POSTs to pay links per minute and client address (IPv6: per /64) in one server process; more get
         429. 0: unlimited.
+    card_attempts_per_hour
+        How often one card may be tried per hour on the payment pages of one server process, at real gateways; more get 429.
+        0: unlimited.
+    shop_checkouts_per_minute
+        Cards submitted per minute on the payment pages of one shop in one server process, at real gateways; more get 429.
+        0: unlimited.
     postgres_connections
         Largest number of connections of one process to PostgreSQL.
     postgres_pooler
@@ -154,6 +162,8 @@ class Settings:
     failed_logins_per_minute: int = 60
     gateway_timeout_seconds: int = 30
     checkouts_per_minute: int = 30
+    card_attempts_per_hour: int = 10
+    shop_checkouts_per_minute: int = 600
     postgres_connections: int = 8
     postgres_pooler: Pooler = "auto"
     shutdown_timeout_seconds: int = 30

@@ -68,6 +68,9 @@ FORM_TOO_OLD: Final = gettext_noop("This page was open for too long. Please ente
 TOO_MANY_PAYMENTS: Final = gettext_noop(
     "Too many payments were tried from your network. Nothing was taken. Please wait a minute and try again."
 )
+CARD_TRIED_TOO_OFTEN: Final = gettext_noop(
+    "This card was tried too often. Nothing was taken. Please use another card, or try again in an hour."
+)
 
 
 class Problem(NamedTuple):

@@ -17,6 +17,7 @@ from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, 
 from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.checkout import forms, results
+from ecomcharge.checkout.limits import CARD_POLICY, PaymentLimits
 from ecomcharge.checkout.pay_links import PayLinks, query_of
 from ecomcharge.checkout.rendering import Asset, Renderer
 from ecomcharge.checkout.results import Outcome
@@ -39,7 +40,6 @@ from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.web.error_responses import rate_limit_headers
 from ecomcharge.web.messages import NO_STORE, Request, Response
-from ecomcharge.web.rate_limits import AddressRateLimiter
 from ecomcharge.web.router import Route
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
@@ -76,7 +76,7 @@ class CheckoutPages:
         base_url: str,
         master_key: MasterKey,
         id_generators: IdGenerators,
-        limit: AddressRateLimiter,
+        limits: PaymentLimits,
         frame_ancestors: Sequence[str] = (),
     ) -> None:
         self._database = database
@@ -87,7 +87,7 @@ class CheckoutPages:
         self._base_url = base_url
         self._master_key = master_key
         self._id_generators = id_generators
-        self._limit = limit
+        self._limits = limits
         self._links = PayLinks(database, master_key)
         self._frame_ancestors = frame_ancestors
         self._renderer = Renderer()
@@ -135,7 +135,7 @@ class CheckoutPages:
         if request.method != "POST":
             return _redirect(302, f"{self._base_url}/v2/checkout?{query_of(self._links.open(shop_id, plan, return_url))}")
         try:
-            self._limit.count(request)
+            self._limits.addresses.count(request)
             subscription = await buyer_actions.subscribe_by_link(self._charging, self._id_generators, shop_id, plan, return_url)
         except ShopClosed:
             return self._shop_closed(plan.language)
@@ -180,12 +180,14 @@ class CheckoutPages:
         if errors.to_dict() or card is None:
             return await self._form(visit, 422, form, errors=errors.to_dict((*missing, *forms.CARD_NAMES)))
         try:
-            self._limit.count(request)
+            stamp = self._master_key.stamp(card.number)
+            self._limits.count_card(request, subscription.shop_id, subscription.gateway, stamp)
             paid = await buyer_actions.pay(self._charging, self._id_generators, token, card, customer, visit.link)
         except ShopClosed:
             return self._shop_closed(subscription.language)
         except TooManyRequests as error:
-            return _limited(error, await self._form(visit, 429, form, message=forms.TOO_MANY_PAYMENTS))
+            message = forms.CARD_TRIED_TOO_OFTEN if error.policy == CARD_POLICY else forms.TOO_MANY_PAYMENTS
+            return _limited(error, await self._form(visit, 429, form, message=message))
         except ValidationFailed:  # the operator took the shop's gateway away in the meantime
             return self._notice(results.UNAVAILABLE, subscription.language, 409)
         is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime

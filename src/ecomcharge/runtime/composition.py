@@ -11,6 +11,7 @@ import structlog
 
 from ecomcharge.base.clock import Clock, SystemClock
 from ecomcharge.base.settings import Settings
+from ecomcharge.checkout.limits import CARD_POLICY, HOUR_SECONDS, SHOP_POLICY, PaymentLimits
 from ecomcharge.checkout.pages import CheckoutPages
 from ecomcharge.customers.routes import CustomerRoutes
 from ecomcharge.events.routes import EventRoutes
@@ -40,7 +41,7 @@ from ecomcharge.web.docs_page import DocsRoutes
 from ecomcharge.web.health import HealthRoutes
 from ecomcharge.web.metrics import SNAPSHOT_SECONDS, Metrics
 from ecomcharge.web.openapi import OpenApiRoutes
-from ecomcharge.web.rate_limits import AddressRateLimiter, ClientAddresses, TokenBucket
+from ecomcharge.web.rate_limits import AddressRateLimiter, ClientAddresses, EventLimiter, TokenBucket
 from ecomcharge.web.rsgi import RsgiAdapter
 from ecomcharge.webhooks.delivery import Delivery
 
@@ -118,7 +119,11 @@ class App:
         )
         addresses = ClientAddresses(settings.trusted_proxies)
         failed_logins = AddressRateLimiter("failed-logins", settings.failed_logins_per_minute, addresses)
-        payments = AddressRateLimiter("checkout", settings.checkouts_per_minute, addresses)
+        limits = PaymentLimits(
+            AddressRateLimiter("checkout", settings.checkouts_per_minute, addresses),
+            EventLimiter(CARD_POLICY, settings.card_attempts_per_hour, HOUR_SECONDS),
+            EventLimiter(SHOP_POLICY, settings.shop_checkouts_per_minute),
+        )
         authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()
@@ -133,7 +138,7 @@ class App:
             *EventRoutes(self.database, self.clock).routes(),
             *CheckoutPages(
                 *(self.database, services.charging, services.gateways, self.clock, settings.zone()),
-                *(base_url, master_key, id_generators, payments, settings.frame_ancestor_origins()),
+                *(base_url, master_key, id_generators, limits, settings.frame_ancestor_origins()),
             ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
             *HealthRoutes(self.database, self.access_log, self.metrics).routes(),

@@ -1,4 +1,4 @@
-"""Rate limits for each client address and for each shop."""
+"""Rate limits for each client address, for each shop, and for other keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import structlog
@@ -69,36 +69,48 @@ def _warn_of_untrusted_proxy(address: str) -> None:
     )
 
 
-class AddressRateLimiter:
-    """Limits events per client address in windows of a minute: failed logins, POSTs to pay links, cards that were tried.
+class EventLimiter:
+    """Limits events per key in windows of ``window_seconds``. One per process; ``most`` 0 means no limit.
 
-    ``policy`` names the limit in the response; ``per_minute`` 0 means no limit.
+    ``policy`` names the limit in the response. The number of keys in memory is limited, because clients choose them.
     """
 
     def __init__(
-        self, policy: str, per_minute: int, addresses: ClientAddresses, monotonic: Callable[[], float] = time.monotonic
+        self, policy: str, most: int, window_seconds: int = WINDOW_SECONDS, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._policy = policy
-        self._per_minute = per_minute
-        self._addresses = addresses
+        self.most = most
+        self._window_seconds = window_seconds
         self._monotonic = monotonic
-        self._counts: dict[str, tuple[float, int]] = {}  # address -> start of its window, events in it
+        self._counts: dict[Hashable, tuple[float, int]] = {}  # key -> start of its window, events in it
+
+    def count(self, key: Hashable) -> None:
+        """Count one event. Raises ``TooManyRequests`` above the limit."""
+        if not self.most:
+            return
+        now = self._monotonic()
+        started, count = self._counts.get(key, (now, 0))
+        if now - started >= self._window_seconds:
+            started, count = now, 0
+        if key not in self._counts:
+            make_room(self._counts)
+        self._counts[key] = (started, count + 1)
+        if count >= self.most:
+            wait = math.ceil(started + self._window_seconds - now)
+            raise TooManyRequests(self._policy, self.most, self._window_seconds, wait)
+
+
+class AddressRateLimiter:
+    """Limits events per client address and minute: failed logins, POSTs to pay links, cards that were tried."""
+
+    def __init__(self, policy: str, per_minute: int, addresses: ClientAddresses) -> None:
+        self._events = EventLimiter(policy, per_minute)
+        self._addresses = addresses
 
     def count(self, request: Request) -> None:
         """Count one event. Raises ``TooManyRequests`` above the limit."""
-        if not self._per_minute:
-            return
-        address = self._addresses.of(request)
-        now = self._monotonic()
-        started, count = self._counts.get(address, (now, 0))
-        if now - started >= WINDOW_SECONDS:
-            started, count = now, 0
-        if address not in self._counts:
-            make_room(self._counts)
-        self._counts[address] = (started, count + 1)
-        if count >= self._per_minute:
-            wait = math.ceil(started + WINDOW_SECONDS - now)
-            raise TooManyRequests(self._policy, self._per_minute, WINDOW_SECONDS, wait)
+        if self._events.most:
+            self._events.count(self._addresses.of(request))
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

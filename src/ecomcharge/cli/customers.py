@@ -66,9 +66,9 @@ def import_customers(
     format: Format | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
-    map_: Annotated[list[str], Parameter(name="--map", negative="")] = [],  # noqa: B006 - cyclopts does not change it
+    map_: Annotated[list[str], Parameter(name="--map", negative="", show_default=False)] = [],  # noqa: B006 - cyclopts does not change it
     foreign_ids: ForeignIds = "refuse",
-    allow_missing: Annotated[list[str], Parameter(negative="")] = [],  # noqa: B006
+    allow_missing: Annotated[list[str], Parameter(negative="", show_default=False)] = [],  # noqa: B006
     on_duplicate: OnDuplicate = "skip",
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     report: str | None = None,

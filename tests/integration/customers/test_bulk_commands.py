@@ -17,7 +17,7 @@ import psutil
 
 from ecomcharge.customers.bulk import validation_pool
 from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK
-from support.bulk import OTHER_SHOP, SHOP, command, exported, imported, line, lines, stored
+from support.bulk import DATA, OTHER_SHOP, SHOP, command, exported, imported, line, lines, stored
 from support.shops import ENVIRONMENT, Shop
 
 
@@ -32,6 +32,57 @@ def test_the_import_command_reads_files_and_standard_input(url: str, tmp_path: P
     second = command(url, "import", "-", "--format", "csv", "--shop-id", str(OTHER_SHOP), stdin=csv.stdout)
     assert (second.returncode, second.stdout) == (0, b"30 read, 30 added\n")
     assert stored(url) == stored(url, OTHER_SHOP)
+
+
+def test_the_import_command_lists_the_columns_that_it_used_and_passed_over(url: str) -> None:
+    shop = ("--shop-id", str(SHOP))
+    done = command(url, "import", str(DATA / "shopify.csv"), *shop, "--map", "Tags=city", "--map", "First Name=")
+    assert (done.returncode, done.stdout) == (0, b"2 read, 2 added\n")
+    assert done.stderr.decode().splitlines() == [
+        "columns: Customer ID as external_id, Last Name as last_name, Default Address Address1 as address,"
+        " Default Address Address2 as a part of address, Default Address Province Code as state,"
+        " Default Address Country Code as country, Default Address Zip as zip, Tags as city",
+        "passed over, because no field has this name (--map COLUMN=FIELD gives one): First Name, Accepts Email Marketing,"
+        " Default Address Company, Default Address City, Default Address Phone, Total Spent",
+    ]
+    assert [customer.city for customer in stored(url)] == ["vip, old", None]
+
+
+def test_the_import_command_names_the_options_for_refused_lines(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "stripe.csv"
+    file.write_bytes((DATA / "stripe.csv").read_bytes())
+    shop = ("--shop-id", str(SHOP))
+    assert command(url, "import", str(file), *shop).stderr == (
+        b"ecomcharge: the first line of a CSV file must name its columns; ip not found: use --map COLUMN=ip for a column with"
+        b" another name, --allow-missing ip without one\n"
+    )
+    refused = command(url, "import", str(file), *shop, "--map", "Status=ip")
+    assert (refused.returncode, refused.stdout) == (3, b"2 read, 2 refused\n")
+    assert refused.stderr.decode().splitlines()[-2:] == [
+        "lines with an id of another system: 2 (--foreign-ids external stores it as external_id)",
+        "lines without ip: 2 (--allow-missing ip imports them)",
+    ]
+    options = ("--foreign-ids", "external", "--allow-missing", "ip,state", "--allow-missing", "email")
+    done = command(url, "import", str(file), *shop, *options)
+    assert (done.returncode, done.stdout) == (0, b"2 read, 2 added\n")
+
+
+def test_the_first_character_of_standard_input_decides_the_format(url: str) -> None:
+    for content in (b"email\tip\na@shop.test\t::1\n", b' \n[{"email":"b@shop.test","ip":"::1"}]', line("c@shop.test"), b""):
+        done = command(url, "import", "-", "--shop-id", str(SHOP), stdin=content)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert [customer.email for customer in stored(url)] == ["a@shop.test", "b@shop.test", "c@shop.test"]
+
+
+def test_a_file_in_another_encoding_is_read_from_a_file_and_from_a_pipe(url: str) -> None:
+    shop, file = ("--shop-id", str(SHOP)), DATA / "windows-1251.csv"
+    for source, stdin in ((str(file), b""), ("-", file.read_bytes())):
+        refused = command(url, "import", source, *shop, stdin=stdin)
+        assert (refused.returncode, refused.stdout) == (1, b"")
+        assert b"it is probably cp1251: give --encoding cp1251" in refused.stderr
+        done = command(url, "import", source, *shop, "--encoding", "cp1251", stdin=stdin)
+        assert done.returncode == 0, done.stderr
+    assert [customer.first_name for customer in stored(url)] == ["Анна", "Bob"]
 
 
 def test_an_export_file_appears_complete_and_readable_by_its_owner_only(url: str, tmp_path: Path) -> None:
@@ -59,6 +110,22 @@ def test_bulk_command_errors_are_one_sentence(url: str, tmp_path: Path) -> None:
     assert b"No such file" in missing.stderr
     unknown_shop = command(url, "import", "-", "--shop-id", "99")
     assert (unknown_shop.returncode, unknown_shop.stderr) == (1, b"ecomcharge: there is no shop 99; see ecomcharge shops list\n")
+    compressed = command(url, "import", str(DATA / "compressed.csv.gz"), "--shop-id", str(SHOP))
+    assert (compressed.returncode, compressed.stderr.count(b"\n")) == (1, 1)
+    assert b"the file is compressed (gzip); decompress it first" in compressed.stderr
+    wrong_options = [
+        ("--map", "Tags=tags"),
+        ("--delimiter", "ab"),
+        ("--encoding", "nonsense"),
+        ("--allow-missing", "city"),
+        ("--delimiter", ";", "--format", "jsonl"),
+    ]
+    for options in wrong_options:
+        done = command(url, "import", "-", "--shop-id", str(SHOP), *options, stdin=b"email,ip\n")
+        assert (done.returncode, done.stderr.count(b"\n")) == (1, 1), options
+        assert options[0].encode() in done.stderr
+    server = command(url, "import", "--from", "http://127.0.0.1:1", "--shop-id", str(SHOP), "--encoding", "utf-8")
+    assert (server.returncode, server.stderr) == (1, b"ecomcharge: --delimiter, --encoding and --map are for files\n")
 
 
 def test_an_import_from_another_server_keeps_every_id(server: Shop, url: str) -> None:

@@ -213,8 +213,10 @@ async def insert_checkpoint(tx: Transaction, shop_id: int, digest: str, lines: i
     return await tx.insert(INSERT_CHECKPOINT, (shop_id, digest, lines, now))
 
 
-async def has_checkpoint(tx: Transaction, shop_id: int, digest: str) -> bool:
-    return await tx.find(FIND_CHECKPOINT, (shop_id, digest)) is not None
+async def known_checkpoints(tx: Transaction, shop_id: int, digests: Sequence[str]) -> set[str]:
+    """Those of the digests that are stored."""
+    rows = await tx.find_many(FIND_CHECKPOINT, [(shop_id, digest) for digest in digests])
+    return {digest for digest, row in zip(digests, rows, strict=True) if row is not None}
 
 
 async def ends_of_imports(database: Database, shop_id: int, block: int) -> list[int]:

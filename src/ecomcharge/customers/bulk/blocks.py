@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence, Set
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.bulk.files import CustomerFile
-from ecomcharge.customers.bulk.options import AS_THE_API, Rules
+from ecomcharge.customers.bulk.options import ALL_ACCEPTS, AS_THE_API, Rules, digest_under
 from ecomcharge.customers.bulk.validation_pool import BlockValidation, Records, ValidatedBlock, ValidationPool
 from ecomcharge.customers.model import IdentifiedBody
 from ecomcharge.storage.database import Database
@@ -27,10 +27,13 @@ RECORDS_PER_BLOCK: Final = 2_000
 
 
 class Checkpoint(NamedTuple):
-    """A position in a file: the number of records before it, and the digest of them and of what decides their meaning."""
+    """A position in a file: the number of records before it, and the digest of them and of what decides their meaning.
+
+    ``digests`` has one for each set of exceptions (``Rules.accepts``) with which the file may have been imported.
+    """
 
     records: int
-    digest: str
+    digests: Mapping[frozenset[str], str]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class BlockPosition:
     ``earlier`` are checkpoints within the block, where the import of a shorter version of the file may have ended.
     """
 
+    accepts: frozenset[str] = frozenset()  # of this import
     records_before: int = 0
     earlier: Sequence[Checkpoint] = ()
     end: Checkpoint | None = None  # none if the source has no checkpoints
@@ -83,7 +87,7 @@ def _raw_blocks(file: CustomerFile, rules: Rules, ends: Set[int]) -> Iterator[tu
     An earlier import that ended at the end of a block needs no additional checkpoint: either its checkpoint is the same, or
     it imported another file.
     """
-    digest, begins = hashlib.sha256(file.heading + rules.signature), 0
+    digest, begins = hashlib.sha256(file.heading), 0
     records = file.records()
     while block := list(itertools.islice(records, RECORDS_PER_BLOCK)):
         end, checkpoints = begins + len(block), []
@@ -92,8 +96,9 @@ def _raw_blocks(file: CustomerFile, rules: Rules, ends: Set[int]) -> Iterator[tu
             lines = b"".join(record for _, record in block[start - begins : stop - begins])
             # The last line may have no line ending, so the digest must not depend on the kind of line ending.
             digest.update(lines.replace(b"\r\n", b"\n"))
-            checkpoints.append(Checkpoint(stop, digest.hexdigest()))
-        yield block, BlockPosition(begins, checkpoints[:-1], checkpoints[-1])
+            digests = {accepts: digest_under(accepts, digest.hexdigest()) for accepts in ALL_ACCEPTS}
+            checkpoints.append(Checkpoint(stop, digests))
+        yield block, BlockPosition(rules.accepts, begins, checkpoints[:-1], checkpoints[-1])
         begins = end
 
 

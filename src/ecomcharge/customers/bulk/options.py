@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ecomcharge.base.errors import ConfigurationError, ValidationFailed
 from ecomcharge.base.ids import CUSTOMER_ID
+from ecomcharge.base.postal import state_is_required
 from ecomcharge.base.validation import message_of
-from ecomcharge.customers.model import MAY_LACK, CustomerFields, IdentifiedBody, validate_with_id
+from ecomcharge.customers.model import MAY_LACK, STATE, CustomerFields, IdentifiedBody, validate_with_id
 
 ForeignIds = Literal["refuse", "external"]
 
@@ -31,20 +33,36 @@ class Rules:
     allow_missing: frozenset[str] = frozenset()
 
     @property
-    def signature(self) -> bytes:
-        """Different for rules that give different customers; empty for the default."""
-        if self == AS_THE_API:
-            return b""
-        return json.dumps(["rules", self.foreign_ids, sorted(self.allow_missing)]).encode() + b"\n"
+    def accepts(self) -> frozenset[str]:
+        """The exceptions that the rules make: names of missing fields, and ``id`` for an id of another system."""
+        return self.allow_missing | ({"id"} if self.foreign_ids == "external" else set())
 
-    def validate(self, body: IdentifiedBody) -> tuple[str | None, CustomerFields]:
-        """The id, if the record has one, and the fields. Raises ``ValidationFailed``."""
-        if self.foreign_ids == "external" and _is_foreign(body.id):
+    def validate(self, body: IdentifiedBody) -> tuple[str | None, CustomerFields, Sequence[str]]:
+        """The id, if the record has one, the fields, and the exceptions that it needs. Raises ``ValidationFailed``."""
+        is_foreign = self.foreign_ids == "external" and _is_foreign(body.id)
+        if is_foreign:
             _move_id(body)
-        return validate_with_id(body, self.allow_missing)
+        id, fields = validate_with_id(body, self.allow_missing)
+        if id is not None or not (is_foreign or self.allow_missing):
+            return id, fields, ()
+        lacking = [name for name in sorted(self.allow_missing) if _lacks(fields, name)]
+        return id, fields, ["id", *lacking] if is_foreign else lacking
 
 
 AS_THE_API: Final = Rules()
+
+ALL_ACCEPTS: Final = tuple(
+    frozenset(names) for count in range(len(MAY_LACK) + 2) for names in itertools.combinations(sorted(MAY_LACK | {"id"}), count)
+)
+
+
+def digest_under(accepts: Set[str], digest: str) -> str:
+    """The digest of a checkpoint of an import with such exceptions; without any it is the digest of the file itself."""
+    return hashlib.sha256(f"{digest} {' '.join(sorted(accepts))}".encode()).hexdigest() if accepts else digest
+
+
+def _lacks(fields: CustomerFields, name: str) -> bool:
+    return getattr(fields, name) is None and (name != STATE.name or state_is_required(fields.country))
 
 
 def _is_foreign(id: object) -> bool:

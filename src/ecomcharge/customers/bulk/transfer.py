@@ -2,7 +2,8 @@
 
 An import writes blocks of ``RECORDS_PER_BLOCK`` records, each in one transaction, together with a checkpoint: the digest of
 all records up to the end of the block. A block whose checkpoint is stored was imported before. So an interrupted import
-continues where it stopped, and a second import of the same file adds nothing.
+continues where it stopped, and a second import of the same file adds nothing. An import with other exceptions from the rules
+(``Rules.accepts``) adds the records that the earlier ones refused.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Import:
         candidates, updating = block.validated.candidates, self.on_duplicate == "update"
         wanted = candidates
         if done:
-            wanted = [each for each in candidates if each.position > done or (updating and each.is_identifiable)]
+            wanted = [each for each in candidates if not _is_done(each, done) or (updating and each.is_identifiable)]
         summary = ImportSummary(already_imported=len(candidates) - len(wanted))
         erased = await self._erased(tx, wanted)
         await self._add(tx, [each for each in wanted if each.id not in erased], summary)
@@ -123,17 +124,24 @@ class Import:
             return set()
         return await store.erased_among(tx, self.shop_id, ids)
 
-    async def _records_done(self, tx: Transaction, position: BlockPosition) -> int:
-        """The number of records of the block that were imported before. Stores the checkpoint of the whole block."""
+    async def _records_done(self, tx: Transaction, position: BlockPosition) -> Sequence[_Done]:
+        """Which records of the block were imported before. Stores the checkpoint of the whole block."""
         end = position.end
         if end is None:
-            return 0
-        if not await store.insert_checkpoint(tx, self.shop_id, end.digest, end.records, self.now):
-            return end.records - position.records_before
-        for checkpoint in reversed(position.earlier):
-            if await store.has_checkpoint(tx, self.shop_id, checkpoint.digest):
-                return checkpoint.records - position.records_before
-        return 0
+            return ()
+        own = end.digests[position.accepts]
+        is_new = await store.insert_checkpoint(tx, self.shop_id, own, end.records, self.now)
+        checkpoints = [*position.earlier, end]
+        digests = [digest for checkpoint in checkpoints for digest in checkpoint.digests.values()]
+        known = await store.known_checkpoints(tx, self.shop_id, digests)
+        if is_new:
+            known.discard(own)
+        return [
+            (accepts, checkpoint.records - position.records_before)
+            for checkpoint in checkpoints
+            for accepts, digest in checkpoint.digests.items()
+            if digest in known
+        ]
 
     async def _add(self, tx: Transaction, wanted: Sequence[Candidate], summary: ImportSummary) -> None:
         new, duplicates = await self._split(tx, wanted)
@@ -187,6 +195,14 @@ class Import:
         for candidate, stored_id in duplicates:
             await store.update(tx, self.shop_id, _with_id(candidate.customer, stored_id), self.now)
             summary.updated += 1
+
+
+_Done = tuple[frozenset[str], int]  # the exceptions of an earlier import, and the number of records that it read
+
+
+def _is_done(candidate: Candidate, done: Sequence[_Done]) -> bool:
+    """Whether an earlier import added the customer: it read the record, and did not refuse it."""
+    return any(candidate.position <= records and accepts.issuperset(candidate.needs) for accepts, records in done)
 
 
 class _DryRun(Exception):

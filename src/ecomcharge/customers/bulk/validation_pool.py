@@ -41,6 +41,8 @@ class RejectedRecord(msgspec.Struct, frozen=True):
 class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A valid customer. ``position`` counts the records of its block from 1; ``has_new_id``: the record had no id.
 
+    ``needs``: the exceptions of ``Rules`` without which it would be refused.
+
     The customer is kept as a database row, because most candidates are inserted as they are.
     """
 
@@ -48,6 +50,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     line: int
     has_new_id: bool
     row: CustomerRow
+    needs: Sequence[str] = ()
 
     @property
     def customer(self) -> Customer:
@@ -95,7 +98,7 @@ class BlockValidation:
             self._add_unused(body.unused)
             found = body.errors or {}
         try:
-            id, fields = self._rules.validate(body)
+            id, fields, needs = self._rules.validate(body)
         except ValidationFailed as invalid:
             errors = {name: list(texts) for name, texts in invalid.errors.items()} | found
             self.result.rejected.append(RejectedRecord(line, message_of(errors), errors))
@@ -105,7 +108,7 @@ class BlockValidation:
             return
         customer = Customer(id or next(self._free_ids), *msgspec.structs.astuple(fields))
         row = row_of(self._shop_id, customer)
-        self.result.candidates.append(Candidate(position, line, id is None, row))
+        self.result.candidates.append(Candidate(position, line, id is None, row, needs))
 
     def _add_unused(self, names: Sequence[str]) -> None:
         unused = self.result.unused

@@ -23,6 +23,11 @@ _ATOM: Final = r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]++"
 _PLAIN_EMAIL: Final = re.compile(rf"{_ATOM}(?>(?:\.{_ATOM})*)@(?>(?:[a-zA-Z0-9]++[.-])+)(?<=\.)[a-zA-Z]++\Z")
 
 
+PORT_MAXIMUM: Final = 65_535
+_PORT: Final = re.compile(r"[0-9]{1,5}\Z")
+_BRACKETED: Final = re.compile(r"\[(?P<address>[^\[\]]*)\](?::(?P<port>[0-9]*))?\Z")
+
+
 def accept_email(text: str) -> str | None:
     """RFC 5321 and 5322 without quoting and address literals, international addresses included [D].
 
@@ -71,8 +76,28 @@ def is_plain_email(text: str) -> bool:
 
 
 def accept_ip(text: str) -> str | None:
-    """IPv4 or IPv6 [S], without a zone; the canonical form is stored [D]."""
-    return text if is_ipv4(text) else _accept_ipv6(text)
+    """IPv4 or IPv6 [S], without a zone; the canonical form is stored [D].
+
+    Of a list, as proxies write it, it is the first address, without port and brackets [W].
+    """
+    return text if is_ipv4(text) else _accept_ipv6(text) or _first_of_list(text)
+
+
+def _first_of_list(text: str) -> str | None:
+    first, comma, _ = text.partition(",")
+    if comma:
+        first = first.rstrip()
+    bracketed = _BRACKETED.match(first)
+    if bracketed is not None:
+        return _accept_ipv6(bracketed["address"]) if _is_port(bracketed["port"]) else None
+    address, colon, port = first.partition(":")
+    if is_ipv4(address):
+        return address if not colon or _is_port(port) else None
+    return _accept_ipv6(first)
+
+
+def _is_port(text: str | None) -> bool:
+    return text is None or (_PORT.match(text) is not None and int(text) <= PORT_MAXIMUM)
 
 
 def is_ipv4(text: str) -> bool:

@@ -8,17 +8,18 @@ from typing import Final
 
 from ecomcharge.base import iso_codes
 
-COUNTRIES: Final = iso_codes.COUNTRIES
+COUNTRIES: Final = iso_codes.COUNTRIES | {"XK"}  # Kosovo has no code of ISO 3166-1; the EU, the CLDR and shops use this one
 
 STATES: Final[Mapping[str, frozenset[str]]] = {
-    "US": iso_codes.STATES_OF_US | {"AA", "AE", "AP"},  # the military "states" are codes of the postal service
+    # Codes of the postal service, which are not in ISO 3166-2: of the military, and of states that use US ZIP codes
+    "US": iso_codes.STATES_OF_US | {"AA", "AE", "AP", "FM", "MH", "PW"},
     "CA": iso_codes.STATES_OF_CANADA,
 }
 ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
 
 
 def accept_country(text: str) -> str | None:
-    """ISO 3166-1 alpha-2 [S]; lower case is accepted and stored in upper case [D]."""
+    """ISO 3166-1 alpha-2 [S], or XK; lower case is accepted and stored in upper case [D]."""
     code = _capitals(text)
     return code if code in COUNTRIES else None
 

@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ecomcharge.base.errors import MalformedBody, NotAnObject, ValidationFailed
+from ecomcharge.base.json_faults import explain_json
+from ecomcharge.base.text_forms import fold_lines, half_width
 
 B = TypeVar("B")
 
@@ -28,15 +30,20 @@ TOO_SMALL: Final = "must be greater than {bound}"
 TOO_LARGE: Final = "must be less than or equal to {bound}"
 NOT_A_BOOLEAN: Final = "must be true or false"
 NOT_AN_OBJECT: Final = "must be an object"
+NOT_AN_ARRAY: Final = "must be an array"
+NOT_STRINGS: Final = "must be an array of strings"
+TOO_MANY: Final = "has too many entries (maximum is {maximum})"
 BASE: Final = "base"  # errors about an object as a whole: their texts have no field name [P]
 
 MAXIMUM_LENGTH: Final = 255
+BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}  # in any case
 
 # Unicode white space, without the four ASCII separators (U+001C to U+001F) that are control characters first.
 _WHITE_SPACE: Final = (
     " \t\n\r\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
+_EMPTY_ARRAY: Final = re.compile(rb"[ \t\n\r]*\[[ \t\n\r]*\][ \t\n\r]*\Z")
 _REFUSED_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -128,14 +135,16 @@ class Field:
 
     def read(self, value: object, errors: ValidationErrors) -> str | None:
         """The text to store, or ``None`` if it is absent or invalid; ``errors`` then has its errors."""
-        if value is None and not self.blank:
-            return None
-        printable = False
-        if value is None:
-            text = ""
-        elif isinstance(value, str):
-            printable = value.isprintable()  # such a text has no white space but the space, and no refused character
-            text = value.strip(" " if printable else _WHITE_SPACE)
+        if isinstance(value, str):
+            if value.isprintable():  # such a text has no white space but the space, and no refused character
+                text = value.strip(" ")
+            else:
+                text = fold_lines(value.strip(_WHITE_SPACE))
+                if len(text) <= self.maximum and _REFUSED_CHARACTER.search(text):
+                    errors.add(self.name, self.refusal)
+                    return None
+        elif value is None:
+            text = ""  # absent
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value) if abs(value) < 10**self.maximum else "9" * (self.maximum + 1)
         else:
@@ -148,12 +157,10 @@ class Field:
         if len(text) > self.maximum:
             errors.add(self.name, self.overlong.format(maximum=self.maximum))
             return None
-        if not printable and _REFUSED_CHARACTER.search(text):
-            errors.add(self.name, self.refusal)
-            return None
-        if self.accept is None:
+        accept = self.accept
+        if accept is None:
             return text
-        accepted = self.accept(text)
+        accepted = accept(text)
         if accepted is None:
             errors.add(self.name, self.refusal)
         return accepted
@@ -170,7 +177,7 @@ def read_integer(
     default: int | None = None,
 ) -> int | None:
     """A whole number, also as ``5.0`` or ``"5"`` [W]; ``None`` if it is absent or invalid; ``errors`` then has its errors."""
-    if value is None or _is_blank(value):
+    if is_blank(value):
         if default is None and required:
             errors.add(name, BLANK)
         return default
@@ -186,8 +193,9 @@ def read_integer(
     return None
 
 
-def _is_blank(value: object) -> bool:
-    return isinstance(value, str) and not value.strip(_WHITE_SPACE)
+def is_blank(value: object) -> bool:
+    """Whether a value means that the field is absent: ``null`` or blank text."""
+    return value is None or (isinstance(value, str) and not value.strip(_WHITE_SPACE))
 
 
 def _whole(value: object) -> int | None:
@@ -196,26 +204,27 @@ def _whole(value: object) -> int | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, str):
-        text = value.strip(_WHITE_SPACE)
+        text = half_width(value).strip(_WHITE_SPACE)
         return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= 20 else None
     return value if isinstance(value, int) else None
 
 
 def read_boolean(name: str, value: object, errors: ValidationErrors, *, default: bool) -> bool:
-    """``true`` or ``false``, also as text, because forms send text [D]."""
-    if value is None or _is_blank(value):
+    """``true`` or ``false``, also 1 or 0, and each as text, because forms send text [D]."""
+    if is_blank(value):
         return default
-    if isinstance(value, str) and (text := value.strip(_WHITE_SPACE).lower()) in ("true", "false"):
-        return text == "true"
-    if not isinstance(value, bool):
+    known = BOOLEANS.get(value.strip(_WHITE_SPACE).lower()) if isinstance(value, str) else None
+    if isinstance(value, int | float) and value in (0, 1):
+        known = bool(value)
+    if known is None:
         errors.add(name, NOT_A_BOOLEAN)
         return default
-    return value
+    return known
 
 
 def read_object(name: str, value: object, errors: ValidationErrors) -> dict[str, Any]:
-    """A JSON object; an empty one if it is absent or invalid; ``errors`` then has its errors."""
-    if value is None or value == "":
+    """A JSON object; an empty one if it is absent, an empty array (of PHP [W]) or invalid; ``errors`` then has its errors."""
+    if value is None or value == "" or value == []:
         return {}
     if not isinstance(value, dict):
         errors.add(name, NOT_AN_OBJECT)
@@ -224,12 +233,14 @@ def read_object(name: str, value: object, errors: ValidationErrors) -> dict[str,
 
 
 def decode_body(json: bytes, decoder: msgspec.json.Decoder[B]) -> B:
-    """Raises ``MalformedBody``, or ``NotAnObject`` for JSON of another kind."""
+    """Raises ``MalformedBody``, or ``NotAnObject`` for JSON of another kind. An empty array is an empty object [W]."""
     try:
         return decoder.decode(json)
     except msgspec.ValidationError as error:
-        if str(error).startswith("Expected `object`"):
-            raise NotAnObject from error
-        raise MalformedBody from error
+        if not str(error).startswith("Expected `object`"):
+            raise MalformedBody(explain_json(json)) from error
+        if _EMPTY_ARRAY.match(json):
+            return decoder.decode(b"{}")
+        raise NotAnObject from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBody from error
+        raise MalformedBody(explain_json(json)) from error

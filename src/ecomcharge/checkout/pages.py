@@ -39,7 +39,7 @@ from ecomcharge.subscriptions.buyer_actions import LinkedPlan
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.web.error_responses import rate_limit_headers
-from ecomcharge.web.messages import NO_STORE, Request, Response
+from ecomcharge.web.messages import NO_STORE, Request, Response, without_blanks
 from ecomcharge.web.router import Route
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
@@ -129,7 +129,7 @@ class CheckoutPages:
         if not await self._gateways.has_gateway_for(shop_id, test=plan.test):
             return self._notice(results.UNAVAILABLE, plan.language, 409)
         errors = ValidationErrors()
-        return_url = requests.RETURN_URL_OF_LINK.read(request.query().get("return_url"), errors)
+        return_url = requests.RETURN_URL_OF_LINK.read(without_blanks(request.query().get("return_url")), errors)
         if errors.to_dict():
             raise BadParameter("Return url is invalid")
         if request.method != "POST":
@@ -254,6 +254,7 @@ class CheckoutPages:
             status,
             outcome=outcome or results.outcome_of(subscription),
             order=self._summary(subscription),
+            receipt=model.receipt_lines(subscription),
             return_url=results.return_url_of(subscription),
             return_seconds=results.return_seconds_of(subscription),
             test=_is_test(subscription),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.ids import CUSTOMER_ID
 from ecomcharge.base.postal import accept_country, state_is_required, state_of, zip_fits
+from ecomcharge.base.text_forms import half_width
 from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, message_of, read_object
 
 
@@ -37,6 +38,7 @@ class CustomerBody(msgspec.Struct):
 
 
 BODY: Final = msgspec.json.Decoder(CustomerBody)
+Reader = Callable[[object, ValidationErrors], str | None]
 
 
 class CustomerFields(msgspec.Struct, frozen=True):
@@ -96,14 +98,16 @@ COUNTRY: Final = Field(
     accept=accept_country,
 )
 CITY: Final = Field("city", "City of the customer.", "[S]", example="Denver")
-ZIP: Final = Field("zip", "ZIP or postal code. If country is US: `NNNNN` or `NNNNN-NNNN`.", "[S]", example="92006")
+ZIP: Final = Field(
+    "zip", "ZIP or postal code. If country is US: `NNNNN` or `NNNNN-NNNN`.", "[S]", example="92006", accept=half_width
+)
 STATE: Final = Field(
     "state",
     "Required if country is US or CA, and then the two-letter code of one of its states or provinces.",
     "[S]",
     example="CO",
 )
-PHONE: Final = Field("phone", "Phone number of the customer.", "[S]", example="+1-555-555-5555")
+PHONE: Final = Field("phone", "Phone number of the customer.", "[S]", example="+1-555-555-5555", accept=half_width)
 EMAIL: Final = Field(
     "email",
     "E-mail address of the customer. The syntax is checked, the domain is not looked up.",
@@ -134,7 +138,8 @@ _NAMES: Final = (*FIELD_NAMES, METADATA)  # in the order of the errors
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _BLANK_TEXTS: Final = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
 MAY_LACK: Final = frozenset(_BLANK_TEXTS)  # the fields that the API requires, always or in some countries
-_STORED_FIELDS: Final = tuple(dataclasses.replace(field, blank=()) for field in FIELDS)
+_READERS: Final = tuple(field.read for field in FIELDS)  # bound once, which a create notices
+_STORED_READERS: Final = tuple(dataclasses.replace(field, blank=()).read for field in FIELDS)
 _COUNTRY, _ZIP, _STATE = (FIELDS.index(field) for field in (COUNTRY, ZIP, STATE))
 
 
@@ -150,7 +155,7 @@ def validate(body: CustomerBody, may_lack: Set[str] = frozenset()) -> CustomerFi
 
 
 def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
-    values = _read_each(FIELDS, body, errors)
+    values = _read_each(_READERS, body, errors)
     country, zip, state = values[_COUNTRY], values[_ZIP], values[_STATE]
     if zip is not None and not zip_fits(country, zip):
         errors.add(ZIP.name, INVALID)
@@ -160,7 +165,8 @@ def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
             errors.add(STATE.name, INVALID)
     elif state_is_required(country) and not errors.has(STATE.name):
         errors.add(STATE.name, BLANK)
-    return CustomerFields(*values, *[read_metadata(body.metadata, errors)])
+    values.append(None if body.metadata is None else read_metadata(body.metadata, errors))
+    return CustomerFields(*values)
 
 
 def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None:
@@ -179,9 +185,9 @@ def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None
     return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else None
 
 
-def _read_each(fields: Sequence[Field], body: CustomerBody, errors: ValidationErrors) -> list[Any]:
+def _read_each(readers: Sequence[Reader], body: CustomerBody, errors: ValidationErrors) -> list[Any]:
     values = msgspec.structs.astuple(body)  # the id of an ``IdentifiedBody`` comes after the fields
-    return [field.read(value, errors) for field, value in zip(fields, values, strict=False)]
+    return [read(value, errors) for read, value in zip(readers, values, strict=False)]
 
 
 def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
@@ -231,7 +237,7 @@ def validate_stored(body: CustomerBody) -> CustomerFields:
     customer may have come with a subscription, and the payment page adds single fields.
     """
     errors = ValidationErrors()
-    values = [*_read_each(_STORED_FIELDS, body, errors), read_metadata(body.metadata, errors)]
+    values = [*_read_each(_STORED_READERS, body, errors), read_metadata(body.metadata, errors)]
     customer = CustomerFields(*values)
     errors.raise_if_any(_NAMES)
     return customer

@@ -9,7 +9,22 @@ from ecomcharge.base import errors, ids, postal
 from ecomcharge.base.validation import Field
 from ecomcharge.customers import model
 from ecomcharge.web import openapi
-from ecomcharge.web.wire_forms import ABSENT, BLANK, EMPTY, NULL, Json, any_case, choice, of_field, ref, text_field, trimmed, when
+from ecomcharge.web.wire_forms import (
+    ABSENT,
+    BLANK,
+    EMPTY,
+    EMPTY_ARRAY,
+    NULL,
+    Json,
+    any_case,
+    choice,
+    ip_addresses,
+    of_field,
+    ref,
+    text_field,
+    trimmed,
+    when,
+)
 
 NEW_CUSTOMER: Final[Json] = {field.name: field.example for field in model.FIELDS if field is not model.EXTERNAL_ID}
 CUSTOMER: Final[Json] = {"id": "cst_7aee5afb954c7ef7", **NEW_CUSTOMER}
@@ -72,7 +87,7 @@ def _body(description: str, *, required: bool) -> Json:
     properties = {field.name: _accepted(field, required=required) for field in model.FIELDS}
     value = text_field(model.METADATA_VALUE)
     metadata = {"type": "object", "additionalProperties": value, "maxProperties": model.METADATA_MAXIMUM_KEYS}
-    properties[model.METADATA] = {"anyOf": [metadata, EMPTY, NULL], **METADATA}
+    properties[model.METADATA] = {"anyOf": [metadata, EMPTY_ARRAY, EMPTY, NULL], **METADATA}
     rules = [_country_rule(country, required=required) for country in postal.STATES]
     body = {"type": "object", "description": description, "properties": properties, "allOf": rules}
     if required:
@@ -84,7 +99,7 @@ def _accepted(field: Field, *, required: bool) -> Json:
     """The schema of a field, independent of the other fields."""
     absent = [] if required else [BLANK, NULL]
     if field is model.IP:
-        return of_field(field, anyOf=[{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, *absent])
+        return of_field(field, anyOf=[*ip_addresses(), *absent])
     if field is model.EMAIL:
         return of_field(field, anyOf=[EMAIL, *absent]) if absent else of_field(field, **EMAIL)
     return choice(field, "CountryCode", any_case(postal.COUNTRIES)) if field is model.COUNTRY else text_field(field)

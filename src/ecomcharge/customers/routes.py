@@ -14,14 +14,16 @@ from ecomcharge.customers import actions, store
 from ecomcharge.customers.model import BODY, Customer, validate
 from ecomcharge.customers.store import Filter
 from ecomcharge.storage.database import Database
+from ecomcharge.web.filters import Filters
 from ecomcharge.web.idempotency import idempotency_key_of
 from ecomcharge.web.listing import Listing, storable
-from ecomcharge.web.messages import Request, Response, Stream, json_response, stored_response
+from ecomcharge.web.messages import Request, Response, Stream, json_response, stored_response, without_blanks
 from ecomcharge.web.router import Route
 
 _encode = msgspec.json.Encoder().encode
 
 NOBODY: Final = Filter(email="")  # blank is never stored
+FILTERS: Final = Filters("customers", ("email", "external_id"), Customer.__struct_fields__)
 LISTING: Final[Listing[Customer]] = Listing("customer", "customers", CUSTOMER_ID, CUSTOMER_PREFIX, _encode)
 
 
@@ -57,15 +59,12 @@ class CustomerRoutes:
         return json_response(200, _encode(customer), _subscriptions_of(customer.id))
 
     async def list(self, request: Request) -> Response | Stream:
-        query = request.query()
-        email = query.get("email")
-        if email is not None:
-            email = email.replace(" ", "+")  # a plus that is not encoded; no address has a space
-        filter = Filter(email=email, external_id=query.get("external_id"))
+        query = FILTERS.query_of(request)
+        filter = Filter(email=without_blanks(query.get("email")), external_id=query.get("external_id"))
         if not storable(filter.email, filter.external_id):
             filter = NOBODY
         customers = store.Customers(self._database, request.shop_id, filter)
-        return await LISTING.answer(request, customers, query, ("email", "external_id"))
+        return await LISTING.answer(request, customers, query, FILTERS.names)
 
 
 def _subscriptions_of(customer_id: str) -> tuple[str, str]:

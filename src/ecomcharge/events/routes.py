@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ecomcharge.base.clock import Clock
 from ecomcharge.base.ids import EVENT_ID, EVENT_PREFIX
-from ecomcharge.events.model import to_json
+from ecomcharge.events.model import EventObject, to_json
 from ecomcharge.events.store import Events
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.records import ALL_IDS, IdRange
+from ecomcharge.web.filters import Filters
 from ecomcharge.web.listing import (
     DEFAULT_LIMIT,
     MAXIMUM_LIMIT,
@@ -23,7 +26,7 @@ from ecomcharge.web.listing import (
 from ecomcharge.web.messages import Request, Response, json_response
 from ecomcharge.web.router import Route
 
-FILTERS = ("object", "type")
+FILTERS: Final = Filters("events", ("object", "type"), EventObject.__annotations__)
 
 
 class EventRoutes:
@@ -36,7 +39,7 @@ class EventRoutes:
 
     async def list(self, request: Request) -> Response:
         """Raises ``BadParameter``."""
-        query = request.query()
+        query = FILTERS.query_of(request)
         limit = number_of(query, "limit", DEFAULT_LIMIT, MAXIMUM_LIMIT)
         selection = selection_of(query, EVENT_PREFIX, newest_first=True)
         after, before = (cursor_of(query, name, "event", EVENT_ID) for name in ("after", "before"))
@@ -50,7 +53,7 @@ class EventRoutes:
         if len(found) > limit:
             cursors = {name: query[name] for name in ("after", "before") if query.get(name)}
             cursors["before" if selection.newest_first else "after"] = found[limit - 1].id
-            headers.append(("link", link_to(request, query, FILTERS, "next", limit=limit, **cursors)))
+            headers.append(("link", link_to(request, query, FILTERS.names, "next", limit=limit, **cursors)))
         if selection.counted:
             headers.append(total_count(await events.count(selection.ids)))
         return json_response(200, msgspec.json.encode([to_json(event) for event in found[:limit]]), *headers)

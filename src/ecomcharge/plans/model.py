@@ -19,6 +19,7 @@ from ecomcharge.base.validation import (
     INVALID,
     Field,
     ValidationErrors,
+    is_blank,
     message_of,
     read_boolean,
     read_integer,
@@ -162,9 +163,15 @@ def _validate_plan(value: object, errors: ValidationErrors) -> tuple[Price | Non
 
 
 def _validate_trial(value: object, errors: ValidationErrors) -> TrialPrice | None:
-    """Amount, interval and unit go together only [P]; an amount of 0 is a free trial [W]."""
+    """Amount, interval and unit go together only [P]; an amount of 0 is a free trial [W].
+
+    The trial of a plan that has none, which the API returns [P], is none either.
+    """
     given = read_object("trial", value, errors)
-    if errors.has("trial") or all(given.get(name) is None for name in ("amount", "interval", "interval_unit")):
+    if errors.has("trial"):
+        return None
+    amount, interval, unit = (given.get(name) for name in ("amount", "interval", "interval_unit"))
+    if is_blank(amount) and is_blank(interval) and (is_blank(unit) or unit == NO_TRIAL["interval_unit"]):
         return None
     inner = errors.nested("trial")
     price = _validate_price(given, inner, above=-1)
@@ -235,6 +242,9 @@ class TrialObject(TypedDict):
     ]
 
 
+NO_TRIAL: Final[TrialObject] = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without a trial [P]
+
+
 class PriceObject(TypedDict):
     """The regular charge."""
 
@@ -270,7 +280,7 @@ class PlanObject(TypedDict):
 
 def to_json(plan: Plan, shop_id: int, base_url: str) -> PlanObject:
     """The plan object, keys in the documented order [P]. ``base_url`` is the address of this server for browsers."""
-    trial: TrialObject = {"amount": None, "interval": None, "interval_unit": "hour"}  # of a plan without one [P]
+    trial = NO_TRIAL
     if plan.trial is not None:
         trial = {
             "amount": plan.trial.amount,

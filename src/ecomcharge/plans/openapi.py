@@ -8,7 +8,20 @@ from ecomcharge.base import ids, money
 from ecomcharge.base.calendar import DAY_BEGINS, DAY_ENDS, LONGEST, UNITS
 from ecomcharge.plans import model
 from ecomcharge.web import openapi
-from ecomcharge.web.wire_forms import EMPTY, NULL, Json, boolean, choice, ref, text_field, trimmed, when, whole_number
+from ecomcharge.web.wire_forms import (
+    BLANK,
+    EMPTY,
+    EMPTY_ARRAY,
+    NULL,
+    Json,
+    boolean,
+    choice,
+    ref,
+    text_field,
+    trimmed,
+    when,
+    whole_number,
+)
 
 LEAST_PLAN: Final[Json] = {
     **{field.name: field.example for field in (model.TITLE, model.CURRENCY)},
@@ -71,16 +84,17 @@ def part() -> openapi.Part:
 
 
 def _new_plan() -> Json:
-    parts = ("amount", "interval", "interval_unit")
-    no_trial = {"type": "object", "properties": {name: {"enum": [None], "description": "Absent."} for name in parts}}
+    parts = list(model.NO_TRIAL)
+    no_trial = {"type": "object", "properties": {name: _no_trial(name) for name in parts}}
     attempts = f"How often a later charge is tried. {model.DEFAULT_ATTEMPTS} unless given."
     by_day = f"Charge from {DAY_BEGINS:02d}:00 to {DAY_ENDS}:00 only, in the server's time zone."
     cycles = whole_number("How many cycles are charged.", above=0, most=model.CYCLES_MAXIMUM, example=12)
-    finite = {"anyOf": [{"const": False}, trimmed("[Ff][Aa][Ll][Ss][Ee]")]}
+    finite = {"anyOf": [{"enum": [False, 0]}, trimmed("(?:[Ff][Aa][Ll][Ss][Ee]|0)")]}
     return {
         "type": "object",
         "description": "Amounts are minor units of the currency. Whole numbers are also accepted as decimal text, `true` and "
-        "`false` as text. Blank and null mean absent. Unknown keys are ignored.",
+        "`false` as text, 1 and 0. Full-width digits are read as ASCII digits. Blank and null mean absent. Unknown keys are "
+        "ignored.",
         "required": [model.TITLE.name, model.CURRENCY.name, "plan"],
         "properties": {
             "test": boolean("Every charge of the plan is a test.", default=False),
@@ -89,7 +103,7 @@ def _new_plan() -> Json:
             "plan": ref("NewPrice"),
             "trial": {
                 "description": "The first charge. Amount, interval and unit come together or not at all.",
-                "anyOf": [ref("NewTrial"), {"title": "NoTrial", **no_trial}, EMPTY, NULL],
+                "anyOf": [ref("NewTrial"), {"title": "NoTrial", **no_trial}, EMPTY_ARRAY, EMPTY, NULL],
             },
             "language": choice(model.LANGUAGE, "LanguageCode", "|".join(model.LANGUAGES)),
             "infinite": boolean("Charged until it is canceled.", default=True),
@@ -100,6 +114,12 @@ def _new_plan() -> Json:
         **when("infinite", finite, required=["billing_cycles"], properties={"billing_cycles": cycles}),
         "examples": [NEW_PLAN],
     }
+
+
+def _no_trial(name: str) -> Json:
+    """A part of a trial that is absent, or that the plan object of a plan without a trial has."""
+    shown = model.NO_TRIAL.get(name)
+    return {"description": "Absent.", "anyOf": [{"enum": [shown, None] if shown else [None]}, BLANK]}
 
 
 def _new_price(description: str, above: int, **more: Json) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,7 @@ from ecomcharge.plans import actions, model, store
 from ecomcharge.plans.model import Plan
 from ecomcharge.storage.database import Database
 from ecomcharge.web import ignored_keys
+from ecomcharge.web.filters import Filters
 from ecomcharge.web.idempotency import idempotency_key_of
 from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing
@@ -21,6 +23,8 @@ from ecomcharge.web.messages import Request, Response, Stream, json_response, st
 from ecomcharge.web.router import Route
 
 _encode = msgspec.json.Encoder().encode
+
+FILTERS: Final = Filters("plans", (), model.PlanObject.__annotations__)
 
 
 class PlanRoutes:
@@ -76,4 +80,4 @@ class PlanRoutes:
             return _encode([model.to_json(plan, request.shop_id, self._base_url) for plan in plans])
 
         listing = Listing("plan", "plans", PLAN_ID, PLAN_PREFIX, encode)
-        return await listing.answer(request, store.Plans(self._database, request.shop_id), request.query())
+        return await listing.answer(request, store.Plans(self._database, request.shop_id), FILTERS.query_of(request))

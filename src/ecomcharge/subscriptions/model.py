@@ -81,7 +81,7 @@ class SubscriptionObject(TypedDict):
     cancel_reason: NotRequired[Annotated[str | None, Meta(description="Why it was canceled. Present once it is.")]]
     cancelled_at: NotRequired[Annotated[Moment, Meta(description="When it was canceled. Present once it is. UTC.")]]
     plan: PlanObject
-    last_transaction: Annotated[Any, Meta(description="`{}` until there is one.")]
+    last_transaction: Annotated[Any, Meta(description="`null` before the first charge.")]
     redirect_url: NotRequired[Annotated[WebAddress, Meta(description="Where to send the buyer. While `redirecting`.")]]
     token: NotRequired[Annotated[Hash, Meta(description="Of the hosted page. While `redirecting` to it.")]]
     event: NotRequired[Annotated[str, Meta(description="The event. In webhooks and events only.")]]
@@ -109,7 +109,8 @@ def to_json(subscription: Subscription, base_url: str, event: str | None = None)
         body["cancel_reason"] = billing_state.cancel_reason
         body["cancelled_at"] = iso(billing_state.cancelled_at)
     body["plan"] = plans.to_json(subscription.plan, subscription.shop_id, base_url)
-    body["last_transaction"] = _raw(subscription.last_transaction)
+    last_transaction = subscription.last_transaction
+    body["last_transaction"] = None if last_transaction == EMPTY_OBJECT else _raw(last_transaction)
     if billing_state.state == lifecycle.REDIRECTING:
         body.update(_where_to(subscription, base_url))
     if event is not None:
@@ -147,3 +148,9 @@ def visible_customer_fields(subscription: Subscription) -> list[str]:
     given = settings.get("customer_fields") if isinstance(settings, dict) else None
     visible = given.get("visible") if isinstance(given, dict) else given
     return [str(name) for name in visible] if isinstance(visible, list) else []
+
+
+def receipt_lines(subscription: Subscription) -> list[str]:
+    """The lines for the receipt [P]. Earlier releases stored any JSON value."""
+    lines = msgspec.json.decode(subscription.options).get("receipt_text")
+    return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []

@@ -20,6 +20,7 @@ from ecomcharge.web.wire_forms import (
     ABSENT,
     AROUND,
     EMPTY,
+    EMPTY_ARRAY,
     NULL,
     Json,
     matching,
@@ -114,7 +115,7 @@ def part() -> openapi.Part:
                     "card": {"anyOf": [ref("Card"), ref("Nothing")]},
                     "customer": {"anyOf": [ref("CustomerById"), ref("Nothing")]},
                     "additional_data": {"type": "object"},
-                    "last_transaction": {"anyOf": [ref("Transaction"), ref("Nothing")]},
+                    "last_transaction": {"anyOf": [ref("Transaction"), {"type": "null"}]},
                     "event": {"enum": list(EVENTS)},
                 },
                 "examples": [ACTIVE],
@@ -231,7 +232,7 @@ def _new_subscription() -> Json:
         "properties": {
             "customer": {
                 "description": f"{known_or_new} Required with a card.",
-                "anyOf": [ref("CustomerById"), ref("CustomerDetails"), EMPTY, NULL],
+                "anyOf": [ref("CustomerById"), ref("CustomerDetails"), EMPTY_ARRAY, EMPTY, NULL],
             },
             "plan": {"description": known_or_new, "anyOf": [ref("PlanById"), ref("InlinePlan")]},
             "tracking_id": text_field(requests.TRACKING_ID),
@@ -241,16 +242,16 @@ def _new_subscription() -> Json:
             "additional_data": _any_object("The merchant's own data; echoed.", _HOSTED["additional_data"]),
             "dynamic_billing_descriptor": text_field(requests.DESCRIPTOR),
             "receipt_text": {
-                "description": "Lines for the receipt.",
-                "anyOf": [{"type": "array", "items": {"description": "A line; not validated."}}, NULL],
-                "examples": [["Thank you"]],
+                "description": "Lines of the receipt. The result page shows them after the payment.",
+                "anyOf": [{"type": "array", "maxItems": requests.RECEIPT_LINES_MAXIMUM, "items": ref("Text")}, NULL],
+                "examples": [[requests.RECEIPT_LINE.example]],
             },
             "avs_cvc_verification": {"description": "Passed on to the gateway; not validated."},
             "settings": _any_object(settings, {"language": "en", "customer_fields": {"visible": ["first_name", "last_name"]}}),
             "language": {"description": f"{language}{', '.join(plans.LANGUAGES)}.", "examples": ["en"]},
             "card": {
                 "description": "Charged at once. Without it the buyer types one into the hosted page.",
-                "anyOf": [ref("NewCard"), ref("CardByToken"), ref("Nothing"), EMPTY, NULL],
+                "anyOf": [ref("NewCard"), ref("CardByToken"), ref("Nothing"), EMPTY_ARRAY, EMPTY, NULL],
             },
         },
         **when("card", {"type": "object", "minProperties": 1}, required=["customer"], properties={"customer": customer}),
@@ -259,7 +260,7 @@ def _new_subscription() -> Json:
 
 
 def _any_object(description: str, example: Json) -> Json:
-    return {"description": description, "anyOf": [{"type": "object"}, EMPTY, NULL], "examples": [example]}
+    return {"description": description, "anyOf": [{"type": "object"}, EMPTY_ARRAY, EMPTY, NULL], "examples": [example]}
 
 
 def _new_card() -> Json:

@@ -9,7 +9,20 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ecomcharge.base.errors import ValidationFailed
-from ecomcharge.base.validation import BASE, BLANK, INVALID, Field, ValidationErrors, read_integer, read_object, sentences_of
+from ecomcharge.base.text_forms import half_width
+from ecomcharge.base.validation import (
+    BASE,
+    BLANK,
+    INVALID,
+    NOT_AN_ARRAY,
+    NOT_STRINGS,
+    TOO_MANY,
+    Field,
+    ValidationErrors,
+    read_integer,
+    read_object,
+    sentences_of,
+)
 from ecomcharge.customers.model import CustomerBody, CustomerFields, validate_partial
 from ecomcharge.gateways.base import CardDetails
 from ecomcharge.plans import model as plans
@@ -38,6 +51,9 @@ _CODE: Final = re.compile(r"[0-9]{3,4}\Z")  # [P]
 
 
 _SPACES: Final = re.compile(r"[ -]+")
+
+
+RECEIPT_LINES_MAXIMUM: Final = 50
 
 
 class SubscriptionBody(msgspec.Struct):
@@ -150,7 +166,7 @@ NUMBER: Final = Field(
     "[P]",
     example="4200000000000000",
     blank=(BLANK,),
-    accept=lambda text: digits if _NUMBER.match(digits := _SPACES.sub("", text)) else None,
+    accept=lambda text: digits if _NUMBER.match(digits := _SPACES.sub("", half_width(text))) else None,
 )
 
 
@@ -159,8 +175,11 @@ VERIFICATION_VALUE: Final = Field(
     "Security code, 3 or 4 digits.",
     "[P]",
     example="123",
-    accept=lambda text: text if _CODE.match(text) else None,
+    accept=lambda text: digits if _CODE.match(digits := half_width(text)) else None,
 )
+
+
+RECEIPT_LINE: Final = Field("receipt_text", "A line of the receipt.", "[P]", example="Thank you")
 
 
 CARD_TOKEN: Final = Field("token", "Token of a card that was used before.", "[P]")
@@ -188,15 +207,14 @@ def validate(body: SubscriptionBody) -> SubscriptionRequest:
     language = plans.LANGUAGE.read(
         body.language or settings.get("language"), ValidationErrors()
     )  # an unknown one is no error [W]
-    if body.receipt_text is not None and not isinstance(body.receipt_text, list):
-        errors.add("receipt_text", "must be an array")
+    receipt_text = _validate_receipt_text(body.receipt_text, errors)
     errors.raise_if_any(ORDER, errors_first=True)
     assert plan is not None
     options = {
         "language": language,
         "settings": settings,
         "dynamic_billing_descriptor": texts[DESCRIPTOR.name],
-        "receipt_text": body.receipt_text,
+        "receipt_text": receipt_text,
         "avs_cvc_verification": body.avs_cvc_verification,
     }
     return SubscriptionRequest(
@@ -264,6 +282,26 @@ def validate_card(given: dict[str, Any], errors: ValidationErrors, *, hosted: bo
     if errors.to_dict() or number is None or month is None or year is None:
         return None
     return CardDetails(number, code, holder, month, year + 2000 if year < 100 else year, hosted)
+
+
+def _validate_receipt_text(value: object, errors: ValidationErrors) -> list[str]:
+    """The lines of the receipt: at most 50 texts [D]; a blank one stays a blank line."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        errors.add("receipt_text", NOT_AN_ARRAY)
+        return []
+    if not all(isinstance(line, str) for line in value):
+        errors.add("receipt_text", NOT_STRINGS)
+        return []
+    if len(value) > RECEIPT_LINES_MAXIMUM:
+        errors.add("receipt_text", TOO_MANY.format(maximum=RECEIPT_LINES_MAXIMUM))
+        return []
+    found = ValidationErrors()
+    lines = [RECEIPT_LINE.read(line, found) or "" for line in value]
+    for text in dict.fromkeys(found.to_dict().get("receipt_text", ())):
+        errors.add("receipt_text", text)
+    return lines
 
 
 def validate_reason(body: CancelBody) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,7 @@ from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.store import Filter
 from ecomcharge.web import ignored_keys
+from ecomcharge.web.filters import Filters
 from ecomcharge.web.idempotency import idempotency_key_of
 from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing, storable
@@ -28,7 +30,7 @@ from ecomcharge.web.router import Route
 
 _encode = msgspec.json.Encoder().encode
 NEXT_ATTEMPT_HEADER = "x-next-attempt-at"
-FILTERS = ("state", "customer", "plan", "tracking_id")
+FILTERS: Final = Filters("subscriptions", ("state", "customer", "plan", "tracking_id"), model.SubscriptionObject.__annotations__)
 
 
 class SubscriptionRoutes:
@@ -82,13 +84,13 @@ class SubscriptionRoutes:
         return json_response(200, self._encoded(subscription))
 
     async def list(self, request: Request) -> Response | Stream:
-        query = request.query()
-        values = [query.get(name) for name in FILTERS]
+        query = FILTERS.query_of(request)
+        values = [query.get(name) for name in FILTERS.names]
         filter = Filter(*values) if storable(*values) else Filter(state="")
         if filter.customer_id and await customers.is_erased(self._database, request.shop_id, filter.customer_id):
             filter = replace(filter, customer_id=None, erased_customer_id=filter.customer_id)
         subscriptions = store.Subscriptions(self._database, request.shop_id, filter)
-        return await self._listing.answer(request, subscriptions, query, FILTERS)
+        return await self._listing.answer(request, subscriptions, query, FILTERS.names)
 
     def _encoded(self, subscription: Subscription) -> bytes:
         return _encode(model.to_json(subscription, self._base_url))

@@ -15,6 +15,7 @@ from ecomcharge.base.errors import BadParameter
 from ecomcharge.base.ids import LATEST_MOMENT, first_id_at, last_id_before
 from ecomcharge.storage.records import ALL_IDS, PER_CHUNK, IdRange, R, Records
 from ecomcharge.web.messages import JSON, NO_STORE, Headers, Request, Response, Stream, json_response
+from ecomcharge.web.router import single_slashes
 
 DEFAULT_LIMIT: Final = 20
 MAXIMUM_LIMIT: Final = 1000
@@ -166,7 +167,7 @@ def link_to(request: Request, query: Mapping[str, str], filters: Sequence[str], 
     parameters = [f"{name}={value}" for name, value in position.items()]
     if kept:
         parameters.insert(0, urlencode(kept))
-    return f'<{request.path}?{"&".join(parameters)}>; rel="{relation}"'
+    return f'<{single_slashes(request.path)}?{"&".join(parameters)}>; rel="{relation}"'
 
 
 def selection_of(query: Mapping[str, str], prefix: str, *, newest_first: bool = False) -> Selection:

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from ecomcharge.base.errors import BadParameter, MalformedBody, UnsupportedContentType
+from ecomcharge.base.json_faults import BYTE_ORDER_MARK, explain_encoding
 from ecomcharge.web.idempotency import StoredResponse
 
 Headers = list[tuple[str, str]]
@@ -63,18 +64,22 @@ class Request:
 
     def query(self) -> dict[str, str]:
         """The query parameters; of a repeated one the last. Raises ``BadParameter`` above ``MAXIMUM_PARAMETERS``."""
+        return dict(self.parameters())
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """Name and value of each query parameter. Raises ``BadParameter`` above ``MAXIMUM_PARAMETERS``."""
         text = self.query_string
         if not text:
-            return {}
+            return []
         if _PLAIN_QUERY.match(text):  # the usual case; parse_qsl takes five times as long
-            return dict(part.split("=") for part in text.split("&"))
+            return [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))]
         try:
-            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAXIMUM_PARAMETERS))
+            return parse_qsl(text, keep_blank_values=True, max_num_fields=MAXIMUM_PARAMETERS)
         except ValueError as error:
             raise BadParameter("Too many query parameters") from error
 
     async def json(self) -> bytes:
-        """The body of a request that must be JSON, checked to be UTF-8.
+        """The body of a request that must be JSON, checked to be UTF-8, without a byte order mark.
 
         Raises ``UnsupportedContentType``, ``MalformedBody``, and as ``read_body``.
         """
@@ -83,10 +88,11 @@ class Request:
             raise UnsupportedContentType
         body = await self.read_body()
         if not body.isascii():
+            body = body.removeprefix(BYTE_ORDER_MARK)  # PHP and Windows editors write it
             try:
                 body.decode()
             except UnicodeDecodeError as error:
-                raise MalformedBody from error
+                raise MalformedBody(explain_encoding(body, error, content_type)) from error
         return body
 
     def _is_json(self, content_type: str | None) -> bool:
@@ -118,6 +124,11 @@ class Stream:
     headers: Headers
     chunks: AsyncIterator[bytes]
     code: str | None = None
+
+
+def without_blanks(text: str | None) -> str | None:
+    """A query parameter that never has a blank: a ``+`` in it is a plus, although a form means a blank by it [W]."""
+    return text and text.replace(" ", "+")
 
 
 def json_response(status: int, body: bytes, *headers: tuple[str, str]) -> Response:

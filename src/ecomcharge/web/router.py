@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ecomcharge.base.errors import MethodNotAllowed, RouteNotFound
 from ecomcharge.web.messages import Request, Response, Stream
+
+_SLASHES: Final = re.compile("/{2,}")
 
 Handler = Callable[[Request], Awaitable[Response | Stream]]
 
@@ -35,14 +39,14 @@ class Router:
         argument = ""
         methods = self._methods.get(path)
         if methods is None:
-            methods, argument = self._with_argument(path.removesuffix("/"))
+            methods, argument = self._with_argument(single_slashes(path).removesuffix("/"))
         route = methods.get(method) or methods.get("GET" if method == "HEAD" else "")
         if route is None:
             raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
         return route, argument
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
-        if path in self._methods:  # the path ended with a slash
+        if path in self._methods:  # the path ended with a slash, or had two slashes in a row
             return self._methods[path], ""
         head, _, argument = path.rpartition("/")
         methods = self._methods.get(f"{head}/{{}}")
@@ -56,3 +60,8 @@ class Router:
         if methods is None or not argument:
             raise RouteNotFound
         return methods, argument
+
+
+def single_slashes(path: str) -> str:
+    """A path without doubled slashes, as clients make them that join an address and a path [W]."""
+    return _SLASHES.sub("/", path) if "//" in path else path

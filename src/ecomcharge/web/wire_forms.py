@@ -10,19 +10,28 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ecomcharge.base.addresses import PORT_MAXIMUM
 from ecomcharge.base.validation import MAXIMUM_LENGTH, Field
 
 Json = dict[str, Any]
 
-# Blank space around a text is trimmed, control characters inside it are refused.
+# Blank space around a text is trimmed. Inside it, line breaks and tabs are folded, and control characters are refused.
 _SPACE: Final = r"\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 AROUND: Final = rf"[\t-\r \x85\xa0{_SPACE}]*"
 _EDGE: Final = rf"[^\x00-\x20\x7f-\xa0{_SPACE}]"
-_INNER: Final = r"[^\x00-\x1f\x7f-\x9f]"
+_INNER: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_FOLDED: Final = r"[^\x00-\x08\x0e-\x1f\x7f-\x9f]"  # with line breaks and tabs
 
 BLANK: Final = {"type": "string", "pattern": f"^{AROUND}$", "title": "blank", "description": "The same as absent."}
 NULL: Final = {"type": "null", "description": "The same as absent."}
 EMPTY: Final = {"const": "", "title": "empty", "description": "The same as absent."}
+EMPTY_ARRAY: Final = {
+    "type": "array",
+    "items": {},
+    "maxItems": 0,
+    "title": "empty array",
+    "description": "An empty object, as PHP writes it.",
+}
 ABSENT: Final = {"enum": ["", None], "description": "Absent."}
 
 
@@ -48,7 +57,10 @@ def of_field(field: Field, *forms: Json, **schema: Any) -> Json:
 
 
 def text(maximum: int = MAXIMUM_LENGTH) -> Json:
-    description = f"At most {maximum} characters, none of them a control character; blank is the same as absent."
+    description = (
+        f"At most {maximum} characters, none of them a control character; blank is the same as absent. Line breaks are stored "
+        "as a comma and a space, tabs as a space."
+    )
     return trimmed(f"(?:{_inside(maximum)})?", description=description)
 
 
@@ -113,9 +125,25 @@ def decimal_up_to(most: int) -> str:
 
 
 def boolean(description: str, *, default: bool) -> Json:
-    as_text = trimmed("(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])", title="as text")
-    forms = [{"type": "boolean"}, as_text, BLANK, NULL]
+    as_text = trimmed("(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])", title="as text")
+    as_number = {"enum": [0, 1], "title": "as a number"}
+    forms = [{"type": "boolean"}, as_number, as_text, BLANK, NULL]
     return {"description": f"{description} `{str(default).lower()}` unless given.", "anyOf": forms}
+
+
+def ip_addresses() -> list[Json]:
+    """An IP address alone, or at the beginning of a proxy's list, with or without a port."""
+    octet, group = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])", "[0-9A-Fa-f]{1,4}"
+    short = [f"{':'.join([group] * before)}::(?:{group}(?::{group}){{0,{6 - before}}})?" for before in range(7)]
+    ipv4, ipv6 = rf"{octet}(?:\.{octet}){{3}}", "|".join([f"{group}(?::{group}){{7}}", f"(?:{group}:){{7}}:", *short])
+    port = f"(?::(?:{decimal_up_to(PORT_MAXIMUM)}))?"
+    first = trimmed(
+        rf"(?:{ipv4}{port}|\[(?:{ipv6})\]{port}|(?:{ipv6}))(?: *,{_INNER}*)?",
+        maxLength=MAXIMUM_LENGTH,
+        title="of a proxy's list",
+        description="The first address of a list, without port and brackets, is stored.",
+    )
+    return [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, first]
 
 
 def when(name: str, accepted: Json, **then: Any) -> Json:
@@ -125,7 +153,8 @@ def when(name: str, accepted: Json, **then: Any) -> Json:
 
 
 def _inside(maximum: int) -> str:
-    return f"{_EDGE}(?:{_INNER}{{0,{maximum - 2}}}{_EDGE})?"
+    """A trimmed text. A line break may count twice, so the second form is half as long."""
+    return f"{_EDGE}(?:(?:{_INNER}{{0,{maximum - 2}}}|{_FOLDED}{{0,{(maximum - 2) // 2}}}){_EDGE})?"
 
 
 def _absent(required: bool) -> list[Json]:

@@ -67,7 +67,7 @@ def test_validation_in_other_processes_gives_the_same_result(url: str, monkeypat
     content = lines(count) + b"nonsense\n" + line("last@shop.test")
     rejected: list[RejectedRecord] = []
     assert imported(url, content, rejected=rejected) == ImportSummary(read=count + 2, added=count + 1, rejected=1)
-    assert rejected == [RejectedRecord(count + 1, "Body is not valid JSON")]
+    assert rejected == [RejectedRecord(count + 1, "Body is not valid JSON (line 1, column 1): a value is expected")]
     assert [customer.email for customer in stored(url)][-2:] == [f"c{count - 1}@shop.test", "last@shop.test"]
 
 

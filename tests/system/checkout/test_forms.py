@@ -330,3 +330,58 @@ def test_posts_to_pay_links_are_limited_per_address(limited: Shop) -> None:
         assert answers[-1].headers["ratelimit-policy"] == '"checkout";q=3;w=60'
         assert '<a class="button" href="">Noch einmal versuchen</a>' in answers[-1].text
         assert len(http.get("/subscriptions").json()) == 3
+
+
+def test_the_lines_of_the_receipt_are_on_the_result_page_after_payment(server: Shop) -> None:
+    lines = ["Tea box", "", "Return within 14 days", HOSTILE]
+    subscription = subscribe(server, receipt_text=lines)
+    assert "Return within 14 days" not in web.get(subscription["redirect_url"]).text
+    assert post_card(subscription["redirect_url"]).status_code == 303
+    [shown] = re.findall(r'<p class="receipt">(.*?)</p>', web.get(subscription["redirect_url"]).text, re.DOTALL)
+    assert unescape(shown).split("\n") == lines
+    assert "<script>" not in shown
+
+
+@pytest.mark.parametrize("chosen", [{}, {"receipt_text": []}, {"receipt_text": None}])
+def test_without_lines_the_result_page_has_no_receipt(server: Shop, chosen: dict[str, Any]) -> None:
+    subscription = subscribe(server, **chosen)
+    post_card(subscription["redirect_url"])
+    assert 'class="receipt"' not in web.get(subscription["redirect_url"]).text
+
+
+def test_a_declined_payment_shows_no_receipt(server: Shop) -> None:
+    subscription = subscribe(server, receipt_text=["Tea box"])
+    post_card(subscription["redirect_url"], DECLINED_CARD)
+    page = web.get(subscription["redirect_url"]).text
+    assert "The payment did not go through" in page
+    assert "Tea box" not in page
+
+
+def test_full_width_digits_and_line_breaks_of_a_form_are_understood(server: Shop) -> None:
+    fields = ["address", "country", "zip", "phone"]
+    subscription = subscribe(server, settings={"customer_fields": {"visible": fields}})
+    page = web.get(subscription["redirect_url"]).text
+    assert '<option value="XK">Kosovo</option>' in page
+    wide = str.maketrans("0123456789 +-", "".join(chr(ord(c) + 0xFEE0) for c in "0123456789") + "\u3000\uff0b\uff0d")
+    answer = post_card(
+        subscription["redirect_url"],
+        "4200 0000 0000 0000".translate(wide),
+        exp_month="05".translate(wide),
+        exp_year="39".translate(wide),
+        verification_value=CODE.translate(wide),
+        address="12 Harbour Lane\r\nFlat\t4",
+        country="XK",
+        zip="10-000".translate(wide),
+        phone="+383 44".translate(wide),
+    )
+    assert answer.status_code == 303, answer.text
+    paid = read(server, subscription)
+    assert (paid["state"], paid["card"]["exp_month"], paid["card"]["exp_year"]) == ("active", 5, 2039)
+    with server.client() as client:
+        customer = client.get(f"/customers/{paid['customer']['id']}").json()
+    assert [customer[name] for name in fields] == ["12 Harbour Lane, Flat 4", "XK", "10-000", "+383 44"]
+
+
+def test_an_amount_without_decimals_is_written_without_decimals(server: Shop) -> None:
+    subscription = subscribe(server, plan={"currency": "IDR", "plan": a_price(75000)})
+    assert "IDR\u00a075,000" in unescape(web.get(subscription["redirect_url"]).text)

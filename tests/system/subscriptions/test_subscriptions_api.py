@@ -217,7 +217,7 @@ def test_a_subscription_creates_a_plan_given_in_full(http: httpx.Client) -> None
 def test_without_a_card_the_buyer_is_sent_to_a_page(http: httpx.Client, plan: dict[str, Any]) -> None:
     made = subscribe(http, plan, card=None, customer=None)
     assert list(made)[-2:] == ["redirect_url", "token"]
-    assert (made["state"], made["card"], made["customer"], made["last_transaction"]) == ("redirecting", {}, {}, {})
+    assert (made["state"], made["card"], made["customer"], made["last_transaction"]) == ("redirecting", {}, {}, None)
     assert re.match(r"[0-9a-f]{64}\Z", made["token"])
     assert made["redirect_url"].endswith(f"/v2/checkout?token={made['token']}")
     page = httpx.get(made["redirect_url"])

@@ -9,7 +9,6 @@ import pytest
 from support.caller import BODY_LIMIT, GOOD, JOHN, JSON, Caller, assert_is_our_error
 from support.wire import chunked, head
 
-NOT_JSON = {"message": "Body is not valid JSON"}
 NOT_AN_OBJECT = {"message": "Body must be a JSON object"}
 MALFORMED = {
     "nothing": b"",
@@ -32,7 +31,8 @@ MALFORMED = {
     "a bare line end in a string": b'{"email":"a\nb"}',
     "a bare NUL in a string": b'{"first_name":"\0","email":"a@b.co","ip":"127.0.0.1"}',
     "a bare NUL": b"\0",
-    "a byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "two byte order marks": b"\xef\xbb\xbf" * 2 + GOOD,
+    "a byte order mark after a blank": b" \xef\xbb\xbf" + GOOD,
     "UTF-16": GOOD.decode().encode("utf-16"),
     "UTF-32": GOOD.decode().encode("utf-32-be"),
     "Latin-1": '{"first_name":"J\xf6rg","email":"a@b.co","ip":"127.0.0.1"}'.encode("latin-1"),
@@ -55,11 +55,11 @@ def test_a_body_that_is_not_json_gets_400_and_creates_nothing(caller: Caller, bo
     answer = caller.create(body)
 
     assert_is_our_error(answer, 400)
-    assert answer.json() == NOT_JSON
+    assert answer.json()["message"].startswith(("Body is not valid JSON", "Body is not valid UTF-8", "Body is in UTF-"))
     assert caller.customers() == 0
 
 
-@pytest.mark.parametrize("body", [b"[]", b"[{}]", b'"text"', b"1", b"1.5", b"true", b"null", b"[" * 900 + b"]" * 900])
+@pytest.mark.parametrize("body", [b"[1]", b"[{}]", b"[[]]", b'"text"', b"1", b"1.5", b"true", b"null", b"[" * 900 + b"]" * 900])
 def test_json_that_is_not_an_object_gets_422(caller: Caller, body: bytes) -> None:
     answer = caller.create(body)
 

@@ -54,7 +54,7 @@ def test_the_content_type_of_a_get_is_ignored(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        *("/", "/nope", "/customer", "/Customers", "//customers", "/customers/a/b", "/customers/../healthz", "/customers;x"),
+        *("/", "/nope", "/customer", "/Customers", "/customers/a/b", "/customers/../healthz", "/customers;x"),
         *("/caf\xc3\xa9", "/caf%C3%A9", "/%00", "/customers%00", "/%2e%2e/customers"),
     ],
 )
@@ -106,7 +106,9 @@ def test_head_returns_the_headers_of_get_without_a_body(caller: Caller, target: 
     assert head_.header("content-type") == get.header("content-type")
 
 
-@pytest.mark.parametrize("spelling", ["/customers/", "/%63ustomers", "/customers?", "http://localhost/customers"])
+@pytest.mark.parametrize(
+    "spelling", ["/customers/", "//customers", "///customers//", "/%63ustomers", "/customers?", "http://localhost/customers"]
+)
 def test_equivalent_spellings_of_a_path_match_its_route(caller: Caller, spelling: str) -> None:
     assert caller.get(spelling).body == b"[]"
 

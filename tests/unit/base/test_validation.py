@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import unicodedata
 from unittest import mock
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
-from ecomcharge.base.validation import Field, ValidationErrors, human_name, message_of
+from ecomcharge.base.text_forms import fold_lines, half_width
+from ecomcharge.base.validation import Field, ValidationErrors, human_name, message_of, read_boolean, read_integer
 from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, validate
 
+WITH_PORT = re.compile(r"[0-9.]+:[0-9]{1,5}\Z")
 ASCII_ADDRESSES = st.text(alphabet="abyzAZ019.-_+'@!~ \"()<>,:;[]\\", max_size=30)
 DOTTED = st.lists(st.text(alphabet="ab1-_", max_size=8), min_size=1, max_size=4).map(".".join)
 LIKELY_ADDRESSES = st.builds("{}@{}".format, DOTTED, DOTTED)
@@ -86,7 +89,7 @@ def test_every_ip_is_accepted_and_stored_as_itself(address: ipaddress.IPv4Addres
     assert accept_ip(address.exploded) == stored
 
 
-@given(st.text(alphabet="0123456789abcdefABCDEF.:%/x ", max_size=24))
+@given(st.text(alphabet="0123456789abcdefABCDEF.:%/x ", max_size=24).filter(lambda text: not WITH_PORT.match(text)))
 @example("1.2.3.4\0")
 @example("1.2.3.4 ")
 @example("0x1.2.3.4")
@@ -110,12 +113,77 @@ def test_a_text_field_gives_either_text_or_an_error(value: object) -> None:
     assert isinstance(value, (str, int))
     assert not isinstance(value, bool)
     assert 1 <= len(text) <= 255
-    assert text in str(value)
+    assert "\n" in str(value) or text in fold_lines(str(value).strip())
     assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
     assert text == text.strip()
 
 
-@given(st.characters(categories=["Cc"]))
+FORWARDED = st.tuples(
+    st.ip_addresses(), st.none() | st.integers(0, 65535), st.lists(st.ip_addresses() | st.text(" ,a"), max_size=2)
+)
+
+
+@given(FORWARDED)
+def test_the_first_address_of_a_list_of_a_proxy_is_stored(
+    forwarded: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int | None, list[object]],
+) -> None:
+    address, port, others = forwarded
+    written = f"[{address}]" if address.version == 6 and port is not None else str(address)
+    first = written if port is None else f"{written}:{port}"
+    assert accept_ip(",".join([first, *map(str, others)])) == accept_ip(str(address))
+
+
+@given(st.text(alphabet="ab,. \t\n\r\v\f\u2028\u2029\xa0", max_size=20).map(str.strip))
+def test_folding_gives_one_line_and_keeps_every_other_character(text: str) -> None:
+    folded = fold_lines(text)
+    assert fold_lines(folded) == folded
+    assert not set(folded) & set("\t\n\r\v\f\u2028\u2029")
+    assert [character for character in folded if character in "ab."] == [character for character in text if character in "ab."]
+    if len(text.splitlines()) <= 1 and "\t" not in text:
+        assert folded == text
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [("a\nb", "a, b"), ("a \r\n\r\n b", "a, b"), ("a,\nb,", "a, b,"), ("a\tb", "a b"), ("a \t\t b", "a b"), ("a\t\nb", "a, b")],
+)
+def test_lines_are_joined_by_a_comma_and_tabs_become_one_space(text: str, folded: str) -> None:
+    assert fold_lines(text) == folded
+
+
+def test_full_width_characters_have_an_ascii_form() -> None:
+    every = "".join(map(chr, range(0xFF01, 0xFF5F)))
+    assert half_width(every) == unicodedata.normalize("NFKC", every) == "".join(map(chr, range(0x21, 0x7F)))
+    assert half_width("\u3000\u0661\u2460\xbd") == " \u0661\u2460\xbd"  # nothing else changes
+
+
+@pytest.mark.parametrize(
+    ("value", "known"),
+    [(1, True), (0, False), (1.0, True), (0.0, False), ("1", True), (" 0 ", False), ("TRUE", True), (True, True), (False, False)],
+)
+def test_booleans_are_also_numbers_and_texts(value: object, known: bool) -> None:
+    errors = ValidationErrors()
+    assert read_boolean("test", value, errors, default=not known) is known
+    assert not errors.has("test")
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, float("nan"), "2", "yes", [], {}, "\uff11"])
+def test_other_values_are_no_booleans(value: object) -> None:
+    errors = ValidationErrors()
+    read_boolean("test", value, errors, default=False)
+    assert errors.to_dict() == {"test": ["must be true or false"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("\uff11\uff12", 12), ("\u3000\uff0d\uff17 ", -7), ("\u0661\u0662", None), ("\u2460", None)]
+)
+def test_integers_may_have_full_width_digits(value: str, number: int | None) -> None:
+    errors = ValidationErrors()
+    assert read_integer("amount", value, errors, above=-100, most=100) == number
+    assert errors.has("amount") == (number is None)
+
+
+@given(st.characters(categories=["Cc"], exclude_characters="\t\n\r\v\f"))
 def test_every_control_character_inside_a_text_is_refused(character: str) -> None:
     faults = ValidationErrors()
     assert Field("city", "", "[S]").read(f"a{character}b", faults) is None

@@ -15,7 +15,11 @@ const BRANDS = [
   ["Maestro", /^(50|5[6-9]|6)/],
 ];
 
-const digitsOf = (text) => text.replace(/\D/g, "");
+// Full-width characters, as East Asian keyboards write digits, in their ASCII forms.
+const halfWidth = (text) =>
+  text.replace(/\u3000/g, " ").replace(/[\uff01-\uff5e]/g, (wide) => String.fromCharCode(wide.charCodeAt(0) - 0xfee0));
+
+const digitsOf = (text) => halfWidth(text).replace(/\D/g, "");
 
 const brandOf = (digits) => (BRANDS.find(([, begins]) => begins.test(digits)) ?? [""])[0];
 
@@ -47,7 +51,7 @@ const CHECKS = {
   verification_value: (text) => (/^\d{3,4}$/.test(text) ? "" : "code"),
   exp_month: (text, form) => {
     if (!/^\d{1,2}$/.test(text) || Number(text) < 1 || Number(text) > 12) return "month";
-    const year = form.elements.exp_year.value.trim();
+    const year = halfWidth(form.elements.exp_year.value).trim();
     if (!/^(\d{2}|2\d{3})$/.test(year)) return "";
     // A day later than the end of the month, because it ends later in other time zones.
     return Date.UTC(yearOf(year), Number(text), 2) > Date.now() ? "" : "past";
@@ -57,7 +61,7 @@ const CHECKS = {
 };
 
 function showError(form, field) {
-  const text = field.value.trim();
+  const text = halfWidth(field.value).trim();
   const key = text ? (CHECKS[field.name]?.(text, form) ?? "") : field.required ? "blank" : "";
   const line = document.getElementById(`${field.name}-error`);
   if (!line) return true;
@@ -88,7 +92,9 @@ function helpWithCard(form) {
   form.noValidate = true; // the browser's own messages are in the language of the browser
   const { number, exp_month: month, exp_year: year } = form.elements;
   const fields = [...form.elements].filter((field) => field.matches("input:not([type=hidden]), select"));
-  number.addEventListener("input", () => groupWhileTyping(number));
+  // An input method still composes the text of its keyboard: a change would disturb it.
+  number.addEventListener("input", (event) => event.isComposing || groupWhileTyping(number));
+  number.addEventListener("compositionend", () => groupWhileTyping(number));
   groupWhileTyping(number);
   for (const field of fields) {
     field.addEventListener("change", () => {

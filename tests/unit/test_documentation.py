@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecomcharge.base import calendar, errors, money
+from ecomcharge.base.faults import CODES
 from ecomcharge.base.settings import Settings
 from ecomcharge.base.validation import (
     BLANK,
@@ -26,6 +27,7 @@ from ecomcharge.base.validation import (
     TOO_SMALL,
 )
 from ecomcharge.checkout.forms import CARD_NAMES
+from ecomcharge.customers import model as customers
 from ecomcharge.customers.model import FIELD_NAMES
 from ecomcharge.customers.openapi import CUSTOMER
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS
@@ -42,6 +44,7 @@ from ecomcharge.subscriptions.requests import HOLDER_MAXIMUM, NO_SUCH_TOKEN, URL
 from ecomcharge.subscriptions.routes import FILTERS
 from ecomcharge.web.error_responses import STATUS_OF
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
+from ecomcharge.web.problems import problem_of
 from ecomcharge.webhooks.model import RETRIES, SigningKey, Webhook, headers_of
 from ecomcharge.webhooks.sender import TIMEOUT_SECONDS
 from support.documents import ROOT, text_of
@@ -223,3 +226,16 @@ def test_no_file_contains_a_download_address() -> None:
         assert lock.read_text().count("--hash=sha256:") > 20
     npm = json.loads((ROOT / "requirements/npm/package-lock.json").read_text())["packages"]
     assert all("integrity" in package and "resolved" not in package for name, package in npm.items() if name)
+
+
+def test_every_code_of_a_fault_is_documented() -> None:
+    section = text_of("docs/api.md").split("### Errors for programs")[1].split("\n## ")[0]
+    listed = [code for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == list(CODES)
+
+
+def test_the_documented_problem_is_that_of_the_program() -> None:
+    [example] = re.findall(r"```json\n(\{\"type.*)\n```", text_of("docs/api.md"))
+    with pytest.raises(errors.ValidationFailed) as raised:
+        customers.validate(customers.CustomerBody(email="customer@example.com", country="XX"))
+    assert json.loads(example) == problem_of(raised.value, json.loads(example)["instance"])

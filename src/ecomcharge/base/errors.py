@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ecomcharge.base.faults import Fault, faults_of
+
 FieldErrors = Mapping[str, Any]  # texts by field; of a nested object, again by field
 
 
@@ -103,15 +105,17 @@ class BadParameter(EcomchargeError):
 class ValidationFailed(EcomchargeError):
     """All errors of the fields of a request.
 
-    ``errors`` maps a field to its texts, in the order of the fields; ``message`` is the same in one line. ``errors_first``
-    puts ``errors`` before ``message`` in the answer, because pages of the documentation differ.
+    ``errors`` maps a field to its texts, in the order of the fields; ``message`` is the same in one line. ``faults`` are the
+    same errors with codes and rules; unless given, they have the codes of their texts. ``errors_first`` puts ``errors`` before
+    ``message`` in the answer, because pages of the documentation differ.
     """
 
     code = "invalid"
 
-    def __init__(self, message: str, errors: FieldErrors, *, errors_first: bool = False) -> None:
+    def __init__(self, message: str, errors: FieldErrors, faults: Sequence[Fault] = (), *, errors_first: bool = False) -> None:
         super().__init__(message)
         self.errors = errors
+        self.faults = faults or tuple(faults_of(errors))
         self.errors_first = errors_first
 
 

@@ -7,13 +7,14 @@ eComCharge page "Customers", [P] the sister brand's newer page, [D] our choice.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ecomcharge.base.errors import MalformedBody, NotAnObject, ValidationFailed
+from ecomcharge.base.faults import INVALID_FORMAT, Fault, Rule, ValueRule
 from ecomcharge.base.json_faults import explain_json
 from ecomcharge.base.text_forms import fold_lines, half_width
 
@@ -36,6 +37,8 @@ TOO_MANY: Final = "has too many entries (maximum is {maximum})"
 BASE: Final = "base"  # errors about an object as a whole: their texts have no field name [P]
 
 MAXIMUM_LENGTH: Final = 255
+BOOLEAN: Final = ValueRule("`true` or `false`.", True)
+OBJECT: Final = ValueRule("A JSON object.", {})
 BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}  # in any case
 
 # Unicode white space, without the four ASCII separators (U+001C to U+001F) that are control characters first.
@@ -50,41 +53,59 @@ _REFUSED_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 class ValidationErrors:
     """Collects all validation errors of a body. Errors of nested objects keep their nesting [P]."""
 
-    __slots__ = ("_texts",)
+    __slots__ = ("_entries",)
 
     def __init__(self) -> None:
-        self._texts: dict[str, list[str] | ValidationErrors] = {}
+        self._entries: dict[str, list[Fault] | ValidationErrors] = {}
 
-    def add(self, name: str, text: str) -> None:
-        texts = self._texts.setdefault(name, [])
-        assert isinstance(texts, list)
-        texts.append(text)
+    def add(self, name: str, text: str, rule: Rule | None = None) -> None:
+        self.add_fault(name, Fault(() if name == BASE else (name,), text, rule))
+
+    def add_fault(self, name: str, fault: Fault) -> None:
+        """``name`` is the field at which the text stands; the path of the fault is the exact place in this object."""
+        entries = self._entries.setdefault(name, [])
+        assert isinstance(entries, list)
+        entries.append(fault)
 
     def nested(self, name: str) -> ValidationErrors:
         """The errors of the nested object with that name."""
-        inner = self._texts.get(name)
+        inner = self._entries.get(name)
         if not isinstance(inner, ValidationErrors):
-            inner = self._texts[name] = ValidationErrors()
+            inner = self._entries[name] = ValidationErrors()
         return inner
 
     def has(self, name: str) -> bool:
-        return name in self._texts
+        return name in self._entries
 
     def to_dict(self, order: Iterable[str] | None = None) -> dict[str, Any]:
         """The texts by field, nested like the objects; in the given order, or in the order in which they were found."""
-        names = self._texts if order is None else [name for name in order if name in self._texts]
         errors_by_field: dict[str, Any] = {}
-        for name in names:
-            texts = self._texts[name]
-            inner = texts.to_dict() if isinstance(texts, ValidationErrors) else texts
+        for name in self._names(order):
+            entries = self._entries[name]
+            if isinstance(entries, ValidationErrors):
+                inner: Any = entries.to_dict()
+            else:
+                inner = list(dict.fromkeys(fault.text for fault in entries))
             if inner:
                 errors_by_field[name] = inner
         return errors_by_field
 
-    def raise_if_any(self, order: Iterable[str] | None = None, *, errors_first: bool = False) -> None:
+    def faults(self, order: Iterable[str] | None = None, path: tuple[str, ...] = ()) -> Iterator[Fault]:
+        """The same errors with their rules. ``path`` has the names from the body to this object."""
+        for name in self._names(order):
+            entries = self._entries[name]
+            if isinstance(entries, ValidationErrors):
+                yield from entries.faults(path=(*path, name))
+            else:
+                yield from (replace(fault, path=(*path, *fault.path)) for fault in entries)
+
+    def _names(self, order: Iterable[str] | None) -> list[str]:
+        return list(self._entries) if order is None else [name for name in order if name in self._entries]
+
+    def raise_if_any(self, order: Sequence[str] | None = None, *, errors_first: bool = False) -> None:
         """Raise ``ValidationFailed`` if there is any error, with the fields in the given order."""
-        if self._texts and (errors := self.to_dict(order)):
-            raise ValidationFailed(message_of(errors), errors, errors_first=errors_first)
+        if self._entries and (errors := self.to_dict(order)):
+            raise ValidationFailed(message_of(errors), errors, tuple(self.faults(order)), errors_first=errors_first)
 
 
 def message_of(errors: Mapping[str, Any]) -> str:
@@ -115,8 +136,8 @@ def human_name(name: str) -> str:
 class Field:
     """One text field of a request.
 
-    ``accept`` takes the trimmed text and returns the text to store, or ``None`` to refuse it with ``refusal``. ``blank``
-    holds the error texts of an absent required field; it is empty for an optional field.
+    ``accept`` takes the trimmed text and returns the text to store, or ``None`` to refuse it with ``refusal``; ``code`` is the
+    code of this refusal. ``blank`` holds the error texts of an absent required field; it is empty for an optional field.
     """
 
     name: str
@@ -128,6 +149,7 @@ class Field:
     accept: Callable[[str], str | None] | None = None
     refusal: str = INVALID
     overlong: str = TOO_LONG
+    code: str = INVALID_FORMAT
 
     @property
     def required(self) -> bool:
@@ -141,28 +163,28 @@ class Field:
             else:
                 text = fold_lines(value.strip(_WHITE_SPACE))
                 if len(text) <= self.maximum and _REFUSED_CHARACTER.search(text):
-                    errors.add(self.name, self.refusal)
+                    errors.add(self.name, self.refusal, self)
                     return None
         elif value is None:
             text = ""  # absent
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value) if abs(value) < 10**self.maximum else "9" * (self.maximum + 1)
         else:
-            errors.add(self.name, NOT_A_STRING)
+            errors.add(self.name, NOT_A_STRING, self)
             return None
         if not text:
             for text in self.blank:
-                errors.add(self.name, text)
+                errors.add(self.name, text, self)
             return None
         if len(text) > self.maximum:
-            errors.add(self.name, self.overlong.format(maximum=self.maximum))
+            errors.add(self.name, self.overlong.format(maximum=self.maximum), self)
             return None
         accept = self.accept
         if accept is None:
             return text
         accepted = accept(text)
         if accepted is None:
-            errors.add(self.name, self.refusal)
+            errors.add(self.name, self.refusal, self)
         return accepted
 
 
@@ -175,21 +197,24 @@ def read_integer(
     most: int,
     required: bool = True,
     default: int | None = None,
+    example: int | None = None,
 ) -> int | None:
     """A whole number, also as ``5.0`` or ``"5"`` [W]; ``None`` if it is absent or invalid; ``errors`` then has its errors."""
+    number = None
     if is_blank(value):
-        if default is None and required:
-            errors.add(name, BLANK)
-        return default
-    number = _whole(value)
-    if number is None:
-        errors.add(name, NOT_AN_INTEGER if isinstance(value, float) else NOT_A_NUMBER)
+        if default is not None or not required:
+            return default
+        text = BLANK
+    elif (number := _whole(value)) is None:
+        text = NOT_AN_INTEGER if isinstance(value, float) else NOT_A_NUMBER
     elif number <= above:
-        errors.add(name, TOO_SMALL.format(bound=above))
+        text = TOO_SMALL.format(bound=above)
     elif number > most:
-        errors.add(name, TOO_LARGE.format(bound=most))
+        text = TOO_LARGE.format(bound=most)
     else:
         return number
+    rule = ValueRule(f"A whole number from {above + 1} to {most}.", above + 1 if example is None else example)
+    errors.add(name, text, rule)
     return None
 
 
@@ -217,7 +242,7 @@ def read_boolean(name: str, value: object, errors: ValidationErrors, *, default:
     if isinstance(value, int | float) and value in (0, 1):
         known = bool(value)
     if known is None:
-        errors.add(name, NOT_A_BOOLEAN)
+        errors.add(name, NOT_A_BOOLEAN, BOOLEAN)
         return default
     return known
 
@@ -227,7 +252,7 @@ def read_object(name: str, value: object, errors: ValidationErrors) -> dict[str,
     if value is None or value == "" or value == []:
         return {}
     if not isinstance(value, dict):
-        errors.add(name, NOT_AN_OBJECT)
+        errors.add(name, NOT_AN_OBJECT, OBJECT)
         return {}
     return value
 

@@ -14,6 +14,7 @@ import msgspec
 
 from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.faults import UNKNOWN_COUNTRY, UNKNOWN_STATE, ValueRule
 from ecomcharge.base.ids import CUSTOMER_ID
 from ecomcharge.base.postal import accept_country, state_is_required, state_of, zip_fits
 from ecomcharge.base.text_forms import half_width
@@ -92,10 +93,11 @@ LAST_NAME: Final = Field("last_name", "Last name of the customer.", "[S]", examp
 ADDRESS: Final = Field("address", "Address of the customer.", "[S]", example="1st Street")
 COUNTRY: Final = Field(
     "country",
-    "Country in ISO 3166-1 alpha-2 format. Lower case is taken and stored in capitals.",
+    "Country in ISO 3166-1 alpha-2 format, or XK for Kosovo. Lower case is taken and stored in capitals.",
     "[S]",
     example="US",
     accept=accept_country,
+    code=UNKNOWN_COUNTRY,
 )
 CITY: Final = Field("city", "City of the customer.", "[S]", example="Denver")
 ZIP: Final = Field(
@@ -106,7 +108,9 @@ STATE: Final = Field(
     "Required if country is US or CA, and then the two-letter code of one of its states or provinces.",
     "[S]",
     example="CO",
+    code=UNKNOWN_STATE,
 )
+_STATE_OF: Final = {"US": STATE, "CA": dataclasses.replace(STATE, example="ON")}
 PHONE: Final = Field("phone", "Phone number of the customer.", "[S]", example="+1-555-555-5555", accept=half_width)
 EMAIL: Final = Field(
     "email",
@@ -133,7 +137,11 @@ FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
 METADATA: Final = "metadata"
 METADATA_MAXIMUM_KEYS: Final = 50
 METADATA_KEY: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,40}\Z")
-METADATA_VALUE: Final = Field(METADATA, "A value of the metadata.", "[D]", maximum=500)
+METADATA_VALUE: Final = Field(METADATA, "A value of the metadata.", "[D]", example="red", maximum=500)
+_METADATA_RULE: Final = ValueRule(
+    f"At most {METADATA_MAXIMUM_KEYS} keys of 1 to 40 characters, with texts of at most 500 characters.",
+    {"color": "red"},
+)
 _NAMES: Final = (*FIELD_NAMES, METADATA)  # in the order of the errors
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _BLANK_TEXTS: Final = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
@@ -158,13 +166,13 @@ def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
     values = _read_each(_READERS, body, errors)
     country, zip, state = values[_COUNTRY], values[_ZIP], values[_STATE]
     if zip is not None and not zip_fits(country, zip):
-        errors.add(ZIP.name, INVALID)
+        errors.add(ZIP.name, INVALID, ZIP)
     if state is not None:
         values[_STATE] = state_of(country, state)
         if values[_STATE] is None:
-            errors.add(STATE.name, INVALID)
+            errors.add(STATE.name, INVALID, _STATE_OF.get(country or ""))
     elif state_is_required(country) and not errors.has(STATE.name):
-        errors.add(STATE.name, BLANK)
+        errors.add(STATE.name, BLANK, _STATE_OF.get(country or ""))
     values.append(None if body.metadata is None else read_metadata(body.metadata, errors))
     return CustomerFields(*values)
 
@@ -174,14 +182,16 @@ def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None
     metadata: dict[str, str] = {}
     for key, text in read_object(METADATA, value, errors).items():
         if not METADATA_KEY.match(key):
-            errors.add(METADATA, "must have keys of 1 to 40 characters")
+            errors.add(METADATA, "must have keys of 1 to 40 characters", _METADATA_RULE)
             return None
-        if (read := METADATA_VALUE.read(text, errors)) is not None:
+        found = ValidationErrors()
+        if (read := METADATA_VALUE.read(text, found)) is not None:
             metadata[key] = read
-        elif errors.has(METADATA):
+        for fault in found.faults():
+            errors.add_fault(METADATA, dataclasses.replace(fault, path=(METADATA, key)))
             return None
     if len(metadata) > METADATA_MAXIMUM_KEYS:
-        errors.add(METADATA, f"must have at most {METADATA_MAXIMUM_KEYS} keys")
+        errors.add(METADATA, f"must have at most {METADATA_MAXIMUM_KEYS} keys", _METADATA_RULE)
     return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else None
 
 
@@ -199,10 +209,11 @@ def _read_without(may_lack: Set[str], body: CustomerBody, errors: ValidationErro
     """The fields, with the errors except those about the absence of a field of ``may_lack``."""
     found = ValidationErrors()
     customer = _read(body, found)
-    for name, texts in found.to_dict(_NAMES).items():
-        if name not in may_lack or tuple(texts) != _BLANK_TEXTS[name]:
-            for text in texts:
-                errors.add(name, text)
+    texts = found.to_dict()
+    for fault in found.faults(_NAMES):
+        name = fault.path[0]
+        if name not in may_lack or tuple(texts[name]) != _BLANK_TEXTS[name]:
+            errors.add_fault(name, fault)
     return customer
 
 

@@ -67,7 +67,7 @@ def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
         schemas={
             "CustomerId": _CUSTOMERS.id_schema(),
             "CustomerById": _CUSTOMERS.by_id(),
-            "CountryCode": {"enum": sorted(postal.COUNTRIES), "description": "ISO 3166-1 alpha-2."},
+            "CountryCode": {"enum": sorted(postal.COUNTRIES), "description": "ISO 3166-1 alpha-2, and XK."},
             "NewCustomer": _body(_FORMS, required=True),
             "CustomerDetails": _body("A new customer. Only the given fields are validated.", required=False),
             "Customer": {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ecomcharge.base.errors import ConfigurationError, ValidationFailed
+from ecomcharge.base.faults import GATEWAY_NOT_CHOSEN, Fault, ValueRule
 from ecomcharge.base.validation import BASE
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
@@ -124,7 +125,7 @@ class GatewayRegistry:
         if choice.gateway != sandbox.NAME:
             return Assignment(choice.gateway, choice.account)
         if not (self._sandbox_mode or choice.was_made):
-            raise ValidationFailed(base.NOT_CHOSEN_MESSAGE, {BASE: [base.NOT_CHOSEN_MESSAGE]}, errors_first=True)
+            raise _not_chosen()
         return Assignment(sandbox.NAME, None)
 
     async def has_gateway_for(self, shop_id: int, *, test: bool) -> bool:
@@ -184,3 +185,9 @@ def _warn_once(warned: set[tuple[int, str]], shop_id: int, message: str) -> None
             warned.clear()
         warned.add((shop_id, message))
         log.warning("charges of a shop are refused", shop=shop_id, why=message)
+
+
+def _not_chosen() -> ValidationFailed:
+    rule = ValueRule("The operator chooses a payment gateway for the shop.", None, GATEWAY_NOT_CHOSEN)
+    faults = [Fault((), base.NOT_CHOSEN_MESSAGE, rule)]
+    return ValidationFailed(base.NOT_CHOSEN_MESSAGE, {BASE: [base.NOT_CHOSEN_MESSAGE]}, faults, errors_first=True)

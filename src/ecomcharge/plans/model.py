@@ -14,6 +14,7 @@ from msgspec import Meta
 from ecomcharge.base import calendar, money
 from ecomcharge.base.calendar import Interval, iso
 from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.faults import MISPLACED, UNKNOWN_CURRENCY, UNKNOWN_INTERVAL_UNIT, UNKNOWN_LANGUAGE, Fault, ValueRule
 from ecomcharge.base.validation import (
     BLANK,
     INVALID,
@@ -104,6 +105,7 @@ CURRENCY: Final = Field(
     example="EUR",
     blank=(BLANK,),
     accept=lambda text: text if text in money.CURRENCIES else None,
+    code=UNKNOWN_CURRENCY,
 )
 LANGUAGE: Final = Field(
     "language",
@@ -111,6 +113,7 @@ LANGUAGE: Final = Field(
     "[P]",
     example="en",
     accept=lambda text: text if text in LANGUAGES else None,
+    code=UNKNOWN_LANGUAGE,
 )
 INTERVAL_UNIT: Final = Field(
     "interval_unit",
@@ -119,6 +122,7 @@ INTERVAL_UNIT: Final = Field(
     example="month",
     blank=(BLANK,),
     accept=lambda text: text if text in calendar.UNITS else None,
+    code=UNKNOWN_INTERVAL_UNIT,
 )
 ORDER: Final = (
     *("test", "title", "currency", "plan", "trial", "language", "infinite", "billing_cycles"),
@@ -187,6 +191,9 @@ def _validate_price(given: dict[str, Any], errors: ValidationErrors, *, above: i
     return None if amount is None or interval is None or unit is None else Price(amount, interval, unit)
 
 
+_VISIBLE_FIELDS: Final = ValueRule(f"An array of at most {VISIBLE_FIELDS_MAXIMUM} texts.", ["email"])
+
+
 def _visible_fields(given_plan: dict[str, Any], errors: ValidationErrors) -> tuple[str, ...]:
     """The visible fields, which the API returns unchanged [P][W]."""
     given = given_plan.get("visible_fields")
@@ -194,7 +201,7 @@ def _visible_fields(given_plan: dict[str, Any], errors: ValidationErrors) -> tup
         return ()
     texts = isinstance(given, list) and len(given) <= VISIBLE_FIELDS_MAXIMUM and all(isinstance(name, str) for name in given)
     if not texts or any("\0" in name for name in given):
-        errors.add("visible_fields", INVALID)
+        errors.add("visible_fields", INVALID, _VISIBLE_FIELDS)
         return ()
     return tuple(given)
 
@@ -202,10 +209,12 @@ def _visible_fields(given_plan: dict[str, Any], errors: ValidationErrors) -> tup
 def misplaced_test(place: str) -> ValidationFailed:
     """The error of a body with a true ``test`` in a place where it is ignored, so that a real gateway would charge [D]."""
     text = f"must be sent as {place}; where it stands it is ignored, and real cards would be charged"
+    names = tuple(place.split("."))
     texts: dict[str, Any] = {"test": [text]}
-    for name in reversed(place.split(".")[:-1]):
+    for name in reversed(names[:-1]):
         texts = {name: texts}
-    return ValidationFailed(message_of(texts), texts, errors_first=True)
+    fault = Fault(names, text, ValueRule("`true` or `false`, in the plan.", True, MISPLACED))
+    return ValidationFailed(message_of(texts), texts, [fault], errors_first=True)
 
 
 def terms_of(plan: Plan, zone: ZoneInfo) -> Terms:

@@ -10,9 +10,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from ecomcharge.base.errors import RecordNotFound, ValidationFailed
+from ecomcharge.base.errors import RecordNotFound
 from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdGenerator
-from ecomcharge.base.validation import BASE
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.gateways import sandbox
@@ -196,7 +195,7 @@ async def _plan(
         return plan_actions.made(id_generators.plan, now, requested)
     plan = await plans.find(reader, shop_id, requested) if PLAN_ID.match(requested) else None
     if plan is None:
-        raise requests.refused("plan", requests.NO_SUCH.format(noun="plan"))
+        raise requests.unknown_plan()
     return plan
 
 
@@ -210,14 +209,14 @@ async def _customer_id(
     if isinstance(requested, CustomerFields):
         return id_generators.customer.generate(now)
     if requested is not None and not (CUSTOMER_ID.match(requested) and await customers.has(reader, shop_id, requested)):
-        raise requests.refused("customer", requests.NO_SUCH.format(noun="customer"))
+        raise requests.unknown_customer()
     return requested
 
 
 async def _check_token(reader: Database | Transaction, shop_id: int, token: str, gateway: str) -> None:
     """Raises ``ValidationFailed`` for an unknown token of the sandbox. A real gateway checks its tokens itself."""
     if gateway == sandbox.NAME and await reader.find(sandbox.FIND_CARD, (shop_id, token)) is None:
-        raise requests.refused("card", requests.NO_SUCH_TOKEN)
+        raise requests.unknown_card_token()
 
 
 async def _card_of_token(reader: Database | Transaction, shop_id: int, token: str) -> str:
@@ -252,7 +251,7 @@ async def cancel_subscription(charging: Charging, shop_id: int, subscription_id:
         if subscription.billing_state.state == lifecycle.CANCELED:
             return subscription
         if subscription.billing_state.state in lifecycle.OVER:
-            raise ValidationFailed(requests.OVER_ALREADY, {BASE: [requests.OVER_ALREADY]}, errors_first=True)
+            raise requests.is_over()
         step = lifecycle.canceled(subscription.billing_state, reason, now)
         changed = msgspec.structs.replace(subscription, billing_state=step.billing_state, sequence=subscription.sequence + 1)
         if not await store.update(tx, changed, None):  # a charge in progress keeps its lease

@@ -69,12 +69,12 @@ _FILTERS: Final = {
 }
 _SUBSCRIPTIONS: Final = openapi.Resource("subscription", ids.SUBSCRIPTION_ID, ACTIVE, headers=["X-Next-Attempt-At"])
 _REASON: Final = requests.CANCEL_REASON
-_OVER: Final = openapi.invalid("subscription_is_over", {BASE: [requests.OVER_ALREADY]})
+_OVER: Final = openapi.failure(requests.is_over(), "subscription_is_over")
 _REFUSED: Final = (
     openapi.invalid("invalid_inline_plan", {BASE: [f"{human_name(plans.CURRENCY.name)} {INVALID}"]}),
-    openapi.failure(requests.refused("plan", requests.NO_SUCH.format(noun="plan")), "unknown_plan"),
-    openapi.failure(requests.refused("customer", requests.NO_SUCH.format(noun="customer")), "unknown_customer"),
-    openapi.failure(requests.refused("card", requests.NO_SUCH_TOKEN), "unknown_card_token"),
+    openapi.failure(requests.unknown_plan(), "unknown_plan"),
+    openapi.failure(requests.unknown_customer(), "unknown_customer"),
+    openapi.failure(requests.unknown_card_token(), "unknown_card_token"),
     openapi.failure(plans.misplaced_test("plan.test"), "misplaced_test"),
 )
 _NUMBER: Final = trimmed("[ -]*(?:[0-9][ -]*){12,19}")

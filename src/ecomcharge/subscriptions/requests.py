@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.base.faults import SUBSCRIPTION_OVER, UNKNOWN_CARD_TOKEN, UNKNOWN_ID, Fault, Rule, ValueRule
 from ecomcharge.base.text_forms import half_width
 from ecomcharge.base.validation import (
     BASE,
@@ -19,9 +21,9 @@ from ecomcharge.base.validation import (
     TOO_MANY,
     Field,
     ValidationErrors,
+    human_name,
     read_integer,
     read_object,
-    sentences_of,
 )
 from ecomcharge.customers.model import CustomerBody, CustomerFields, validate_partial
 from ecomcharge.gateways.base import CardDetails
@@ -118,7 +120,7 @@ TRACKING_ID: Final = Field(
 )
 
 
-DEVICE_ID: Final = Field("device_id", "The buyer's device.", "[P]")
+DEVICE_ID: Final = Field("device_id", "The buyer's device.", "[P]", example="device-7")
 
 
 RETURN_URL: Final = Field(
@@ -151,7 +153,7 @@ NOTIFICATION_URL: Final = Field(
 )
 
 
-DESCRIPTOR: Final = Field("dynamic_billing_descriptor", "The text on the buyer's card statement.", "[P]")
+DESCRIPTOR: Final = Field("dynamic_billing_descriptor", "The text on the buyer's card statement.", "[P]", example="Tea box")
 
 
 CANCEL_REASON: Final = Field("cancel_reason", "Why it is canceled.", "[P]", example="Customer asked", blank=(BLANK,))
@@ -182,7 +184,34 @@ VERIFICATION_VALUE: Final = Field(
 RECEIPT_LINE: Final = Field("receipt_text", "A line of the receipt.", "[P]", example="Thank you")
 
 
-CARD_TOKEN: Final = Field("token", "Token of a card that was used before.", "[P]")
+CARD_TOKEN: Final = Field(
+    "token",
+    "Token of a card that was used before.",
+    "[P]",
+    example="5fd27da7-d1c3-4b3f-9b6b-0c3a7f6c1f11",
+    code=UNKNOWN_CARD_TOKEN,
+)
+
+
+_PLAN_ID_RULE: Final = ValueRule("The id of a plan of this shop.", "pln_7aee5afb954c7ef8", UNKNOWN_ID)
+
+
+_CUSTOMER_ID_RULE: Final = ValueRule("The id of a customer of this shop.", "cst_7aee5afb954c7ef7", UNKNOWN_ID)
+
+
+_PLAN_RULE: Final = ValueRule(
+    "The id of a plan, or the fields of a new one.",
+    {"title": "Basic plan", "currency": "EUR", "plan": {"amount": 999, "interval": 1, "interval_unit": "month"}},
+)
+
+
+_CUSTOMER_RULE: Final = ValueRule("The id of a customer, or the fields of a new one.", {"email": "customer@example.com"})
+
+
+_YEAR_RULE: Final = ValueRule("2000 to 2199; a year of two digits is one of 2000 to 2099.", 2030)
+
+
+_RECEIPT_RULE: Final = ValueRule(f"An array of at most {RECEIPT_LINES_MAXIMUM} texts.", ["Thank you"])
 
 
 _TEXTS: Final = (TRACKING_ID, DEVICE_ID, RETURN_URL, NOTIFICATION_URL, DESCRIPTOR)
@@ -236,14 +265,15 @@ def _validate_plan(value: object, errors: ValidationErrors) -> str | PlanFields 
     if errors.has("plan"):
         return None
     if not given:
-        errors.add("plan", BLANK)
+        errors.add("plan", BLANK, _PLAN_RULE)
         return None
     if given.get("id") not in (None, ""):
         return str(given["id"])
     inner = ValidationErrors()
     plan = plans.validate(msgspec.convert(given, PlanBody), inner)
-    for sentence in sentences_of(inner.to_dict(plans.ORDER)):
-        errors.add(BASE, sentence)
+    for fault in inner.faults(plans.ORDER):
+        sentence = f"{human_name(fault.path[-1])} {fault.text}"
+        errors.add_fault(BASE, Fault(("plan", *fault.path), sentence, fault.rule, own_code=fault.code))
     return plan
 
 
@@ -256,7 +286,7 @@ def _validate_customer(value: object, errors: ValidationErrors, *, required: boo
         return str(given["id"])
     if not any(entry not in (None, "") for entry in given.values()):
         if required:
-            errors.add("customer", BLANK)
+            errors.add("customer", BLANK, _CUSTOMER_RULE)
         return None
     return validate_partial(msgspec.convert(given, CustomerBody), errors.nested("customer"))
 
@@ -276,9 +306,9 @@ def validate_card(given: dict[str, Any], errors: ValidationErrors, *, hosted: bo
     code = VERIFICATION_VALUE.read(given.get("verification_value"), errors)
     holder = HOLDER.read(given.get("holder"), errors)
     month = read_integer("exp_month", given.get("exp_month"), errors, above=0, most=12)
-    year = read_integer("exp_year", given.get("exp_year"), errors, above=0, most=2199)
+    year = read_integer("exp_year", given.get("exp_year"), errors, above=0, most=2199, example=2030)
     if year is not None and 100 <= year < 2000:
-        errors.add("exp_year", INVALID)
+        errors.add("exp_year", INVALID, _YEAR_RULE)
     if errors.to_dict() or number is None or month is None or year is None:
         return None
     return CardDetails(number, code, holder, month, year + 2000 if year < 100 else year, hosted)
@@ -289,18 +319,20 @@ def _validate_receipt_text(value: object, errors: ValidationErrors) -> list[str]
     if value is None:
         return []
     if not isinstance(value, list):
-        errors.add("receipt_text", NOT_AN_ARRAY)
+        errors.add("receipt_text", NOT_AN_ARRAY, _RECEIPT_RULE)
         return []
     if not all(isinstance(line, str) for line in value):
-        errors.add("receipt_text", NOT_STRINGS)
+        errors.add("receipt_text", NOT_STRINGS, _RECEIPT_RULE)
         return []
     if len(value) > RECEIPT_LINES_MAXIMUM:
-        errors.add("receipt_text", TOO_MANY.format(maximum=RECEIPT_LINES_MAXIMUM))
+        errors.add("receipt_text", TOO_MANY.format(maximum=RECEIPT_LINES_MAXIMUM), _RECEIPT_RULE)
         return []
-    found = ValidationErrors()
-    lines = [RECEIPT_LINE.read(line, found) or "" for line in value]
-    for text in dict.fromkeys(found.to_dict().get("receipt_text", ())):
-        errors.add("receipt_text", text)
+    lines = []
+    for number, line in enumerate(value):
+        found = ValidationErrors()
+        lines.append(RECEIPT_LINE.read(line, found) or "")
+        for fault in found.faults():
+            errors.add_fault("receipt_text", replace(fault, path=("receipt_text", str(number))))
     return lines
 
 
@@ -313,6 +345,24 @@ def validate_reason(body: CancelBody) -> str:
     return reason
 
 
-def refused(name: str, text: str) -> ValidationFailed:
+def unknown_plan() -> ValidationFailed:
+    return _refused("plan", "id", NO_SUCH.format(noun="plan"), _PLAN_ID_RULE)
+
+
+def unknown_customer() -> ValidationFailed:
+    return _refused("customer", "id", NO_SUCH.format(noun="customer"), _CUSTOMER_ID_RULE)
+
+
+def unknown_card_token() -> ValidationFailed:
+    return _refused("card", CARD_TOKEN.name, NO_SUCH_TOKEN, CARD_TOKEN)
+
+
+def _refused(name: str, field: str, text: str, rule: Rule) -> ValidationFailed:
     """The error of an object of the request: ``{"errors": {"plan": {"base": [text]}}, "message": text}`` [P]."""
-    return ValidationFailed(text, {name: {BASE: [text]}}, errors_first=True)
+    return ValidationFailed(text, {name: {BASE: [text]}}, [Fault((name, field), text, rule)], errors_first=True)
+
+
+def is_over() -> ValidationFailed:
+    """The error of a cancel of a subscription that has ended in another way [D]."""
+    rule = ValueRule("A subscription that has not ended.", None, SUBSCRIPTION_OVER)
+    return ValidationFailed(OVER_ALREADY, {BASE: [OVER_ALREADY]}, [Fault((), OVER_ALREADY, rule)], errors_first=True)

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from ecomcharge.base.errors import ConfigurationError, EcomchargeError, Unavailable
+from ecomcharge.web import problems
 from ecomcharge.web.access_log import AccessLog, AccessLogEntry
 from ecomcharge.web.auth import Authenticator
 from ecomcharge.web.error_responses import error_response, internal_error_response
@@ -98,6 +99,9 @@ class Dispatcher:
             request.request_id = next(self._request_ids)
         try:
             response = error_response(error) if isinstance(error, EcomchargeError) else internal_error_response()
+            if response.status == problems.STATUS and problems.wants_problem(request.header("accept")):
+                assert isinstance(error, EcomchargeError)
+                response = problems.problem_response(error, request.request_id)
         except Exception as fault:  # the error cannot be encoded
             error, response = fault, internal_error_response()
         if response.status == 500:

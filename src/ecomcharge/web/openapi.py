@@ -19,8 +19,9 @@ import msgspec
 
 from ecomcharge.base import errors
 from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.base.faults import CODES
 from ecomcharge.base.validation import BLANK, INVALID_IP, message_of
-from ecomcharge.web import idempotency
+from ecomcharge.web import idempotency, problems
 from ecomcharge.web.error_responses import INTERNAL_ERROR, STATUS_OF, error_response
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.messages import Request, Response, json_response
@@ -38,6 +39,7 @@ def read_json(package: str, name: str) -> Json:
 
 
 _SHARED: Final[Json] = read_json("ecomcharge.web", "openapi.json")
+_REQUEST: Final = _SHARED["components"]["headers"]["X-Request-Id"]["example"]
 
 # Errors
 
@@ -48,10 +50,13 @@ class Failure:
 
     name: str
     response: Response
+    problem: problems.Problem | None = None  # the other form of a 422
 
 
 def failure(error: EcomchargeError, name: str = "") -> Failure:
-    return Failure(name or error.code, error_response(error))
+    response = error_response(error)
+    problem = problems.problem_of(error, _REQUEST) if response.status == problems.STATUS else None
+    return Failure(name or error.code, response, problem)
 
 
 def invalid(name: str, texts: Mapping[str, Any]) -> Failure:
@@ -189,9 +194,9 @@ class Operation:
 
     def _responses(self) -> Json:
         """The failures of one status share a description; an answer of the same status comes before them."""
-        by_status: dict[int, dict[str, Response]] = {}
+        by_status: dict[int, dict[str, Failure]] = {}
         for failed in self.failures():
-            by_status.setdefault(failed.response.status, {})[failed.name] = failed.response
+            by_status.setdefault(failed.response.status, {})[failed.name] = failed
         responses = {str(status): _failed(status, examples) for status, examples in by_status.items()}
         for status, answered in self.answers.items():
             content = answered.get("content", {}) | responses.get(str(status), {}).get("content", {})
@@ -201,12 +206,19 @@ class Operation:
         return {status: responses[status] for status in sorted(responses)}
 
 
-def _failed(status: int, examples: Mapping[str, Response]) -> Json:
-    sent = set.intersection(*({name for name, _ in response.headers} for response in examples.values()))
-    content = {"schema": ref("Error"), "examples": {name: ref(name, "examples") for name in examples}}
-    codes = ", ".join(dict.fromkeys(f"`{response.code}`" for response in examples.values()))
+def _failed(status: int, failures: Mapping[str, Failure]) -> Json:
+    responses = [failed.response for failed in failures.values()]
+    sent = set.intersection(*({name for name, _ in response.headers} for response in responses))
+    content: Json = {"application/json": {"schema": ref("Error"), "examples": {name: ref(name, "examples") for name in failures}}}
+    found = [failed.problem for failed in failures.values() if failed.problem is not None]
+    if found:
+        content[problems.MEDIA_TYPE] = {
+            "schema": ref("Problem"),
+            "example": max(found, key=lambda problem: len(problem["errors"])),
+        }
+    codes = ", ".join(dict.fromkeys(f"`{response.code}`" for response in responses))
     headers = [name for name in _SHARED["components"]["headers"] if name.lower() in sent]
-    return answer(f"{HTTPStatus(status).phrase}: {codes}.", {"application/json": content}, *headers)
+    return answer(f"{HTTPStatus(status).phrase}: {codes}.", content, *headers)
 
 
 @dataclass(frozen=True)
@@ -303,7 +315,8 @@ def document(parts: Sequence[Part], base_url: str) -> Json:
     """The whole description. ``base_url`` is where clients find this server."""
     paths: dict[str, Json] = {}
     examples: dict[str, Json] = {}
-    schemas = _schemas_of([kind for part in parts for kind in part.types])
+    schemas = _schemas_of([kind for part in parts for kind in part.types] + [problems.Problem, problems.FieldFault])
+    schemas["FieldFault"]["properties"]["code"]["enum"] = list(CODES)
     for part in parts:
         for operation in part.operations:
             paths.setdefault(operation.path, {})[operation.method.lower()] = operation.to_json(part.tag)

@@ -375,7 +375,7 @@ def _extended(schema: Json, more: Json) -> Json:
     properties = dict(schema.get("properties", {}))
     for name, extension in more.get("properties", {}).items():
         own = properties.get(name, {})
-        if extension.keys() & {"$ref", "anyOf", "enum"}:
+        if extension.keys() & {"$ref", "anyOf", "enum", "type"}:
             own = {key: own[key] for key in own if key == "description"}
         properties[name] = own | extension
     return {**schema, **more, **({"properties": properties} if properties else {})}

@@ -70,8 +70,10 @@ def text_field(field: Field) -> Json:
         return of_field(field, trimmed(_inside(field.maximum)), {"type": "integer"})
     if field.maximum == MAXIMUM_LENGTH:
         return of_field(field, anyOf=[ref("Text"), {"type": "integer"}, NULL])
-    most = 10**field.maximum
-    number = {"type": "integer", "exclusiveMinimum": -(most // 10), "exclusiveMaximum": most}
+    number: Json = {"type": "integer"}
+    if field.maximum < MAXIMUM_LENGTH:  # a larger limit is no number for most readers of the schema
+        most = 10**field.maximum
+        number |= {"exclusiveMinimum": -(most // 10), "exclusiveMaximum": most}
     return of_field(field, anyOf=[text(field.maximum), number, NULL])
 
 

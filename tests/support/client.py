@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ecomcharge import AsyncClient, Client, Customer
+from ecomcharge import AsyncClient, Client
 from support.builders import a_customer
+from support.shops import Shop
 
 JANE = a_customer("jane@shop.test")
 JANE_ANSWERED = b"""{"id":"cst_7aee5afb954c7ef7","first_name":null,"last_name":null,"address":null,"country":null,
@@ -28,13 +29,17 @@ class InOneLoop:
         self._client = AsyncClient(*arguments, **options)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *arguments, **options: self._runner.run(getattr(self._client, name)(*arguments, **options))
+        def call(*arguments: Any, **options: Any) -> Any:
+            made = getattr(self._client, name)(*arguments, **options)
+            return self._collected(made) if isinstance(made, AsyncIterator) else self._runner.run(made)
 
-    def customers(self, **options: Any) -> Iterator[Customer]:
-        async def walk() -> list[Customer]:
-            return [customer async for customer in self._client.customers(**options)]
+        return call
 
-        return iter(self._runner.run(walk()))
+    def _collected(self, records: AsyncIterator[Any]) -> Iterator[Any]:
+        async def collect() -> list[Any]:
+            return [record async for record in records]
+
+        yield from self._runner.run(collect())
 
     def __enter__(self) -> InOneLoop:
         self._runner.run(self._client.__aenter__())
@@ -46,6 +51,11 @@ class InOneLoop:
 
 
 Connect = Callable[..., Client]
+
+
+def as_shop(connect: Connect, shop: Shop, url: str | None = None, **options: Any) -> Client:
+    """A client with the credentials of a shop, of its server unless ``url`` is another one."""
+    return connect(url or shop.url, shop.shop_id, shop.secret_key, **options)
 
 
 @dataclass
@@ -66,6 +76,8 @@ class StandIn:
     """A server that sends prepared replies and records each request and its time."""
 
     url: str = ""
+    lines: list[str] = field(default_factory=list)  # method and path
+    bodies: list[bytes] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -86,6 +98,8 @@ def stand_in(*replies: Reply | Answer) -> Iterator[StandIn]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             with lock:
                 reply = replies[min(len(seen.paths), len(replies) - 1)]
+                seen.lines.append(f"{self.command} {self.path}")
+                seen.bodies.append(body)
                 seen.paths.append(self.path)
                 seen.headers.append({name.lower(): value for name, value in self.headers.items()})
                 seen.times.append(time.monotonic())
@@ -98,7 +112,7 @@ def stand_in(*replies: Reply | Answer) -> Iterator[StandIn]:
                 self.end_headers()
                 self.wfile.write(reply.body)
 
-        do_GET = do_POST = answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,9 +1,14 @@
-"""The Python client of the API. It imports nothing of the server."""
+"""The Python client of the API. It imports nothing of the server, and importing it changes nothing in the process."""
 
+from ecomcharge.client.bodies import NewCard, NewCustomer, NewPlan, Price, Trial
 from ecomcharge.client.clients import AsyncClient, Client
 from ecomcharge.client.errors import (
     ApiError,
     AuthenticationError,
+    ChangedError,
+    ClockMoveError,
+    ConflictError,
+    ErasedError,
     NotFoundError,
     RateLimitedError,
     StillRunningError,
@@ -11,18 +16,45 @@ from ecomcharge.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from ecomcharge.client.model import Customer
+from ecomcharge.client.model import (
+    Card,
+    Clock,
+    ClockMove,
+    Customer,
+    Event,
+    ExpiredCheckout,
+    Plan,
+    Subscription,
+    Transaction,
+)
 
 __all__ = [
     "ApiError",
     "AsyncClient",
     "AuthenticationError",
+    "Card",
+    "ChangedError",
     "Client",
+    "Clock",
+    "ClockMove",
+    "ClockMoveError",
+    "ConflictError",
     "Customer",
+    "ErasedError",
+    "Event",
+    "ExpiredCheckout",
+    "NewCard",
+    "NewCustomer",
+    "NewPlan",
     "NotFoundError",
+    "Plan",
+    "Price",
     "RateLimitedError",
     "StillRunningError",
+    "Subscription",
+    "Transaction",
     "TransportError",
+    "Trial",
     "UnavailableError",
     "ValidationError",
 ]

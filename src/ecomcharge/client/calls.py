@@ -1,75 +1,102 @@
-"""The calls of both clients: requests, retries and the interpretation of answers."""
+"""A call: a request, the attempts that are safe, and the interpretation of the answer. No I/O."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
+import itertools
 import random
 import uuid
-from collections.abc import Iterator
-from typing import Final, Generic, TypeVar
-from urllib.parse import quote
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
 
-from ecomcharge.client.errors import ERROR_OF, ApiError, TransportError
-from ecomcharge.client.model import Customer, NewCustomer
+from ecomcharge.client.errors import ERROR_OF, ApiError, ConflictError, StillRunningError, TransportError
 
 T = TypeVar("T")
 Outcome = httpx.Response | httpx.RequestError
+Read = Callable[[httpx.Response], T]
 
 LONGEST_WAIT_SECONDS: Final = 30.0
 FIRST_WAIT_SECONDS: Final = 0.25
+STILL_RUNNING_RETRIES: Final = 7  # about half a minute: a charge may run for that long after the first attempt timed out
 
-RETRIED_STATUSES: Final = frozenset((409, 429, 502, 503, 504))
+RETRIED_STATUSES: Final = frozenset((429, 502, 503, 504))
 RETRIED_ERRORS: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+UNREADABLE: Final = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+
+
+class Repeat(enum.Enum):
+    """Whether another attempt may follow one whose outcome is not known."""
+
+    SAFE = enum.auto()  # the request reads, or a second one changes nothing
+    KEYED = enum.auto()  # it has an idempotency key: the server executes it once
+    ONCE = enum.auto()  # a second one has a second effect
 
 
 class _ErrorBody(msgspec.Struct):
     message: str
-    errors: dict[str, list[str]] = {}
+    errors: dict[str, Any] = {}
 
 
 class Call(Generic[T]):
-    """A request and its attempts, without any I/O.
+    """A request and its attempts.
 
-    The client iterates over ``waits`` (seconds before each attempt), sends, and sets ``outcome``.
+    The client iterates over ``waits`` (seconds before each attempt), sends, and sets ``outcome``. ``read`` interprets a success;
+    ``unchanged`` is the result for status 304.
     """
 
     outcome: Outcome
 
-    def __init__(self, request: httpx.Request, answer: type[T], retries: int) -> None:
+    def __init__(
+        self, request: httpx.Request, read: Read[T], retries: int, repeat: Repeat = Repeat.SAFE, unchanged: T | None = None
+    ) -> None:
         self.request = request
-        self._answer = answer
-        self._retries = retries
+        self._read = read
+        self.retries = retries
+        self._repeat = repeat
+        self._unchanged = unchanged
 
     def waits(self) -> Iterator[float]:
         yield 0.0
-        for retry in range(self._retries):
-            if not _is_retried(self.outcome):
+        for retry in itertools.count():
+            if retry >= self._retries_allowed() or not self._is_retried():
                 return
             yield wait_seconds(self.outcome, retry)
 
     def result(self) -> T:
         """The answer of the last attempt. Raises ``ApiError`` or ``TransportError``."""
         if isinstance(self.outcome, httpx.RequestError):
-            error = self.outcome
-            summary = f"{self.request.method} {self.request.url.path}: {type(error).__name__}"
-            raise TransportError(f"{summary}: {error}" if str(error) else summary) from error
+            raise transport_error(self.request, self.outcome) from self.outcome
+        if self.outcome.status_code == 304 and self._unchanged is not None:
+            return self._unchanged
         if not self.outcome.is_success:
-            raise _api_error(self.outcome)
+            raise _api_error(self.request, self.outcome)
         try:
-            return msgspec.json.decode(self.outcome.content, type=self._answer)
+            return self._read(self.outcome)
         except UNREADABLE as error:
-            raise _api_error(self.outcome, "The answer is not the documented JSON") from error
+            raise _api_error(self.request, self.outcome, "The answer is not the documented one") from error
 
+    def _retries_allowed(self) -> int:
+        return max(self.retries, STILL_RUNNING_RETRIES) if self._is_still_running() and self.retries else self.retries
 
-def _is_retried(outcome: Outcome) -> bool:
-    """Whether another attempt can succeed and does no harm."""
-    if isinstance(outcome, httpx.Response):
-        return outcome.status_code in RETRIED_STATUSES
-    return isinstance(outcome, RETRIED_ERRORS)
+    def _is_retried(self) -> bool:
+        """Whether another attempt can succeed and does no harm."""
+        if isinstance(self.outcome, httpx.Response):
+            if self._repeat is Repeat.ONCE:
+                return self.outcome.status_code == 429
+            return self.outcome.status_code in RETRIED_STATUSES or self._is_still_running()
+        return isinstance(self.outcome, NOT_SENT if self._repeat is Repeat.ONCE else RETRIED_ERRORS)
+
+    def _is_still_running(self) -> bool:
+        answered = isinstance(self.outcome, httpx.Response) and self.outcome.status_code == 409
+        return answered and self._repeat is Repeat.KEYED
 
 
 def wait_seconds(outcome: Outcome, retry: int) -> float:
@@ -82,84 +109,113 @@ def wait_seconds(outcome: Outcome, retry: int) -> float:
     return wait * random.uniform(0.5, 1)  # noqa: S311 - it distributes the retries of many clients, and is no secret
 
 
-def _api_error(response: httpx.Response, message: str | None = None) -> ApiError:
+def transport_error(request: httpx.Request, error: httpx.RequestError) -> TransportError:
+    summary = f"{request.method} {request.url.path}: {type(error).__name__}"
+    raised = TransportError(f"{summary}: {error}" if str(error) else summary)
+    raised.idempotency_key = request.headers.get(IDEMPOTENCY_KEY)
+    return raised
+
+
+def _api_error(request: httpx.Request, response: httpx.Response, message: str | None = None) -> ApiError:
     """The exception for an answer. The body may be of any kind, such as the HTML page of a proxy."""
     body = _ErrorBody(message or response.reason_phrase or "Unknown error")
     if message is None:
         with contextlib.suppress(*UNREADABLE):
             body = msgspec.json.decode(response.content, type=_ErrorBody)
     kind = ERROR_OF.get(response.status_code, ApiError)
-    return kind(body.message, body.errors, response.status_code, response.headers.get("x-request-id"))
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if kind is ConflictError and key is not None:
+        kind = StillRunningError
+    return kind(body.message, body.errors, response.status_code, response.headers.get("x-request-id"), key)
 
 
-class Calls:
-    """Creates the calls. The methods of both clients are derived from these."""
+class Requests:
+    """Builds the calls of all features."""
 
     def __init__(self, http: httpx.Client | httpx.AsyncClient, retries: int) -> None:
-        self._request = http.build_request
-        self._retries = retries
+        self._http = http
+        self.retries = retries
 
-    def create_customer(
+    def reading(self, path: str, read: Read[T], query: Mapping[str, object] | None = None) -> Call[T]:
+        return Call(self._http.build_request("GET", _with_query(path, query)), read, self.retries)
+
+    def conditional(self, path: str, read: Read[T], etag: str, unchanged: T) -> Call[T]:
+        """A read that transfers the object only if its ``ETag`` has changed."""
+        request = self._http.build_request("GET", path, headers={"if-none-match": etag})
+        return Call(request, read, self.retries, unchanged=unchanged)
+
+    def keyed(
+        self, method: str, path: str, body: msgspec.Struct, read: Read[T], key: str | None, if_match: str | None = None
+    ) -> Call[T]:
+        """A request that the server executes once for each idempotency key. Without a key, it gets a random one."""
+        headers = {"content-type": "application/json", IDEMPOTENCY_KEY: _key_or_new(key)}
+        if if_match is not None:
+            headers["if-match"] = if_match
+        request = self._http.build_request(method, path, headers=headers, content=msgspec.json.encode(body))
+        return Call(request, read, self.retries, Repeat.KEYED)
+
+    def unkeyed(
         self,
-        *,
-        first_name: str | None = None,
-        last_name: str | None = None,
-        address: str | None = None,
-        country: str | None = None,
-        city: str | None = None,
-        zip: str | None = None,
-        state: str | None = None,
-        phone: str | None = None,
-        email: str,
-        ip: str,
-        external_id: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Call[Customer]:
-        """Create a customer. Raises ``ValidationError`` with every error of every field.
+        method: str,
+        path: str,
+        read: Read[T],
+        repeat: Repeat,
+        body: object | None = None,
+        query: Mapping[str, object] | None = None,
+    ) -> Call[T]:
+        """A request that writes without an idempotency key; ``repeat`` says whether a second one is harmless."""
+        sent: dict[str, Any] = {}
+        if body is not None:
+            sent = {"headers": {"content-type": "application/json"}, "content": msgspec.json.encode(body)}
+        return Call(self._http.build_request(method, _with_query(path, query), **sent), read, self.retries, repeat)
 
-        With an ``idempotency_key`` (1 to 255 printable ASCII characters) the caller can repeat the call later. Without it
-        the client generates one for this call and its retries.
-        """
-        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key.strip()
-        if not key:
-            raise ValueError("idempotency_key must not be blank")
-        customer = NewCustomer(
-            first_name=first_name,
-            last_name=last_name,
-            address=address,
-            country=country,
-            city=city,
-            zip=zip,
-            state=state,
-            phone=phone,
-            email=email,
-            ip=ip,
-            external_id=external_id,
-        )
-        headers = {"content-type": "application/json", "idempotency-key": key}
-        request = self._request("POST", "customers", headers=headers, content=msgspec.json.encode(customer))
-        return Call(request, Customer, self._retries)
 
-    def get_customer(self, customer_id: str) -> Call[Customer]:
-        """The customer with this id. Raises ``NotFoundError``."""
-        if not customer_id:
-            raise ValueError("customer_id must not be empty")
-        segment = quote(customer_id, safe="").replace(".", "%2E")  # so that the id ".." does not change the path
-        return Call(self._request("GET", f"customers/{segment}"), Customer, self._retries)
+def json_of(kind: type[T]) -> Read[T]:
+    """Reads the JSON body of an answer."""
+    decoder = msgspec.json.Decoder(kind)
+    return lambda response: decoder.decode(response.content)
 
-    def list_customers(
-        self,
-        *,
-        limit: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
-        email: str | None = None,
-        external_id: str | None = None,
-    ) -> Call[list[Customer]]:
-        """Customers in order of creation: all of them, or one page with ``limit``, ``after`` or ``before`` (an id).
 
-        ``email`` and ``external_id`` select customers with exactly this value.
-        """
-        query = {"limit": limit, "after": after, "before": before, "email": email, "external_id": external_id}
-        params = {name: value for name, value in query.items() if value is not None}
-        return Call(self._request("GET", "customers", params=params), list[Customer], self._retries)
+def nothing(response: httpx.Response) -> None:
+    """Reads an answer without a body."""
+
+
+def segment(name: str, value: str) -> str:
+    """A part of a path. Raises ``ValueError`` if it is empty."""
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    return quote(value, safe="").replace(".", "%2E")  # so that the id ".." does not change the path
+
+
+def query_of(parameters: Mapping[str, object]) -> dict[str, str]:
+    """The query of a request, without the parameters that are ``None``."""
+    return {name: _text(value) for name, value in parameters.items() if value is not None}
+
+
+def _with_query(path: str, query: Mapping[str, object] | None) -> str:
+    """A space is sent as %20: a server may read + as a plus, as it does in an e-mail address."""
+    text = urlencode(query_of(query or {}), quote_via=quote)
+    return f"{path}?{text}" if text else path
+
+
+def moment(time: datetime | str) -> str:
+    """A time as the API reads it. Raises ``ValueError`` for a ``datetime`` without a time zone."""
+    if isinstance(time, str):
+        return time
+    if time.tzinfo is None:
+        raise ValueError("a time needs a time zone, such as datetime.now(UTC)")
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return moment(value) if isinstance(value, datetime) else str(value)
+
+
+def _key_or_new(key: str | None) -> str:
+    if key is None:
+        return str(uuid.uuid4())
+    if not key.strip():
+        raise ValueError("idempotency_key must not be blank")
+    return key.strip()

@@ -11,6 +11,7 @@ import pytest
 
 import ecomcharge
 from ecomcharge import ApiError, TransportError
+from ecomcharge.client import calls
 from support.client import JANE, SECRET, Connect, Reply, stand_in
 
 
@@ -30,6 +31,76 @@ def test_transient_failures_are_retried_with_the_same_key(connect: Connect, stat
     assert customer.id == "cst_7aee5afb954c7ef7"
     assert len(seen.keys) == 2
     assert len({uuid.UUID(key) for key in seen.keys}) == 1
+
+
+def test_a_call_waits_while_an_earlier_attempt_with_its_key_is_running(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "FIRST_WAIT_SECONDS", 0.01)
+    running = Reply(409, b'{"message":"A request with this idempotency key is still running"}')
+    with stand_in(*[running] * 6, Reply()) as seen, connect(seen.url, 1, SECRET, retries=1) as client:
+        client.create_customer(**JANE, idempotency_key="mine")
+    assert seen.keys == ["mine"] * 7
+    with stand_in(running) as seen, connect(seen.url, 1, SECRET, retries=1) as client:
+        with pytest.raises(ecomcharge.StillRunningError, match="still running") as caught:
+            client.create_subscription("pln_1")
+        assert seen.keys == [caught.value.idempotency_key] * (1 + calls.STILL_RUNNING_RETRIES)
+
+
+def test_a_conflict_without_a_key_is_raised_at_once(connect: Connect) -> None:
+    conflict = Reply(409, b'{"message":"Customer has active subscriptions"}')
+    with (
+        stand_in(conflict) as seen,
+        connect(seen.url, 1, SECRET) as client,
+        pytest.raises(ecomcharge.ConflictError, match="active subscriptions") as caught,
+    ):
+        client.delete_customer("cst_1")
+    assert type(caught.value) is ecomcharge.ConflictError
+    assert seen.lines == ["DELETE /customers/cst_1"]
+
+
+@pytest.mark.parametrize("reply", [Reply(502), Reply(503), Reply(504), Reply(409), Reply(cut=True)])
+def test_a_step_of_the_clock_is_not_repeated(connect: Connect, reply: Reply) -> None:
+    with stand_in(reply) as seen, connect(seen.url, 1, SECRET) as client, pytest.raises((ApiError, TransportError)):
+        client.advance_clock("1d")
+    assert seen.lines == ["POST /sandbox/clock/advance?wait=false"]
+
+
+def test_a_step_of_the_clock_is_repeated_if_it_was_not_executed(connect: Connect) -> None:
+    done = Reply(202, b'{"id":"mov_1","from":null,"to":null,"now":null,"done":true,"error":null}')
+    with stand_in(Reply(429), done) as seen, connect(seen.url, 1, SECRET) as client:
+        assert client.advance_clock("1d").id == "mov_1"
+    assert len(seen.lines) == 2
+
+
+def test_a_move_of_the_clock_that_ended_early_raises_an_error(connect: Connect) -> None:
+    body = b'{"id":"mov_1","from":null,"to":null,"now":"2027-01-01T00:00:00.000Z","done":%s,"error":%s}'
+    replies = [Reply(202, body % (b"false", b"null")), Reply(200, body % (b"true", b'"The database was lost"'))]
+    with (
+        stand_in(*replies) as seen,
+        connect(seen.url, 1, SECRET) as client,
+        pytest.raises(ecomcharge.ClockMoveError, match="The database was lost"),
+    ):
+        client.advance_clock("1d")
+    assert seen.paths[1] == "/sandbox/clock/moves/mov_1"
+
+
+def test_cancels_and_deletes_are_retried_because_a_second_one_changes_nothing(connect: Connect) -> None:
+    with stand_in(Reply(cut=True), Reply(204, b"")) as seen, connect(seen.url, 1, SECRET) as client:
+        client.delete_customer("cst_1", subscriptions="cancel")
+    assert seen.lines == ["DELETE /customers/cst_1?subscriptions=cancel"] * 2
+    with stand_in(Reply(504)) as seen, connect(seen.url, 1, SECRET, retries=1) as client:
+        for reason in ("enough", None):
+            with pytest.raises(ecomcharge.UnavailableError):
+                client.cancel_subscription("sbs_1", reason)
+    assert seen.lines == ["POST /subscriptions/sbs_1/cancel"] * 2 + ["DELETE /subscriptions/sbs_1"] * 2
+
+
+def test_an_error_of_unknown_outcome_has_the_generated_key(connect: Connect) -> None:
+    for reply in (Reply(504), Reply(cut=True)):
+        with stand_in(reply) as seen, connect(seen.url, 1, SECRET, retries=1) as client:
+            with pytest.raises((ApiError, TransportError)) as caught:
+                client.create_customer(**JANE)
+            assert isinstance(caught.value, ApiError | TransportError)
+            assert seen.keys == [caught.value.idempotency_key] * 2
 
 
 def test_each_create_uses_a_new_idempotency_key(connect: Connect) -> None:

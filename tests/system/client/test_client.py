@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Protocol
 
 import httpx
 import pytest
 
 import ecomcharge
-from ecomcharge import ApiError, Client, Customer
-from support.client import JANE, SECRET, Connect, Reply, stand_in
-
-
-class Shop(Protocol):
-    @property
-    def url(self) -> str: ...
-    @property
-    def shop_id(self) -> int: ...
-    @property
-    def secret_key(self) -> str: ...
-
-
-def as_shop(connect: Connect, shop: Shop, url: str | None = None, **options: Any) -> Client:
-    return connect(url or shop.url, shop.shop_id, shop.secret_key, **options)
+from ecomcharge import ApiError, Customer
+from support.client import JANE, SECRET, Connect, Reply, as_shop, stand_in
+from support.shops import Shop
 
 
 def test_a_created_customer_can_be_read_again(server: Shop, connect: Connect) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "AuthenticationError",
     "Card",
     "ChangedError",
+    "CheckoutExpiredEvent",
     "Client",
     "Clock",
     "ClockMove",
@@ -31,11 +32,15 @@ __all__ = [
     "RateLimitedError",
     "StillRunningError",
     "Subscription",
+    "SubscriptionEvent",
     "Transaction",
     "TransportError",
     "Trial",
     "UnavailableError",
     "ValidationError",
+    "WebhookEvent",
+    "WebhookVerificationError",
+    "WebhookVerifier",
     "__version__",
 ]
 
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         Card,
         ChangedError,
+        CheckoutExpiredEvent,
         Client,
         Clock,
         ClockMove,
@@ -64,11 +70,15 @@ if TYPE_CHECKING:
         RateLimitedError,
         StillRunningError,
         Subscription,
+        SubscriptionEvent,
         Transaction,
         TransportError,
         Trial,
         UnavailableError,
         ValidationError,
+        WebhookEvent,
+        WebhookVerificationError,
+        WebhookVerifier,
     )
 
     __version__: str

@@ -15,6 +15,7 @@ from ecomcharge.client.errors import (
     TransportError,
     UnavailableError,
     ValidationError,
+    WebhookVerificationError,
 )
 from ecomcharge.client.model import (
     Card,
@@ -27,6 +28,7 @@ from ecomcharge.client.model import (
     Subscription,
     Transaction,
 )
+from ecomcharge.client.webhooks import CheckoutExpiredEvent, SubscriptionEvent, WebhookEvent, WebhookVerifier
 
 __all__ = [
     "ApiError",
@@ -34,6 +36,7 @@ __all__ = [
     "AuthenticationError",
     "Card",
     "ChangedError",
+    "CheckoutExpiredEvent",
     "Client",
     "Clock",
     "ClockMove",
@@ -52,9 +55,13 @@ __all__ = [
     "RateLimitedError",
     "StillRunningError",
     "Subscription",
+    "SubscriptionEvent",
     "Transaction",
     "TransportError",
     "Trial",
     "UnavailableError",
     "ValidationError",
+    "WebhookEvent",
+    "WebhookVerificationError",
+    "WebhookVerifier",
 ]

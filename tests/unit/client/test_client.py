@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -28,11 +26,6 @@ def test_waits_double_and_are_random() -> None:
     for retry in range(5):
         waits = {wait_seconds(httpx.ReadTimeout("late"), retry) for _ in range(20)}
         assert 0.125 * 2**retry <= min(waits) < max(waits) <= 0.25 * 2**retry
-
-
-def test_importing_the_package_does_not_import_httpx() -> None:
-    program = "import sys, ecomcharge; sys.exit('httpx' in sys.modules or not ecomcharge.__version__)"
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_package_exports_exactly_its_public_names() -> None:

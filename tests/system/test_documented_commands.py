@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ecomcharge import Client
 from ecomcharge.webhooks.model import SigningKey, pem_of
 from support.documents import text_of
 from support.shops import Shop
@@ -30,13 +29,6 @@ def test_every_documented_command_gives_the_documented_output(document: str, ser
         script = command.replace("http://127.0.0.1:8080", server.url).replace("curl ", "curl -s ")
         done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, check=True)
         assert CUSTOMER_ID.sub("cst_", done.stdout.strip()) == CUSTOMER_ID.sub("cst_", answer)
-
-
-def test_the_python_example_of_the_readme_runs(server: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
-    names = {"shop_id": server.shop_id, "secret_key": server.secret_key, "Client": Client}
-    exec(example.replace("http://127.0.0.1:8080", server.url), names)
-    assert "customer@example.com" in capsys.readouterr().out
 
 
 def test_the_commands_of_the_reference_check_a_signature(tmp_path: Path) -> None:

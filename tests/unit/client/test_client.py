@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import httpx
 import pytest
 
 import ecomcharge
 from ecomcharge.client.calls import wait_seconds
+from ecomcharge.client.errors import ERROR_OF
+from support.documents import text_of
 
 
 def test_an_api_error_can_be_pickled() -> None:
@@ -33,3 +36,25 @@ def test_the_package_exports_exactly_its_public_names() -> None:
     assert set(ecomcharge.__all__) <= set(dir(ecomcharge))
     with pytest.raises(AttributeError, match="no attribute 'Server'"):
         _ = ecomcharge.Server  # type: ignore[attr-defined]
+
+
+def test_both_clients_have_the_same_calls_and_each_is_documented() -> None:
+    calls = {name for name in dir(ecomcharge.Client) if not name.startswith("_")} - {"close"}
+    assert calls == {name for name in dir(ecomcharge.AsyncClient) if not name.startswith("_")} - {"aclose"}
+    documented = set(re.findall(r"`(\w+)\(", text_of("docs/client.md").partition("## Changes")[0]))
+    assert documented == calls
+
+
+def test_every_error_is_documented_with_its_status() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|$", text_of("docs/client.md").partition("## Errors")[2], re.MULTILINE)
+    documented = {name: text for names, text in rows for name in re.findall(r"`(\w+)`", names)}
+    for status, kind in ERROR_OF.items():
+        assert str(status) in documented[kind.__name__]
+
+
+def test_the_text_of_a_card_hides_its_number_and_its_code() -> None:
+    card = ecomcharge.NewCard(number="4200000000000000", verification_value="1234", exp_month=1, exp_year=2099)
+    for text in (repr(card), str(card), f"{[card]}", str(card.__rich_repr__())):
+        assert "420000" not in text
+        assert "1234" not in text
+        assert "2099" in text

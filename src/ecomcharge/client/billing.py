@@ -144,4 +144,4 @@ def _subscription(response: httpx.Response) -> Subscription:
     next_attempt = response.headers.get("x-next-attempt-at")
     if next_attempt is None:
         return _decode(response)
-    return msgspec.structs.replace(_decode(response), next_attempt_at=datetime.fromisoformat(next_attempt))
+    return msgspec.structs.replace(_decode(response), next_attempt_at=msgspec.convert(next_attempt, datetime))

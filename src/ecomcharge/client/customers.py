@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal, TypedDict, Unpack
 
 import httpx
@@ -153,7 +155,10 @@ def _etag(etag: str | UnsetType | None) -> str | None:
 
 
 def _customer(response: httpx.Response) -> Customer:
-    return msgspec.structs.replace(_decode(response), etag=response.headers.get("etag"))
+    etag, changed_at = response.headers.get("etag"), None
+    with contextlib.suppress(ValueError):
+        changed_at = parsedate_to_datetime(response.headers.get("last-modified", ""))
+    return msgspec.structs.replace(_decode(response), etag=etag, changed_at=changed_at)
 
 
 def _created(response: httpx.Response) -> tuple[Customer, bool]:

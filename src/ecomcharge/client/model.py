@@ -12,9 +12,9 @@ import msgspec
 
 
 class Customer(msgspec.Struct, frozen=True, eq=False):
-    """A customer. ``etag`` identifies its version for ``if_match``; it is ``None`` in lists and in events.
+    """A customer. ``etag`` identifies its version for ``if_match``; ``changed_at`` is the time of the last change.
 
-    Two customers are equal if their fields are equal, whatever their ``etag`` is.
+    Both are ``None`` in lists and in events. Two customers are equal if their other fields are equal.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Customer(msgspec.Struct, frozen=True, eq=False):
     external_id: str | None = None
     metadata: dict[str, str] = {}
     etag: str | None = None
+    changed_at: datetime | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Customer) and self._fields() == other._fields()
@@ -39,7 +40,7 @@ class Customer(msgspec.Struct, frozen=True, eq=False):
         return hash(self.id)
 
     def _fields(self) -> tuple[object, ...]:
-        return msgspec.structs.astuple(msgspec.structs.replace(self, etag=None))
+        return msgspec.structs.astuple(msgspec.structs.replace(self, etag=None, changed_at=None))
 
 
 class PlanPrice(msgspec.Struct, frozen=True):

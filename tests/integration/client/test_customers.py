@@ -12,7 +12,7 @@ import ecomcharge
 from ecomcharge import Customer
 from support.client import JANE, JANE_ANSWERED, SECRET, Connect, Reply, stand_in
 
-TAGGED = Reply(200, JANE_ANSWERED, {"etag": '"3"'})
+TAGGED = Reply(200, JANE_ANSWERED, {"etag": '"3"', "last-modified": "Tue, 01 Dec 2026 08:00:00 GMT"})
 ID = "cst_7aee5afb954c7ef7"
 
 
@@ -24,6 +24,7 @@ def test_an_update_sends_only_the_given_fields_and_the_etag(connect: Connect) ->
         )
         client.update_customer(ID)
     assert customer.etag == changed.etag == '"3"'
+    assert customer.changed_at == datetime(2026, 12, 1, 8, tzinfo=UTC)
     assert seen.lines == [f"GET /customers/{ID}", f"PATCH /customers/{ID}", f"PATCH /customers/{ID}"]
     assert json.loads(seen.bodies[1]) == {"city": "Denver", "phone": None, "metadata": {"a": "1", "b": None}}
     assert (seen.headers[1]["if-match"], seen.headers[1]["idempotency-key"]) == ('"3"', "k")

@@ -111,6 +111,19 @@ def test_a_repeated_subscription_is_created_once_for_each_key(server: Shop, conn
     assert caught.value.idempotency_key == "order 7"
 
 
+def test_a_slow_charge_is_made_once_although_the_first_attempts_time_out(server: Shop, connect: Connect) -> None:
+    slow = NewCard(number="4111110000000088", exp_month=1, exp_year=2099)  # the gateway needs three seconds
+    with as_shop(connect, server, timeout_seconds=0.5) as client:
+        created = client.create_subscription(BASIC, customer=JOHN, card=slow)
+        assert client.list_subscriptions() == [created]
+        with pytest.raises(ecomcharge.TransportError) as caught, as_shop(connect, server, timeout_seconds=0.5, retries=0) as once:
+            once.create_subscription(BASIC, customer=JOHN, card=slow)
+        key = caught.value.idempotency_key
+        repeated = client.create_subscription(BASIC, customer=JOHN, card=slow, idempotency_key=key)
+        assert client.list_subscriptions() == [created, repeated]
+    assert (created.state, repeated.state) == ("active", "active")
+
+
 def test_events_are_typed_and_the_newest_comes_first(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client:
         customer = client.create_customer(email="john@shop.test", ip="::1")

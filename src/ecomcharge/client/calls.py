@@ -28,7 +28,7 @@ STILL_RUNNING_RETRIES: Final = 7  # about half a minute: a charge may run for th
 RETRIED_STATUSES: Final = frozenset((429, 502, 503, 504))
 RETRIED_ERRORS: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-UNREADABLE: Final = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, httpx.InvalidURL, UnicodeDecodeError, RecursionError)
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 
 

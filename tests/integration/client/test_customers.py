@@ -131,6 +131,12 @@ def test_iterators_follow_the_query_of_the_link_and_never_its_host(connect: Conn
     assert seen.paths == ["/customers?limit=1", "/customers?limit=1&after=cst_1"]
 
 
+def test_a_link_that_is_not_an_address_is_an_error(connect: Connect) -> None:
+    reply = Reply(200, b"[]", {"link": '<http://a:x/>; rel="next"'})
+    with stand_in(reply) as seen, connect(seen.url, 1, SECRET) as client, pytest.raises(ecomcharge.ApiError):
+        list(client.customers())
+
+
 def test_an_iterator_ends_if_a_page_links_to_itself(connect: Connect) -> None:
     same = Reply(200, b"[" + JANE_ANSWERED + b"]", {"link": '</customers?limit=1>; rel="next"'})
     with stand_in(same) as seen, connect(seen.url, 1, SECRET) as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, TypedDict, Unpack
+from typing import Unpack
 
 import httpx
 import msgspec
@@ -19,15 +19,13 @@ from ecomcharge.client.bodies import (
     NewSubscription,
     SubscriptionOptions,
 )
-from ecomcharge.client.calls import Call, Repeat, Requests, json_of, query_of, segment
+from ecomcharge.client.calls import Call, Created, Order, Repeat, Requests, json_of, query_of, segment
 from ecomcharge.client.model import Event, Plan, Subscription
 from ecomcharge.client.pages import PAGE_SIZE, Pages, page_of
 
-Order = Literal["asc", "desc"]
 
-
-class SubscriptionFilters(TypedDict, total=False):
-    """Which subscriptions: in this state, of this customer, to this plan (ids), with exactly this ``tracking_id``."""
+class SubscriptionFilters(Created, total=False):
+    """Which subscriptions: in this state, of this customer, to this plan (ids), with this ``tracking_id``."""
 
     state: str | None
     customer: str | None
@@ -35,7 +33,7 @@ class SubscriptionFilters(TypedDict, total=False):
     tracking_id: str | None
 
 
-class EventFilters(TypedDict, total=False):
+class EventFilters(Created, total=False):
     """Which events: of the object with this id, of this type."""
 
     object: str | None
@@ -52,14 +50,26 @@ class BillingCalls(Requests):
         return self.reading(f"plans/{segment('plan_id', plan_id)}", json_of(Plan))
 
     def list_plans(
-        self, *, limit: int | None = None, after: str | None = None, before: str | None = None, order: Order | None = None
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        order: Order | None = None,
+        **filters: Unpack[Created],
     ) -> Call[list[Plan]]:
         """Plans in order of creation: all of them, or one page with ``limit``, ``after`` or ``before`` (an id)."""
-        return self.reading("plans", json_of(list[Plan]), {"limit": limit, "after": after, "before": before, "order": order})
+        position = {"limit": limit, "after": after, "before": before, "order": order}
+        return self.reading("plans", json_of(list[Plan]), {**position, **filters})
 
-    def plans(self, *, order: Order | None = None, page_size: int = PAGE_SIZE) -> Pages[Plan]:
+    def plans(self, *, order: Order | None = None, page_size: int = PAGE_SIZE, **filters: Unpack[Created]) -> Pages[Plan]:
         """Every plan in order of creation, with ``page_size`` (1 to 1000) of them in memory at a time."""
-        return Pages(lambda query: self.reading("plans", _PLANS, query), query_of({"limit": page_size, "order": order}))
+        query = query_of({"limit": page_size, "order": order, **filters})
+        return Pages(lambda query: self.reading("plans", _PLANS, query), query)
+
+    def count_plans(self, **filters: Unpack[Created]) -> Call[int]:
+        """The number of plans."""
+        return self.counting("plans", filters)
 
     def create_subscription(
         self,
@@ -111,6 +121,10 @@ class BillingCalls(Requests):
         query = query_of({"limit": page_size, "order": order, **filters})
         return Pages(lambda query: self.reading("subscriptions", _SUBSCRIPTIONS, query), query)
 
+    def count_subscriptions(self, **filters: Unpack[SubscriptionFilters]) -> Call[int]:
+        """The number of subscriptions that the filters select."""
+        return self.counting("subscriptions", filters)
+
     def cancel_subscription(self, subscription_id: str, reason: str | None = None) -> Call[Subscription]:
         """Cancel a subscription. A second call changes nothing. Raises ``ValidationError`` if the subscription has ended."""
         path = _path(subscription_id)
@@ -119,15 +133,29 @@ class BillingCalls(Requests):
         return self.unkeyed("POST", f"{path}/cancel", _subscription, Repeat.SAFE, CancelSubscription(reason))
 
     def list_events(
-        self, *, limit: int | None = None, before: str | None = None, **filters: Unpack[EventFilters]
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        order: Order | None = None,
+        **filters: Unpack[EventFilters],
     ) -> Call[list[Event]]:
-        """The newest events first: at most ``limit`` (20 unless given), before the event with the id ``before``."""
-        return self.reading("events", json_of(list[Event]), {"limit": limit, "before": before, **filters})
+        """The newest events first: at most ``limit`` (20 unless given), older than ``before`` or newer than ``after`` (an id).
 
-    def events(self, *, page_size: int = PAGE_SIZE, **filters: Unpack[EventFilters]) -> Pages[Event]:
+        ``order="asc"`` is the oldest first.
+        """
+        position = {"limit": limit, "after": after, "before": before, "order": order}
+        return self.reading("events", json_of(list[Event]), {**position, **filters})
+
+    def events(self, *, order: Order | None = None, page_size: int = PAGE_SIZE, **filters: Unpack[EventFilters]) -> Pages[Event]:
         """Every event of the last 30 days, the newest first, with ``page_size`` (1 to 1000) of them in memory at a time."""
-        query = query_of({"limit": page_size, **filters})
+        query = query_of({"limit": page_size, "order": order, **filters})
         return Pages(lambda query: self.reading("events", _EVENTS, query), query)
+
+    def count_events(self, **filters: Unpack[EventFilters]) -> Call[int]:
+        """The number of events of the last 30 days that the filters select."""
+        return self.counting("events", filters)
 
 
 _PLANS = page_of(Plan)

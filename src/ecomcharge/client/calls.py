@@ -8,8 +8,8 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar
+from datetime import UTC, date, datetime
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -30,6 +30,16 @@ RETRIED_ERRORS: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.Remot
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 UNREADABLE: Final = (msgspec.DecodeError, httpx.InvalidURL, UnicodeDecodeError, RecursionError)
 IDEMPOTENCY_KEY: Final = "idempotency-key"
+
+
+Order = Literal["asc", "desc"]
+
+
+class Created(TypedDict, total=False):
+    """The times of creation that a list is limited to. A ``date`` is a whole day in UTC."""
+
+    created_from: date | str | None
+    created_to: date | str | None
 
 
 class Repeat(enum.Enum):
@@ -139,6 +149,9 @@ class Requests:
     def reading(self, path: str, read: Read[T], query: Mapping[str, object] | None = None) -> Call[T]:
         return Call(self._http.build_request("GET", _with_query(path, query)), read, self.retries)
 
+    def counting(self, path: str, filters: Mapping[str, object]) -> Call[int]:
+        return self.reading(path, total_of, {**filters, "limit": 1, "count": True})
+
     def conditional(self, path: str, read: Read[T], etag: str, unchanged: T) -> Call[T]:
         """A read that transfers the object only if its ``ETag`` has changed."""
         request = self._http.build_request("GET", path, headers={"if-none-match": etag})
@@ -174,6 +187,11 @@ def json_of(kind: type[T]) -> Read[T]:
     """Reads the JSON body of an answer."""
     decoder = msgspec.json.Decoder(kind)
     return lambda response: decoder.decode(response.content)
+
+
+def total_of(response: httpx.Response) -> int:
+    """Reads the number of all records of a list."""
+    return msgspec.json.decode(response.headers.get("x-total-count", ""), type=int)
 
 
 def nothing(response: httpx.Response) -> None:

@@ -147,15 +147,18 @@ class Client(_Connection[httpx.Client, httpx.BaseTransport]):
     get_plan = _blocking(Calls.get_plan)
     list_plans = _blocking(Calls.list_plans)
     plans = _iterating(Calls.plans)
+    count_plans = _blocking(Calls.count_plans)
 
     create_subscription = _blocking(Calls.create_subscription)
     get_subscription = _blocking(Calls.get_subscription)
     list_subscriptions = _blocking(Calls.list_subscriptions)
     subscriptions = _iterating(Calls.subscriptions)
+    count_subscriptions = _blocking(Calls.count_subscriptions)
     cancel_subscription = _blocking(Calls.cancel_subscription)
 
     list_events = _blocking(Calls.list_events)
     events = _iterating(Calls.events)
+    count_events = _blocking(Calls.count_events)
 
     get_clock = _blocking(Calls.get_clock)
     freeze_clock = _blocking(Calls.freeze_clock)
@@ -256,15 +259,18 @@ class AsyncClient(_Connection[httpx.AsyncClient, httpx.AsyncBaseTransport]):
     get_plan = _awaitable(Calls.get_plan)
     list_plans = _awaitable(Calls.list_plans)
     plans = _async_iterating(Calls.plans)
+    count_plans = _awaitable(Calls.count_plans)
 
     create_subscription = _awaitable(Calls.create_subscription)
     get_subscription = _awaitable(Calls.get_subscription)
     list_subscriptions = _awaitable(Calls.list_subscriptions)
     subscriptions = _async_iterating(Calls.subscriptions)
+    count_subscriptions = _awaitable(Calls.count_subscriptions)
     cancel_subscription = _awaitable(Calls.cancel_subscription)
 
     list_events = _awaitable(Calls.list_events)
     events = _async_iterating(Calls.events)
+    count_events = _awaitable(Calls.count_events)
 
     get_clock = _awaitable(Calls.get_clock)
     freeze_clock = _awaitable(Calls.freeze_clock)

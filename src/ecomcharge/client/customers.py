@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, Unpack
 
 import httpx
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ecomcharge.client.bodies import CustomerChanges, CustomerPatch, NewCustomer, NewCustomerFields, WholeCustomerFields
-from ecomcharge.client.calls import Call, Repeat, Requests, json_of, nothing, query_of, segment
+from ecomcharge.client.calls import Call, Created, Order, Repeat, Requests, json_of, nothing, query_of, segment
 from ecomcharge.client.model import Customer
 from ecomcharge.client.pages import PAGE_SIZE, Pages, page_of
 
-Order = Literal["asc", "desc"]
 
-
-class CustomerFilters(TypedDict, total=False):
-    """Which customers: with exactly this ``email`` or ``external_id``, created in a range of time, or found by ``q``.
+class CustomerFilters(Created, total=False):
+    """Which customers: with this ``email`` or ``external_id``, created in a range of time, or found by ``q``.
 
     ``q`` is the beginning of a word of the name, of the e-mail address, of the digits of the phone, of the external id, or an
-    id. ``order`` is that of creation.
+    id.
     """
 
     q: str | None
     email: str | None
     external_id: str | None
-    created_from: datetime | str | None
-    created_to: datetime | str | None
 
 
 class CustomerCalls(Requests):
@@ -132,7 +127,7 @@ class CustomerCalls(Requests):
 
     def count_customers(self, **filters: Unpack[CustomerFilters]) -> Call[int]:
         """The number of customers that the filters select."""
-        return self.reading("customers", _total, {**filters, "limit": 1, "count": True})
+        return self.counting("customers", filters)
 
 
 _decode = json_of(Customer)
@@ -163,7 +158,3 @@ def _customer(response: httpx.Response) -> Customer:
 
 def _created(response: httpx.Response) -> tuple[Customer, bool]:
     return _customer(response), response.status_code == 201
-
-
-def _total(response: httpx.Response) -> int:
-    return msgspec.json.decode(response.headers.get("x-total-count", ""), type=int)

@@ -103,7 +103,7 @@ class Card(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """A charge. Every field is ``None`` until there is one."""
+    """A charge."""
 
     uid: str | None = None
     status: str | None = None
@@ -121,7 +121,8 @@ class CustomerReference(msgspec.Struct, frozen=True):
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription.
 
-    In the state ``redirecting``, send the buyer to ``redirect_url``. ``next_attempt_at`` is when a failed charge is repeated;
+    In the state ``redirecting``, send the buyer to ``redirect_url``. ``last_transaction`` is ``None`` or without fields until
+    there is a charge. ``next_attempt_at`` is when a failed charge is repeated;
     only ``get_subscription`` knows it.
     """
 
@@ -140,7 +141,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     cancel_reason: str | None = None
     cancelled_at: datetime | None = None
     plan: Plan
-    last_transaction: Transaction = Transaction()
+    last_transaction: Transaction | None = None
     redirect_url: str | None = None
     token: str | None = None
     next_attempt_at: datetime | None = None

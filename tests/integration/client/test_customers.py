@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -89,6 +89,22 @@ def test_the_parameters_of_a_search_are_sent(connect: Connect) -> None:
         "/customers?limit=5&order=desc&q=jan%C3%A9%20%2B7&created_from=2026-01-01T00%3A00%3A00.000Z",
         "/customers?email=a%2Bb%40shop.test&created_to=2026-01-01T09%3A00%3A00.000Z&limit=1&count=true",
         "/customers?limit=200&order=desc&q=jane",
+    ]
+
+
+def test_every_list_can_be_counted_and_limited_to_times(connect: Connect) -> None:
+    with stand_in(Reply(200, b"[]", {"x-total-count": "7"})) as seen, connect(seen.url, 1, SECRET) as client:
+        assert client.count_plans(created_from=date(2026, 12, 1)) == 7
+        assert client.count_subscriptions(state="active") == 7
+        assert client.count_events(type="customer.created") == 7
+        assert list(client.events(order="asc", created_to="2026-12-31")) == []
+        client.list_events(after="evt_1")
+    assert seen.paths == [
+        "/plans?created_from=2026-12-01&limit=1&count=true",
+        "/subscriptions?state=active&limit=1&count=true",
+        "/events?type=customer.created&limit=1&count=true",
+        "/events?limit=200&order=asc&created_to=2026-12-31",
+        "/events?after=evt_1",
     ]
 
 

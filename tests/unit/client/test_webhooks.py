@@ -55,6 +55,15 @@ def test_each_webhook_is_read_as_its_type(verifier: WebhookVerifier, event: str)
         assert found.subscription.state == MESSAGES[event]["state"]
 
 
+@pytest.mark.parametrize("transaction", [{}, None])
+def test_a_subscription_without_a_charge_is_read(transaction: object) -> None:
+    body = json.dumps({**MESSAGES["canceled.subscription"], "card": {}, "customer": {}, "last_transaction": transaction})
+    found = RSA.verify(signed(body), body)
+    assert isinstance(found, SubscriptionEvent)
+    assert (found.subscription.card.token, found.subscription.customer.id) == (None, None)
+    assert found.subscription.last_transaction is None or found.subscription.last_transaction.status is None
+
+
 @pytest.mark.parametrize("secret", [SECRET, ENCODED, ENCODED.rstrip("="), ["other", SECRET]])
 def test_the_key_may_be_plain_encoded_or_one_of_several(secret: str | list[str]) -> None:
     assert WebhookVerifier(secret=secret).verify(signed(), BODY).type == "renewed.subscription"

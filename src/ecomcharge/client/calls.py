@@ -7,7 +7,7 @@ import enum
 import itertools
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from ecomcharge.client.errors import ERROR_OF, ApiError, ConflictError, StillRunningError, TransportError
+from ecomcharge.client.errors import ERROR_OF, ApiError, ConflictError, Fault, StillRunningError, TransportError
 
 T = TypeVar("T")
 Outcome = httpx.Response | httpx.RequestError
@@ -29,6 +29,7 @@ RETRIED_STATUSES: Final = frozenset((429, 502, 503, 504))
 RETRIED_ERRORS: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 UNREADABLE: Final = (msgspec.DecodeError, httpx.InvalidURL, UnicodeDecodeError, RecursionError)
+PROBLEM: Final = "application/problem+json"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 
 
@@ -53,6 +54,14 @@ class Repeat(enum.Enum):
 class _ErrorBody(msgspec.Struct):
     message: str
     errors: dict[str, Any] = {}
+    faults: Sequence[Fault] = ()
+
+
+class _Problem(msgspec.Struct):
+    """Problem details (RFC 9457)."""
+
+    detail: str
+    errors: list[Fault] = []
 
 
 class Call(Generic[T]):
@@ -131,12 +140,23 @@ def _api_error(request: httpx.Request, response: httpx.Response, message: str | 
     body = _ErrorBody(message or response.reason_phrase or "Unknown error")
     if message is None:
         with contextlib.suppress(*UNREADABLE):
-            body = msgspec.json.decode(response.content, type=_ErrorBody)
+            body = _error_body(response)
     kind = ERROR_OF.get(response.status_code, ApiError)
     key = request.headers.get(IDEMPOTENCY_KEY)
     if kind is ConflictError and key is not None:
         kind = StillRunningError
-    return kind(body.message, body.errors, response.status_code, response.headers.get("x-request-id"), key)
+    return kind(body.message, body.errors, response.status_code, response.headers.get("x-request-id"), key, body.faults)
+
+
+def _error_body(response: httpx.Response) -> _ErrorBody:
+    if not response.headers.get("content-type", "").startswith(PROBLEM):
+        return msgspec.json.decode(response.content, type=_ErrorBody)
+    problem = msgspec.json.decode(response.content, type=_Problem)
+    errors: dict[str, Any] = {}
+    for fault in problem.errors:
+        path = fault.pointer.strip("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
+        errors.setdefault(path or "base", []).append(fault.detail)
+    return _ErrorBody(problem.detail, errors, problem.errors)
 
 
 class Requests:

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 import httpx
 
 from ecomcharge.client.billing import BillingCalls
-from ecomcharge.client.calls import Call, Outcome, transport_error
+from ecomcharge.client.calls import PROBLEM, Call, Outcome, transport_error
 from ecomcharge.client.clock import POLL_SECONDS, ClockCalls, completed
 from ecomcharge.client.customers import CustomerCalls
 from ecomcharge.client.errors import TransportError, UnavailableError
@@ -112,10 +112,16 @@ class _Connection(Generic[H, R]):
         *,
         timeout_seconds: float = 30.0,
         retries: int = 2,
+        problem_details: bool = False,
         transport: R | None = None,
     ) -> None:
-        auth = (str(shop_id), secret_key)
-        self._http: H = self._open(base_url=base_url, auth=auth, timeout=timeout_seconds, transport=transport)
+        self._http: H = self._open(
+            base_url=base_url,
+            auth=(str(shop_id), secret_key),
+            timeout=timeout_seconds,
+            transport=transport,
+            headers={"accept": f"{PROBLEM}, application/json"} if problem_details else {"accept": "application/json"},
+        )
         self._calls = Calls(self._http, retries)
 
 
@@ -124,8 +130,10 @@ class Client(_Connection[httpx.Client, httpx.BaseTransport]):
 
     ``timeout_seconds`` limits each connect, write and read of each attempt. After the first attempt the client makes at
     most ``retries`` more, after a short wait or the server's ``Retry-After`` (at most 30 seconds). While an earlier attempt
-    with the same idempotency key is running, it asks for about half a minute. ``transport`` is one of httpx, for certificates
-    or proxies of your own. Each call raises ``ApiError`` or ``TransportError``.
+    with the same idempotency key is running, it asks for about half a minute. With ``problem_details``, errors of fields have
+    codes and rules (``faults``). ``transport`` is one of httpx, for certificates or proxies of your own.
+
+    Each call raises ``ApiError`` or ``TransportError``.
     """
 
     _open = httpx.Client

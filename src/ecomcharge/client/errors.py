@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 
 class TransportError(ConnectionError):
@@ -23,23 +25,41 @@ class ClockMoveError(Exception):
     """A move of the sandbox clock ended before it was complete."""
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """One error of one field. ``pointer`` is a JSON pointer to the field; ``code`` does not change, ``detail`` is a text."""
+
+    pointer: str
+    code: str
+    detail: str
+    rule: str | None = None
+    example: Any = None
+
+
 class ApiError(Exception):
     """An answer other than success.
 
     ``message`` is the sentence of the server. ``errors`` has the messages of invalid fields as the server sent them, nested for
     fields within objects. ``status`` is the HTTP status. ``request_id`` identifies the request in the log of the server.
-    ``idempotency_key`` is the key that the request was sent with.
+    ``idempotency_key`` is the key that the request was sent with. ``faults`` has the errors with codes and rules, if the client
+    was created with ``problem_details``.
     """
 
     def __init__(
-        self, message: str, errors: dict[str, Any], status: int, request_id: str | None, idempotency_key: str | None = None
+        self,
+        message: str,
+        errors: dict[str, Any],
+        status: int,
+        request_id: str | None,
+        idempotency_key: str | None = None,
+        faults: Sequence[Fault] = (),
     ) -> None:
-        super().__init__(message, errors, status, request_id, idempotency_key)
+        super().__init__(message, errors, status, request_id, idempotency_key, faults)
         self.message = message
         self.errors = errors
         self.status = status
         self.request_id = request_id
         self.idempotency_key = idempotency_key
+        self.faults = faults
 
     @property
     def field_errors(self) -> dict[str, list[str]]:

@@ -213,6 +213,27 @@ def test_an_error_with_an_undocumented_body_raises_an_api_error(connect: Connect
     assert (caught.value.errors, caught.value.request_id) == ({}, None)
 
 
+def test_problem_details_have_the_code_and_the_rule_of_each_fault(connect: Connect) -> None:
+    faults = (
+        b'{"pointer":"/plan/amount","code":"too_small","detail":"must be greater than 0","rule":"Minor units.","example":999},'
+        b'{"pointer":"/title","code":"required","detail":"can\'t be blank"},{"pointer":"","code":"x","detail":"No"}'
+    )
+    body = b'{"type":"urn:x","title":"Invalid","status":422,"detail":"Title can\'t be blank","errors":[%s]}' % faults
+    problem = Reply(422, body, {"content-type": "application/problem+json"})
+    with (
+        stand_in(problem) as seen,
+        connect(seen.url, 1, SECRET, problem_details=True) as client,
+        pytest.raises(ecomcharge.ValidationError, match="Title can't be blank") as caught,
+    ):
+        client.create_subscription("pln_1")
+    assert "application/problem+json" in seen.headers[0]["accept"]
+    amount, title, _ = caught.value.faults
+    assert amount == ecomcharge.Fault("/plan/amount", "too_small", "must be greater than 0", "Minor units.", 999)
+    assert (title.code, title.rule) == ("required", None)
+    texts = {"plan.amount": ["must be greater than 0"], "title": ["can't be blank"], "base": ["No"]}
+    assert caught.value.errors == caught.value.field_errors == texts
+
+
 @pytest.mark.parametrize(
     "reply", [Reply(200, b"<html>"), Reply(200, b"{}"), Reply(200, b"[{}"), Reply(302, b"", {"location": "/"})]
 )

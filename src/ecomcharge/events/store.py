@@ -11,7 +11,7 @@ from ecomcharge.customers.model import Customer
 from ecomcharge.customers.store import COLUMNS, customer_of_columns
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import ALL_IDS, IdRange, direction, execute
+from ecomcharge.storage.records import ALL_IDS, IdRange, delete_each, direction
 from ecomcharge.storage.statements import Insert, PointRead
 
 INSERT = Insert("events", ("shop_id", "id", "type", "object_id", "sequence", "created_at", "data"), key=("shop_id", "id"))
@@ -39,11 +39,9 @@ SELECT id, type, object_id, sequence, created_at, data FROM events
 WHERE shop_id = :shop_id AND object_id = :object_id ORDER BY sequence
 """
 
-FORGET_SOME_OLD = """
-DELETE FROM events WHERE shop_id = :shop_id AND id IN (
-    SELECT id FROM events WHERE shop_id = :shop_id AND id < :oldest ORDER BY id LIMIT :limit
-)
-"""
+OLD = "SELECT id FROM events WHERE shop_id = :shop_id AND id < :oldest ORDER BY id LIMIT :limit"
+
+DELETE_OLD = "DELETE FROM events WHERE shop_id = :shop_id AND id = :id"
 
 
 async def insert(tx: Transaction, shop_id: int, event: Event) -> bool:
@@ -67,7 +65,8 @@ async def of_object(database: Database, shop_id: int, object_id: str) -> list[Ev
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` events of a shop that are older than the retention time; return their number."""
     oldest = first_id_at(EVENT_PREFIX, max(0, now - KEPT_MILLISECONDS))
-    return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+    old = {"shop_id": shop_id, "oldest": oldest, "limit": limit}
+    return await delete_each(database, OLD, old, DELETE_OLD, lambda row: {"shop_id": shop_id, "id": row[0]})
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ RETURNING shop_id, id
 
 NEXT_CHECK = "SELECT MIN(check_at) FROM payments WHERE check_at IS NOT NULL"
 
-IS_CHECK_DUE = "SELECT 1 FROM payments WHERE check_at <= :now LIMIT 1"
+IS_CHECK_DUE = "SELECT 1 FROM payments WHERE check_at <= :now ORDER BY check_at LIMIT 1"
 
 
 async def insert(tx: Transaction, shop_id: int, payment: Payment) -> bool:

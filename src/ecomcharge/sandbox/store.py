@@ -41,11 +41,9 @@ RELEASE_CLOCK = "UPDATE sandbox_clock SET leased_until = 0, move_id = NULL WHERE
 
 INSERT_MOVE = Insert("clock_moves", ("id", "created_at", "leased_until"), key=("id",))
 
-DELETE_OLD_MOVES = """
-DELETE FROM clock_moves WHERE id IN (
-    SELECT id FROM clock_moves ORDER BY id DESC LIMIT :limit OFFSET :kept
-) AND (ended_at IS NOT NULL OR leased_until <= :real_now)
-"""
+OLD_MOVES = "SELECT id FROM clock_moves ORDER BY id DESC LIMIT :limit OFFSET :kept"
+
+DELETE_OLD_MOVE = "DELETE FROM clock_moves WHERE id = :id AND (ended_at IS NOT NULL OR leased_until <= :real_now)"
 
 FIND_MOVE = PointRead("clock_moves", ("id", "from_at", "to_at", "now_at", "leased_until", "ended_at", "error"), key=("id",))
 
@@ -112,7 +110,8 @@ async def insert_move(tx: Transaction, move_id: str, created_at: int, leased_unt
 
 
 async def delete_old_moves(tx: Transaction, kept: int, limit: int, real_now: int) -> None:
-    await tx.run(DELETE_OLD_MOVES, {"kept": kept, "limit": limit, "real_now": real_now})
+    old = await tx.rows(OLD_MOVES, {"kept": kept, "limit": limit})
+    await tx.run_many(DELETE_OLD_MOVE, [{"id": row[0], "real_now": real_now} for row in old])
 
 
 async def find_move(database: Database, move_id: str) -> Move | None:

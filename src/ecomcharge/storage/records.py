@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from ecomcharge.storage.database import Database, Params, Unit
+from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 
 PER_CHUNK: Final = 200  # records
 
@@ -93,3 +93,18 @@ async def retry_on_id_collision(database: Database, unit: Unit[T]) -> T:
 async def execute(database: Database, sql: str, params: Params) -> int:
     """Run one statement in its own unit of work. Returns the number of changed rows."""
     return await database.write(lambda tx: tx.run(sql, params))
+
+
+async def delete_each(database: Database, find: str, params: Params, delete: str, params_of: Callable[[Row], Params]) -> int:
+    """Find rows and delete each by its key, in one unit of work. Returns the number of rows found.
+
+    A DELETE with a subquery for the keys would be one statement. PostgreSQL reads the whole table for it if it does not know
+    how many keys there will be.
+    """
+
+    async def unit(tx: Transaction) -> int:
+        rows = await tx.rows(find, params)
+        await tx.run_many(delete, [params_of(row) for row in rows])
+        return len(rows)
+
+    return await database.write(unit)

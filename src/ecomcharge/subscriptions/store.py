@@ -88,9 +88,11 @@ RETURNING shop_id, id
 
 NEXT_DUE = "SELECT MIN(due_at) FROM subscriptions WHERE due_at IS NOT NULL"
 
-IS_DUE = "SELECT 1 FROM subscriptions WHERE due_at <= :now LIMIT 1"
+IS_DUE = "SELECT 1 FROM subscriptions WHERE due_at <= :now ORDER BY due_at LIMIT 1"
 
-IS_HELD = "SELECT 1 FROM subscriptions WHERE due_at <= :until AND leased_until > :real_now LIMIT 1"
+IS_HELD = """
+SELECT 1 FROM subscriptions WHERE due_at <= :until AND leased_until > :real_now ORDER BY due_at LIMIT 1
+"""
 
 
 async def insert(tx: Transaction, subscription: Subscription, leased_until: int = 0) -> bool:
@@ -179,7 +181,16 @@ class Filter:
 
     @property
     def matching(self) -> str:
-        return " ".join(f"AND subscriptions.{name} = :{name}" for name in self.params)
+        """Conditions. Where a customer or a tracking id is given, which select few subscriptions, no engine may search by the
+        state or the plan, which may select nearly all: an expression is no column of an index.
+        """
+        few = self.customer_id is not None or self.tracking_id is not None
+        return " ".join(
+            f"AND subscriptions.{name} || '' = :{name}"
+            if few and name in ("state", "plan_id")
+            else f"AND subscriptions.{name} = :{name}"
+            for name in self.params
+        )
 
 
 @dataclass(frozen=True, slots=True)

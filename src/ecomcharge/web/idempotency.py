@@ -19,7 +19,7 @@ import msgspec
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import BadParameter, IdempotencyKeyReused, StillRunning
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import execute
+from ecomcharge.storage.records import delete_each
 from ecomcharge.storage.statements import Insert, PointRead
 
 KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
@@ -101,11 +101,10 @@ WHERE shop_id = :shop_id AND key = :key AND claim = :claim
 
 DELETE_OLD = "DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key = :key AND created_at <= :created_at"
 
-DELETE_SOME_OLD = """
-DELETE FROM idempotency_keys WHERE shop_id = :shop_id AND key IN (
-    SELECT key FROM idempotency_keys
-    WHERE shop_id = :shop_id AND created_at <= :created_at AND COALESCE(running_until, 0) <= :real_now LIMIT :limit
-)
+OLD = """
+SELECT key FROM idempotency_keys
+WHERE shop_id = :shop_id AND created_at <= :created_at AND COALESCE(running_until, 0) <= :real_now
+ORDER BY created_at LIMIT :limit
 """
 
 
@@ -178,5 +177,6 @@ async def finish(tx: Transaction, shop_id: int, key: IdempotencyKey, response: S
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` keys of a shop that are older than 24 hours. Returns their number."""
     real_now = SystemClock().now()
-    params = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "real_now": real_now, "limit": limit}
-    return await execute(database, DELETE_SOME_OLD, params)
+    old = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS, "real_now": real_now, "limit": limit}
+    each = {"shop_id": shop_id, "created_at": now - KEPT_MILLISECONDS}
+    return await delete_each(database, OLD, old, DELETE_OLD, lambda row: {**each, "key": row[0]})

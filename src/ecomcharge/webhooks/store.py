@@ -11,9 +11,9 @@ import msgspec
 from ecomcharge.base.ids import WEBHOOK_PREFIX, first_id_at
 from ecomcharge.events.model import KEPT_MILLISECONDS
 from ecomcharge.storage.database import Database, Row, Transaction
-from ecomcharge.storage.records import execute
+from ecomcharge.storage.records import delete_each
 from ecomcharge.storage.statements import Insert, PointRead
-from ecomcharge.webhooks.model import Webhook
+from ecomcharge.webhooks.model import DELIVERED, Webhook
 
 FIELDS: Final = Webhook.__struct_fields__
 COLUMNS: Final = ", ".join(FIELDS)
@@ -71,6 +71,10 @@ UPDATE webhooks SET state = :state, due_at = NULL, last_error = :last_error
 WHERE shop_id = :shop_id AND id = :id AND due_at IS NOT NULL
 """
 
+UNDELIVERED_WITH_STATE = (
+    "AND state = :state AND state <> 'delivered'"  # both engines use the partial index only for its own condition
+)
+
 NEWEST = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id {{matching}} ORDER BY id DESC LIMIT :limit"
 
 OF_SUBSCRIPTION = f"SELECT {COLUMNS} FROM webhooks WHERE shop_id = :shop_id AND subscription_id = :subscription_id ORDER BY id"
@@ -82,16 +86,14 @@ SELECT 1 FROM webhooks AS waiting WHERE due_at <= :now AND NOT EXISTS (
     SELECT 1 FROM webhooks AS earlier
     WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
     AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
-) LIMIT 1
+) ORDER BY due_at LIMIT 1
 """
 
-IS_DUE = "SELECT 1 FROM webhooks WHERE due_at <= :now LIMIT 1"
+IS_DUE = "SELECT 1 FROM webhooks WHERE due_at <= :now ORDER BY due_at LIMIT 1"
 
-FORGET_SOME_OLD = """
-DELETE FROM webhooks WHERE shop_id = :shop_id AND id IN (
-    SELECT id FROM webhooks WHERE shop_id = :shop_id AND id < :oldest AND due_at IS NULL ORDER BY id LIMIT :limit
-)
-"""
+OLD = "SELECT id FROM webhooks WHERE shop_id = :shop_id AND id < :oldest AND due_at IS NULL ORDER BY id LIMIT :limit"
+
+DELETE_OLD = "DELETE FROM webhooks WHERE shop_id = :shop_id AND id = :id AND due_at IS NULL"
 
 SIGNING_KEY = PointRead("shops", ("sealed_signing_key", "public_key"), key=("shop_id",))
 
@@ -178,8 +180,8 @@ async def skip(tx: Transaction, webhook: Webhook) -> bool:
 
 
 async def newest(database: Database, shop_id: int, limit: int, state: str | None = None) -> list[Webhook]:
-    matching, chosen = ("", {}) if state is None else ("AND state = :state", {"state": state})
-    params = {"shop_id": shop_id, "limit": limit, **chosen}
+    matching = "" if state is None else "AND state = :state" if state == DELIVERED else UNDELIVERED_WITH_STATE
+    params = {"shop_id": shop_id, "limit": limit, **({} if state is None else {"state": state})}
     return [_webhook(row) for row in await database.rows(NEWEST.format(matching=matching), params)]
 
 
@@ -201,7 +203,8 @@ async def is_due(database: Database, now: int) -> bool:
 async def forget_some_old(database: Database, shop_id: int, now: int, limit: int) -> int:
     """Delete up to ``limit`` ended webhooks of a shop that are older than the retention time; return their number."""
     oldest = first_id_at(WEBHOOK_PREFIX, max(0, now - KEPT_MILLISECONDS))
-    return await execute(database, FORGET_SOME_OLD, {"shop_id": shop_id, "oldest": oldest, "limit": limit})
+    old = {"shop_id": shop_id, "oldest": oldest, "limit": limit}
+    return await delete_each(database, OLD, old, DELETE_OLD, lambda row: {"shop_id": shop_id, "id": row[0]})
 
 
 async def signing_key(database: Database, shop_id: int) -> tuple[str | None, str | None] | None:

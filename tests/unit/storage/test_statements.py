@@ -53,7 +53,7 @@ def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
     assert postgres_statements.select_many(JOINED_READ, ("int8",)) == (
         "SELECT asked.position, found.* FROM unnest($1::int8[]) WITH ORDINALITY AS asked(k1, position)"
         " CROSS JOIN LATERAL (SELECT u.v FROM t JOIN u ON u.k = t.k"
-        " WHERE t.k = asked.k1 AND u.w IS NULL ORDER BY u.v LIMIT 1) AS found"
+        " WHERE t.k = asked.k1 AND u.w IS NULL ORDER BY u.v LIMIT 1 OFFSET 0) AS found"
     )
     assert postgres_statements.insert_many(INSERT, ("int8", "text"), with_transaction_id=False) == (
         "INSERT INTO t (k, v) SELECT * FROM unnest($1::int8[], $2::text[]) ON CONFLICT DO NOTHING RETURNING k"

@@ -55,12 +55,15 @@ def select_one(read: PointRead) -> str:
 
 @lru_cache(maxsize=1024)
 def select_many(read: PointRead, types: Types) -> str:
-    """One parameter per column of the key, an array. Each row is preceded by the position, from 1, of its key."""
+    """One parameter per column of the key, an array. Each row is preceded by the position, from 1, of its key.
+
+    ``OFFSET 0`` has each key searched by an index. Otherwise PostgreSQL may read the whole table for a join.
+    """
     names = [f"k{n}" for n in range(1, len(read.key) + 1)]
     inner = read.sql([f"asked.{name}" for name in names])
     return (
         f"SELECT asked.position, found.* FROM {_unnest(types)} WITH ORDINALITY AS asked({', '.join(names)}, position)"
-        f" CROSS JOIN LATERAL ({inner}) AS found"
+        f" CROSS JOIN LATERAL ({inner} OFFSET 0) AS found"
     )
 
 

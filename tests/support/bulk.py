@@ -22,6 +22,7 @@ from ecomcharge.customers.bulk.options import AS_IT_IS, AS_THE_API, ReadingOptio
 from ecomcharge.customers.bulk.transfer import Import, ImportSummary, OnDuplicate
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from ecomcharge.customers.model import Customer
+from ecomcharge.events.recorder import CustomerEventRecorder
 from ecomcharge.storage.database import Database
 from support.shops import ENVIRONMENT, with_database
 
@@ -55,7 +56,7 @@ def imported(
 
     async def work(database: Database) -> ImportSummary:
         now = SystemClock().now()
-        plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
+        plan = Import(database, IdGenerator(CUSTOMER_PREFIX), CustomerEventRecorder(), now, shop_id, on_duplicate, dry_run)
         file = open_customers(io.BytesIO(content), format, options, rules.allow_missing)
         blocks = blocks_of_file(database, shop_id, file, plan.id_generator, now, rules)
 

@@ -85,6 +85,13 @@ class BodyTooSlow(EcomchargeError):
     message = "Body did not arrive in time"
 
 
+class PreconditionFailed(EcomchargeError):
+    """The version in the request is not the stored one. Nothing was changed."""
+
+    code = "precondition_failed"
+    message = "Customer was changed by someone else"
+
+
 class BodyTooLarge(EcomchargeError):
     code = "body_too_large"
     message = "Body is too large"

@@ -40,6 +40,7 @@ from ecomcharge.customers.bulk.options import (
 from ecomcharge.customers.bulk.transfer import DuplicateCustomer, Import, ImportSummary, OnDuplicate
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord, collect_rarely
 from ecomcharge.customers.model import MAY_LACK
+from ecomcharge.events.recorder import CustomerEventRecorder
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import refuse_file_of_database, sqlite_path
@@ -132,7 +133,8 @@ def import_customers(
     async def work(database: Database) -> _Outcome:
         await _must_be_open(database, shop_id)
         now = SystemClock().now()
-        plan = Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop_id, on_duplicate, dry_run)
+        recorder = CustomerEventRecorder()
+        plan = Import(database, IdGenerator(CUSTOMER_PREFIX), recorder, now, shop_id, on_duplicate, dry_run)
         if from_ is not None:
             if from_secret_key is None:
                 raise ConfigurationError("--from needs the secret key of that shop: set ECOMCHARGE_FROM_SECRET_KEY")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -9,10 +11,12 @@ import msgspec
 from ecomcharge.base.errors import CustomerErased, EcomchargeError, RecordNotFound
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
-from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.customers.changes import ChangeRecorder, write_change
+from ecomcharge.customers.model import Customer, CustomerFields, StoredCustomer, change_of
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import IdCollision, retry_on_id_collision
-from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay
+from ecomcharge.storage.records import IdCollision, StaleVersion, retry_on_conflict, retry_on_id_collision
+from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay, earlier_response
+from ecomcharge.web.preconditions import IfMatch
 
 INDEXED_PER_COMMIT: Final = 500
 
@@ -32,7 +36,7 @@ async def create_customer(
 
     async def unit(tx: Transaction) -> StoredResponse:
         customer = _customer(id_generator.generate(now), fields)
-        answer = StoredResponse(201, f"/customers/{customer.id}", msgspec.json.encode(customer))
+        answer = StoredResponse(201, _path_of(customer), msgspec.json.encode(customer))
         if idempotency_key is not None:
             earlier = await claim_or_replay(tx, shop_id, idempotency_key, answer, now)
             if earlier is not None:
@@ -48,6 +52,111 @@ def _customer(customer_id: str, fields: CustomerFields) -> Customer:
     return Customer(customer_id, *msgspec.structs.astuple(fields))
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """A request to change a customer. ``edit`` returns its new fields, or raises ``ValidationFailed``."""
+
+    shop_id: int
+    now: int
+    edit: Callable[[Customer], CustomerFields]
+    if_match: IfMatch | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+async def change_customer(
+    database: Database, recorder: ChangeRecorder, customer_id: str, request: ChangeRequest
+) -> StoredResponse:
+    """Change a customer, once for each idempotency key; return the response. A change without effect writes nothing.
+
+    Raises ``RecordNotFound``, ``CustomerErased``, ``PreconditionFailed``, what ``edit`` raises, and for the idempotency key as
+    ``create_customer``.
+    """
+
+    async def unit(tx: Transaction) -> StoredResponse:
+        earlier = await _earlier(tx, request)  # first: a repeated request that succeeded has an old version in If-Match
+        if earlier is not None:
+            return earlier
+        stored = await store.find_stored(tx, request.shop_id, customer_id)
+        if stored is None:
+            raise await absent(tx, request.shop_id, customer_id)
+        return await _change(tx, recorder, stored, request)
+
+    return await retry_on_conflict(database, unit)
+
+
+async def put_by_external_id(
+    database: Database,
+    recorder: ChangeRecorder,
+    id_generator: IdGenerator,
+    external_id: str,
+    request: ChangeRequest,
+    fields: CustomerFields,
+) -> StoredResponse:
+    """Create the customer with this external id if the shop has none, otherwise change the oldest one.
+
+    Concurrent calls create one customer: a transaction that finds none takes a lock and looks again. Raises as
+    ``change_customer``.
+    """
+    shop_id = request.shop_id
+
+    async def unit(tx: Transaction) -> StoredResponse:
+        earlier = await _earlier(tx, request)
+        if earlier is not None:
+            return earlier
+        stored = await store.find_oldest(tx, shop_id, external_id)
+        if stored is not None:
+            return await _change(tx, recorder, stored, request)
+        if not await store.lock_external_id(tx, shop_id, external_id):
+            raise StaleVersion  # the unit that has the lock creates the customer in this transaction
+        stored = await store.find_oldest(tx, shop_id, external_id)
+        answer = await (_create(tx, id_generator, fields, request) if stored is None else _change(tx, recorder, stored, request))
+        await store.unlock_external_id(tx, shop_id, external_id)
+        return answer
+
+    return await retry_on_conflict(database, unit)
+
+
+async def _create(tx: Transaction, id_generator: IdGenerator, fields: CustomerFields, request: ChangeRequest) -> StoredResponse:
+    if request.if_match is not None:
+        request.if_match.check(None)
+    customer = _customer(id_generator.generate(request.now), fields)
+    answer = StoredResponse(201, _path_of(customer), msgspec.json.encode(customer))
+    earlier = await _claim(tx, request, answer)
+    if earlier is not None:
+        return earlier
+    if not await store.insert(tx, request.shop_id, customer):
+        raise IdCollision
+    return answer
+
+
+async def _change(tx: Transaction, recorder: ChangeRecorder, stored: StoredCustomer, request: ChangeRequest) -> StoredResponse:
+    if request.if_match is not None:
+        request.if_match.check(stored.version)
+    change = change_of(stored, request.edit(stored.customer), request.now)
+    after = change.after
+    body = msgspec.json.encode(after.customer)
+    answer = StoredResponse(200, _path_of(after.customer), body, version=after.version, updated_at=after.updated_at)
+    earlier = await _claim(tx, request, answer)
+    if earlier is not None:
+        return earlier
+    await write_change(tx, recorder, request.shop_id, change)
+    return answer
+
+
+async def _earlier(tx: Transaction, request: ChangeRequest) -> StoredResponse | None:
+    key = request.idempotency_key
+    return None if key is None else await earlier_response(tx, request.shop_id, key, request.now)
+
+
+async def _claim(tx: Transaction, request: ChangeRequest, answer: StoredResponse) -> StoredResponse | None:
+    key = request.idempotency_key
+    return None if key is None else await claim_or_replay(tx, request.shop_id, key, answer, request.now)
+
+
+def _path_of(customer: Customer) -> str:
+    return f"/customers/{customer.id}"
+
+
 async def index_customers(database: Database) -> int:
     """Add the customers that an earlier release wrote to the search index. Returns their number."""
     total = 0
@@ -56,12 +165,20 @@ async def index_customers(database: Database) -> int:
     return total
 
 
-async def read_customer(database: Database, shop_id: int, customer_id: str) -> Customer:
+async def read_customer(database: Database, shop_id: int, customer_id: str) -> StoredCustomer:
     """Raises ``RecordNotFound`` for an id that this shop does not have, and ``CustomerErased``."""
-    customer = await store.find(database, shop_id, customer_id)
-    if customer is None:
+    stored = await store.find_stored(database, shop_id, customer_id)
+    if stored is None:
         raise await absent(database, shop_id, customer_id)
-    return customer
+    return stored
+
+
+async def read_by_external_id(database: Database, shop_id: int, external_id: str) -> StoredCustomer:
+    """The oldest customer with this external id. Raises ``RecordNotFound`` if the shop has none."""
+    stored = await store.find_oldest(database, shop_id, external_id)
+    if stored is None:
+        raise RecordNotFound
+    return stored
 
 
 async def absent(reader: Database | Transaction, shop_id: int, customer_id: str) -> EcomchargeError:

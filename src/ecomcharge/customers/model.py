@@ -15,7 +15,7 @@ import msgspec
 from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.faults import UNKNOWN_COUNTRY, UNKNOWN_STATE, ValueRule
-from ecomcharge.base.ids import CUSTOMER_ID
+from ecomcharge.base.ids import CUSTOMER_ID, moment_of
 from ecomcharge.base.postal import accept_country, state_is_required, state_of, zip_fits
 from ecomcharge.base.text_forms import half_width
 from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, message_of, read_object
@@ -40,6 +40,10 @@ class CustomerBody(msgspec.Struct):
 
 BODY: Final = msgspec.json.Decoder(CustomerBody)
 Reader = Callable[[object, ValidationErrors], str | None]
+
+# The body of a merge patch (RFC 7396): a key that is absent is UNSET, not None.
+_PATCH_FIELDS: Final = [(name, Any, msgspec.UNSET) for name in CustomerBody.__struct_fields__]
+PATCH: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(msgspec.defstruct("CustomerPatch", _PATCH_FIELDS))
 
 
 class CustomerFields(msgspec.Struct, frozen=True):
@@ -80,12 +84,25 @@ class Customer(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: msgspec.Raw | None = None
 
 
-class StoredCustomer(NamedTuple):
-    """``version`` is 1 at creation and is incremented by every change. ``changed_at`` is in UTC milliseconds."""
+class StoredCustomer(msgspec.Struct, frozen=True, gc=False):  # a named tuple takes four times as long to make
+    """``version`` is 1 at creation and is incremented by every change. ``updated_at`` is ``None`` before the first change."""
 
     customer: Customer
     version: int
-    changed_at: int
+    updated_at: int | None  # UTC milliseconds
+
+    @property
+    def changed_at(self) -> int:
+        """The time of the last change or of the creation, in UTC milliseconds."""
+        return moment_of(self.customer.id) if self.updated_at is None else self.updated_at
+
+
+class CustomerChange(NamedTuple):
+    """A change of a stored customer. ``names`` are the fields whose values differ; without any, nothing is written."""
+
+    before: StoredCustomer
+    after: StoredCustomer
+    names: Sequence[str]
 
 
 FIRST_NAME: Final = Field("first_name", "First name of the customer.", "[S]", example="John")
@@ -134,6 +151,7 @@ EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer
 
 FIELDS: Final = (FIRST_NAME, LAST_NAME, ADDRESS, COUNTRY, CITY, ZIP, STATE, PHONE, EMAIL, IP, EXTERNAL_ID)
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
+OTHER_EXTERNAL_ID: Final = "must be the one in the path"
 METADATA: Final = "metadata"
 METADATA_MAXIMUM_KEYS: Final = 50
 METADATA_KEY: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,40}\Z")
@@ -252,3 +270,99 @@ def validate_stored(body: CustomerBody) -> CustomerFields:
     customer = CustomerFields(*values)
     errors.raise_if_any(_NAMES)
     return customer
+
+
+def merge(stored: Customer, patch: Any) -> CustomerBody:
+    """The body of the stored customer after a merge patch (RFC 7396), a value of ``PATCH``."""
+    body = _body_of(stored)
+    for name in CustomerBody.__struct_fields__:
+        value = getattr(patch, name)
+        if value is msgspec.UNSET:
+            continue
+        if name == METADATA:
+            value = _merge_metadata(body.metadata, value)
+        setattr(body, name, value)
+    return body
+
+
+def _merge_metadata(stored: dict[str, Any] | None, patch: Any) -> Any:
+    if patch == []:  # PHP writes an empty object as an empty array [W]
+        return stored
+    if not isinstance(patch, dict):
+        return patch
+    return {key: value for key, value in {**(stored or {}), **patch}.items() if value is not None}
+
+
+def _body_of(customer: Customer) -> CustomerBody:
+    fields = {name: getattr(customer, name) for name in FIELD_NAMES}
+    return CustomerBody(**fields, metadata=metadata_of(customer))
+
+
+def metadata_of(customer: Customer | CustomerFields) -> dict[str, str] | None:
+    return None if customer.metadata is None else msgspec.json.decode(customer.metadata, type=dict[str, str])
+
+
+def validate_change(stored: Customer, body: CustomerBody) -> CustomerFields:
+    """The fields of a stored customer after a change, by the rules of a creation.
+
+    A fault that the stored customer has already is not an error: it may have come with a subscription, without ``email``,
+    ``ip`` or ``state``. A field with such a fault keeps its value. Raises ``ValidationFailed``.
+    """
+    found, known = ValidationErrors(), ValidationErrors()
+    fields = _read(body, found)
+    faults = found.to_dict(_NAMES)
+    if not faults:
+        return fields
+    _read(_body_of(stored), known)
+    known_faults = known.to_dict(_NAMES)
+    errors, kept = ValidationErrors(), {}
+    for name, texts in faults.items():
+        if texts == known_faults.get(name) and _is_unchanged(name, stored, body, fields):
+            kept[name] = getattr(stored, name)
+            continue
+        for text in texts:
+            errors.add(name, text)
+    errors.raise_if_any(_NAMES)
+    return msgspec.structs.replace(fields, **kept)
+
+
+def _is_unchanged(name: str, stored: Customer, body: CustomerBody, fields: CustomerFields) -> bool:
+    """Whether a field that has the fault of the stored one has the same value, in the same country if that decides.
+
+    The only fault of an absent value is that it is absent.
+    """
+    if name in (ZIP.name, STATE.name) and fields.country != stored.country:
+        return False
+    value = getattr(stored, name)
+    return value is None or getattr(body, name) == value
+
+
+def validate_external(body: CustomerBody, external_id: str) -> CustomerFields:
+    """The fields of the customer with the external id of the request's path; that of the body is absent or the same.
+
+    Raises ``ValidationFailed`` with every error of every field.
+    """
+    errors, given = ValidationErrors(), body.external_id
+    body.external_id = external_id
+    customer = _read(body, errors)
+    if customer.external_id is None and not errors.has(EXTERNAL_ID.name):
+        errors.add(EXTERNAL_ID.name, BLANK)
+    elif EXTERNAL_ID.read(given, ValidationErrors()) not in (None, customer.external_id):
+        errors.add(EXTERNAL_ID.name, OTHER_EXTERNAL_ID)
+    errors.raise_if_any(_NAMES)
+    return customer
+
+
+def change_of(stored: StoredCustomer, fields: Customer | CustomerFields, now: int) -> CustomerChange:
+    """The change of a stored customer to these fields at the moment ``now``."""
+    customer = stored.customer
+    names = [name for name in FIELD_NAMES if getattr(fields, name) != getattr(customer, name)]
+    metadata = customer.metadata
+    if fields.metadata != metadata and metadata_of(fields) != metadata_of(customer):
+        names.append(METADATA)
+        metadata = fields.metadata
+    if not names:
+        return CustomerChange(stored, stored, names)
+    values = {name: getattr(fields, name) for name in FIELD_NAMES}
+    changed = Customer(id=customer.id, **values, metadata=metadata)
+    return CustomerChange(stored, StoredCustomer(changed, stored.version + 1, now), names)

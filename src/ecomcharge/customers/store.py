@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.base.ids import moment_of
 from ecomcharge.customers.model import Customer, StoredCustomer
 from ecomcharge.customers.search import terms_of
 from ecomcharge.storage.database import Database, Row, Transaction
@@ -23,7 +22,11 @@ INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__, "search_te
 
 FIND = PointRead("customers", Customer.__struct_fields__, key=("shop_id", "id"))
 
-FIND_STORED = PointRead("customers", (*Customer.__struct_fields__, "version", "updated_at"), key=("shop_id", "id"))
+_STORED = (*Customer.__struct_fields__, "version", "updated_at")
+
+FIND_STORED = PointRead("customers", _STORED, key=("shop_id", "id"))
+
+FIND_OLDEST = PointRead("customers", _STORED, key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
 
 TERMS = PointRead("customers", ("search_terms",), key=("shop_id", "id"))
 
@@ -40,7 +43,7 @@ UPDATE customers SET
     first_name = :first_name, last_name = :last_name, address = :address, country = :country, city = :city, zip = :zip,
     state = :state, phone = :phone, email = :email, ip = :ip, external_id = :external_id, metadata = :metadata,
     search_terms = :search_terms, version = version + 1, updated_at = :updated_at
-WHERE shop_id = :shop_id AND id = :id
+WHERE shop_id = :shop_id AND id = :id AND version = :version
 """
 
 FIND_ERASED = PointRead("erased_customers", ("version", "erased_at"), key=("shop_id", "id"))
@@ -62,6 +65,13 @@ UPDATE customers SET search_terms = :search_terms WHERE shop_id = :shop_id AND i
 """
 
 FIND_BY_EXTERNAL_ID = PointRead("customers", ("id",), key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
+
+# Not an Insert: after a connection broke during COMMIT, the row of an Insert proves that the transaction was committed.
+LOCK_EXTERNAL_ID = """
+INSERT INTO external_id_locks (shop_id, external_id) VALUES (:shop_id, :external_id) ON CONFLICT DO NOTHING
+"""
+
+UNLOCK_EXTERNAL_ID = "DELETE FROM external_id_locks WHERE shop_id = :shop_id AND external_id = :external_id"
 
 INSERT_CHECKPOINT = Insert(
     "customer_imports", ("shop_id", "digest", "lines", "imported_at"), key=("shop_id", "digest", "imported_at")
@@ -134,21 +144,28 @@ async def insert_many(tx: Transaction, rows: Sequence[CustomerRow]) -> Sequence[
     return inserted
 
 
-async def update(tx: Transaction, shop_id: int, customer: Customer, now: int) -> None:
-    """Replace the fields of the customer with this id, which exists."""
+async def update(tx: Transaction, shop_id: int, changed: StoredCustomer) -> bool:
+    """Write the next version of a customer. ``False`` if the stored version is not the one before it."""
+    customer = changed.customer
     terms = terms_of(shop_id, customer)
-    params = {"shop_id": shop_id, **msgspec.structs.asdict(customer), "search_terms": terms, "updated_at": now}
-    params["metadata"] = _text_of(customer.metadata)
-    await remove_terms(tx, shop_id, customer.id)
-    await tx.run(UPDATE, params)
+    params = {"shop_id": shop_id, **msgspec.structs.asdict(customer), "search_terms": terms}
+    params.update(metadata=_text_of(customer.metadata), version=changed.version - 1, updated_at=changed.changed_at)
+    earlier_terms = await tx.find(TERMS, (shop_id, customer.id))
+    if not await tx.run(UPDATE, params):
+        return False
+    await _remove_terms(tx, customer.id, earlier_terms)
     await tx.index_terms(SEARCH, [(customer.id, terms)])
+    return True
 
 
 async def remove_terms(tx: Transaction, shop_id: int, customer_id: str) -> None:
-    """Remove the customer from the search index, before its row changes or is deleted."""
-    row = await tx.find(TERMS, (shop_id, customer_id))
-    if row is not None and row[0]:
-        await tx.remove_terms(SEARCH, [(customer_id, row[0])])
+    """Remove the customer from the search index, before its row is deleted."""
+    await _remove_terms(tx, customer_id, await tx.find(TERMS, (shop_id, customer_id)))
+
+
+async def _remove_terms(tx: Transaction, customer_id: str, terms: Row | None) -> None:
+    if terms is not None and terms[0]:
+        await tx.remove_terms(SEARCH, [(customer_id, terms[0])])
 
 
 async def are_indexed(database: Database) -> bool:
@@ -231,10 +248,37 @@ async def find(reader: Database | Transaction, shop_id: int, customer_id: str) -
 
 async def find_stored(reader: Database | Transaction, shop_id: int, customer_id: str) -> StoredCustomer | None:
     row = await reader.find(FIND_STORED, (shop_id, customer_id))
-    if row is None:
-        return None
-    *columns, version, updated_at = row
-    return StoredCustomer(customer_of_columns(columns), version, updated_at or moment_of(customer_id))
+    return None if row is None else _stored_of(row)
+
+
+async def find_many_stored(tx: Transaction, shop_id: int, customer_ids: Sequence[str]) -> list[StoredCustomer | None]:
+    """The customers with these ids, in their order."""
+    rows = await tx.find_many(FIND_STORED, [(shop_id, customer_id) for customer_id in customer_ids])
+    return [None if row is None else _stored_of(row) for row in rows]
+
+
+async def find_oldest(reader: Database | Transaction, shop_id: int, external_id: str) -> StoredCustomer | None:
+    """The oldest customer with this external id."""
+    row = await reader.find(FIND_OLDEST, (shop_id, external_id))
+    return None if row is None else _stored_of(row)
+
+
+def _stored_of(row: Row) -> StoredCustomer:
+    """The customer of a row of ``_STORED``."""
+    return StoredCustomer(customer_of_columns(row[:-2]), row[-2], row[-1])
+
+
+async def lock_external_id(tx: Transaction, shop_id: int, external_id: str) -> bool:
+    """Wait until no other transaction has this lock, and keep it until the transaction ends.
+
+    ``False`` if another unit of work in the same transaction has it. ``unlock_external_id`` must follow.
+    """
+    return await tx.run(LOCK_EXTERNAL_ID, {"shop_id": shop_id, "external_id": external_id}) > 0
+
+
+async def unlock_external_id(tx: Transaction, shop_id: int, external_id: str) -> None:
+    """Delete the row of the lock. Other transactions still wait for the end of this one."""
+    await tx.run(UNLOCK_EXTERNAL_ID, {"shop_id": shop_id, "external_id": external_id})
 
 
 @dataclass(frozen=True, slots=True)

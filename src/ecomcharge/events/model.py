@@ -11,6 +11,7 @@ from ecomcharge.base.calendar import iso
 from ecomcharge.base.wire_types import Moment, PositiveNumber
 
 CUSTOMER_CREATED: Final = "customer.created"
+CUSTOMER_UPDATED: Final = "customer.updated"
 CUSTOMER_ERASED: Final = "customer.erased"
 KEPT_MILLISECONDS: Final = 30 * 24 * 60 * 60 * 1000
 
@@ -26,6 +27,13 @@ class Event(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
+class CustomerUpdatedObject(TypedDict):
+    """The fields of a customer that changed, without their values."""
+
+    id: str
+    changed: Annotated[list[str], Meta(description="The names of the changed fields, in the order of the customer object.")]
+
+
 class EventObject(TypedDict):
     """An event. More keys may follow these."""
 
@@ -34,7 +42,7 @@ class EventObject(TypedDict):
     object_id: Annotated[str, Meta(description="The id of the customer or subscription.")]
     sequence: Annotated[PositiveNumber, Meta(description="Counts the events of one object from 1.")]
     created_at: Annotated[Moment, Meta(description="When it happened. UTC.")]
-    data: Annotated[Any, Meta(description="The object at the time of the event; of a customer, the object as it is now.")]
+    data: Annotated[Any, Meta(description="The object at the time of the event; see `type`.")]
 
 
 def to_json(event: Event) -> EventObject:

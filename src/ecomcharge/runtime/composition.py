@@ -130,8 +130,9 @@ class App:
         services = self.services = billing_services(settings, self.database, master_key, self.clock, self.metrics)
         self.clock_moves = ClockMoves(sandbox_clock, services.worker.advance) if sandbox_clock else None
         id_generators, base_url = IdGenerators(), settings.base_url()
+        recorder = services.charging.event_recorder.of_customers
         routes = [
-            *CustomerRoutes(self.database, self.clock, id_generators.customer).routes(),
+            *CustomerRoutes(self.database, self.clock, id_generators.customer, recorder).routes(),
             *CustomerRecordRoutes(services.charging).routes(),
             *PlanRoutes(self.database, self.clock, base_url, id_generators.plan).routes(),
             *SubscriptionRoutes(self.database, services.charging, base_url, master_key, id_generators).routes(),

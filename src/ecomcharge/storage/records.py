@@ -81,6 +81,19 @@ class IdCollision(Exception):
     """Another process generated the same id in the same millisecond."""
 
 
+class StaleVersion(Exception):
+    """Another unit of work changed the record since it was read: read it again."""
+
+
+async def retry_on_conflict(database: Database, unit: Unit[T]) -> T:
+    """Run a unit of work that changes a record; repeat it while it raises ``StaleVersion`` or ``IdCollision``."""
+    while True:
+        try:
+            return await database.write(unit)
+        except (StaleVersion, IdCollision):
+            continue
+
+
 async def retry_on_id_collision(database: Database, unit: Unit[T]) -> T:
     """Run a unit of work that generates ids; repeat it while it raises ``IdCollision``."""
     while True:

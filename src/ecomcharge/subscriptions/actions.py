@@ -21,9 +21,9 @@ from ecomcharge.plans import model as plan_model
 from ecomcharge.plans import store as plans
 from ecomcharge.plans.model import Plan, PlanFields
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import IdCollision, retry_on_id_collision
+from ecomcharge.storage.records import IdCollision, StaleVersion, retry_on_id_collision
 from ecomcharge.subscriptions import lifecycle, requests, store
-from ecomcharge.subscriptions.changes import StaleVersion, after_update
+from ecomcharge.subscriptions.changes import after_update
 from ecomcharge.subscriptions.charging import Charging, StartedCharge
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.requests import SubscriptionRequest

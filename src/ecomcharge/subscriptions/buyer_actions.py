@@ -10,14 +10,15 @@ import structlog
 
 from ecomcharge.base.errors import EcomchargeError
 from ecomcharge.customers import store as customers
-from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.customers.changes import write_change
+from ecomcharge.customers.model import Customer, CustomerFields, change_of
 from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import UNSUCCESSFUL, Payment
 from ecomcharge.plans.model import Plan
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import IdCollision, retry_on_id_collision
+from ecomcharge.storage.records import IdCollision, StaleVersion, retry_on_id_collision
 from ecomcharge.subscriptions import lifecycle, renewals, store
 from ecomcharge.subscriptions.actions import (
     PATH,
@@ -27,7 +28,6 @@ from ecomcharge.subscriptions.actions import (
     read_subscription,
     write_prepared,
 )
-from ecomcharge.subscriptions.changes import StaleVersion
 from ecomcharge.subscriptions.charging import Charging, StartedCharge
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.requests import SubscriptionRequest
@@ -131,7 +131,7 @@ async def pay(
             return None
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:
             return None
-        subscription = await _add_customer(tx, id_generators, subscription, customer, now)
+        subscription = await _add_customer(tx, charging, id_generators, subscription, customer, now)
         return await charging.write_started(tx, charging.start_charge(subscription, now))
 
     while True:
@@ -146,7 +146,12 @@ async def pay(
 
 
 async def _add_customer(
-    tx: Transaction, id_generators: IdGenerators, subscription: Subscription, given: Mapping[str, str | None], now: int
+    tx: Transaction,
+    charging: Charging,
+    id_generators: IdGenerators,
+    subscription: Subscription,
+    given: Mapping[str, str | None],
+    now: int,
 ) -> Subscription:
     """Store the fields that the buyer added: in a new customer, or in the missing fields of the merchant's customer."""
     if subscription.customer_id is None:
@@ -155,12 +160,12 @@ async def _add_customer(
         if not await customers.insert(tx, subscription.shop_id, customer):
             raise IdCollision
         return msgspec.structs.replace(subscription, customer_id=customer.id)
-    known = await customers.find(tx, subscription.shop_id, subscription.customer_id)
+    known = await customers.find_stored(tx, subscription.shop_id, subscription.customer_id)
     if known is None:  # erased since the subscription was read
         raise StaleVersion
-    missing = {name: value for name, value in given.items() if value and getattr(known, name) is None}
-    if missing:
-        await customers.update(tx, subscription.shop_id, msgspec.structs.replace(known, **missing), now)
+    missing = {name: value for name, value in given.items() if value and getattr(known.customer, name) is None}
+    change = change_of(known, msgspec.structs.replace(known.customer, **missing), now)
+    await write_change(tx, charging.event_recorder.of_customers, subscription.shop_id, change)
     return subscription
 
 

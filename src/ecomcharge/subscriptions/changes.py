@@ -1,4 +1,4 @@
-"""Changes of a stored subscription, and the error of a change that lost a race."""
+"""Changes of a stored subscription."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from ecomcharge.payments.model import Payment
 from ecomcharge.subscriptions.lifecycle import Transition
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.personal_data import without_personal_data
-
-
-class StaleVersion(Exception):
-    """Another process changed the subscription since it was read: read it again."""
 
 
 def apply_transition(

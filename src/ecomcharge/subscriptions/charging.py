@@ -35,8 +35,9 @@ from ecomcharge.plans.model import Plan, description_of, terms_of
 from ecomcharge.plans.terms import Terms
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import StaleVersion
 from ecomcharge.subscriptions import lifecycle, store
-from ecomcharge.subscriptions.changes import StaleVersion, after_update, apply_transition
+from ecomcharge.subscriptions.changes import after_update, apply_transition
 from ecomcharge.subscriptions.lifecycle import BillingState, Transition
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder

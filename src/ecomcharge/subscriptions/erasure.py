@@ -16,8 +16,9 @@ from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import StoredCustomer
 from ecomcharge.gateways import sandbox
 from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.records import StaleVersion
 from ecomcharge.subscriptions import lifecycle, model, store
-from ecomcharge.subscriptions.changes import StaleVersion, after_update
+from ecomcharge.subscriptions.changes import after_update
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.personal_data import body_without_personal_data, message_of_status, without_personal_data
@@ -78,7 +79,7 @@ async def erase_customer(
         for subscription in subscriptions:
             await _erase_subscription(tx, charging, subscription, now)
         await customers.erase(tx, shop_id, customer_id, stored.version + 1, now)
-        await charging.event_recorder.record_erasure(tx, shop_id, customer_id, stored.version + 1, now)
+        await charging.event_recorder.of_customers.record_erasure(tx, shop_id, customer_id, stored.version + 1, now)
         response = {"shop_id": shop_id, "location": f"/customers/{customer_id}", "status": 410, "body": ERASED_RESPONSE}
         await tx.run(CLEAR_RESPONSE, response)
 

@@ -8,20 +8,18 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
-from ecomcharge.base.ids import CUSTOMER_PREFIX, EVENT_PREFIX, WEBHOOK_PREFIX, IdGenerator
+from ecomcharge.base.ids import EVENT_PREFIX, WEBHOOK_PREFIX, IdGenerator
 from ecomcharge.base.wire_types import NaturalNumber
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer
-from ecomcharge.events import store as events
-from ecomcharge.events.model import CUSTOMER_ERASED, Event
+from ecomcharge.events.model import Event
+from ecomcharge.events.recorder import TRIES, CustomerEventRecorder, insert_event
 from ecomcharge.plans.model import description_of
 from ecomcharge.storage.database import Transaction
 from ecomcharge.subscriptions.lifecycle import EXPIRED_EVENT
 from ecomcharge.subscriptions.model import Subscription, to_json
 from ecomcharge.webhooks import store
 from ecomcharge.webhooks.model import PENDING, Webhook
-
-TRIES = 10  # to find a free id: another process may generate the same one in the same millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +30,20 @@ class EventRecorder:
     event_ids: IdGenerator = field(default_factory=lambda: IdGenerator(EVENT_PREFIX))
     webhook_ids: IdGenerator = field(default_factory=lambda: IdGenerator(WEBHOOK_PREFIX))
 
+    @property
+    def of_customers(self) -> CustomerEventRecorder:
+        """The recorder of the events of customers."""
+        return CustomerEventRecorder(self.event_ids)
+
     async def record(self, tx: Transaction, subscription: Subscription, event: str, now: int) -> None:
         """Record an event in the transaction that changes the subscription, with the changed subscription.
 
-        The sequence of the subscription becomes the sequence of the event. The id of the event sorts after the id of the
-        event before it, even if another process with another clock generated that. The webhook has the digits of the event's
-        id, so that lists of webhooks have the same order.
+        The sequence of the subscription becomes the sequence of the event. The webhook has the digits of the event's id, so
+        that lists of webhooks have the same order.
         """
         object_ = msgspec.json.encode(to_json(subscription, self.base_url, event))
         row = Event("", event, subscription.id, subscription.sequence, now, msgspec.Raw(object_))
-        previous = await self._previous_event_id(tx, subscription)
-        for _ in range(TRIES):
-            event_id = self.event_ids.generate_after(previous, now)
-            if await events.insert(tx, subscription.shop_id, msgspec.structs.replace(row, id=event_id)):
-                break
-        else:
-            raise RuntimeError(f"event {subscription.sequence} of {subscription.id} exists already")
+        event_id = await insert_event(tx, subscription.shop_id, self.event_ids, row)
         if subscription.notification_url is None:
             return
         body = object_
@@ -74,23 +70,6 @@ class EventRecorder:
                 return
             webhook = msgspec.structs.replace(webhook, id=self.webhook_ids.generate_after(webhook.id, now))
         raise RuntimeError(f"no id is free for a webhook of {subscription.id}")
-
-    async def record_erasure(self, tx: Transaction, shop_id: int, customer_id: str, sequence: int, now: int) -> None:
-        """Record the erasure of a customer, in the transaction that erases it."""
-        data = msgspec.Raw(msgspec.json.encode({"id": customer_id}))
-        previous = await events.id_of(tx, shop_id, customer_id, sequence - 1)
-        previous = previous or EVENT_PREFIX + customer_id.removeprefix(CUSTOMER_PREFIX)  # the id of its creation
-        for _ in range(TRIES):
-            event_id = self.event_ids.generate_after(previous, now)
-            if await events.insert(tx, shop_id, Event(event_id, CUSTOMER_ERASED, customer_id, sequence, now, data)):
-                return
-        raise RuntimeError(f"event {sequence} of {customer_id} exists already")
-
-    async def _previous_event_id(self, tx: Transaction, subscription: Subscription) -> str:
-        """The id of the subscription's previous event; empty, which sorts before every id, if there is none."""
-        if subscription.sequence <= 1:
-            return ""
-        return await events.id_of(tx, subscription.shop_id, subscription.id, subscription.sequence - 1) or ""
 
 
 class CheckoutOrderObject(TypedDict):

@@ -16,8 +16,9 @@ from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import REFUND_FAILED, REFUNDED, Payment
 from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.records import StaleVersion
 from ecomcharge.subscriptions import lifecycle, store
-from ecomcharge.subscriptions.changes import StaleVersion, after_update, apply_transition
+from ecomcharge.subscriptions.changes import after_update, apply_transition
 from ecomcharge.subscriptions.lifecycle import Transition
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder

@@ -17,8 +17,8 @@ from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import ABSENT, EXPIRED, PENDING, RECHECK_AFTER, REFUNDING, UNSUCCESSFUL, Payment
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Transaction
+from ecomcharge.storage.records import StaleVersion
 from ecomcharge.subscriptions import closed_shops, lifecycle, store
-from ecomcharge.subscriptions.changes import StaleVersion
 from ecomcharge.subscriptions.charging import LOOK_AGAIN_MILLISECONDS, Charging, StartedCharge
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.refunds import LONGEST_WAIT_MILLISECONDS

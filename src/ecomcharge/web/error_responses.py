@@ -24,6 +24,7 @@ STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.StillRunning: 409,
     errors.CustomerHasSubscriptions: 409,
     errors.CustomerErased: 410,
+    errors.PreconditionFailed: 412,
     errors.BodyTooLarge: 413,
     errors.UnsupportedContentType: 415,
     errors.ValidationFailed: 422,

@@ -44,7 +44,9 @@ class IdempotencyKey:
 class StoredResponse:
     """The response that is stored under a key.
 
-    It is not ``final`` if it was stored before the work ended, and the process died before it stored the final one.
+    ``location`` is the path of the record that was created or changed. ``version`` and ``updated_at`` (UTC milliseconds)
+    are those of the record after a change. The response is not ``final`` if it was stored before the work ended, and the
+    process died before it stored the final one.
     """
 
     status: int
@@ -52,6 +54,8 @@ class StoredResponse:
     body: bytes
     replayed: bool = False
     final: bool = True
+    version: int | None = None
+    updated_at: int | None = None
 
 
 def idempotency_key_of(
@@ -88,9 +92,11 @@ CLAIM = Insert(
     key=("shop_id", "key", "claim"),
 )
 
+CLAIM_OF_CHANGE = Insert("idempotency_keys", (*CLAIM.columns, "version", "updated_at"), key=CLAIM.key)
+
 FIND = PointRead(
     "idempotency_keys",
-    ("fingerprint", "created_at", "status", "location", "body", "running_until"),
+    ("fingerprint", "created_at", "status", "location", "body", "running_until", "version", "updated_at"),
     key=("shop_id", "key"),
 )
 
@@ -127,14 +133,17 @@ async def claim_or_replay(
     """
     status = response.status if running_until is None else None
     names = (shop_id, key.key, key.claim, key.fingerprint)
-    claim = (*names, now, status, response.location, response.body.decode(), running_until)
-    if await tx.insert(CLAIM, claim):
+    claim: tuple[object, ...] = (*names, now, status, response.location, response.body.decode(), running_until)
+    insert = CLAIM
+    if response.version is not None:
+        insert, claim = CLAIM_OF_CHANGE, (*claim, response.version, response.updated_at)
+    if await tx.insert(insert, claim):
         return None
     earlier = await earlier_response(tx, shop_id, key, now, real_now)
     if earlier is not None:
         return earlier
     await tx.run(DELETE_OLD, {"shop_id": shop_id, "key": key.key, "created_at": now - KEPT_MILLISECONDS})
-    if await tx.insert(CLAIM, claim):
+    if await tx.insert(insert, claim):
         return None
     raise StillRunning
 
@@ -149,7 +158,7 @@ async def earlier_response(
     row = await tx.find(FIND, (shop_id, key.key))
     if row is None:
         return None
-    fingerprint, created_at, status, location, body, running_until = row
+    fingerprint, created_at, status, location, body, running_until, version, updated_at = row
     if running_until is None:
         running_until = created_at + RUNNING_MILLISECONDS
     runs = status is None and (body is None or (now if real_now is None else real_now) < running_until)
@@ -159,7 +168,7 @@ async def earlier_response(
         raise IdempotencyKeyReused
     if runs:
         raise StillRunning
-    return StoredResponse(status or CREATED, location, body.encode(), replayed=True, final=status is not None)
+    return StoredResponse(status or CREATED, location, body.encode(), True, status is not None, version, updated_at)
 
 
 async def finish(tx: Transaction, shop_id: int, key: IdempotencyKey, response: StoredResponse) -> None:

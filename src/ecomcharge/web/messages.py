@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from ecomcharge.base.errors import BadParameter, MalformedBody, UnsupportedContentType
 from ecomcharge.base.json_faults import BYTE_ORDER_MARK, explain_encoding
-from ecomcharge.web.idempotency import StoredResponse
+from ecomcharge.web.idempotency import CREATED, StoredResponse
 
 Headers = list[tuple[str, str]]
 
@@ -137,7 +137,7 @@ def json_response(status: int, body: bytes, *headers: tuple[str, str]) -> Respon
 
 def stored_response(stored: StoredResponse) -> Response:
     """The response that an action stored or replays; a replay has a header of its own [D]."""
-    headers = [("location", stored.location)] if stored.location else []
+    headers = [("location", stored.location)] if stored.location and stored.status == CREATED else []
     if stored.replayed:
         headers.append(("idempotent-replayed", "true"))
     return json_response(stored.status, stored.body, *headers)

@@ -17,7 +17,11 @@ Handler = Callable[[Request], Awaitable[Response | Stream]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A handler and its path. ``{}`` is one segment of ``path``: the last one, the one before it, or each of these two."""
+    """A handler and its path.
+
+    ``{}`` is one segment of ``path``: the last one, the one before it, or each of these two. ``{*}`` at the end is all the
+    rest, with its slashes: servers decode ``%2F`` before they pass a path on.
+    """
 
     method: str
     path: str
@@ -30,6 +34,7 @@ class Router:
         self._methods: dict[str, dict[str, Route]] = {}
         for route in routes:
             self._methods.setdefault(route.path, {})[route.method] = route
+        self._open_ended = {path.removesuffix("{*}"): methods for path, methods in self._methods.items() if path.endswith("{*}")}
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """The route and the value of its ``{}``; two values are joined by a slash.
@@ -39,17 +44,22 @@ class Router:
         argument = ""
         methods = self._methods.get(path)
         if methods is None:
-            methods, argument = self._with_argument(single_slashes(path).removesuffix("/"))
+            methods, argument = self._with_argument(single_slashes(path))
         route = methods.get(method) or methods.get("GET" if method == "HEAD" else "")
         if route is None:
             raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
         return route, argument
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
+        complete, path = path, path.removesuffix("/")
         if path in self._methods:  # the path ended with a slash, or had two slashes in a row
             return self._methods[path], ""
         head, _, argument = path.rpartition("/")
         methods = self._methods.get(f"{head}/{{}}")
+        if methods is None:
+            for start, open_ended in self._open_ended.items():
+                if complete.startswith(start):
+                    return open_ended, complete.removeprefix(start)
         if methods is None:  # the argument may be the last segment but one
             before, _, name = path.rpartition("/")
             head, _, argument = before.rpartition("/")

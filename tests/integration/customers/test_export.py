@@ -23,6 +23,7 @@ from ecomcharge.customers.bulk.formats import Format, open_customers
 from ecomcharge.customers.bulk.transfer import Import, ImportSummary
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from ecomcharge.customers.model import FIELD_NAMES, Customer, CustomerBody, validate_partial
+from ecomcharge.events.recorder import CustomerEventRecorder
 from ecomcharge.shops.actions import create_shop
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
@@ -130,7 +131,7 @@ def test_any_customers_export_identically_after_an_import(
             return b"".join([chunk async for chunk in transfer.export_customers(database, shop.shop_id, format)])
 
         def plan(shop: Credentials) -> Import:
-            return Import(database, IdGenerator(CUSTOMER_PREFIX), now, shop.shop_id)
+            return Import(database, IdGenerator(CUSTOMER_PREFIX), CustomerEventRecorder(), now, shop.shop_id)
 
         async def take(plan: Import, blocks: AsyncIterator[Block]) -> None:
             refused: list[RejectedRecord] = []

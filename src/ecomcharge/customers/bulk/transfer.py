@@ -21,9 +21,10 @@ from ecomcharge.customers import store
 from ecomcharge.customers.bulk.blocks import Block, BlockPosition
 from ecomcharge.customers.bulk.formats import Format, header_of, line_of
 from ecomcharge.customers.bulk.validation_pool import Candidate, RejectedRecord
-from ecomcharge.customers.model import Customer
+from ecomcharge.customers.changes import ChangeRecorder, write_change
+from ecomcharge.customers.model import Customer, change_of
 from ecomcharge.storage.database import Database, Transaction
-from ecomcharge.storage.records import chunks_of
+from ecomcharge.storage.records import StaleVersion, chunks_of, retry_on_conflict
 
 OnDuplicate = Literal["skip", "update", "fail"]
 
@@ -69,6 +70,7 @@ class Import:
 
     database: Database
     id_generator: IdGenerator
+    recorder: ChangeRecorder
     now: int
     shop_id: int
     on_duplicate: OnDuplicate = "skip"
@@ -98,7 +100,7 @@ class Import:
             return summary, erased
 
         try:
-            summary, erased = await self.database.write(unit)
+            summary, erased = await retry_on_conflict(self.database, unit)
         except _DryRun as dry_run:
             summary, erased = dry_run.summary, dry_run.erased
         rejected = sorted([*block.validated.rejected, *erased], key=lambda record: record.line)
@@ -192,8 +194,15 @@ class Import:
         if self.on_duplicate == "skip":
             summary.duplicates += len(duplicates)
             return
+        ids = list({duplicate.stored_id: None for duplicate in duplicates})
+        stored = dict(zip(ids, await store.find_many_stored(tx, self.shop_id, ids), strict=True))
         for candidate, stored_id in duplicates:
-            await store.update(tx, self.shop_id, _with_id(candidate.customer, stored_id), self.now)
+            before = stored[stored_id]
+            if before is None:  # deleted since this transaction tried to insert it
+                raise StaleVersion
+            change = change_of(before, candidate.customer, self.now)
+            await write_change(tx, self.recorder, self.shop_id, change)
+            stored[stored_id] = change.after
             summary.updated += 1
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from ecomcharge.base import errors, ids, postal
+from ecomcharge.base import errors, ids, postal, validation
 from ecomcharge.base.validation import Field
 from ecomcharge.customers import model
 from ecomcharge.web import openapi
+from ecomcharge.web.openapi import Operation
 from ecomcharge.web.wire_forms import (
     ABSENT,
     BLANK,
@@ -29,7 +31,8 @@ from ecomcharge.web.wire_forms import (
 NEW_CUSTOMER: Final[Json] = {field.name: field.example for field in model.FIELDS if field is not model.EXTERNAL_ID}
 CUSTOMER: Final[Json] = {"id": "cst_7aee5afb954c7ef7", **NEW_CUSTOMER}
 EMAIL: Final[Json] = {"type": "string", "format": "idn-email", "maxLength": 254}
-_CUSTOMERS: Final = openapi.Resource("customer", ids.CUSTOMER_ID, CUSTOMER, headers=["Link"])
+_HEADERS: Final = ("ETag", "Last-Modified", "Link")  # of an answer with one customer
+_CUSTOMERS: Final = openapi.Resource("customer", ids.CUSTOMER_ID, CUSTOMER, headers=_HEADERS)
 _FILTERS: Final = {"email": "with exactly this e-mail address", "external_id": "with exactly this id of the merchant's"}
 METADATA: Final[Json] = {
     "description": f"The merchant's own texts: at most {model.METADATA_MAXIMUM_KEYS} keys of 1 to 40 characters.",
@@ -39,6 +42,20 @@ _FORMS: Final = (
     "Blank and null mean absent. Blank space around a text is trimmed. Unknown keys are ignored. A whole number is stored as "
     "its decimal text."
 )
+_PATH: Final = "/customers/{customer_id}"
+_BY_EXTERNAL_ID: Final = "/customers/external/{external_id}"
+_PATCH: Final = (
+    "A JSON merge patch (RFC 7396): fields that are not given keep their values, null and blank clear an optional field. Keys of "
+    "`metadata` are merged one by one. The rules of a creation hold for the result; a fault that the customer has already is no "
+    "error."
+)
+_REPLACE: Final = "Fields that are not given are cleared. A fault that the customer has already is no error."
+_PUT_EXTERNAL: Final = (
+    "Creates a customer if the shop has none with this external id, otherwise replaces all fields. Concurrent requests create "
+    "one customer."
+)
+_OLDEST: Final = "If several customers have this external id, the oldest is meant."
+_OF_CHANGES: Final = "Idempotency keys work as for a creation."
 
 
 def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
@@ -47,7 +64,7 @@ def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
     created = openapi.answer(
         "The customer as stored: texts trimmed, codes in capitals, the IP address in canonical form.",
         openapi.json_content("Customer", CUSTOMER),
-        *("Location", "Idempotent-Replayed", "Link"),
+        *("Location", "Idempotent-Replayed", *_HEADERS),
         links={
             "read": openapi.link("readCustomer", "customer_id"),
             "list": openapi.link("listCustomers", "email", "$response.body#/email"),
@@ -60,7 +77,11 @@ def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
         [
             _CUSTOMERS.create("", body, created, errors.ValidationFailed),
             _CUSTOMERS.list(_FILTERS),
-            _CUSTOMERS.read("The fields as stored, and a link to the customer's subscriptions.", errors.CustomerErased),
+            _conditional(
+                _CUSTOMERS.read("The fields as stored, and a link to the customer's subscriptions.", errors.CustomerErased)
+            ),
+            *_changes(body),
+            *_by_external_id(body, created),
             *further,
         ],
         types=[model.Customer],
@@ -69,6 +90,9 @@ def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
             "CustomerById": _CUSTOMERS.by_id(),
             "CountryCode": {"enum": sorted(postal.COUNTRIES), "description": "ISO 3166-1 alpha-2, and XK."},
             "NewCustomer": _body(_FORMS, required=True),
+            "CustomerPatch": {
+                key: value for key, value in _body(_PATCH, required=True).items() if key not in ("required", "examples")
+            },
             "CustomerDetails": _body("A new customer. Only the given fields are validated.", required=False),
             "Customer": {
                 "properties": {
@@ -80,6 +104,50 @@ def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
             },
         },
     )
+
+
+def _conditional(read: Operation) -> Operation:
+    unchanged = openapi.answer("The client's copy is up to date.", None, *_HEADERS)
+    return replace(read, answers={**read.answers, 304: unchanged}, parameters=[*read.parameters, openapi.IF_NONE_MATCH])
+
+
+def _changes(body: Json) -> list[Operation]:
+    patch = {"phone": "+1-555-555-0100", "city": None}
+    media_types = openapi.json_content("CustomerPatch", phone=("A new phone number, and no city", patch))
+    patch_body = {"required": True, "content": {"application/merge-patch+json": media_types["application/json"], **media_types}}
+    by_post = "The same as PATCH, for clients that cannot send PATCH."
+    return [
+        _change("PATCH", "patchCustomer", "Change fields of a customer", _PATCH, patch_body),
+        _change("POST", "changeCustomer", "Change fields of a customer", by_post, patch_body),
+        _change("PUT", "replaceCustomer", "Replace all fields of a customer", _REPLACE, body),
+    ]
+
+
+def _change(method: str, id: str, summary: str, description: str, body: Json) -> Operation:
+    failures = (*openapi.OF_A_KEY, *openapi.OF_AN_ID, errors.CustomerErased, errors.PreconditionFailed, errors.ValidationFailed)
+    parameters = [_CUSTOMERS.place(), openapi.IF_MATCH, *openapi.IDEMPOTENCY]
+    return Operation(method, _PATH, id, summary, f"{description} {_OF_CHANGES}", {200: _changed()}, failures, parameters, body)
+
+
+def _by_external_id(body: Json, created: Json) -> list[Operation]:
+    text = text_field(replace(model.EXTERNAL_ID, blank=(validation.BLANK,)))["anyOf"][0]
+    place = openapi.path_parameter("external_id", "The merchant's own id of the customer, percent-encoded.", text)
+    found = openapi.answer("The customer.", openapi.json_content("Customer", CUSTOMER), *_HEADERS)
+    failures = (*openapi.OF_A_KEY, errors.RouteNotFound, errors.PreconditionFailed, errors.ValidationFailed)
+    read = ("GET", _BY_EXTERNAL_ID, "readCustomerByExternalId", "Read a customer by external id", _OLDEST)
+    put = ("PUT", _BY_EXTERNAL_ID, "putCustomerByExternalId", "Get or create a customer by external id")
+    return [
+        _conditional(Operation(*read, {200: found}, openapi.OF_AN_ID, [place])),
+        Operation(
+            *(*put, f"{_PUT_EXTERNAL} {_OLDEST} {_OF_CHANGES}", {200: _changed(), 201: created}, failures),
+            *([place, openapi.IF_MATCH, *openapi.IDEMPOTENCY], body),
+        ),
+    ]
+
+
+def _changed() -> Json:
+    content = openapi.json_content("Customer", CUSTOMER)
+    return openapi.answer("The customer after the change.", content, "Idempotent-Replayed", *_HEADERS)
 
 
 def _body(description: str, *, required: bool) -> Json:

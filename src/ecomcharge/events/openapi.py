@@ -7,12 +7,14 @@ from typing import Final
 
 from ecomcharge.base import errors, ids
 from ecomcharge.customers.openapi import CUSTOMER
-from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, EventObject
+from ecomcharge.events.model import CUSTOMER_CREATED, CUSTOMER_UPDATED, KEPT_MILLISECONDS, CustomerUpdatedObject, EventObject
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.openapi import Operation, Part, answer, count, cursor, json_list, query, selection
 from ecomcharge.web.wire_forms import Json, matching, ref
 
 _ID: Final = "evt_7aee5afb954c7efa"
+_UPDATED: Final[Json] = {"id": CUSTOMER["id"], "changed": ["phone", "metadata"]}
+_OF_CUSTOMERS: Final = ((CUSTOMER_CREATED, CUSTOMER), (CUSTOMER_UPDATED, _UPDATED))
 _PARAMETERS: Final = [
     query("limit", f"How many at most, {DEFAULT_LIMIT} unless given.", count(MAXIMUM_LIMIT)),
     query("before", "Only events that are older than this one.", cursor(ids.EVENT_ID)),
@@ -30,17 +32,18 @@ def part(subscriptions: Mapping[str, Json]) -> Part:
     found = answer("An array of events, `[]` when there are none.", json_list("Event", example), "Link", "X-Total-Count")
     properties = {
         "id": ref("EventId"),
-        "type": {"enum": [CUSTOMER_CREATED, *subscriptions]},
-        "data": {"anyOf": [ref("Subscription"), ref("Customer")]},
+        "type": {"enum": [CUSTOMER_CREATED, CUSTOMER_UPDATED, *subscriptions]},
+        "data": {"anyOf": [ref("Subscription"), ref("Customer"), ref("CustomerUpdated")]},
     }
     return Part(
         "events",
         "The history of a shop's objects.",
         [Operation("GET", "/events", "listEvents", "List events", last, {200: found}, (errors.BadParameter,), _PARAMETERS)],
-        types=[EventObject],
+        types=[EventObject, CustomerUpdatedObject],
         schemas={
             "EventId": matching(ids.EVENT_ID, examples=[_ID]),
-            "Event": {"properties": properties, "examples": [example, example_of(CUSTOMER_CREATED, CUSTOMER)]},
+            "Event": {"properties": properties, "examples": [example, *(example_of(*each) for each in _OF_CUSTOMERS)]},
+            "CustomerUpdated": {"properties": {"id": ref("CustomerId")}, "examples": [_UPDATED]},
         },
     )
 

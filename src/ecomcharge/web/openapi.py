@@ -84,7 +84,7 @@ WITH_CREDENTIALS: Final[Failures] = (errors.Unauthorized, errors.TooManyRequests
 OF_A_BODY: Final[Failures] = (errors.MalformedBody, errors.BodyTooSlow, errors.BodyTooLarge)
 OF_JSON: Final[Failures] = (*OF_A_BODY, errors.UnsupportedContentType, errors.NotAnObject)
 OF_AN_ID: Final[Failures] = (errors.RecordNotFound, errors.RouteNotFound)
-_OF_CREATE: Final[Failures] = (errors.OutcomeUnknown, errors.BadParameter, errors.StillRunning, errors.IdempotencyKeyReused)
+OF_A_KEY: Final[Failures] = (errors.OutcomeUnknown, errors.BadParameter, errors.StillRunning, errors.IdempotencyKeyReused)
 
 # Parameters, bodies and answers
 
@@ -125,10 +125,15 @@ _REQUEST_ID: Final = parameter("header", "X-Request-Id", "Comes back with the an
 _KEY_TEXT: Final = f"1 to {idempotency.KEY_MAXIMUM} printable ASCII characters."
 _KEY_REST: Final = f"(?:[ -~]{{0,{idempotency.KEY_MAXIMUM - 2}}}"
 _KEY: Final = {"type": "string", "pattern": f'^(?:"[!-~]{_KEY_REST}[!-~])?"|[!#-~]{_KEY_REST}[!-~])?|"{_KEY_REST}[!#-~])?)$'}
-_IDEMPOTENCY: Final = (
+IDEMPOTENCY: Final = (
     parameter("header", "Idempotency-Key", f"Names this request, with quotes or without. Wins over RequestID. {_KEY_TEXT}", _KEY),
     parameter("header", "RequestID", f"The platform's own name of the same header. {_KEY_TEXT}", _KEY),
 )
+IF_MATCH: Final = parameter(
+    *("header", "If-Match", "Change only this version: its ETag, several of them with commas between, or `*` for any version."),
+    {"type": "string", "pattern": r'^[ \t]*(?:\*|[ \t,]*"[!#-~]*"(?:[ \t]*,[ \t,]*"[!#-~]*")*[ \t,]*)[ \t]*$'},
+)
+IF_NONE_MATCH: Final = parameter("header", "If-None-Match", "The ETag of the copy that the client has.")
 _KEPT_HOURS: Final = idempotency.KEPT_MILLISECONDS // 3_600_000
 
 
@@ -247,7 +252,7 @@ class Resource:
     def create(self, description: str, body: Json, created: Json, *failures: type[EcomchargeError] | Failure) -> Operation:
         replay = f"With an idempotency key, a repeated request within {_KEPT_HOURS} hours gets the answer of the first one."
         names = ("POST", f"/{self.noun}s", f"create{self.schema}", f"Create a {self.noun}", f"{description} {replay}".strip())
-        return Operation(*names, {201: created}, (*_OF_CREATE, *failures), _IDEMPOTENCY, body)
+        return Operation(*names, {201: created}, (*OF_A_KEY, *failures), IDEMPOTENCY, body)
 
     def read(self, description: str, *failures: type[EcomchargeError]) -> Operation:
         names = ("GET", f"/{self.noun}s/{{{self.noun}_id}}", f"read{self.schema}", f"Read a {self.noun}", description)
@@ -287,9 +292,8 @@ def public_file(path: str, id: str, summary: str, kinds: Mapping[str, str]) -> O
     found = answer("The file.", {kind: {} for kind in sorted(set(kinds.values()))}, "ETag")
     unchanged = answer("The client's copy is up to date.", None, "ETag")
     name = path_parameter("file", "The name of the file.", {"enum": list(kinds)})
-    etag = parameter("header", "If-None-Match", "The ETag of the copy that the client has.")
     operation = public_get(path, id, summary, "Sent with an ETag.", found, errors.RouteNotFound)
-    return replace(operation, parameters=[name, etag], answers={200: found, 304: unchanged})
+    return replace(operation, parameters=[name, IF_NONE_MATCH], answers={200: found, 304: unchanged})
 
 
 # The document

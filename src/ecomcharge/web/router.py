@@ -44,14 +44,14 @@ class Router:
         argument = ""
         methods = self._methods.get(path)
         if methods is None:
-            methods, argument = self._with_argument(single_slashes(path))
+            methods, argument = self._with_argument(path)
         route = methods.get(method) or methods.get("GET" if method == "HEAD" else "")
         if route is None:
             raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
         return route, argument
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
-        complete, path = path, path.removesuffix("/")
+        complete, path = path, single_slashes(path).removesuffix("/")
         if path in self._methods:  # the path ended with a slash, or had two slashes in a row
             return self._methods[path], ""
         head, _, argument = path.rpartition("/")

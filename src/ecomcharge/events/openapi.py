@@ -7,14 +7,25 @@ from typing import Final
 
 from ecomcharge.base import errors, ids
 from ecomcharge.customers.openapi import CUSTOMER
-from ecomcharge.events.model import CUSTOMER_CREATED, CUSTOMER_UPDATED, KEPT_MILLISECONDS, CustomerUpdatedObject, EventObject
+from ecomcharge.events.model import (
+    CUSTOMER_CREATED,
+    CUSTOMER_ERASED,
+    CUSTOMER_UPDATED,
+    KEPT_MILLISECONDS,
+    CustomerUpdatedObject,
+    EventObject,
+)
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT
 from ecomcharge.web.openapi import Operation, Part, answer, count, cursor, json_list, query, selection
 from ecomcharge.web.wire_forms import Json, matching, ref
 
 _ID: Final = "evt_7aee5afb954c7efa"
 _UPDATED: Final[Json] = {"id": CUSTOMER["id"], "changed": ["phone", "metadata"]}
-_OF_CUSTOMERS: Final = ((CUSTOMER_CREATED, CUSTOMER), (CUSTOMER_UPDATED, _UPDATED))
+_OF_CUSTOMERS: Final = (
+    (CUSTOMER_CREATED, CUSTOMER),
+    (CUSTOMER_UPDATED, _UPDATED),
+    (CUSTOMER_ERASED, {"id": CUSTOMER["id"]}),
+)
 _PARAMETERS: Final = [
     query("limit", f"How many at most, {DEFAULT_LIMIT} unless given.", count(MAXIMUM_LIMIT)),
     query("before", "Only events that are older than this one.", cursor(ids.EVENT_ID)),
@@ -32,8 +43,8 @@ def part(subscriptions: Mapping[str, Json]) -> Part:
     found = answer("An array of events, `[]` when there are none.", json_list("Event", example), "Link", "X-Total-Count")
     properties = {
         "id": ref("EventId"),
-        "type": {"enum": [CUSTOMER_CREATED, CUSTOMER_UPDATED, *subscriptions]},
-        "data": {"anyOf": [ref("Subscription"), ref("Customer"), ref("CustomerUpdated")]},
+        "type": {"enum": [*(type for type, _ in _OF_CUSTOMERS), *subscriptions]},
+        "data": {"anyOf": [ref("Subscription"), ref("Customer"), ref("CustomerUpdated"), ref("CustomerById")]},
     }
     return Part(
         "events",

@@ -108,6 +108,11 @@ def number_of(id: str) -> int:
     return int(id[-16:], 16)
 
 
+def row_number_of(id: str) -> int:
+    """The 64 bits of an id as a signed number. The numbers of ids rise as the ids do."""
+    return number_of(id) - 2**63
+
+
 def first_id_at(prefix: str, moment: int) -> str:
     """An id that sorts before all ids of that moment and later."""
     return f"{prefix}{moment << RANDOM_BITS:016x}"

@@ -8,7 +8,7 @@ from typing import Final
 
 from ecomcharge.base import errors, ids, postal, validation
 from ecomcharge.base.validation import Field
-from ecomcharge.customers import model
+from ecomcharge.customers import model, search
 from ecomcharge.web import openapi
 from ecomcharge.web.openapi import Operation
 from ecomcharge.web.wire_forms import (
@@ -33,7 +33,17 @@ CUSTOMER: Final[Json] = {"id": "cst_7aee5afb954c7ef7", **NEW_CUSTOMER}
 EMAIL: Final[Json] = {"type": "string", "format": "idn-email", "maxLength": 254}
 _HEADERS: Final = ("ETag", "Last-Modified", "Link")  # of an answer with one customer
 _CUSTOMERS: Final = openapi.Resource("customer", ids.CUSTOMER_ID, CUSTOMER, headers=_HEADERS)
-_FILTERS: Final = {"email": "with exactly this e-mail address", "external_id": "with exactly this id of the merchant's"}
+_FILTERS: Final = {
+    "email": "with this e-mail address, in upper or lower case",
+    "external_id": "with exactly this id of the merchant's",
+}
+_Q: Final = openapi.query(
+    "q",
+    "Only customers that match every word of this text. A word matches the beginning of a word of the first or last name, of "
+    "the e-mail address, of the external id, or of the digits of the phone number, in upper or lower case. A phone number may "
+    "have blanks. The id of a customer finds this customer.",
+    {"type": "string", "pattern": r"\S", "maxLength": search.TEXT_MAXIMUM},
+)
 METADATA: Final[Json] = {
     "description": f"The merchant's own texts: at most {model.METADATA_MAXIMUM_KEYS} keys of 1 to 40 characters.",
     "examples": [{"tier": "gold"}],
@@ -58,6 +68,11 @@ _OLDEST: Final = "If several customers have this external id, the oldest is mean
 _OF_CHANGES: Final = "Idempotency keys work as for a creation."
 
 
+def _list() -> openapi.Operation:
+    found = _CUSTOMERS.list(_FILTERS)
+    return replace(found, parameters=[*found.parameters, _Q])
+
+
 def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
     """``further`` are operations of customers that other features provide."""
     least = {name: NEW_CUSTOMER[name] for name in model.REQUIRED_NAMES}
@@ -76,7 +91,7 @@ def part(further: Sequence[openapi.Operation] = ()) -> openapi.Part:
         "The people and companies that buy from a shop.",
         [
             _CUSTOMERS.create("", body, created, errors.ValidationFailed),
-            _CUSTOMERS.list(_FILTERS),
+            _list(),
             _conditional(
                 _CUSTOMERS.read("The fields as stored, and a link to the customer's subscriptions.", errors.CustomerErased)
             ),

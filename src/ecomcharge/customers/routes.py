@@ -27,6 +27,7 @@ from ecomcharge.customers.model import (
     validate_change,
     validate_external,
 )
+from ecomcharge.customers.search import check_text
 from ecomcharge.customers.store import Filter
 from ecomcharge.storage.database import Database
 from ecomcharge.web.filters import Filters
@@ -39,7 +40,7 @@ from ecomcharge.web.router import Route
 _encode = msgspec.json.Encoder().encode
 
 NOBODY: Final = Filter(email="")  # blank is never stored
-FILTERS: Final = Filters("customers", ("email", "external_id"), Customer.__struct_fields__)
+FILTERS: Final = Filters("customers", ("email", "external_id", "q"), Customer.__struct_fields__)
 LENGTH_OF_ID: Final = len(CUSTOMER_PREFIX) + 16
 LENGTH_OF_START: Final = LENGTH_OF_ID - 7
 LISTING: Final[Listing[Customer]] = Listing("customer", "customers", CUSTOMER_ID, CUSTOMER_PREFIX, _encode)
@@ -125,9 +126,10 @@ class CustomerRoutes:
 
     async def list(self, request: Request) -> Response | Stream:
         query = FILTERS.query_of(request)
-        filter = Filter(email=without_blanks(query.get("email")), external_id=query.get("external_id"))
-        if not storable(filter.email, filter.external_id):
-            filter = NOBODY
+        email, external_id, q = without_blanks(query.get("email")), query.get("external_id"), query.get("q")
+        if q is not None:
+            check_text(q)
+        filter = Filter(email, external_id, q) if storable(external_id) else NOBODY
         customers = store.Customers(self._database, request.shop_id, filter)
         return await LISTING.answer(request, customers, query, FILTERS.names)
 

@@ -1,4 +1,4 @@
-"""The terms by which a customer is found.
+"""The terms by which a customer is found, and those that a search looks for.
 
 A term is the id of the shop, a letter for its kind, and folded text: ``7njane`` is a word of a name in shop 7. So the terms
 of different shops and kinds differ, in one index for all shops. A stored customer keeps its terms: an index deletes by them.
@@ -8,26 +8,38 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
+from ecomcharge.base.errors import BadParameter
+from ecomcharge.base.ids import CUSTOMER_ID
 from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.storage.term_search import Group, Term
 
 NAME: Final = "n"  # a word of the first or last name
 EMAIL: Final = "e"
 PHONE: Final = "d"  # the digits of the phone number
 EXTERNAL_ID: Final = "x"
 
+TERM_MAXIMUM: Final = 500  # characters without the shop and the kind; PostgreSQL's maximum is 2,046 bytes
+TEXT_MAXIMUM: Final = 255  # characters of a search
+WORDS_MAXIMUM: Final = 10
+
+_SEPARATOR: Final = re.compile(r"[\x00-\x20\x7f]")
 _NOT_A_DIGIT: Final = re.compile(r"[^0-9]+")
 _WORD: Final = re.compile(r"[^\W_]+")
 
 
 def fold(text: str) -> str:
-    """The text without differences of case (Unicode case folding, NFC), and without blanks, which separate terms."""
+    """The text without differences of case (Unicode case folding, NFC).
+
+    Blanks separate terms, and the index of SQLite would take a control character for a blank, so each becomes a no-break space.
+    """
     if text.isascii():
         folded = text.lower()
-        return folded.replace(" ", "\xa0") if " " in folded else folded
+        return folded if folded.isprintable() and " " not in folded else _SEPARATOR.sub("\xa0", folded)
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
-    return "\xa0".join(folded.split())
+    return _SEPARATOR.sub("\xa0", " ".join(folded.split()))
 
 
 def words_of(name: str) -> list[str]:
@@ -54,11 +66,58 @@ def terms_of(shop_id: int, customer: Customer | CustomerFields) -> str:
     for name in (customer.first_name, customer.last_name):
         if name is not None:
             for word in words_of(name):
-                terms[f"{shop_id}{NAME}{word}"] = None
+                terms[_term(shop_id, NAME, word)] = None
     if customer.email is not None:
-        terms[f"{shop_id}{EMAIL}{fold(customer.email)}"] = None
+        terms[_term(shop_id, EMAIL, fold(customer.email))] = None
     if customer.phone is not None and (digits := digits_of(customer.phone)):
-        terms[f"{shop_id}{PHONE}{digits}"] = None
+        terms[_term(shop_id, PHONE, digits)] = None
     if customer.external_id is not None:
-        terms[f"{shop_id}{EXTERNAL_ID}{fold(customer.external_id)}"] = None
+        terms[_term(shop_id, EXTERNAL_ID, fold(customer.external_id))] = None
     return " ".join(terms)
+
+
+def _term(shop_id: int, kind: str, folded: str) -> str:
+    return f"{shop_id}{kind}{folded[:TERM_MAXIMUM]}"
+
+
+def check_text(text: str) -> None:
+    """Raises ``BadParameter`` if a search cannot look for this text."""
+    if len(text) > TEXT_MAXIMUM:
+        raise BadParameter(f"Q is too long (maximum is {TEXT_MAXIMUM} characters)")
+    words = len(text.split())
+    if not words:
+        raise BadParameter("Q can't be blank")
+    if words > WORDS_MAXIMUM:
+        raise BadParameter(f"Q has too many words (maximum is {WORDS_MAXIMUM})")
+
+
+def id_in(text: str) -> str | None:
+    """The id that the whole text is, if it is one."""
+    folded = fold(text.strip())
+    return folded if CUSTOMER_ID.match(folded) else None
+
+
+def email_terms(shop_id: int, email: str) -> Group:
+    """The term of exactly this address, without regard to case."""
+    return [Term(_term(shop_id, EMAIL, fold(email)), is_prefix=False)]
+
+
+def word_terms(shop_id: int, text: str) -> Sequence[Group]:
+    """For each word the beginnings of terms that it finds. A phone number or an external id may also be the whole text."""
+    whole = _terms_of_word(shop_id, text.strip(), PHONE, EXTERNAL_ID)
+    groups = []
+    for word in text.split():
+        terms = _terms_of_word(shop_id, word, NAME, EMAIL, PHONE, EXTERNAL_ID)
+        groups.append(list(dict.fromkeys((*terms, *whole))))
+    return groups
+
+
+def _terms_of_word(shop_id: int, word: str, *kinds: str) -> list[Term]:
+    """Beginnings of the terms of these kinds. A phone number has digits, and no letters."""
+    terms = []
+    for kind in kinds:
+        if kind != PHONE:
+            terms.append(Term(_term(shop_id, kind, fold(word))))
+        elif not any(map(str.isalpha, word)) and (digits := digits_of(word)):
+            terms.append(Term(_term(shop_id, kind, digits)))
+    return terms

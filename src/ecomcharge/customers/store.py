@@ -8,15 +8,17 @@ from typing import Any, Final
 
 import msgspec
 
+from ecomcharge.base.ids import CUSTOMER_PREFIX
 from ecomcharge.customers.model import Customer, StoredCustomer
-from ecomcharge.customers.search import terms_of
+from ecomcharge.customers.search import email_terms, id_in, terms_of, word_terms
 from ecomcharge.storage.database import Database, Row, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead, TermIndex
+from ecomcharge.storage.term_search import Group, TermSearch, conditions_of, params_of
 
 COLUMNS: Final = ", ".join(Customer.__struct_fields__)
 
-SEARCH = TermIndex("customer_search")
+SEARCH = TermIndex("customer_search", "customers", CUSTOMER_PREFIX)
 
 INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__, "search_terms"), key=("shop_id", "id"))
 
@@ -84,21 +86,16 @@ ENDS_OF_IMPORTS = "SELECT DISTINCT lines FROM customer_imports WHERE shop_id = :
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Selects customers by exact email and external id. ``None`` means any."""
+    """Selects customers by their whole e-mail address, whole external id, and by the words of a search. ``None`` means any."""
 
     email: str | None = None
     external_id: str | None = None
+    q: str | None = None
 
     @property
-    def matching(self) -> str:
-        email = "" if self.email is None else "AND email = :email"
-        external_id = "" if self.external_id is None else "AND external_id = :external_id"
-        return f"{email} {external_id}"
-
-    @property
-    def params(self) -> dict[str, object]:
-        named = {"email": self.email, "external_id": self.external_id}
-        return {name: value for name, value in named.items() if value is not None}
+    def id(self) -> str | None:
+        """The text of the search if it is an id. The search then finds the customer with this id, too."""
+        return id_in(self.q) if self.q is not None else None
 
 
 EVERYONE: Final = Filter()
@@ -298,14 +295,66 @@ class Customers:
         offset: int = 0,
         in_background: bool = False,
     ) -> list[Customer]:
-        read = self.database.rows_in_background if in_background else self.database.rows
-        sql = SELECT.format(matching=self.filter.matching, direction=direction(newest_first))
-        rows = await read(sql, {**self._params(ids), "limit": limit, "offset": offset})
+        if self._uses_index():
+            rows = await self._search(limit, ids, newest_first, offset, in_background)
+        else:
+            read = self.database.rows_in_background if in_background else self.database.rows
+            sql = SELECT.format(matching=self._matching(), direction=direction(newest_first))
+            rows = await read(sql, {**self._params(ids), "limit": limit, "offset": offset})
         return [customer_of_columns(row) for row in rows]
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
-        rows = await self.database.rows_in_background(COUNT.format(matching=self.filter.matching), self._params(ids))
-        return int(rows[0][0])
+        if not self._uses_index():
+            return await self._count(self._matching(), ids)
+        found = await self._term_search().count(ids)
+        if self.filter.id is not None:
+            email, words = self._conditions()
+            found += await self._count(f"AND id = :id {email} AND NOT ({words})", ids)
+        return found
+
+    def _uses_index(self) -> bool:
+        """An external id has an index of its own, and few customers share it."""
+        return self.filter.external_id is None and (self.filter.email is not None or self.filter.q is not None)
+
+    def _term_search(self) -> TermSearch:
+        return TermSearch(self.database, SEARCH, COLUMNS, self.shop_id, [*self._email_terms(), *self._word_terms()])
+
+    async def _search(self, limit: int, ids: IdRange, newest_first: bool, offset: int, in_background: bool) -> Sequence[Row]:
+        search = self._term_search()
+        if self.filter.id is None:
+            return await search.select(limit, ids, newest_first=newest_first, offset=offset, in_background=in_background)
+        rows = await search.select(offset + limit, ids, newest_first=newest_first, in_background=in_background)
+        email, _ = self._conditions()
+        sql = SELECT.format(matching=f"AND id = :id {email}", direction=direction(newest_first))
+        named = await self.database.rows(sql, {**self._params(ids), "limit": 1, "offset": 0})
+        found = {row[0]: row for row in (*rows, *named)}  # by id
+        return [found[id] for id in sorted(found, reverse=newest_first)][offset : offset + limit]
+
+    async def _count(self, matching: str, ids: IdRange) -> int:
+        [[count]] = await self.database.rows_in_background(COUNT.format(matching=matching), self._params(ids))
+        return int(count)
+
+    def _matching(self) -> str:
+        """The conditions of the filter, for a statement that does not use the index of terms."""
+        email, words = self._conditions()
+        external_id = "" if self.filter.external_id is None else "AND external_id = :external_id"
+        if words:
+            words = f"AND ({words})" if self.filter.id is None else f"AND (id = :id OR {words})"
+        return f"{external_id} {email} {words}"
+
+    def _conditions(self) -> tuple[str, str]:
+        """The conditions on the e-mail address and on the words; empty if there are none."""
+        email = self._email_terms()
+        conditions = conditions_of([*email, *self._word_terms()])
+        return "".join(f"AND {each}" for each in conditions[: len(email)]), " AND ".join(conditions[len(email) :])
 
     def _params(self, ids: IdRange) -> dict[str, object]:
-        return {"shop_id": self.shop_id, "after": ids.after, "before": ids.before, **self.filter.params}
+        groups = [*self._email_terms(), *self._word_terms()]
+        own = {"external_id": self.filter.external_id, "id": self.filter.id}
+        return {"shop_id": self.shop_id, "after": ids.after, "before": ids.before, **own, **params_of(groups)}
+
+    def _email_terms(self) -> Sequence[Group]:
+        return [] if self.filter.email is None else [email_terms(self.shop_id, self.filter.email)]
+
+    def _word_terms(self) -> Sequence[Group]:
+        return [] if self.filter.q is None else word_terms(self.shop_id, self.filter.q)

@@ -34,12 +34,16 @@ class Insert:
 
 @dataclass(frozen=True)
 class TermIndex:
-    """An index of the terms of records, for searches by prefix. ``table`` is the full-text table of SQLite.
+    """An index of the terms of records, for searches by prefix (``storage.term_search``).
 
-    PostgreSQL has an index on the column that holds the terms, so a change of the row changes the index.
+    The column ``search_terms`` of the table ``records`` has the terms. ``table`` is the full-text table of SQLite; its row
+    numbers are the numbers of the ids, which begin with ``prefix``. PostgreSQL has an index on the column, so a change of the
+    row changes the index.
     """
 
     table: str
+    records: str
+    prefix: str
 
 
 @dataclass(frozen=True, eq=False)

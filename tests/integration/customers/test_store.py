@@ -75,7 +75,7 @@ def test_the_store_behaves_like_a_list_in_memory(database_url: str, steps: list[
                     keyed[shop_id, key] = (fingerprint, answer.body)
             elif verb == "list":
                 email, limit = rest
-                matching = [each for each in mine if email is None or each.email == email]
+                matching = [each for each in mine if email is None or (each.email or "").lower() == email.lower()]
                 customers = store.Customers(database, shop_id, Filter(email=email))
                 assert await customers.select(limit) == matching[:limit]
                 assert await customers.select(limit, newest_first=True) == matching[::-1][:limit]

@@ -265,9 +265,9 @@ def test_numbered_pages_work_as_existing_clients_request_them(http: httpx.Client
     assert ids(http.get("/customers?page=9")) == []
 
 
-def test_email_and_external_id_filter_exactly(http: httpx.Client, many: list[str]) -> None:
+def test_email_and_external_id_filter_whole_values(http: httpx.Client, many: list[str]) -> None:
     assert ids(http.get("/customers?email=3@shop.test")) == many[3::5]
-    assert ids(http.get("/customers?email=3@SHOP.test")) == []
+    assert ids(http.get("/customers?email=3@SHOP.test")) == many[3::5]
     assert ids(http.get("/customers?external_id=2")) == many[2::3]
     assert ids(http.get("/customers?external_id=2&email=2@shop.test")) == many[2::15]
     assert ids(http.get("/customers?external_id=")) == []

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import apsw
 
-from ecomcharge.base.ids import number_of
+from ecomcharge.base.ids import row_number_of
 from ecomcharge.storage.database import Params, Row
 from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
@@ -91,11 +91,6 @@ class SqliteTransaction:
         rows = self._execute(sql, params).fetchall()
         self.wrote = self.wrote or bool(rows)
         return rows
-
-
-def row_number_of(id: str) -> int:
-    """The 64 bits of an id as a signed number. The numbers of ids rise as the ids do."""
-    return number_of(id) - 2**63
 
 
 @lru_cache(maxsize=1024)

@@ -33,13 +33,16 @@ _WORD: Final = re.compile(r"[^\W_]+")
 def fold(text: str) -> str:
     """The text without differences of case (Unicode case folding, NFC).
 
-    Blanks separate terms, and the index of SQLite would take a control character for a blank, so each becomes a no-break space.
+    A blank separates terms, and a control character is one for the index of SQLite, so each becomes a no-break space.
     """
-    if text.isascii():
-        folded = text.lower()
-        return folded if folded.isprintable() and " " not in folded else _SEPARATOR.sub("\xa0", folded)
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    folded = text.lower() if text.isascii() else _fold_unicode(text)
+    if folded.isprintable() and " " not in folded:
+        return folded
     return _SEPARATOR.sub("\xa0", " ".join(folded.split()))
+
+
+def _fold_unicode(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def words_of(name: str) -> list[str]:

@@ -11,6 +11,7 @@ from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.erasure import erase_customer
 from ecomcharge.subscriptions.export import export_customer
 from ecomcharge.web.messages import JSON, NO_STORE, Request, Response, Stream
+from ecomcharge.web.preconditions import if_match_of
 from ecomcharge.web.router import Route
 
 CANCEL: Final = "cancel"
@@ -28,7 +29,8 @@ class CustomerRecordRoutes:
         subscriptions = request.query().get("subscriptions", "")
         if subscriptions not in ("", CANCEL):
             raise BadParameter(f"Subscriptions must be {CANCEL}")
-        await erase_customer(self._charging, request.shop_id, _id(request), cancel=subscriptions == CANCEL)
+        cancel, if_match = subscriptions == CANCEL, if_match_of(request)
+        await erase_customer(self._charging, request.shop_id, _id(request), cancel=cancel, if_match=if_match)
         return Response(204, b"", [NO_STORE])
 
     async def export(self, request: Request) -> Stream:

@@ -6,14 +6,12 @@ stored responses. The id stays in ``erased_customers``: it is never used again, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from ecomcharge.base.errors import CustomerHasSubscriptions, RecordNotFound
 from ecomcharge.customers import store as customers
-from ecomcharge.customers.model import StoredCustomer
 from ecomcharge.gateways import sandbox
 from ecomcharge.storage.database import Transaction
 from ecomcharge.storage.records import StaleVersion
@@ -22,6 +20,7 @@ from ecomcharge.subscriptions.changes import after_update
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.personal_data import body_without_personal_data, message_of_status, without_personal_data
+from ecomcharge.web.preconditions import IfMatch
 
 CANCEL_REASON: Final = "customer erased"
 ERASED_RESPONSE: Final = '{"message":"Customer was erased"}'
@@ -57,12 +56,11 @@ async def erase_customer(
     customer_id: str,
     *,
     cancel: bool = False,
-    check: Callable[[StoredCustomer], None] = lambda _: None,
+    if_match: IfMatch | None = None,
 ) -> None:
     """Erase a customer. A second call changes nothing. With ``cancel`` its active subscriptions are canceled first.
 
-    ``check`` may refuse the customer as it is stored. Raises ``RecordNotFound``, ``CustomerHasSubscriptions`` if a
-    subscription can still charge, and what ``check`` raises.
+    Raises ``RecordNotFound``, ``CustomerHasSubscriptions`` if a subscription can still charge, and ``PreconditionFailed``.
     """
     now = charging.clock.now()
 
@@ -72,7 +70,8 @@ async def erase_customer(
             if await customers.is_erased(tx, shop_id, customer_id):
                 return
             raise RecordNotFound
-        check(stored)
+        if if_match is not None:
+            if_match.check(stored.version)
         subscriptions = await store.of_customer(tx, shop_id, customer_id)
         if not cancel and any(each.billing_state.state not in lifecycle.OVER for each in subscriptions):
             raise CustomerHasSubscriptions

@@ -151,7 +151,7 @@ def customer_operations() -> list[openapi.Operation]:
         "Personal data goes everywhere; ids, amounts, dates, states and the last digits of cards stay. A second call changes "
         "nothing."
     )
-    failures = (errors.CustomerHasSubscriptions, errors.BadParameter, *openapi.OF_AN_ID)
+    failures = (errors.CustomerHasSubscriptions, errors.PreconditionFailed, errors.BadParameter, *openapi.OF_AN_ID)
     document = openapi.answer("The document.", {"application/json": {"schema": ref("CustomerExport")}})
     path = "/customers/{customer_id}"
     return [
@@ -163,7 +163,7 @@ def customer_operations() -> list[openapi.Operation]:
             erased,
             {204: openapi.answer("It is erased.")},
             failures,
-            [place, cancel],
+            [place, cancel, openapi.IF_MATCH],
         ),
         openapi.Operation(
             *("GET", f"{path}/export", "exportCustomer", "Export everything about a customer"),

@@ -148,6 +148,15 @@ def test_an_export_has_everything_that_the_api_answers(http: httpx.Client) -> No
     assert "of-another" not in export.text
 
 
+def test_an_erasure_of_another_version_is_refused(http: httpx.Client) -> None:
+    created = http.post("/customers", json=PERSON)
+    path = created.headers["location"]
+    changed = http.patch(path, json={"city": "Graz"})
+    refused = http.delete(path, headers={"If-Match": created.headers["etag"]})
+    assert (refused.status_code, refused.json()) == (412, {"message": "Customer was changed by someone else"})
+    assert http.delete(path, headers={"If-Match": changed.headers["etag"]}).status_code == 204
+
+
 def test_a_customer_without_subscriptions_is_erased(http: httpx.Client) -> None:
     email = f"{uuid.uuid4().hex}@shop.test"
     customer_id = http.post("/customers", json={**PERSON, "email": email}).json()["id"]

@@ -12,6 +12,7 @@ import pytest
 
 from ecomcharge.customers.bulk import validation_pool
 from ecomcharge.customers.bulk.files import LINE_MAXIMUM_BYTES
+from ecomcharge.customers.bulk.options import ReadingOptions, Rules
 from ecomcharge.customers.bulk.transfer import DuplicateCustomer, ImportSummary
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord
 from support.bulk import OTHER_SHOP, imported, line, lines, stored
@@ -69,6 +70,28 @@ def test_validation_in_other_processes_gives_the_same_result(url: str, monkeypat
     assert imported(url, content, rejected=rejected) == ImportSummary(read=count + 2, added=count + 1, rejected=1)
     assert rejected == [RejectedRecord(count + 1, "Body is not valid JSON (line 1, column 1): a value is expected")]
     assert [customer.email for customer in stored(url)][-2:] == [f"c{count - 1}@shop.test", "last@shop.test"]
+
+
+def test_options_apply_in_other_processes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation_pool, "ProcessPoolExecutor", PromptPool)
+    count = validation_pool.POOL_MINIMUM_RECORDS + 4_000
+    rows = b"".join(b"cus_%d;Zoe;c%d@shop.test;x\n" % (number, number) for number in range(count))
+    passed_over: list[str] = []
+    account = imported(
+        url,
+        b"id;Given;email;note\n" + rows,
+        format="csv",
+        options=ReadingOptions(mapping={"Given": "first_name"}),
+        rules=Rules("external", frozenset({"ip"})),
+        passed_over=passed_over,
+    )
+    assert account == ImportSummary(read=count, added=count)
+    last = stored(url)[-1]
+    assert (last.external_id, last.first_name, last.ip) == (f"cus_{count - 1}", "Zoe", None)
+    assert passed_over == ["note"]
+    keys = b"".join(b'{"email":"k%d@shop.test","ip":"::1","key%d":1}\n' % (number, number // 4_000) for number in range(count))
+    assert imported(url, keys, passed_over=passed_over).added == count
+    assert passed_over == ["note", "key0", "key1", "key2"]
 
 
 def test_refused_lines_have_the_error_messages_of_the_api(server: Shop) -> None:

@@ -57,6 +57,16 @@ def test_a_stray_quote_affects_at_most_its_own_row(url: str, name: str, read: in
     assert imported(url, (DATA / name).read_bytes(), format="csv").added == 0
 
 
+def test_blanks_before_a_quoted_cell_do_not_make_its_quotes_text(url: str) -> None:
+    content = (
+        b'"email", "ip", "first_name", "city"\n"a@shop.test", "::1", "Ann" , 5" West\nb@shop.test, ::1, Bob "B", "Riga, LV"\n'
+    )
+    rejected: list[RejectedRecord] = []
+    assert imported(url, content, format="csv", rejected=rejected) == ImportSummary(read=2, added=1, rejected=1)
+    assert [(customer.first_name, customer.city) for customer in stored(url)] == [("Ann", '5" West')]
+    assert rejected == [RejectedRecord(3, "Line has 5 cells where the header has 4")]
+
+
 def test_a_quote_inside_an_unquoted_cell_is_text(url: str) -> None:
     imported(url, (DATA / "two-inch-marks.csv").read_bytes(), format="csv")
     imported(url, b'email,ip,address\na@shop.test,::1,Apt "B" 5"\n', format="csv")

@@ -104,7 +104,7 @@ class Columns:
 
 def columns_of(headings: Sequence[str], mapping: Mapping[str, str]) -> Columns:
     """Raises ``ConfigurationError`` if two columns have the same target, or a column of ``mapping`` is missing."""
-    headings = [heading.strip(" \t\r\n\ufeff") for heading in headings]
+    headings = [heading.strip(' \t\r\n\ufeff"') for heading in headings]
     keys = [_key(heading) for heading in headings]
     mapped = {_key(heading): target for heading, target in mapping.items()}
     if missing := [heading for heading in mapping if _key(heading) not in keys]:

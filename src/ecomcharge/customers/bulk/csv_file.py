@@ -303,6 +303,7 @@ def _may_need_correction(record: bytes, delimiter: str) -> bool:
     return (
         b"'" in record
         or b'="' in record
+        or b' "' in record
         or b"E+" in record
         or b"e+" in record
         or (b"\t" in record and delimiter != "\t")
@@ -315,6 +316,7 @@ def _may_need_correction(record: bytes, delimiter: str) -> bool:
 
 
 _BREAK: Final = re.compile(r" *[\t\n\r\x0b\x0c]+ *")
+_QUOTED_AFTER_BLANKS: Final = re.compile(r' +"([^"]*)" *')  # the quotes of a cell stand directly at its delimiters
 _FORMULA_TEXT: Final = re.compile(r'="((?:[^"]|"")*)"')  # so spreadsheets are prevented from changing a number
 _NUMBER: Final = re.compile(r"[-+]?\d(?:[.,]\d+)?[Ee]\+\d{2,3}")
 _CODE_NAMES: Final = ("phone", "zip", "external_id", "id")  # digits that are no number
@@ -328,7 +330,8 @@ def _correct(body: ReadBody) -> None:
     ours = isinstance(body.id, str) and CUSTOMER_ID.match(body.id.strip()) is not None
     for name in _BODY_FIELDS:
         cell = getattr(body, name)
-        text = _BREAK.sub(" ", cell.strip())
+        quoted = _QUOTED_AFTER_BLANKS.fullmatch(cell)
+        text = _BREAK.sub(" ", (quoted[1] if quoted else cell).strip())
         if not ours:
             text = _without_protection(name, text)
             if name in _CODE_NAMES and _NUMBER.fullmatch(text):

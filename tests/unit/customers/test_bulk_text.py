@@ -179,8 +179,8 @@ def test_whole_objects_beside_broken_ones_are_read(strays: list[str | None], sep
 def test_a_long_array_takes_constant_memory() -> None:
     def chunks() -> Iterator[bytes]:
         yield b"["
-        for number in range(200_000):
-            yield b'{"email":"c%d@shop.test","ip":"::1","address":"%b"},' % (number, b"x" * 100)
+        for number in range(20_000):
+            yield b'{"email":"c%d@shop.test","ip":"::1","address":"%b"},' % (number, b"x" * 2_000)
         yield b"{}]"
 
     class Source(io.RawIOBase):
@@ -199,7 +199,7 @@ def test_a_long_array_takes_constant_memory() -> None:
 
     tracemalloc.start()
     file = open_customers(io.BufferedReader(Source()), "jsonl")  # type: ignore[type-var]
-    assert sum(1 for _ in file.records()) == 200_001
+    assert sum(1 for _ in file.records()) == 20_001
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 16 * 1024 * 1024  # bytes; the file has 30 MB
+    assert peak < 16 * 1024 * 1024  # bytes; the file has 40 MB

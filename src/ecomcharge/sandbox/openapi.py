@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from ecomcharge.base import errors, ids
+from ecomcharge.base.validation import BOOLEANS
 from ecomcharge.sandbox.model import ClockMoveObject, ClockObject
 from ecomcharge.sandbox.moves import MOVES_KEPT
 from ecomcharge.web.openapi import OF_AN_ID, Operation, Part, answer, json_body, json_content, path_parameter, query
@@ -88,7 +89,7 @@ def _set(path: str, id: str, summary: str) -> Operation:
 
 def _move(path: str, id: str, summary: str, description: str, schema: str, **body: tuple[str, object]) -> Operation:
     """``body`` is the one property of the body, with a summary and an example."""
-    wait = query("wait", "`false`: answer at once, with the move; it goes on after the answer.", {"enum": ["true", "false"]})
+    wait = query("wait", "`false`: answer at once, with the move; it goes on after the answer.", {"enum": list(BOOLEANS)})
     begun = answer("With `wait=false`: the move has begun.", json_content("ClockMove", _MOVE), "Location")
     examples = {name: (about, {name: value}) for name, (about, value) in body.items()}
     return Operation(

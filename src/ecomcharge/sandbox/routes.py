@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from ecomcharge.base.errors import BadParameter
-from ecomcharge.base.validation import decode_body
+from ecomcharge.base.validation import BOOLEANS, decode_body
 from ecomcharge.sandbox.clock import to_json
 from ecomcharge.sandbox.model import moment_of, move_to_json, step_of
 from ecomcharge.sandbox.moves import ClockMoves, Target
@@ -22,7 +22,6 @@ class ClockBody(msgspec.Struct):
 
 
 _BODY: Final = msgspec.json.Decoder(ClockBody)
-_WAIT: Final = {"true": True, "false": False}
 
 
 class ClockRoutes:
@@ -80,7 +79,7 @@ class ClockRoutes:
 
 
 def _wait(request: Request) -> bool:
-    value = request.query().get("wait", "true")
-    if value not in _WAIT:
+    wait = BOOLEANS.get(request.query().get("wait", "true"))
+    if wait is None:
         raise BadParameter("Wait must be true or false")
-    return _WAIT[value]
+    return wait

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from ecomcharge.base.calendar import parse_moment
 from ecomcharge.base.errors import BadParameter
 from ecomcharge.base.ids import LATEST_MOMENT, first_id_at, last_id_before
+from ecomcharge.base.validation import BOOLEANS
 from ecomcharge.storage.records import ALL_IDS, PER_CHUNK, IdRange, R, Records
 from ecomcharge.web.messages import JSON, NO_STORE, Headers, Request, Response, Stream, json_response
 from ecomcharge.web.router import single_slashes
@@ -28,7 +29,6 @@ TOTAL_COUNT: Final = "x-total-count"
 
 Encode = Callable[[Sequence[R]], bytes]
 
-_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _OFFSET_AFTER_SPACE: Final = re.compile(r"([T ].*\d) (\d\d:?\d\d)\Z", re.ASCII)  # a plus that is not encoded becomes a space
 
 
@@ -177,7 +177,7 @@ def selection_of(query: Mapping[str, str], prefix: str, *, newest_first: bool = 
     """
     if query.keys().isdisjoint(SELECTION):
         return Selection(newest_first=newest_first)
-    order, counted = query.get("order"), _BOOLEANS.get(query.get("count", "false").lower())
+    order, counted = query.get("order"), BOOLEANS.get(query.get("count", "false").lower())
     if order not in (None, "asc", "desc"):
         raise BadParameter("Order must be asc or desc")
     if counted is None:

@@ -183,6 +183,11 @@ class Event(msgspec.Struct, frozen=True):
         """The subscription at the time of the event; ``None`` for an event of another object."""
         return msgspec.convert(self.data, Subscription) if self.object_id.startswith("sbs_") else None
 
+    @property
+    def changed(self) -> list[str]:
+        """The names of the fields that a ``customer.updated`` changed; empty for another event."""
+        return list(self.data.get("changed", []))
+
 
 class Clock(msgspec.Struct, frozen=True):
     """The sandbox clock."""

@@ -83,6 +83,22 @@ def test_a_validation_error_has_the_errors_of_all_fields(server: Shop, connect: 
     assert str(error) == f"422 {error.message} (request {error.request_id})"
 
 
+def test_problem_details_have_the_code_and_the_rule_of_each_fault(server: Shop, connect: Connect) -> None:
+    with as_shop(connect, server, problem_details=True) as client:
+        with pytest.raises(ecomcharge.ValidationError) as caught:
+            client.create_customer(email="jane@shop.test", ip="", country="US")
+        client.create_customer(**JANE)
+    state, ip = caught.value.faults
+    assert [(fault.pointer, fault.code, fault.detail) for fault in (state, ip)] == [
+        ("/state", "required", "can't be blank"),
+        ("/ip", "required", "can't be blank"),
+    ]
+    assert state.rule
+    assert ip.example
+    assert caught.value.field_errors == {"state": ["can't be blank"], "ip": ["can't be blank"]}
+    assert caught.value.message == "State can't be blank. Ip address is invalid. Ip can't be blank"
+
+
 def test_a_key_reused_for_another_body_is_a_validation_error_without_fields(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client:
         client.create_customer(**JANE, idempotency_key="k")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -57,8 +56,9 @@ def kept_webhooks(url: str, shop_id: int) -> list[Webhook]:
 
 
 def webhook_key_of(shop: Shop) -> str:
-    """The secret key of a shop in the form that libraries of Standard Webhooks expect."""
-    return f"whsec_{base64.b64encode(shop.secret_key.encode()).decode()}"
+    """The key that ``shops show --webhook-key`` prints, for libraries of Standard Webhooks."""
+    command = ("shops", "show", str(shop.shop_id), "--webhook-key", "--json")
+    return str(json.loads(ecomcharge(shop.process.database, *command, environment=ENVIRONMENT).stdout)["webhook_key"])
 
 
 def put_in_outbox(url: str, shop_id: int, urls: list[str], *, of_one_subscription: bool = False) -> list[str]:

@@ -195,12 +195,16 @@ class Requests:
         repeat: Repeat,
         body: object | None = None,
         query: Mapping[str, object] | None = None,
+        if_match: str | None = None,
     ) -> Call[T]:
         """A request that writes without an idempotency key; ``repeat`` says whether a second one is harmless."""
-        sent: dict[str, Any] = {}
+        headers = {} if if_match is None else {"if-match": if_match}
+        content = None
         if body is not None:
-            sent = {"headers": {"content-type": "application/json"}, "content": msgspec.json.encode(body)}
-        return Call(self._http.build_request(method, _with_query(path, query), **sent), read, self.retries, repeat)
+            headers["content-type"] = "application/json"
+            content = msgspec.json.encode(body)
+        request = self._http.build_request(method, _with_query(path, query), headers=headers, content=content)
+        return Call(request, read, self.retries, repeat)
 
 
 def json_of(kind: type[T]) -> Read[T]:

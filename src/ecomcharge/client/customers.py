@@ -91,12 +91,16 @@ class CustomerCalls(Requests):
             *("PUT", _path(customer_id), NewCustomer(**fields), _customer), key=idempotency_key, if_match=_etag(if_match)
         )
 
-    def delete_customer(self, customer_id: str, *, subscriptions: Literal["cancel"] | None = None) -> Call[None]:
+    def delete_customer(
+        self, customer_id: str, *, subscriptions: Literal["cancel"] | None = None, if_match: str | UnsetType | None = UNSET
+    ) -> Call[None]:
         """Erase the personal data of a customer. A second call changes nothing.
 
         Raises ``ConflictError`` while a subscription can still charge, unless ``subscriptions="cancel"`` cancels them.
+        ``if_match`` is that of ``update_customer``.
         """
-        return self.unkeyed("DELETE", _path(customer_id), nothing, Repeat.SAFE, query={"subscriptions": subscriptions})
+        query = {"subscriptions": subscriptions}
+        return self.unkeyed("DELETE", _path(customer_id), nothing, Repeat.SAFE, query=query, if_match=_etag(if_match))
 
     def export_customer(self, customer_id: str) -> Call[httpx.Response]:
         """Everything that is stored about a customer: the bytes of one JSON document, as they arrive."""

@@ -134,6 +134,19 @@ def test_a_customer_with_an_active_subscription_is_erased_only_on_request(server
     assert (erased.type, erased.data, erased.changed) == ("customer.erased", {"id": customer.id}, [])
 
 
+def test_a_customer_is_erased_only_in_the_version_that_was_read(server: Shop, connect: Connect) -> None:
+    with as_shop(connect, server) as client:
+        read = client.create_customer(**JANE)
+        changed = client.update_customer(read.id, city="Denver")
+        with pytest.raises(ecomcharge.ChangedError):
+            client.delete_customer(read.id, if_match=read.etag)
+        for _ in range(2):  # the second one is a repetition after a lost response
+            client.delete_customer(read.id, if_match=changed.etag)
+        with pytest.raises(ValueError, match="if_match"):
+            client.delete_customer(read.id, if_match=None)
+        assert client.list_customers() == []
+
+
 def test_an_export_has_everything_about_a_customer(server: Shop, connect: Connect) -> None:
     with as_shop(connect, server) as client:
         customer = client.create_customer(**JANE, metadata={"a": "1"})

@@ -168,7 +168,8 @@ def test_the_next_host_is_tried_after_a_short_time_and_the_last_one_that_worked_
     postgres.create_database("hosts")
 
     async def work() -> None:
-        frozen = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        accepted: list[asyncio.StreamWriter] = []
+        frozen = await asyncio.start_server(lambda reader, writer: accepted.append(writer), "127.0.0.1", 0)
         port = frozen.sockets[0].getsockname()[1]
         settings = read_url(f"postgresql://postgres@127.0.0.1:{port},127.0.0.1:{postgres.port}/hosts?connect_timeout=1")
         connector = Connector(settings)
@@ -177,5 +178,8 @@ def test_the_next_host_is_tried_after_a_short_time_and_the_last_one_that_worked_
                 connection = await connector.connect()
                 await connection.close()
         frozen.close()
+        for writer in accepted:
+            writer.close()
+        await asyncio.sleep(0)  # the transports close their sockets
 
     asyncio.run(work())

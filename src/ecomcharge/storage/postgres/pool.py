@@ -18,6 +18,7 @@ REST_SECONDS: Final = 5.0  # after which a connection is checked before its next
 CHECK_TIMEOUT_SECONDS: Final = 1.0
 READ_ONLY_SECONDS: Final = 1.0  # how long a connection to a read-only server is used
 OPEN_AGAIN_SECONDS: Final = 0.25  # after PostgreSQL refused one connection more
+ONE_BY_ONE_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
 # After these a connection may be in the middle of a statement.
@@ -48,7 +49,10 @@ class ConnectionPool:
         self._open = 0  # connections that are lent, idle or being opened
         self._idle: list[_Idle] = []
         self._waiting: deque[asyncio.Future[_Idle | None]] = deque()
-        self._open_again_at = 0.0
+        self._opening = 0
+        self._open_again_at = 0.0  # these three: after PostgreSQL refused a connection
+        self._one_by_one_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._outages = OutageLog()
 
@@ -105,32 +109,43 @@ class ConnectionPool:
                 return idle
         async with asyncio.timeout(max(WAIT_SECONDS, self._connector.connect_timeout_seconds)):
             while True:
-                if self._open >= self._size:
-                    returned = await self._wait_for_return()
-                elif self._loop.time() >= self._open_again_at:
+                if self._may_open():
                     try:
                         return await self._open_one()
                     except REFUSED as error:
                         self._outages.report(error)
-                        self._open_again_at = self._loop.time() + OPEN_AGAIN_SECONDS
-                        continue
-                else:
-                    timer = self._loop.call_at(self._open_again_at, self._pass_on, None)
-                    try:
-                        returned = await self._wait_for_return()
-                    finally:
-                        timer.cancel()
-                if returned is not None:
+                        now = self._loop.time()
+                        self._open_again_at, self._one_by_one_until = now + OPEN_AGAIN_SECONDS, now + ONE_BY_ONE_SECONDS
+                elif (returned := await self._wait_for_return()) is not None:
                     return returned
+
+    def _may_open(self) -> bool:
+        """Whether there is room. While PostgreSQL refuses connections, one is tried at a time, with a pause."""
+        if self._open >= self._size:
+            return False
+        now = self._loop.time()
+        if now >= self._one_by_one_until:
+            return True
+        if now < self._open_again_at and self._timer is None:
+            self._timer = self._loop.call_at(self._open_again_at, self._try_again)
+        return now >= self._open_again_at and not self._opening
+
+    def _try_again(self) -> None:
+        self._timer = None
+        self._pass_on(None)
 
     async def _open_one(self) -> _Idle:
         self._open += 1
+        self._opening += 1
         try:
             connection = await self._connector.connect()
         except BaseException:
             self._open -= 1
-            self._pass_on(None)
             raise
+        finally:
+            self._opening -= 1
+            if self._open < self._size:
+                self._pass_on(None)
         now = self._loop.time()
         return _Idle(connection, now, now)
 

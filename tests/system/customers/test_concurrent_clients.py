@@ -124,6 +124,85 @@ def test_clients_that_use_several_keys_in_different_order_all_get_responses(pair
     assert slowest < 3
 
 
+@pytest.mark.parametrize("with_keys", [False, True], ids=["without keys", "with keys"])
+@pytest.mark.parametrize("servers", [1, 2], ids=["one server", "two servers"])
+def test_concurrent_puts_by_external_id_make_one_customer(pair: Pair, shop: Credentials, servers: int, with_keys: bool) -> None:
+    """Half of the clients send the same fields, the others different ones."""
+
+    def put(line: Line, number: int, repetition: int) -> Reply:
+        body = {"email": "a@shop.test", "ip": "::1", "city": f"City {max(0, number - CLIENTS // 2)}"}
+        keys = {"Idempotency_Key": f"put-{repetition}-{number}"} if with_keys else {}
+        return line.ask("PUT", f"/customers/external/{repetition}", body, **keys)
+
+    slowest = 0.0
+    with ManyClients(pair.urls[:servers], shop, CLIENTS) as clients:
+        for repetition in range(REPETITIONS):
+            replies = clients.at_once(functools.partial(put, repetition=repetition))
+            assert sorted(reply.status for reply in replies) == [200] * (CLIENTS - 1) + [201], repetition
+            assert len({reply.json()["id"] for reply in replies}) == 1
+            slowest = max(slowest, *(reply.seconds for reply in replies))
+        customers = clients.lines[0].customers()
+        events = clients.lines[0].ask("GET", "/events?limit=1000&type=customer.updated").json()
+        read = [clients.lines[0].ask("GET", f"/customers/{customer['id']}") for customer in customers]
+    print(f"slowest {slowest:.2f} s")
+    assert sorted(customer["external_id"] for customer in customers) == sorted(map(str, range(REPETITIONS)))
+    versions = {reply.json()["id"]: int(reply.headers["etag"].strip('"')) for reply in read}
+    for customer_id, version in versions.items():  # each change has one event, and only the changes
+        found = [event["sequence"] for event in events if event["object_id"] == customer_id]
+        assert found == list(range(version, 1, -1))
+
+
+def test_clients_that_create_by_several_external_ids_in_different_order_all_succeed(pair: Pair, shop: Credentials) -> None:
+    """Locks of one batch are taken in one transaction, in any order of arrival."""
+
+    def put(line: Line, number: int, repetition: int) -> Reply:
+        order = range(8) if number % 2 else range(7, -1, -1)
+        body = {"email": "a@shop.test", "ip": "::1"}
+        replies = [line.ask("PUT", f"/customers/external/{repetition}-{which}", body) for which in order]
+        assert {reply.status for reply in replies} <= {200, 201}
+        return max(replies, key=lambda reply: reply.seconds)
+
+    with ManyClients(pair.urls, shop, 16) as clients:
+        slowest = 0.0
+        for repetition in range(5):
+            replies = clients.at_once(functools.partial(put, repetition=repetition))
+            slowest = max(slowest, *(reply.seconds for reply in replies))
+        assert len(clients.lines[0].customers()) == 5 * 8
+    print(f"slowest {slowest:.2f} s")
+    assert slowest < 3
+
+
+def test_changes_with_if_match_lose_no_update(pair: Pair, shop: Credentials) -> None:
+    """Ten clients on two servers each add one to a number a hundred times: read, change, and again after a 412."""
+    clients, additions = 10, 100
+
+    def count(number: int) -> int:
+        refused = 0
+        with Line(pair.urls[number % 2], shop.shop_id, shop.secret_key) as line:
+            for _ in range(additions):
+                while True:
+                    found = line.ask("GET", path)
+                    body = {"city": str(int(found.json()["city"]) + 1)}
+                    changed = line.ask("PATCH", path, body, If_Match=found.headers["etag"])
+                    if changed.status == 200:
+                        break
+                    assert changed.status == 412
+                    refused += 1
+        return refused
+
+    with Line(pair.urls[0], shop.shop_id, shop.secret_key) as line:
+        path = f"/customers/{line.create(new_body(city='0')).json()['id']}"
+        with ThreadPoolExecutor(clients) as pool:
+            refused = sum(pool.map(count, range(clients)))
+        found = line.ask("GET", path)
+        events = line.ask("GET", f"/events?limit=1000&object={path.removeprefix('/customers/')}").json()
+    print(f"{refused} changes were refused")
+    assert found.json()["city"] == str(clients * additions)
+    assert found.headers["etag"] == f'"{clients * additions + 1}"'
+    assert [event["sequence"] for event in events] == list(range(clients * additions + 1, 1, -1))
+    assert refused > 0
+
+
 def test_two_servers_can_start_concurrently_on_an_empty_database(
     new_database_url: Callable[[], str], master_key: MasterKey, server_folder: Path
 ) -> None:

@@ -37,7 +37,7 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Correct a request where a schema cannot: rules about two fields, and references to existing objects."""
     operation = case.operation.label
-    if operation in ("POST /customers", "POST /plans", "POST /subscriptions"):
+    if operation in ("POST /customers", "POST /plans", "POST /subscriptions", *CHANGES):
         _isolate_invalid_request_id(case.headers)
     if case.meta is None or case.meta.generation.mode.is_positive:
         case.query, case.path_parameters = dict(case.query), dict(case.path_parameters)  # the next case may share these objects
@@ -52,6 +52,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
         _use_a_new_page(case)
 
 
+PUT_EXTERNAL = "PUT /customers/external/{external_id}"
+CHANGES = (*(f"{method} /customers/{{customer_id}}" for method in ("PATCH", "POST", "PUT")), PUT_EXTERNAL)
 PRIVATE_URL = "http://127.0.0.1:9/"  # a private address, so that no webhook is sent to an unknown server
 PLAN = {"title": "Fuzz", "currency": "EUR", "plan": {"amount": 100, "interval": 1, "interval_unit": "year"}, "test": True}
 CARD = {"number": "4200000000000000", "exp_month": 12, "exp_year": 2199}
@@ -160,7 +162,7 @@ def _isolate_invalid_request_id(headers: MutableMapping[str, str]) -> None:
 
 def _use_one_key_per_body(case: schemathesis.Case[Any]) -> None:
     """Replace a key that an earlier request used with another body."""
-    body = case.operation.label + json.dumps(case.body, sort_keys=True)
+    body = case.operation.label + json.dumps([case.body, case.path_parameters], sort_keys=True)
     for name in ("Idempotency-Key", "RequestID"):
         key = case.headers.get(name)
         if key is not None and _body_of_key.setdefault(key.strip('"'), body) != body:
@@ -174,6 +176,21 @@ def _write_integers_without_fraction(body: Any) -> None:
         if isinstance(value, float) and value.is_integer():
             body[place] = int(value)
         _write_integers_without_fraction(value)
+
+
+def _change_a_new_customer(case: schemathesis.Case[Any]) -> None:
+    """Replace the id by that of a customer with all required fields, and ``If-Match`` by one that its version meets."""
+    customer = {"email": "customer@example.com", "ip": "127.0.0.1"}
+    case.path_parameters["customer_id"] = shop_client().post("/customers", json=customer).json()["id"]
+    if "If-Match" in case.headers:
+        case.headers["If-Match"] = "*"
+
+
+def _use_the_external_id_of_the_path(case: schemathesis.Case[Any]) -> None:
+    """Remove the external id of the body, which must be that of the path, and ``If-Match``, which no new customer meets."""
+    case.headers.pop("If-Match", None)
+    if isinstance(case.body, dict):
+        case.body.pop("external_id", None)
 
 
 def _use_one_kind_of_paging(case: schemathesis.Case[Any]) -> None:
@@ -201,5 +218,7 @@ _ADJUSTMENTS = {
     },
     **dict.fromkeys(("GET /v2/checkout", "POST /v2/checkout"), _open_a_waiting_page),
     **dict.fromkeys(("GET /process/{payment_id}", "POST /process/{payment_id}"), _open_a_challenge),
+    **dict.fromkeys(CHANGES, _change_a_new_customer),
+    PUT_EXTERNAL: _use_the_external_id_of_the_path,
     "POST /sandbox/clock/advance": _resume_the_clock,
 }

@@ -31,6 +31,7 @@ _CODES_BY_TEXT: Final[Mapping[str, str]] = {
     "must have at most ": "too_many",
     "must have keys ": "invalid_key",
     "must be a string": "not_a_string",
+    "must be the one in the path": "different_from_path",
     "must be an array of strings": "not_an_array_of_strings",
     "must be an array": "not_an_array",
     "must be an object": "not_an_object",

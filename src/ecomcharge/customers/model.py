@@ -310,18 +310,21 @@ def validate_change(stored: Customer, body: CustomerBody) -> CustomerFields:
     """
     found, known = ValidationErrors(), ValidationErrors()
     fields = _read(body, found)
-    faults = found.to_dict(_NAMES)
-    if not faults:
+    texts = found.to_dict()
+    if not texts:
         return fields
     _read(_body_of(stored), known)
-    known_faults = known.to_dict(_NAMES)
-    errors, kept = ValidationErrors(), {}
-    for name, texts in faults.items():
-        if texts == known_faults.get(name) and _is_unchanged(name, stored, body, fields):
-            kept[name] = getattr(stored, name)
-            continue
-        for text in texts:
-            errors.add(name, text)
+    known_texts = known.to_dict()
+    kept = {
+        name: getattr(stored, name)
+        for name in texts
+        if texts[name] == known_texts.get(name) and _is_unchanged(name, stored, body, fields)
+    }
+    errors = ValidationErrors()
+    for fault in found.faults(_NAMES):
+        name = fault.path[0]
+        if name not in kept:
+            errors.add_fault(name, fault)
     errors.raise_if_any(_NAMES)
     return msgspec.structs.replace(fields, **kept)
 
@@ -346,9 +349,9 @@ def validate_external(body: CustomerBody, external_id: str) -> CustomerFields:
     body.external_id = external_id
     customer = _read(body, errors)
     if customer.external_id is None and not errors.has(EXTERNAL_ID.name):
-        errors.add(EXTERNAL_ID.name, BLANK)
+        errors.add(EXTERNAL_ID.name, BLANK, EXTERNAL_ID)
     elif EXTERNAL_ID.read(given, ValidationErrors()) not in (None, customer.external_id):
-        errors.add(EXTERNAL_ID.name, OTHER_EXTERNAL_ID)
+        errors.add(EXTERNAL_ID.name, OTHER_EXTERNAL_ID, EXTERNAL_ID)
     errors.raise_if_any(_NAMES)
     return customer
 

@@ -44,6 +44,7 @@ _Q: Final = openapi.query(
     "have blanks. The id of a customer finds this customer.",
     {"type": "string", "pattern": r"\S", "maxLength": search.TEXT_MAXIMUM},
 )
+METADATA_KEY: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,40}$"
 METADATA: Final[Json] = {
     "description": f"The merchant's own texts: at most {model.METADATA_MAXIMUM_KEYS} keys of 1 to 40 characters.",
     "examples": [{"tier": "gold"}],
@@ -169,7 +170,12 @@ def _body(description: str, *, required: bool) -> Json:
     """A new customer; or, where nothing is ``required``, one that comes with a subscription [W]."""
     properties = {field.name: _accepted(field, required=required) for field in model.FIELDS}
     value = text_field(model.METADATA_VALUE)
-    metadata = {"type": "object", "additionalProperties": value, "maxProperties": model.METADATA_MAXIMUM_KEYS}
+    metadata = {
+        "type": "object",
+        "propertyNames": {"pattern": METADATA_KEY},
+        "additionalProperties": value,
+        "maxProperties": model.METADATA_MAXIMUM_KEYS,
+    }
     properties[model.METADATA] = {"anyOf": [metadata, EMPTY_ARRAY, EMPTY, NULL], **METADATA}
     rules = [_country_rule(country, required=required) for country in postal.STATES]
     body = {"type": "object", "description": description, "properties": properties, "allOf": rules}

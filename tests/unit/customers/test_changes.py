@@ -149,6 +149,13 @@ def test_a_field_with_a_fault_keeps_its_value_while_other_fields_change() -> Non
     assert patched(stored, zip="80202", state="CO").state == "CO"
 
 
+def test_the_faults_of_a_change_keep_their_places_and_rules() -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        patched(a_stored_customer(), country="US", metadata={"a/b": 1.5})
+    faults = [(fault.pointer, fault.code, fault.rule is not None) for fault in refused.value.faults]
+    assert faults == [("/state", "required", True), ("/metadata/a~1b", "not_a_string", True)]
+
+
 def test_put_replaces_all_fields_by_the_same_rules() -> None:
     stored = a_stored_customer(city="Denver", metadata={"tier": "gold"})
 

@@ -5,8 +5,8 @@ share takes more than a second on both engines. Therefore a search has two steps
 
 1. Compare the terms of the next records of the list. If a few hundred show that the terms are frequent, more records are
    compared, as many as are likely to fill the page.
-2. Otherwise ask the index, but only for the groups of terms that are rare among the next records. The terms of the records
-   that it finds decide about the other groups.
+2. Otherwise ask the index, but only for the groups of terms that are the rarest among the next records. The terms of the
+   records that it finds decide about the other groups.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ecomcharge.storage.statements import TermIndex
 SAMPLE: Final = 500
 SAMPLE_OF_WHOLE_TERMS: Final = 100  # the index finds one in 0.1 ms, unless many records share it
 MARGIN: Final = 1.5  # more records than the density in the sample requires
-LONGEST_WINDOW: Final = 20_000
+LONGEST_WINDOW: Final = 5_000
+LONGEST_WINDOW_OF_SEVERAL_GROUPS: Final = 20_000  # the index finds the records of one group at least, and they are compared, too
 GROUP_SAMPLE: Final = 2_000
-RARE: Final = 20  # records of the group sample
 
 ID_DIGITS: Final = 16
 LOWEST_ROW_NUMBER, HIGHEST_ROW_NUMBER = -(2**63), 2**63 - 1
@@ -56,7 +56,8 @@ COUNT_NEAREST: Final = f"SELECT {{counts}} FROM {NEAREST}"
 
 # SQLite reads the row numbers in their order, and stops when the page is full. CROSS JOIN keeps the order of the tables.
 # PostgreSQL materializes "hits". Otherwise the planner combines the index with a scan of the shop's part of the primary key, or
-# reads the list in its order until the page is full.
+# reads the list in its order until the page is full. It takes array_to_tsvector for cheap and would read a table of up to 40,000
+# rows as a whole; it takes to_tsvector for expensive, which is never executed here.
 HITS: Final = {
     "sqlite": """
 FROM {index} AS hits CROSS JOIN {records}
@@ -68,6 +69,7 @@ WHERE {index} MATCH :match AND hits.rowid BETWEEN :first AND :last AND id > :aft
 WITH hits AS MATERIALIZED (
     SELECT shop_id, id FROM {records}
     WHERE array_to_tsvector(string_to_array(search_terms, ' ')) @@ CAST(:match AS tsquery) AND {matching}
+    AND (search_terms IS NOT NULL OR to_tsvector('simple', search_terms) IS NOT NULL)
 )
 """,
 }
@@ -123,7 +125,7 @@ class TermSearch:
         if len(found) == limit + offset:
             return found[offset:]
         window = sample * MARGIN * (limit + offset) / len(found) if found else math.inf
-        if window <= LONGEST_WINDOW:
+        if window <= (LONGEST_WINDOW if len(self.groups) == 1 else LONGEST_WINDOW_OF_SEVERAL_GROUPS):
             rows = await read(sql, {**params, "window": int(window)})
             if len(rows) == limit:
                 return rows
@@ -137,14 +139,14 @@ class TermSearch:
         return int(count)
 
     async def _rare_groups(self, params: dict[str, object], order: str) -> Sequence[Group]:
-        """The groups that few of the next records match, and at least one."""
+        """The groups that fewest of the next records match, and those that are not much more frequent."""
         if len(self.groups) == 1:
             return self.groups
         counts = ", ".join(f"COUNT(CASE WHEN {condition} THEN 1 END)" for condition in conditions_of(self.groups))
         sql = self._sql(COUNT_NEAREST, counts=counts, direction=order)
         [found] = await self.database.rows_in_background(sql, {**params, "window": GROUP_SAMPLE})
-        threshold = max(RARE, min(found))
-        return [group for group, count in zip(self.groups, found, strict=True) if count <= threshold]
+        most = 2 * max(1, min(found))
+        return [group for group, count in zip(self.groups, found, strict=True) if count <= most]
 
     def _sql(self, template: str, **parts: str) -> str:
         index = {"index": self.index.table, "records": self.index.records, "prefix": self.index.prefix}

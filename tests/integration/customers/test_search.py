@@ -24,7 +24,13 @@ from support.shops import with_database
 
 # Small enough that a few customers take every way through a search.
 SMALL = mock.patch.multiple(
-    "ecomcharge.storage.term_search", SAMPLE=2, SAMPLE_OF_WHOLE_TERMS=1, LONGEST_WINDOW=5, GROUP_SAMPLE=4, RARE=1
+    "ecomcharge.storage.term_search",
+    SAMPLE=2,
+    SAMPLE_OF_WHOLE_TERMS=1,
+    LONGEST_WINDOW=5,
+    LONGEST_WINDOW_OF_SEVERAL_GROUPS=6,
+    GROUP_SAMPLE=4,
+    RARE=1,
 )
 
 

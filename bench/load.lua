@@ -1,5 +1,6 @@
 -- Drives one workload. Arguments: workload, file (may be empty).
--- The file holds ids to read, one a line; of the workload "post" it holds one body, in which {n} stands for a number.
+-- The file holds ids to read, one a line; of the workload "post" it holds one body, in which {n} stands for a number, and of
+-- "search" encoded texts, one a line.
 local workload, file, share = "read", nil, 20 -- share: creates of "mix", in percent
 local ids, parts, count = {}, {}, 0
 local thread_number = 0
@@ -51,11 +52,16 @@ local function read(skewed)
   return wrk.format("GET", wrk.path .. "/" .. ids[math.floor(draw * #ids) + 1])
 end
 
+local function search()
+  return wrk.format("GET", wrk.path .. "?limit=20&q=" .. ids[math.random(#ids)])
+end
+
 function request()
   if workload == "create" then return create() end
   if workload == "form" then return form() end
   if workload == "post" then return post() end
   if workload == "invalid" then return invalid() end
+  if workload == "search" then return search() end
   if workload == "read" then return read(false) end
   if workload == "skewed" then return read(true) end
   if workload == "mix" then

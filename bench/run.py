@@ -23,6 +23,7 @@ import bulk
 import growth
 import msgspec
 import renewals
+import search
 import start
 import webhooks
 from systems import (
@@ -141,6 +142,10 @@ def wrk(
 
 def drive(system: System, workload: str, seconds: float) -> Measured:
     return wrk(system, workload)(seconds)
+
+
+def drive_file(system: System, workload: str, file: Path, connections: int, seconds: float) -> Measured:
+    return wrk(system, workload, file=file, connections=connections)(seconds)
 
 
 def subscription_jobs(system: System) -> dict[str, Job]:
@@ -391,6 +396,8 @@ def main() -> None:
     parser.add_argument("--growth-rounds", type=int, default=5)
     parser.add_argument("--renewal-rounds", type=int, default=3)
     parser.add_argument("--webhook-rounds", type=int, default=3)
+    parser.add_argument("--search-customers", type=int, default=search.CUSTOMERS)
+    parser.add_argument("--search-rounds", type=int, default=3)
     parser.add_argument("--start-rounds", type=int, default=7)
     options = parser.parse_args()
     with PostgresServer() as postgres, tempfile.TemporaryDirectory(prefix="ecomcharge-bench-") as folder:
@@ -401,12 +408,14 @@ def main() -> None:
         stores = growth.run(options.growth_rounds, options.seconds, Path(folder), drive, sizes)
         renewed = renewals.run(options.renewal_rounds, options.seconds, Path(folder), drive_creates)
         sent = webhooks.run(options.webhook_rounds, options.seconds, Path(folder))
+        shops = search.run(options.search_rounds, options.seconds, Path(folder), postgres, drive_file, options.search_customers)
         started = start.run(options.start_rounds, Path(folder))
     text = report(results, systems, options.rounds, options.seconds)
     text += "\n" + bulk.report(figures, options.bulk_rows, options.bulk_rounds)
     text += "\n" + growth.report(stores, options.growth_rounds, options.seconds)
     text += "\n" + renewals.report(renewed, options.seconds)
     text += "\n" + webhooks.report(sent, options.seconds)
+    text += "\n" + search.report(shops, options.search_rounds, options.seconds, options.search_customers)
     text += "\n" + start.report(started)
     (HERE / "RESULTS.md").write_text(text)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ecomcharge.base.errors import BadParameter
 from ecomcharge.customers import store
-from ecomcharge.customers.model import Customer
+from ecomcharge.customers.model import Customer, StoredCustomer
 from ecomcharge.customers.search import check_text, terms_of
 from ecomcharge.customers.store import Customers, Filter
 from ecomcharge.storage.database import Database, Transaction
@@ -302,7 +302,7 @@ def test_a_change_of_a_customer_changes_what_finds_it(database_url: str) -> None
         await with_shop(database)
         await insert(database, named(first_name="Jane", phone="+1 555", external_id="a"))
         changed = named(first_name="Janet", email="new@shop.test", phone="+49 30", external_id="b")
-        await database.write(lambda tx: store.update(tx, 1, changed, NOW))
+        assert await database.write(lambda tx: store.update(tx, 1, StoredCustomer(changed, 2, NOW)))
         for q in ("jane", "janet", "new@", "4930", "b"):
             assert await found(database, q) == [changed.id]
         for q in ("1555", "c@d", "a"):

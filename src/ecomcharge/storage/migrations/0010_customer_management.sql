@@ -15,12 +15,15 @@ CREATE INDEX customers_not_indexed ON customers (shop_id, id) WHERE search_terms
 DROP INDEX customers_by_email;
 
 -- SQLite: the row number is the number of the customer's id. Each term begins with the id of its shop, so two shops may have
--- customers with the same id. A deletion names the terms, and secure-delete removes them from the index at once.
+-- customers with the same id. A deletion names the terms, and secure-delete removes them from the index at once. Each commit adds a
+-- segment to the index. SQLite merges 8 segments at a time instead of 4: in commits of 16 customers, the index then takes 7 µs per
+-- customer instead of 16.
 /*sqlite:
 CREATE VIRTUAL TABLE customer_search USING fts5(
     terms, content='', columnsize=0, detail=none, tokenize="ascii tokenchars '!""#$%&''()*+,-./:;<=>?@[\]^_`{|}~'"
 );
 INSERT INTO customer_search (customer_search, rank) VALUES ('secure-delete', 1);
+INSERT INTO customer_search (customer_search, rank) VALUES ('automerge', 8);
 */
 /*postgresql:
 CREATE INDEX customers_by_term ON customers USING GIN (array_to_tsvector(string_to_array(search_terms, ' ')));

@@ -89,12 +89,12 @@ def _customer(shop_id: int, number: int) -> tuple[object, ...]:
     return (id_of("cst_", number), f"First{number}", "Last", *place, email, "::1", external_id, None if number < FEW else terms)
 
 
-_KEY = "key claim fingerprint created_at status body running_until"
+_KEY = "key claim fingerprint created_at status location body running_until"
 
 
 def _key(shop_id: int, number: int) -> tuple[object, ...]:
     age = 2 * DAY - number if number < FEW else MANY - number
-    return (f"key {number}", "c", "f", NOW - age, 201, "{}", None)
+    return (f"key {number}", "c", "f", NOW - age, 201, f"/customers/{id_of('cst_', number)}", "{}", None)
 
 
 _PLAN = (

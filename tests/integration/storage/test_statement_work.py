@@ -27,7 +27,7 @@ from ecomcharge.shops import store as shops
 from ecomcharge.shops.model import GatewayAccount
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, R, Records
-from ecomcharge.subscriptions import closed_shops
+from ecomcharge.subscriptions import closed_shops, erasure
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.web import idempotency
 from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse
@@ -57,6 +57,7 @@ MOST: Final = {"sqlite": (2_000, 500), "postgresql": (500, 30)}
 COMMANDS: Final = {
     "audit.": "the audit reads everything",
     "customers.store.ENDS_OF_IMPORTS": "an import reads the checkpoints of all earlier imports",
+    "subscriptions.retention.INACTIVE": "a purge reads all customers",
     "shops.store.SUBSCRIPTIONS_BY_ACCOUNT": "commands on gateway accounts count their uses",
     "shops.store.UNSETTLED_PAYMENTS_BY_ACCOUNT": "commands on gateway accounts count their uses",
 }
@@ -134,6 +135,29 @@ async def execute_single_records(database: Database, tx: Transaction) -> None:
     await webhooks.signing_key(database, SHOP)
     await webhooks.keep_signing_key(tx, SHOP, "sealed", "public")
     await webhooks.newest_sealed_key(database, SHOP, NOW)
+
+
+async def execute_erasure(database: Database, tx: Transaction) -> None:
+    """The erasure of a customer, and the export of everything about it."""
+    customer_id = id_of("cst_", MIDDLE // 4)
+    for subscription in await subscriptions.of_customer(tx, SHOP, customer_id):
+        await subscriptions.erase(tx, msgspec.structs.replace(subscription, erased_customer_id=customer_id))
+        of_object = {"shop_id": SHOP, "object_id": subscription.id}
+        for sql in (erasure.EVENTS_OF_OBJECT, erasure.WEBHOOKS_OF_SUBSCRIPTION, erasure.PAYMENTS_OF_SUBSCRIPTION):
+            await tx.rows(sql, of_object)
+        await events.of_object(database, SHOP, subscription.id)
+        await webhooks.of_subscription(database, SHOP, subscription.id)
+    await tx.run(erasure.CLEAR_EVENT, {"shop_id": SHOP, "id": id_of("evt_", MIDDLE), "body": "{}"})
+    await tx.run(erasure.CLEAR_WEBHOOK, {"shop_id": SHOP, "id": id_of("whk_", MIDDLE), "body": "{}"})
+    await tx.run(erasure.CLEAR_PAYMENT, {"shop_id": SHOP, "id": payment_id(SHOP, MIDDLE), "message": None})
+    await tx.run(erasure.CLEAR_SANDBOX_CARD, {"shop_id": SHOP, "token": f"card {MIDDLE}", "card": "{}"})
+    location = f"/customers/{id_of('cst_', MIDDLE)}"
+    await tx.run(erasure.CLEAR_RESPONSE, {"shop_id": SHOP, "location": location, "status": 410, "body": "{}"})
+    await database.write(lambda each: customers.erase(each, SHOP, customer_id, 2, NOW))
+    await customers.is_erased(database, SHOP, customer_id)
+    await customers.has_erased(tx, SHOP)
+    await customers.erased_among(tx, SHOP, [customer_id, "cst_unknown"])
+    await customers.last_erasure(database)
 
 
 async def execute_worker(database: Database, tx: Transaction) -> None:
@@ -215,7 +239,7 @@ def executed_on(url: str) -> list[Executed]:
     async def work(database: Database) -> list[Executed]:
         recording = RecordingDatabase(database)
         await execute_lists(recording)
-        for execute in (execute_single_records, execute_worker, execute_keys_and_clock, execute_shops):
+        for execute in (execute_single_records, execute_erasure, execute_worker, execute_keys_and_clock, execute_shops):
             await execute(recording, cast(Transaction, Units(recording)))
         await index_customers(recording)
         return list({repr(each): each for each in recording.executed}.values())

@@ -1,6 +1,6 @@
 -- Drives one workload. Arguments: workload, file (may be empty).
--- The file holds ids to read, one a line; of the workload "post" it holds one body, in which {n} stands for a number, and of
--- "search" encoded texts, one a line.
+-- The file holds ids to read, one a line; of "email" and "external_id" queries; of the workload "post" it holds one body, in
+-- which {n} stands for a number, and of "search" encoded texts, one a line.
 local workload, file, share = "read", nil, 20 -- share: creates of "mix", in percent
 local ids, parts, count = {}, {}, 0
 local thread_number = 0
@@ -56,6 +56,10 @@ local function search()
   return wrk.format("GET", wrk.path .. "?limit=20&q=" .. ids[math.random(#ids)])
 end
 
+local function look_up()
+  return wrk.format("GET", wrk.path .. "?" .. ids[math.random(#ids)])
+end
+
 function request()
   if workload == "create" then return create() end
   if workload == "form" then return form() end
@@ -64,6 +68,7 @@ function request()
   if workload == "search" then return search() end
   if workload == "read" then return read(false) end
   if workload == "skewed" then return read(true) end
+  if workload == "email" or workload == "external_id" then return look_up() end
   if workload == "mix" then
     if math.random(100) <= share then return create() end
     return read(false)

@@ -117,7 +117,7 @@ def wrk(
     file: Path | None = None,
 ) -> Job:
     """``path`` and ``file`` default to those of the system's customers."""
-    ids_file = file or system.ids_file
+    ids_file = file or system.file_of(workload)
 
     def run(seconds: float) -> Measured:
         name = system.create_workload if workload == "create" else workload

@@ -65,6 +65,10 @@ class System:
     def ids_file(self) -> Path:
         return self.folder / f"{self.name}.ids"
 
+    def file_of(self, workload: str) -> Path:
+        """The file of ids or queries for a workload on customers."""
+        return self.ids_file
+
     @property
     def subscription_ids_file(self) -> Path:
         return self.folder / f"{self.name}.subscription-ids"
@@ -179,16 +183,19 @@ class Ecomcharge(System):
         subprocess.run([*choose, "--database", self.database], env=self.environment(), stdout=subprocess.DEVNULL, check=True)
         return str(shop["shop_id"]), basic(str(shop["shop_id"]), shop["secret_key"])
 
-    def import_customers(self, shop_id: str, count: int) -> None:
-        """Import customers through a pipe. Their ids are the numbers from zero."""
+    def import_customers(self, shop_id: str, count: int, *, with_external_ids: bool = False) -> None:
+        """Import customers through a pipe. Their ids are the numbers from zero, their external ids ``x0``, ``x1`` and so on."""
         names = COLUMNS.split(", ")[1:]
         command = [sys.executable, "-m", self.module, "customers", "import", "-", "--shop-id", shop_id]
         with subprocess.Popen(
             [*command, "--database", self.database], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         ) as importing:
             assert importing.stdin is not None
-            for customer in customers(count):
-                importing.stdin.write(msgspec.json.encode(dict(zip(names, customer[1:], strict=True))) + b"\n")
+            for number, customer in enumerate(customers(count)):
+                fields = dict(zip(names, customer[1:], strict=True))
+                if with_external_ids:
+                    fields["external_id"] = f"x{number}"
+                importing.stdin.write(msgspec.json.encode(fields) + b"\n")
             importing.stdin.close()
         assert importing.returncode == 0
 
@@ -201,7 +208,7 @@ class Ecomcharge(System):
         with httpx.Client(base_url=self.url, headers=headers) as http:
             created = http.post("/customers", json=JOHN)
             assert created.status_code == 201, created.text
-            expected = {"id": created.json()["id"], **JOHN, "external_id": None}
+            expected = {"id": created.json()["id"], **JOHN}
             assert http.get(created.headers["location"]).json() == expected
 
     def seed(self) -> None:

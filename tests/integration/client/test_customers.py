@@ -48,7 +48,7 @@ def test_a_replacement_sends_the_whole_customer(connect: Connect) -> None:
     assert seen.headers[0]["if-match"] == '"2"'
 
 
-def test_get_or_create_tells_whether_the_customer_is_new(connect: Connect) -> None:
+def test_get_or_create_returns_whether_the_customer_is_new(connect: Connect) -> None:
     with stand_in(Reply(201), TAGGED) as seen, connect(seen.url, 1, SECRET) as client:
         first, created = client.get_or_create_customer("a/é 7", **JANE)
         second, created_again = client.get_or_create_customer("..", **JANE)

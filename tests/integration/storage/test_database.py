@@ -15,7 +15,7 @@ import pytest
 from ecomcharge.base.errors import Unavailable
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.customers import actions, store
-from ecomcharge.customers.model import CustomerFields
+from ecomcharge.customers.model import CustomerFields, StoredCustomer
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.opening import open_database
@@ -163,7 +163,7 @@ def test_a_unit_that_postgresql_rolls_back_because_of_a_deadlock_is_run_again(po
             if runs > 1:
                 time.sleep(0.2)  # so that the other transaction, which was just resumed, locks the first row
             for number in (1, 2):
-                await store.update(tx, 1, msgspec.structs.replace(customer(number), city="ours"), NOW)
+                await store.update(tx, 1, StoredCustomer(msgspec.structs.replace(customer(number), city="ours"), 2, NOW))
 
         await other.execute("BEGIN")
         await other.execute("UPDATE customers SET city = 'theirs' WHERE id = $1", customer(2).id)

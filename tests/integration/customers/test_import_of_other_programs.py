@@ -315,7 +315,7 @@ def test_only_the_objects_of_an_array_that_cannot_be_read_are_refused(url: str) 
     assert [(refusal.line, refusal.message) for refusal in rejected] == [
         (2, "Ip address is invalid"),
         (3, "Body must be a JSON object"),
-        (4, "Body is not valid JSON"),
+        (4, "Body is not valid JSON (line 1, column 56): a comma or the closing bracket is expected"),
     ]
     assert [customer.email for customer in stored(url)] == ["zoe@shop.test", "ida@shop.test"]
     assert stored(url)[0].address == 'Unit [5] {"West"}'

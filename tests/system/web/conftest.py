@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec import convert
 
 from ecomcharge.customers import store
-from ecomcharge.customers.model import Customer
+from ecomcharge.customers.model import FIELD_NAMES, Customer
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from support.caller import BODY_LIMIT, MANY, STALL_SECONDS, Caller
@@ -46,12 +47,12 @@ def caller(new_caller: Callable[[], Caller]) -> Caller:
 def long_list(new_caller: Callable[[], Caller]) -> Caller:
     """A shop whose customer list is larger than any socket buffer."""
     caller = new_caller()
-    fields = ["\N{SLIGHTLY SMILING FACE}" * 255] * 11
+    fields = dict.fromkeys(FIELD_NAMES, "\N{SLIGHTLY SMILING FACE}" * 255)
 
     async def work(database: Database) -> None:
         async def unit(tx: Transaction) -> None:
             for number in range(MANY):
-                customer = Customer(f"cst_{number:016x}", *fields)
+                customer = convert({"id": f"cst_{number:016x}", **fields}, Customer)
                 await store.insert(tx, caller.credentials.shop_id, customer)
 
         await database.write(unit)

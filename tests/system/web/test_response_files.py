@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import convert
 
 from ecomcharge.base.errors import Unavailable
 from ecomcharge.customers import store
-from ecomcharge.customers.model import Customer
+from ecomcharge.customers.model import FIELD_NAMES, Customer
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.web import response_files
@@ -121,8 +122,8 @@ def test_with_few_descriptors_each_client_gets_its_own_shops_list(limited: Serve
         async def unit(tx: Transaction) -> None:
             for shop in shops:
                 for number in range(CUSTOMERS):
-                    texts = [str(shop.shop_id), *["x" * 255] * 10]
-                    await store.insert(tx, shop.shop_id, Customer(f"cst_{number:016x}", *texts))
+                    texts = {**dict.fromkeys(FIELD_NAMES, "x" * 255), "first_name": str(shop.shop_id)}
+                    await store.insert(tx, shop.shop_id, convert({"id": f"cst_{number:016x}", **texts}, Customer))
 
         await database.write(unit)
 

@@ -78,8 +78,8 @@ def test_an_unknown_route_gets_404_without_credentials(caller: Caller) -> None:
         ("OPTIONS", "/customers", "GET, HEAD, POST"),
         ("TRACE", "/customers", "GET, HEAD, POST"),
         ("BREW", "/customers", "GET, HEAD, POST"),
-        ("POST", "/customers/cst_0000000000000000", "GET, HEAD"),
-        ("DELETE", "/customers/cst_0000000000000000", "GET, HEAD"),
+        ("TRACE", "/customers/cst_0000000000000000", "DELETE, GET, HEAD, PATCH, POST, PUT"),
+        ("DELETE", "/plans/pln_0000000000000000", "GET, HEAD"),
         ("POST", "/healthz", "GET, HEAD"),
     ],
 )

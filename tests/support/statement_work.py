@@ -195,11 +195,10 @@ def measure_on_sqlite(url: str, executed: Sequence[Executed]) -> Iterator[tuple[
 
 
 def _all_rows(executed: Executed, sql: str, rows: Sequence[Row], returned: int) -> int:
-    """The rows that a statement is allowed to read: also those that it counts, and those that ``OFFSET`` skips."""
+    """The rows that a statement is allowed to read: also those that it counts or skips, up to a limit of its own."""
     params = executed.params if isinstance(executed.params, dict) else {}
-    counted = rows[0][0] if rows and re.match(r"\s*SELECT COUNT\(\*\)", sql) else 0
-    skipped = sum(int(params.get(name, 0)) for name in ("offset", "kept"))
-    return returned + counted + skipped + int(params.get("most", 0))
+    counted = rows[0][0] if rows and re.search(r"\bSELECT COUNT\(\*\)", sql) else 0
+    return returned + counted + sum(int(params.get(name, 0)) for name in ("offset", "kept", "most", "window"))
 
 
 async def measure_on_postgres(url: str, executed: Sequence[Executed], plans: str) -> list[tuple[str, Executed, Work]]:

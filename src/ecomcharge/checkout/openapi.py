@@ -14,11 +14,12 @@ from ecomcharge.customers.openapi import EMAIL
 from ecomcharge.plans.openapi import PLANS
 from ecomcharge.subscriptions.openapi import typed_card
 from ecomcharge.subscriptions.requests import RETURN_URL_OF_LINK
-from ecomcharge.web.openapi import FORM, HTML, OF_AN_ID, Failures, Operation, Part, answer, path_parameter, public_file, query
+from ecomcharge.web.openapi import FORM, HTML, Failures, Operation, Part, answer, path_parameter, public_file, query
 from ecomcharge.web.wire_forms import Json, matching, of_field, ref, web_address
 
 _CLOSED: Final = {410: "The shop is closed. A page in the buyer's language says so, and nothing is charged."}
-_UNKNOWN: Final[Failures] = (errors.OutcomeUnknown, errors.BadParameter, errors.Unavailable)
+_OFFLINE: Final = {503: answer("Service Unavailable: A page says so.", dict(HTML), "Retry-After")}
+_UNKNOWN: Final[Failures] = (errors.OutcomeUnknown, errors.BadParameter)
 _FORM_TOKEN: Final = {"type": "string", "description": "The token that is in the form of the page."}
 _TOKEN: Final = query(
     "token",
@@ -75,10 +76,14 @@ def part() -> Part:
 
 def _links(path: str, id: str, summary: str, place: list[Json]) -> Iterable[Operation]:
     """Two ways to follow a link."""
-    pages = {409: "No gateway is configured for the shop. A page says so.", **_CLOSED}
-    answers = {302: answer("To the hosted page. The body is empty.", None, "Location"), **_html(pages)}
+    pages = {
+        404: "There is no such plan. A page says so.",
+        409: "No gateway is configured for the shop. A page says so.",
+        **_CLOSED,
+    }
+    answers = {302: answer("To the hosted page. The body is empty.", None, "Location"), **_html(pages), **_OFFLINE}
     parameters = [*place, _RETURN_URL]
-    failures = (*OF_AN_ID, *_UNKNOWN)
+    failures = (errors.RouteNotFound, *_UNKNOWN)
     visit = "For a buyer's browser. Creates nothing: the subscription is created when the buyer submits the form of the page."
     yield Operation("GET", path, id, summary, visit, answers, failures, parameters, public=True)
     text = "Creates a subscription at once, which waits for its buyer for a day."
@@ -96,7 +101,12 @@ def _page(
     *,
     limited: str = "",
 ) -> Operation:
-    answers = {**_html({**pages, **_CLOSED}), 303: answer(redirect, None, "Location"), **(_limited(limited) if limited else {})}
+    answers = {
+        **_html({**pages, **_CLOSED}),
+        **_OFFLINE,
+        303: answer(redirect, None, "Location"),
+        **(_limited(limited) if limited else {}),
+    }
     failures = (errors.RouteNotFound, *_UNKNOWN)
     place = [_TOKEN, *_LINKED] if path == _PAGE else [_PAYMENT]
     text = "For a buyer's browser, in the buyer's language."

@@ -13,7 +13,15 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from ecomcharge.base.clock import Clock
-from ecomcharge.base.errors import BadParameter, RecordNotFound, RouteNotFound, ShopClosed, TooManyRequests, ValidationFailed
+from ecomcharge.base.errors import (
+    BadParameter,
+    RecordNotFound,
+    RouteNotFound,
+    ShopClosed,
+    TooManyRequests,
+    Unavailable,
+    ValidationFailed,
+)
 from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.checkout import forms, results
@@ -39,8 +47,8 @@ from ecomcharge.subscriptions.buyer_actions import LinkedPlan
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.web.error_responses import rate_limit_headers
-from ecomcharge.web.messages import NO_STORE, Request, Response, without_blanks
-from ecomcharge.web.router import Route
+from ecomcharge.web.messages import NO_STORE, Request, Response, Stream, without_blanks
+from ecomcharge.web.router import Handler, Route
 
 HTML: Final = ("content-type", "text/html; charset=utf-8")
 ANSWERS: Final = {"accept": True, "refuse": False}  # to the sandbox's 3-D Secure step
@@ -94,17 +102,35 @@ class CheckoutPages:
         self._root = urlsplit(base_url).path  # a proxy may serve the program under a path of its own
 
     def routes(self) -> list[Route]:
-        return [
-            Route("GET", "/v2/checkout", self.page, needs_shop=False),
-            Route("POST", "/v2/checkout", self.pay, needs_shop=False),
-            Route("GET", "/v2/checkout/{}", self.asset, needs_shop=False),
-            Route("GET", "/process/{}", self.challenge, needs_shop=False),
-            Route("POST", "/process/{}", self.answer, needs_shop=False),
-            Route("GET", "/plans/{}/pay", self.follow, needs_shop=False),
-            Route("POST", "/plans/{}/pay", self.follow, needs_shop=False),
-            Route("GET", "/v2/confirm_order/{}/{}", self.confirm, needs_shop=False),
-            Route("POST", "/v2/confirm_order/{}/{}", self.confirm, needs_shop=False),
+        handlers = [
+            ("GET", "/v2/checkout", self.page),
+            ("POST", "/v2/checkout", self.pay),
+            ("GET", "/process/{}", self.challenge),
+            ("POST", "/process/{}", self.answer),
+            ("GET", "/plans/{}/pay", self.follow),
+            ("POST", "/plans/{}/pay", self.follow),
+            ("GET", "/v2/confirm_order/{}/{}", self.confirm),
+            ("POST", "/v2/confirm_order/{}/{}", self.confirm),
         ]
+        pages = [Route(method, path, self._with_error_pages(handler), needs_shop=False) for method, path, handler in handlers]
+        return [*pages, Route("GET", "/v2/checkout/{}", self.asset, needs_shop=False)]
+
+    def _with_error_pages(self, handler: Handler) -> Handler:
+        """The handler with pages for the errors that any request may meet, because a browser shows the response to a buyer."""
+
+        async def handle(request: Request) -> Response | Stream:
+            try:
+                return await handler(request)
+            except RecordNotFound as error:
+                page = self._not_found(request)
+                page.code = error.code
+            except Unavailable as error:
+                page = self._notice(results.OFFLINE, _language_of(request), 503)
+                page.code = error.code
+                page.headers.append(("retry-after", str(error.retry_after_seconds)))
+            return page
+
+        return handle
 
     # The pay link
 
@@ -367,7 +393,7 @@ class CheckoutPages:
         return self._notice(results.CLOSED, language, 410)
 
     def _not_found(self, request: Request) -> Response:
-        return self._notice(results.UNKNOWN, preferred_language(request.header("accept-language") or ""), 404)
+        return self._notice(results.UNKNOWN, _language_of(request), 404)
 
     def _notice(self, outcome: Outcome, language: str, status: int) -> Response:
         """A result page without a subscription."""
@@ -378,6 +404,11 @@ class CheckoutPages:
     def _rendered(self, template: str, language: str, status: int, *, form_action: str = "'self'", **context: Any) -> Response:
         page = self._renderer.render(template, language, assets=f"{self._root}/v2/checkout", **context)
         return Response(status, page, [HTML, NO_STORE, *_security_headers(form_action, self._frame_ancestors)])
+
+
+def _language_of(request: Request) -> str:
+    """The language of a page without a plan."""
+    return preferred_language(request.header("accept-language") or "")
 
 
 def _form_target(subscription: Subscription) -> str:

@@ -60,6 +60,11 @@ BUSY: Final = Outcome(
     gettext_noop("Please wait a minute"),
     TOO_MANY_PAYMENTS,
 )
+OFFLINE: Final = Outcome(  # the card may have been charged before the database was lost
+    "offline",
+    gettext_noop("This page is not available at the moment"),
+    gettext_noop("Please open it again in a minute. It then says whether you have paid."),
+)
 UNKNOWN: Final = Outcome(
     "unknown",
     gettext_noop("Page not found"),

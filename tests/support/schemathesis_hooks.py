@@ -75,6 +75,11 @@ def subscribed(**more: Any) -> dict[str, Any]:
     return created
 
 
+def new_customer_id() -> str:
+    customer = {"email": "customer@example.com", "ip": "127.0.0.1"}
+    return str(shop_client().post("/customers", json=customer).json()["id"])
+
+
 @functools.cache
 def known() -> dict[str, Any]:
     """A subscription whose plan, customer and card other requests refer to."""
@@ -181,13 +186,12 @@ def _write_integers_without_fraction(body: Any) -> None:
 def _read_a_kept_customer(case: schemathesis.Case[Any]) -> None:
     """Replace an erased customer, which gets 410. Schemathesis reuses ids of earlier responses."""
     if shop_client().get(f"/customers/{case.path_parameters['customer_id']}").status_code == 410:
-        case.path_parameters["customer_id"] = known()["customer"]["id"]
+        case.path_parameters["customer_id"] = new_customer_id()
 
 
 def _change_a_new_customer(case: schemathesis.Case[Any]) -> None:
     """Replace the id by that of a customer with all required fields, and ``If-Match`` by one that its version meets."""
-    customer = {"email": "customer@example.com", "ip": "127.0.0.1"}
-    case.path_parameters["customer_id"] = shop_client().post("/customers", json=customer).json()["id"]
+    case.path_parameters["customer_id"] = new_customer_id()
     if "If-Match" in case.headers:
         case.headers["If-Match"] = "*"
 

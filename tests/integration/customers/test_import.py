@@ -8,15 +8,19 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
+import msgspec
 import pytest
 
+from ecomcharge.customers import store
 from ecomcharge.customers.bulk import validation_pool
 from ecomcharge.customers.bulk.files import LINE_MAXIMUM_BYTES
 from ecomcharge.customers.bulk.options import ReadingOptions, Rules
 from ecomcharge.customers.bulk.transfer import DuplicateCustomer, ImportSummary
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord
-from support.bulk import OTHER_SHOP, imported, line, lines, stored
-from support.shops import Shop
+from ecomcharge.events.store import of_object
+from ecomcharge.storage.database import Database
+from support.bulk import OTHER_SHOP, SHOP, imported, line, lines, stored
+from support.shops import Shop, with_database
 
 
 def test_repeated_imports_of_one_file_add_it_once(url: str) -> None:
@@ -129,6 +133,30 @@ def test_an_existing_customer_is_skipped_updated_or_refused(url: str, identity: 
     assert imported(url, again, on_duplicate="update") == ImportSummary(read=2, updated=1, already_imported=1)
     assert (stored(url)[0].id, stored(url)[0].email, stored(url)[0].city) == (first.id, "new@shop.test", "Minsk")
     assert len(stored(url)) == 2
+
+
+def test_each_change_by_an_import_is_a_version_with_an_event(url: str) -> None:
+    """A line that changes nothing is no change, and neither is a dry run. The last line of one customer is kept."""
+    one, two = ({"id": f"cst_{number:016x}"} for number in (1, 2))
+    imported(url, line("a@shop.test", **one) + line("b@shop.test", **two))
+
+    again = line("a@shop.test", **one) + line("c@shop.test", city="Minsk", **two) + line("d@shop.test", city="Minsk", **two)
+    imported(url, again, on_duplicate="update", dry_run=True)
+    imported(url, again, on_duplicate="update")
+
+    async def work(database: Database) -> list[Any]:
+        found = [await store.find_stored(database, SHOP, customer["id"]) for customer in (one, two)]
+        events = [await of_object(database, SHOP, customer["id"]) for customer in (one, two)]
+        versions = [(customer.version, customer.customer.email) for customer in found if customer is not None]
+        return [versions, *([(event.type, event.sequence, event.data) for event in each] for each in events)]
+
+    versions, of_one, of_two = with_database(url, work)
+    assert versions == [(1, "a@shop.test"), (3, "d@shop.test")]
+    assert of_one == []
+    assert [(type, sequence, msgspec.json.decode(data)["changed"]) for type, sequence, data in of_two] == [
+        ("customer.updated", 2, ["city", "email"]),
+        ("customer.updated", 3, ["email"]),
+    ]
 
 
 def test_the_second_of_two_lines_with_one_identity_is_the_duplicate(url: str) -> None:

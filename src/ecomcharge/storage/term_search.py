@@ -25,7 +25,7 @@ from ecomcharge.storage.statements import TermIndex
 # Records of the list whose terms are compared. A thousand take 0.5 ms on SQLite and 1 ms on PostgreSQL. For 13,000 matching
 # records in a million, the index takes 8 ms on SQLite and 18 ms on PostgreSQL.
 SAMPLE: Final = 500
-SAMPLE_OF_WHOLE_TERMS: Final = 100  # the index finds one in 0.1 ms, unless many records share it
+SAMPLE_OF_WHOLE_TERMS: Final = 50  # the index finds one in 0.1 ms, unless most records share it
 MARGIN: Final = 1.5  # more records than the density in the sample requires
 LONGEST_WINDOW: Final = 5_000
 LONGEST_WINDOW_OF_SEVERAL_GROUPS: Final = 20_000  # the index finds the records of one group at least, and they are compared, too
@@ -115,6 +115,8 @@ class TermSearch:
         in_background: bool = False,
     ) -> Sequence[Row]:
         """As ``Records.select``. A search by prefix is always in the background."""
+        if ids.after >= ids.before:
+            return []
         has_prefix = any(term.is_prefix for group in self.groups for term in group)
         read = self.database.rows_in_background if in_background or has_prefix else self.database.rows
         names = {"columns": self.columns, "direction": direction(newest_first)}
@@ -125,7 +127,7 @@ class TermSearch:
         if len(found) == limit + offset:
             return found[offset:]
         window = sample * MARGIN * (limit + offset) / len(found) if found else math.inf
-        if window <= (LONGEST_WINDOW if len(self.groups) == 1 else LONGEST_WINDOW_OF_SEVERAL_GROUPS):
+        if has_prefix and window <= (LONGEST_WINDOW if len(self.groups) == 1 else LONGEST_WINDOW_OF_SEVERAL_GROUPS):
             rows = await read(sql, {**params, "window": int(window)})
             if len(rows) == limit:
                 return rows
@@ -133,6 +135,8 @@ class TermSearch:
         return await read(self._sql(SELECT_HITS[self.database.engine], **names), params)
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
+        if ids.after >= ids.before:
+            return 0
         params = self._params(ids)
         params["match"] = self._match(await self._rare_groups(params, direction(newest_first=True)))
         [[count]] = await self.database.rows_in_background(self._sql(COUNT_HITS[self.database.engine]), params)

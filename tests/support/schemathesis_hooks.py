@@ -196,6 +196,11 @@ def _change_a_new_customer(case: schemathesis.Case[Any]) -> None:
         case.headers["If-Match"] = "*"
 
 
+def _erase_any_version(case: schemathesis.Case[Any]) -> None:
+    """Remove ``If-Match``, which names a version that the customer does not have."""
+    case.headers.pop("If-Match", None)
+
+
 def _use_the_external_id_of_the_path(case: schemathesis.Case[Any]) -> None:
     """Remove the external id of the body, which must be that of the path, and ``If-Match``, which no new customer meets."""
     case.headers.pop("If-Match", None)
@@ -230,6 +235,7 @@ _ADJUSTMENTS = {
     **dict.fromkeys(("GET /process/{payment_id}", "POST /process/{payment_id}"), _open_a_challenge),
     **dict.fromkeys(("GET /customers/{customer_id}", "GET /customers/{customer_id}/export"), _read_a_kept_customer),
     **dict.fromkeys(CHANGES, _change_a_new_customer),
+    "DELETE /customers/{customer_id}": _erase_any_version,
     PUT_EXTERNAL: _use_the_external_id_of_the_path,
     "POST /sandbox/clock/advance": _resume_the_clock,
 }

@@ -30,7 +30,6 @@ SMALL = mock.patch.multiple(
     LONGEST_WINDOW=5,
     LONGEST_WINDOW_OF_SEVERAL_GROUPS=6,
     GROUP_SAMPLE=4,
-    RARE=1,
 )
 
 

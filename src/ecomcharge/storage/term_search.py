@@ -29,7 +29,8 @@ SAMPLE_OF_WHOLE_TERMS: Final = 50  # the index finds one in 0.1 ms, unless most 
 MARGIN: Final = 1.5  # more records than the density in the sample requires
 LONGEST_WINDOW: Final = 5_000
 LONGEST_WINDOW_OF_SEVERAL_GROUPS: Final = 20_000  # the index finds the records of one group at least, and they are compared, too
-GROUP_SAMPLE: Final = 2_000
+RARE_RATIO: Final = 3  # a group that is so many times as frequent as the rarest one costs more than it saves
+FREQUENT: Final = 0.2  # of the records: comparing all of them is the fastest way to count
 
 ID_DIGITS: Final = 16
 LOWEST_ROW_NUMBER, HIGHEST_ROW_NUMBER = -(2**63), 2**63 - 1
@@ -137,9 +138,15 @@ class TermSearch:
     async def count(self, ids: IdRange = ALL_IDS) -> int:
         if ids.after >= ids.before:
             return 0
-        params = self._params(ids)
-        params["match"] = self._match(await self._rare_groups(params, direction(newest_first=True)))
-        [[count]] = await self.database.rows_in_background(self._sql(COUNT_HITS[self.database.engine]), params)
+        read, params, order = self.database.rows_in_background, self._params(ids), direction(newest_first=True)
+        all_groups = " AND ".join(conditions_of(self.groups))
+        sql = self._sql(COUNT_NEAREST, counts=f"COUNT(CASE WHEN {all_groups} THEN 1 END)", direction=order)
+        [[count]] = await read(sql, {**params, "window": SAMPLE})
+        if count > SAMPLE * FREQUENT:
+            [[count]] = await read(sql, {**params, "window": HIGHEST_ROW_NUMBER})
+        else:
+            params["match"] = self._match(await self._rare_groups(params, order))
+            [[count]] = await read(self._sql(COUNT_HITS[self.database.engine]), params)
         return int(count)
 
     async def _rare_groups(self, params: dict[str, object], order: str) -> Sequence[Group]:
@@ -148,8 +155,8 @@ class TermSearch:
             return self.groups
         counts = ", ".join(f"COUNT(CASE WHEN {condition} THEN 1 END)" for condition in conditions_of(self.groups))
         sql = self._sql(COUNT_NEAREST, counts=counts, direction=order)
-        [found] = await self.database.rows_in_background(sql, {**params, "window": GROUP_SAMPLE})
-        most = 2 * max(1, min(found))
+        [found] = await self.database.rows_in_background(sql, {**params, "window": SAMPLE})
+        most = RARE_RATIO * max(1, min(found))
         return [group for group, count in zip(self.groups, found, strict=True) if count <= most]
 
     def _sql(self, template: str, **parts: str) -> str:

@@ -130,3 +130,16 @@ def test_other_statuses_keep_their_form(http: httpx.Client) -> None:
         answer = http.get(path, headers=PROBLEM)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json; charset=utf-8")
         assert list(answer.json()) == ["message"]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "POST", "PUT"])
+def test_a_correction_that_is_refused_is_a_problem_too(http: httpx.Client, method: str) -> None:
+    made = http.post("/customers", json=a_customer()).json()
+    body = {**a_customer(), "country": "XX", "metadata": {"color": 1.5}}
+    answer = http.request(method, f"/customers/{made['id']}", json=body, headers=PROBLEM)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]] == [
+        ("/country", "unknown_country"),
+        ("/metadata/color", "not_a_string"),
+    ]
+    assert http.get(f"/customers/{made['id']}").json() == made

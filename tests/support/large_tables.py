@@ -12,9 +12,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from ecomcharge.base.ids import first_id_at
+from ecomcharge.base.ids import first_id_at, row_number_of
 from ecomcharge.storage.opening import sqlite_path
-from ecomcharge.storage.sqlite.transaction import row_number_of
 
 SHOPS: Final = (1, 2)
 MANY: Final = 20_000  # records of each kind in each shop

@@ -5,6 +5,7 @@ The routes need no credentials: the token of a page permits its payment. The pag
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -217,7 +218,9 @@ class CheckoutPages:
         except ValidationFailed:  # the operator took the shop's gateway away in the meantime
             return self._notice(results.UNAVAILABLE, subscription.language, 409)
         is_challenged = paid is not None and paid.billing_state.state == lifecycle.REDIRECTING  # and not canceled in the meantime
-        challenge = await self._challenge_of(paid) if paid is not None and is_challenged else None
+        challenge = None
+        with contextlib.suppress(Unavailable):  # the card may be charged: a 503 would say that nothing was written
+            challenge = await self._challenge_of(paid) if paid is not None and is_challenged else None
         return self._to_challenge(challenge) if challenge is not None else self._back_to(token)
 
     async def _visit(self, request: Request) -> _Visit | Response:

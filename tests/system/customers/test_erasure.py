@@ -20,7 +20,7 @@ WITHOUT_PERSONAL_DATA = {
     *("shops", "shop_keys", "gateway_accounts", "plans", "sandbox_clock", "clock_moves", "schema_migrations"),
     *("customer_imports", "erased_customers", "sandbox_charges"),
 }
-CLEARED = {"customers", "subscriptions", "payments", "events", "webhooks", "idempotency_keys", "cards"}
+CLEARED = {"customers", "subscriptions", "payments", "events", "webhooks", "idempotency_keys", "cards", "external_id_locks"}
 
 PERSON: dict[str, Any] = {
     "first_name": "Ottokar",
@@ -70,7 +70,10 @@ def test_nothing_personal_is_left_of_an_erased_customer(
         for number in range(3):  # others, so that the index has entries beside those of the person
             http.post("/customers", json={"first_name": f"Other{number}", "email": f"o{number}@shop.test", "ip": "::1"})
         key = {"Idempotency-Key": "create-otto"}
-        customer_id = http.post("/customers", json=PERSON, headers=key).json()["id"]
+        external = "/customers/external/user-ottokar-4711"
+        customer_id = http.put(external, json=PERSON, headers=key).json()["id"]
+        change, change_key = {"state": "Styria"}, {"Idempotency-Key": "change-otto"}
+        assert http.patch(f"/customers/{customer_id}", json=change, headers=change_key).status_code == 200
         charged = http.post("/subscriptions", json=subscription_of(customer_id), headers={"Idempotency-Key": "charge-otto"})
         assert charged.json()["state"] == "active"
         hosted = http.post("/subscriptions", json=subscription_of(customer_id, card=None))
@@ -84,8 +87,14 @@ def test_nothing_personal_is_left_of_an_erased_customer(
         for path in (f"/customers/{customer_id}", f"/customers/{customer_id}/export"):
             gone = http.get(path)
             assert (gone.status_code, gone.json()) == (410, {"message": "Customer was erased"})
-        replay = http.post("/customers", json=PERSON, headers=key)
-        assert (replay.status_code, replay.json()) == (410, {"message": "Customer was erased"})
+        for replay in (
+            http.put(external, json=PERSON, headers=key),
+            http.patch(f"/customers/{customer_id}", json=change, headers=change_key),
+            http.patch(f"/customers/{customer_id}", json=change),
+        ):
+            assert (replay.status_code, replay.json()) == (410, {"message": "Customer was erased"})
+            assert "etag" not in replay.headers
+        assert http.get(external).status_code == 404
         replay = http.post("/subscriptions", json=subscription_of(customer_id), headers={"Idempotency-Key": "charge-otto"})
         assert replay.json()["id"] == charged.json()["id"]
 
@@ -98,7 +107,7 @@ def test_nothing_personal_is_left_of_an_erased_customer(
         events = http.get(f"/events?object={customer_id}").json()
         assert events[0]["type"] == "customer.erased"
         assert events[0]["data"] == {"id": customer_id}
-        assert events[0]["sequence"] == 2
+        assert [event["sequence"] for event in events] == [3, 2]
         new = http.post("/subscriptions", json=subscription_of(customer_id, card=None))
         assert new.status_code == 422
     process.end()

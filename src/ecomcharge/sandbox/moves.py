@@ -16,7 +16,7 @@ import structlog
 
 from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import Clock, SystemClock
-from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown, RecordNotFound, Unavailable
+from ecomcharge.base.errors import EcomchargeError, IncompleteMove, OutcomeUnknown, RecordNotFound, Unavailable
 from ecomcharge.base.ids import CLOCK_MOVE_PREFIX, IdGenerator
 from ecomcharge.sandbox import store
 from ecomcharge.sandbox.clock import POLL_SECONDS, SandboxClock
@@ -98,12 +98,12 @@ class ClockMoves:
         """Move the clock, and return when everything that became due is processed.
 
         Waits for other moves to end. ``target`` then gets the time of the clock and returns the time to move to. Raises
-        the ``BadParameter`` of ``target``, and ``OutcomeUnknown`` if the clock was moved, but not to the target.
+        the ``BadParameter`` of ``target``, and ``IncompleteMove`` if the clock was moved, but not to the target.
         """
         task = self._start(self._run(await self._create(), target))
         await asyncio.wait({task})
         if task.cancelled():
-            raise OutcomeUnknown(STOPPED)
+            raise IncompleteMove(STOPPED)
         task.result()
 
     async def start(self, target: Target) -> str:
@@ -171,7 +171,7 @@ class ClockMoves:
             await self._end(id, reason)
             if move is None:  # nothing was changed
                 raise
-            raise OutcomeUnknown(await self._message_of_incomplete(move, reason)) from error
+            raise IncompleteMove(await self._message_of_incomplete(move, reason)) from error
         else:
             await self._end(id, None)
         finally:

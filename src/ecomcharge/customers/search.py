@@ -26,7 +26,7 @@ TEXT_MAXIMUM: Final = 255  # characters of a search
 WORDS_MAXIMUM: Final = 10
 
 _SEPARATOR: Final = re.compile(r"[\x00-\x20\x7f]")
-_NOT_A_DIGIT: Final = re.compile(r"[^0-9]+")
+_WITHOUT_OTHERS: Final = {number: None for number in range(128) if not chr(number).isdecimal()}
 _WORD: Final = re.compile(r"[^\W_]+")
 
 
@@ -58,25 +58,28 @@ def words_of(name: str) -> list[str]:
 
 def digits_of(text: str) -> str:
     """The digits of a phone number: full-width and other decimal digits count as digits."""
-    if not text.isascii():
-        text = "".join(str(unicodedata.decimal(character, "")) for character in text)
-    return _NOT_A_DIGIT.sub("", text)
+    if text.isascii():
+        return text.translate(_WITHOUT_OTHERS)
+    return "".join(str(unicodedata.decimal(character, "")) for character in text)
 
 
 def terms_of(shop_id: int, customer: Customer | CustomerFields) -> str:
     """The terms of a customer, separated by blanks. Each appears once."""
-    terms: dict[str, None] = {}
+    terms = []
     for name in (customer.first_name, customer.last_name):
-        if name is not None:
-            for word in words_of(name):
-                terms[_term(shop_id, NAME, word)] = None
+        if name is None:
+            continue
+        if name.isascii() and name.isalpha():  # the usual name is one word of at most 255 letters
+            terms.append(f"{shop_id}{NAME}{name.lower()}")
+        else:
+            terms += [_term(shop_id, NAME, word) for word in words_of(name)]
     if customer.email is not None:
-        terms[_term(shop_id, EMAIL, fold(customer.email))] = None
+        terms.append(_term(shop_id, EMAIL, fold(customer.email)))
     if customer.phone is not None and (digits := digits_of(customer.phone)):
-        terms[_term(shop_id, PHONE, digits)] = None
+        terms.append(f"{shop_id}{PHONE}{digits}")
     if customer.external_id is not None:
-        terms[_term(shop_id, EXTERNAL_ID, fold(customer.external_id))] = None
-    return " ".join(terms)
+        terms.append(_term(shop_id, EXTERNAL_ID, fold(customer.external_id)))
+    return " ".join(dict.fromkeys(terms))
 
 
 def _term(shop_id: int, kind: str, folded: str) -> str:

@@ -114,8 +114,10 @@ CustomerRow = tuple[Any, ...]  # of INSERT: the id of the shop, the fields of th
 
 
 def row_of(shop_id: int, customer: Customer) -> CustomerRow:
-    *fields, metadata = msgspec.structs.astuple(customer)
-    return (shop_id, *fields, _text_of(metadata), terms_of(shop_id, customer))
+    values = msgspec.structs.astuple(customer)
+    if customer.metadata is not None:
+        values = (*values[:-1], _text_of(customer.metadata))
+    return (shop_id, *values, terms_of(shop_id, customer))
 
 
 def customer_of(row: CustomerRow) -> Customer:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from typing import Annotated, Final
+from typing import Final
 
 import cyclopts
-from cyclopts import Parameter
 
 from ecomcharge.audit.audit import RECHECK_SECONDS, Audit
 from ecomcharge.audit.model import Totals
@@ -17,7 +16,7 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
-from ecomcharge.cli.database_options import settings_from_environment
+from ecomcharge.cli.database_options import SettingsOfServe, settings_from_environment
 from ecomcharge.cli.terminal import AsJson, print_json
 from ecomcharge.runtime.composition import billing_services
 from ecomcharge.sandbox.clock import SandboxClock
@@ -34,7 +33,7 @@ audit = cyclopts.App(name="audit", config=settings_from_environment)
 
 @audit.default
 def run_audit(
-    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008 - frozen
+    settings: SettingsOfServe = Settings(),  # noqa: B008 - frozen
     *,
     shop_id: int | None = None,
     since: str | None = None,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated
 
 import cyclopts
-from cyclopts import Parameter
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
-from ecomcharge.cli.database_options import settings_from_environment
+from ecomcharge.cli.database_options import SettingsOfServe, settings_from_environment
 from ecomcharge.cli.terminal import AsJson, moment, print_json
 from ecomcharge.runtime.composition import billing_services
 from ecomcharge.sandbox.clock import SandboxClock, to_json
@@ -24,8 +22,6 @@ from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
 
 clock = cyclopts.App(name="clock", config=settings_from_environment)
-
-SettingsOfServe = Annotated[Settings, Parameter(name="*")]
 
 
 @clock.command

@@ -27,9 +27,9 @@ master_key = cyclopts.App(name="master-key", help="The key that encrypts and has
 cli.command("ecomcharge.cli.serve:server", name="serve", help="Migrate the database and serve the API until SIGTERM.")
 cli.command("ecomcharge.cli.worker:worker", name="worker", help=WORKER_HELP)
 cli.command("ecomcharge.cli.audit:audit", name="audit", help=AUDIT_HELP)
-cli.command("ecomcharge.cli.customers:customers", name="customers", help="Import and export customers.")
+cli.command("ecomcharge.cli.customers:customers", name="customers", help="Import, export and erase customers.")
 cli.command("ecomcharge.cli.shops:shops", name="shops", help="Shops, their keys and their gateways.")
-cli.command("ecomcharge.cli.webhooks:webhooks", name="webhooks", help="List, show and redeliver webhooks.")
+cli.command("ecomcharge.cli.webhooks:webhooks", name="webhooks", help="List, show, redeliver and skip webhooks.")
 cli.command("ecomcharge.cli.clock:clock", name="clock", help="The clock of sandbox mode. Takes the settings of serve.")
 cli.command(master_key)
 

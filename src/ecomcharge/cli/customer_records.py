@@ -1,4 +1,4 @@
-"""The commands that erase customers and hand out their data: ``customers erase``, ``export-one`` and ``purge``."""
+"""The commands that erase customers and write their data: ``customers erase``, ``export-one`` and ``purge``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError, CustomerErased, CustomerHasSubscriptions, RecordNotFound
 from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
-from ecomcharge.cli.database_options import settings_from_environment
+from ecomcharge.cli.database_options import SettingsOfServe, settings_from_environment
 from ecomcharge.customers import actions, store
 from ecomcharge.runtime.composition import BillingServices, billing_services
 from ecomcharge.sandbox.clock import SandboxClock
@@ -30,8 +30,6 @@ from ecomcharge.subscriptions.retention import inactive_customers
 
 T = TypeVar("T")
 
-SettingsOfServe = Annotated[Settings, Parameter(name="*")]
-
 erase = cyclopts.App(name="erase", config=settings_from_environment)
 export_one = cyclopts.App(name="export-one", config=settings_from_environment)
 purge = cyclopts.App(name="purge", config=settings_from_environment)
@@ -46,9 +44,7 @@ def erase_one(
     shop_id: int,
     cancel_subscriptions: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Erase a customer: its personal data goes everywhere, and records of the books stay.
-
-    Takes the settings of serve.
+    """Erase a customer. The help text is in ``cli.customers``.
 
     Parameters
     ----------
@@ -75,9 +71,7 @@ def erase_one(
 
 @export_one.default
 def export(customer_id: str, /, settings: SettingsOfServe = Settings(), *, shop_id: int) -> None:  # noqa: B008 - frozen
-    """Write everything that is stored about a customer to standard output, as one JSON document.
-
-    Takes the settings of serve.
+    """Write everything that is stored about a customer. The help text is in ``cli.customers``.
 
     Parameters
     ----------
@@ -108,10 +102,7 @@ def erase_inactive(
     inactive: str,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Erase the customers without activity for a time, and print their ids. No subscription is canceled.
-
-    Activity is the creation or a change of the customer, a subscription that has not ended, and the creation, the paid time,
-    the end and the payments of a subscription. Takes the settings of serve.
+    """Erase the customers without activity for a time. The help text is in ``cli.customers``.
 
     Parameters
     ----------

@@ -45,6 +45,19 @@ from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import refuse_file_of_database, sqlite_path
 
+ERASE_HELP: Final = """Erase a customer: remove its personal data.
+
+The records of its payments stay. Takes the settings of ``serve``."""
+
+EXPORT_ONE_HELP: Final = """Write everything that is stored about one customer to standard output, as one JSON document.
+
+Takes the settings of ``serve``."""
+
+PURGE_HELP: Final = """Erase the customers without activity for a time, and print their ids.
+
+No subscription is canceled. Activity is the creation or a change of the customer, a subscription that has not ended, and
+the creation, the paid time, the end and the payments of a subscription. Takes the settings of ``serve``."""
+
 STANDARD_STREAM: Final = "-"
 PAGE_SIZE: Final = 1_000
 SOME_REJECTED: Final = 3  # exit code; 2 is a usage error
@@ -53,9 +66,9 @@ _FORMATS: Final[Mapping[str, Format]] = {".csv": "csv", ".tsv": "csv", ".jsonl":
 
 customers = cyclopts.App(name="customers")
 _RECORDS: Final = "ecomcharge.cli.customer_records"  # imported when it is used: it needs the whole program
-customers.command(f"{_RECORDS}:erase", name="erase", help="Erase a customer.")
-customers.command(f"{_RECORDS}:export_one", name="export-one", help="Write everything about one customer, as JSON.")
-customers.command(f"{_RECORDS}:purge", name="purge", help="Erase customers without activity.")
+customers.command(f"{_RECORDS}:erase", name="erase", help=ERASE_HELP)
+customers.command(f"{_RECORDS}:export_one", name="export-one", help=EXPORT_ONE_HELP)
+customers.command(f"{_RECORDS}:purge", name="purge", help=PURGE_HELP)
 
 
 @customers.command(name="import")

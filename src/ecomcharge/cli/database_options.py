@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, TypeVar
 
 import cyclopts
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from ecomcharge.base.settings import DEFAULT_DATABASE, Settings
 from ecomcharge.storage.database import Database
@@ -17,6 +17,9 @@ from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
 
 T = TypeVar("T")
+
+# For commands that take every setting: the help prints the settings after the options of the command.
+SettingsOfServe = Annotated[Settings, Parameter(name="*", group=Group("Settings of serve", sort_key=1))]
 
 _FROM_ENVIRONMENT = cyclopts.config.Env("ECOMCHARGE_", command=False)
 _SETTINGS = {f"--{setting.name.replace('_', '-')}" for setting in fields(Settings)}

@@ -94,7 +94,7 @@ def import_customers(
 
     Lines are validated as the API validates a request; in a line with an id of this program no field is required. An
     interrupted import continues where it stopped when the command is run again. A second import of the same file with the
-    same options adds nothing. Columns and keys without a field are passed over, and listed at the end. Exit code: 0 if
+    same options adds nothing. Columns and keys without a field are ignored, and listed at the end. Exit code: 0 if
     every line was imported, 3 if some lines were refused, 1 if the import failed.
 
     Parameters
@@ -114,7 +114,7 @@ def import_customers(
         order mark.
     map_
         ``COLUMN=FIELD``: the field of a column (CSV) or of a key (JSON). Can be repeated. Without a field the column is
-        passed over. Further fields: ``name`` (a full name) and ``address_2`` (a second line of the address). Headings of
+        ignored. Further fields: ``name`` (a full name) and ``address_2`` (a second line of the address). Headings of
         the exports of Stripe, Shopify and WooCommerce are known.
     foreign_ids
         For an id that is not one of this program: ``refuse`` the line, or store the id as ``external`` id.
@@ -276,7 +276,7 @@ def _notes_on_columns(file: CustomerFile) -> Iterator[str]:
         yield "columns: " + ", ".join(f"{heading} as {target}" for heading, target in file.renamed.items())
     if file.unused:
         more = ", and more" if len(file.unused) == UNUSED_MAXIMUM else ""
-        yield f"passed over, because no field has this name (--map COLUMN=FIELD gives one): {', '.join(file.unused)}{more}"
+        yield f"ignored, because no field has this name (--map COLUMN=FIELD gives one): {', '.join(file.unused)}{more}"
 
 
 class _Report:

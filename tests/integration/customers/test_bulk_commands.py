@@ -34,7 +34,7 @@ def test_the_import_command_reads_files_and_standard_input(url: str, tmp_path: P
     assert stored(url) == stored(url, OTHER_SHOP)
 
 
-def test_the_import_command_lists_the_columns_that_it_used_and_passed_over(url: str) -> None:
+def test_the_import_command_lists_the_columns_that_it_used_and_ignored(url: str) -> None:
     shop = ("--shop-id", str(SHOP))
     done = command(url, "import", str(DATA / "shopify.csv"), *shop, "--map", "Tags=city", "--map", "First Name=")
     assert (done.returncode, done.stdout) == (0, b"2 read, 2 added\n")
@@ -42,7 +42,7 @@ def test_the_import_command_lists_the_columns_that_it_used_and_passed_over(url: 
         "columns: Customer ID as external_id, Last Name as last_name, Default Address Address1 as address,"
         " Default Address Address2 as a part of address, Default Address Province Code as state,"
         " Default Address Country Code as country, Default Address Zip as zip, Tags as city",
-        "passed over, because no field has this name (--map COLUMN=FIELD gives one): First Name, Accepts Email Marketing,"
+        "ignored, because no field has this name (--map COLUMN=FIELD gives one): First Name, Accepts Email Marketing,"
         " Default Address Company, Default Address City, Default Address Phone, Total Spent",
     ]
     assert [customer.city for customer in stored(url)] == ["vip, old", None]

@@ -40,8 +40,8 @@ _FILTERS: Final = {
 _Q: Final = openapi.query(
     "q",
     "Only customers that match every word of this text. A word matches the beginning of a word of the first or last name, of "
-    "the e-mail address, of the external id, or of the digits of the phone number, in upper or lower case. A phone number may "
-    "have blanks. The id of a customer finds this customer.",
+    "the e-mail address, of the external id, or of the digits of the phone number, in upper or lower case. Letters with and "
+    "without accents are different. A phone number may have blanks. The id of a customer finds this customer.",
     {"type": "string", "pattern": r"\S", "maxLength": search.TEXT_MAXIMUM},
 )
 METADATA_KEY: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,40}$"
@@ -57,15 +57,15 @@ _PATH: Final = "/customers/{customer_id}"
 _BY_EXTERNAL_ID: Final = "/customers/external/{external_id}"
 _PATCH: Final = (
     "A JSON merge patch (RFC 7396): fields that are not given keep their values, null and blank clear an optional field. Keys of "
-    "`metadata` are merged one by one. The rules of a creation hold for the result; a fault that the customer has already is no "
-    "error."
+    "`metadata` are merged one by one. After the change the customer must meet the rules of a creation; a fault that it "
+    "has already is no error."
 )
 _REPLACE: Final = "Fields that are not given are cleared. A fault that the customer has already is no error."
 _PUT_EXTERNAL: Final = (
     "Creates a customer if the shop has none with this external id, otherwise replaces all fields. Concurrent requests create "
     "one customer."
 )
-_OLDEST: Final = "If several customers have this external id, the oldest is meant."
+_OLDEST: Final = "If several customers have this external id, the request reads or changes the oldest."
 _OF_CHANGES: Final = "Idempotency keys work as for a creation."
 
 

@@ -1,4 +1,4 @@
-"""Erasure of a customer (data protection): personal data goes everywhere, and records of the books stay.
+"""Erasure of a customer (data protection): removes its personal data, and keeps the records of payments.
 
 One transaction deletes the customer, cancels and clears its subscriptions, and clears their events, webhooks, payments and
 stored responses. The id stays in ``erased_customers``: it is never used again, and requests for it are answered with 410.

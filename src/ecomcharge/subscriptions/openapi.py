@@ -148,7 +148,7 @@ def customer_operations() -> list[openapi.Operation]:
     )
     place = openapi.path_parameter("customer_id", "The id of the customer.", ref("CustomerId"))
     erased = (
-        "Personal data goes everywhere; ids, amounts, dates, states and the last digits of cards stay. A second call changes "
+        "Removes all personal data. Ids, amounts, dates, states and the last digits of cards are kept. A second call changes "
         "nothing."
     )
     failures = (errors.CustomerHasSubscriptions, errors.PreconditionFailed, errors.BadParameter, *openapi.OF_AN_ID)

@@ -186,11 +186,14 @@ async def index_some(tx: Transaction, limit: int) -> int:
     return len(rows)
 
 
-async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, now: int) -> None:
-    """Delete a customer and keep its id, so that it is not used again. ``version`` is the number of its last event."""
+async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, erased_at: int) -> None:
+    """Delete a customer and keep its id, so that it is not used again. ``version`` is the number of its last event.
+
+    ``erased_at`` is in UTC milliseconds of the real clock, in a sandbox too.
+    """
     await remove_terms(tx, shop_id, customer_id)
     await tx.run(DELETE, {"shop_id": shop_id, "id": customer_id})
-    await tx.insert(INSERT_ERASED, (shop_id, customer_id, version, now))
+    await tx.insert(INSERT_ERASED, (shop_id, customer_id, version, erased_at))
 
 
 async def is_erased(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import CustomerHasSubscriptions, RecordNotFound
 from ecomcharge.customers import store as customers
 from ecomcharge.gateways import sandbox
@@ -63,6 +64,7 @@ async def erase_customer(
     Raises ``RecordNotFound``, ``CustomerHasSubscriptions`` if a subscription can still charge, and ``PreconditionFailed``.
     """
     now = charging.clock.now()
+    erased_at = SystemClock().now()  # housekeeping looks for a later time, and a sandbox clock may stand still
 
     async def unit(tx: Transaction) -> None:
         stored = await customers.find_stored(tx, shop_id, customer_id)
@@ -77,7 +79,7 @@ async def erase_customer(
             raise CustomerHasSubscriptions
         for subscription in subscriptions:
             await _erase_subscription(tx, charging, subscription, now)
-        await customers.erase(tx, shop_id, customer_id, stored.version + 1, now)
+        await customers.erase(tx, shop_id, customer_id, stored.version + 1, erased_at)
         await charging.event_recorder.of_customers.record_erasure(tx, shop_id, customer_id, stored.version + 1, now)
         response = {"shop_id": shop_id, "location": f"/customers/{customer_id}", "status": 410, "body": ERASED_RESPONSE}
         await tx.run(CLEAR_RESPONSE, response)

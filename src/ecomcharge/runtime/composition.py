@@ -48,6 +48,7 @@ from ecomcharge.webhooks.delivery import Delivery
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
+ERASURE_CHECK_SECONDS = 5.0  # one read of an index
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class App:
         self.dispatcher = Dispatcher(routes, authenticator, rate, self.access_log, before_each)
         self._tasks = [
             asyncio.create_task(every(self._housekeeping_seconds, lambda: delete_old_records(self.database, self.clock))),
-            asyncio.create_task(every(self._housekeeping_seconds, ErasedBytes(self.database).remove)),
+            asyncio.create_task(every(min(self._housekeeping_seconds, ERASURE_CHECK_SECONDS), ErasedBytes(self.database).remove)),
             asyncio.create_task(every(SNAPSHOT_SECONDS, self._write_metrics)),
             asyncio.create_task(every(backlog.REFRESH_SECONDS, self._read_backlog)),
         ]

@@ -38,7 +38,7 @@ def test_a_buyer_is_not_answered_as_if_nothing_happened(database_url: str, maste
 
         app.metrics.count_charge = count  # type: ignore[method-assign]
         object.__setattr__(app.services.charging, "on_outcome", count)
-        app.database.find = failing  # type: ignore[method-assign]
+        app.database.find = failing  # type: ignore[method-assign, assignment]
         transport = httpx.ASGITransport(app.asgi())  # type: ignore[arg-type]
         auth = (str(shop.shop_id), shop.secret_key)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:

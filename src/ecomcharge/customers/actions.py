@@ -139,6 +139,8 @@ async def _change(tx: Transaction, recorder: ChangeRecorder, stored: StoredCusto
     earlier = await _claim(tx, request, answer)
     if earlier is not None:
         return earlier
+    if not change.names and request.idempotency_key is not None and not await store.lock(tx, request.shop_id, stored):
+        raise StaleVersion  # an erasure would not find the response that this transaction stores
     await write_change(tx, recorder, request.shop_id, change)
     return answer
 

@@ -48,6 +48,9 @@ UPDATE customers SET
 WHERE shop_id = :shop_id AND id = :id AND version = :version
 """
 
+# Of the same version: a transaction that changes or erases the customer waits for this one, and this one for it.
+LOCK = "UPDATE customers SET version = version WHERE shop_id = :shop_id AND id = :id AND version = :version"
+
 FIND_ERASED = PointRead("erased_customers", ("version", "erased_at"), key=("shop_id", "id"))
 
 INSERT_ERASED = Insert("erased_customers", ("shop_id", "id", "version", "erased_at"), key=("shop_id", "id"))
@@ -56,7 +59,7 @@ HAS_ERASED = "SELECT 1 FROM erased_customers WHERE shop_id = :shop_id LIMIT 1"
 
 LAST_ERASURE = "SELECT MAX(erased_at) FROM erased_customers"
 
-DELETE = "DELETE FROM customers WHERE shop_id = :shop_id AND id = :id"
+DELETE = "DELETE FROM customers WHERE shop_id = :shop_id AND id = :id AND version = :version"
 
 IS_NOT_INDEXED = "SELECT 1 FROM customers WHERE search_terms IS NULL LIMIT 1"
 
@@ -157,6 +160,12 @@ async def update(tx: Transaction, shop_id: int, changed: StoredCustomer) -> bool
     return True
 
 
+async def lock(tx: Transaction, shop_id: int, stored: StoredCustomer) -> bool:
+    """Keep a customer as it is until the transaction ends. ``False`` if the stored version is another one."""
+    params = {"shop_id": shop_id, "id": stored.customer.id, "version": stored.version}
+    return await tx.run(LOCK, params) > 0
+
+
 async def remove_terms(tx: Transaction, shop_id: int, customer_id: str) -> None:
     """Remove the customer from the search index, before its row is deleted."""
     await _remove_terms(tx, customer_id, await tx.find(TERMS, (shop_id, customer_id)))
@@ -186,14 +195,17 @@ async def index_some(tx: Transaction, limit: int) -> int:
     return len(rows)
 
 
-async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, erased_at: int) -> None:
+async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, erased_at: int) -> bool:
     """Delete a customer and keep its id, so that it is not used again. ``version`` is the number of its last event.
 
-    ``erased_at`` is in UTC milliseconds of the real clock, in a sandbox too.
+    ``erased_at`` is in UTC milliseconds of the real clock, in a sandbox too. ``False`` if the stored version is not the one
+    before ``version``.
     """
     await remove_terms(tx, shop_id, customer_id)
-    await tx.run(DELETE, {"shop_id": shop_id, "id": customer_id})
+    if not await tx.run(DELETE, {"shop_id": shop_id, "id": customer_id, "version": version - 1}):
+        return False
     await tx.insert(INSERT_ERASED, (shop_id, customer_id, version, erased_at))
+    return True
 
 
 async def is_erased(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:

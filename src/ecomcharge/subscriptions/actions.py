@@ -86,17 +86,27 @@ async def create_subscription(
     if created.started is None:
         return _answer(created.subscription, encode)
     assert requested.card is not None
-    answer = _answer(await charging.charge_at_once(created.started, requested.card), encode)
+    charged = await charging.charge_at_once(created.started, requested.card)
+    answer = _answer(charged, encode)
     if idempotency_key is not None:
-        await _finish(charging, shop_id, idempotency_key, answer)
+        await keep_answer(charging, charged, idempotency_key, answer, encode)
     return answer
 
 
-async def _finish(charging: Charging, shop_id: int, idempotency_key: IdempotencyKey, answer: StoredResponse) -> None:
-    """Store the final answer of a request. If that fails, a repeated request gets the subscription in its current state."""
+async def keep_answer(
+    charging: Charging, subscription: Subscription, idempotency_key: IdempotencyKey, answer: StoredResponse, encode: Encode
+) -> None:
+    """Store the final answer of a request. If that fails, a repeated request gets the subscription in its current state.
+
+    If the customer was erased since the outcome of the charge, the answer is stored without personal data.
+    """
+    shop_id = subscription.shop_id
 
     async def unit(tx: Transaction) -> None:
-        await finish(tx, shop_id, idempotency_key, answer)
+        await finish(tx, shop_id, idempotency_key, answer)  # first: an erasure from now on waits, and then clears the answer
+        current = await store.find(tx, shop_id, subscription.id)
+        if current is not None and current.erased_customer_id is not None:
+            await finish(tx, shop_id, idempotency_key, replace(answer, body=encode(current)))
 
     try:
         await charging.database.write(unit)

@@ -79,7 +79,8 @@ async def erase_customer(
             raise CustomerHasSubscriptions
         for subscription in subscriptions:
             await _erase_subscription(tx, charging, subscription, now)
-        await customers.erase(tx, shop_id, customer_id, stored.version + 1, erased_at)
+        if not await customers.erase(tx, shop_id, customer_id, stored.version + 1, erased_at):
+            raise StaleVersion
         await charging.event_recorder.of_customers.record_erasure(tx, shop_id, customer_id, stored.version + 1, now)
         response = {"shop_id": shop_id, "location": f"/customers/{customer_id}", "status": 410, "body": ERASED_RESPONSE}
         await tx.run(CLEAR_RESPONSE, response)

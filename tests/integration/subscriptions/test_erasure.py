@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from ecomcharge.base.errors import CustomerHasSubscriptions, EcomchargeError, RecordNotFound
 from ecomcharge.customers import store as customers
+from ecomcharge.customers.actions import ChangeRequest, change_customer, create_customer
+from ecomcharge.customers.model import CustomerFields
 from ecomcharge.gateways import sandbox
 from ecomcharge.shops.keys import MasterKey
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions import actions, store
 from ecomcharge.subscriptions.erasure import erase_customer
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, to_json
 from ecomcharge.subscriptions.requests import SubscriptionRequest
-from support.billing import DAY, BillingShop, with_billing
+from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay
+from support.billing import BEGIN, DAY, BillingShop, with_billing
 
 
 async def _subscription(shop: BillingShop, subscription_id: str) -> Subscription:
@@ -97,7 +104,7 @@ def test_a_subscription_that_is_created_during_an_erasure_has_a_customer_or_is_r
             )
             creation = actions.create_subscription(
                 *(shop.services.charging, shop.id_generators, shop.shop_id, wanted, None),
-                lambda each: msgspec.json.encode(to_json(each, "http://127.0.0.1")),
+                _encode,
             )
             outcomes = await asyncio.gather(_outcome(creation), _outcome(_erase(shop, customer_id)))
             assert sorted(outcomes) in (["CustomerHasSubscriptions", "done"], ["ValidationFailed", "done"]), outcomes
@@ -129,3 +136,70 @@ def test_two_erasures_at_once_erase_once(database_url: str, master_key: MasterKe
             await _erase(shop, "cst_0000000000000000")
 
     with_billing(database_url, master_key, work)
+
+
+def test_changes_and_erasures_of_one_customer_at_once(database_url: str, master_key: MasterKey) -> None:
+    """An erasure succeeds whatever changes the customer at that moment, and no stored response keeps personal data."""
+    events_of = "SELECT sequence FROM events WHERE shop_id = :shop_id AND object_id = :id ORDER BY sequence"
+    responses_of = "SELECT body FROM idempotency_keys WHERE shop_id = :shop_id AND location = :location"
+
+    async def work(shop: BillingShop) -> None:
+        other = await open_database(database_url)  # of another server
+        try:
+            for _ in range(30):
+                created = await create_customer(
+                    shop.database, shop.id_generators.customer, BEGIN, shop.shop_id, CustomerFields(email="jane@shop.test"), None
+                )
+                customer_id = msgspec.json.decode(created.body)["id"]
+                changes = [
+                    _change(shop, database, customer_id, first_name)
+                    for first_name in (None, "Ann", None, None)
+                    for database in (shop.database, other)
+                ]
+                erasures = [
+                    erase_customer(charging, shop.shop_id, customer_id)
+                    for charging in (shop.services.charging, replace(shop.services.charging, database=other))
+                ]
+                outcomes = await asyncio.gather(*map(_outcome, [*changes[:4], *erasures, *changes[4:]]))
+                assert outcomes[4:6] == ["done", "done"], outcomes
+                assert set(outcomes) <= {"done", "CustomerErased"}, outcomes
+                sequences = [row[0] for row in await shop.rows(events_of, id=customer_id)]
+                assert sequences == list(range(2, len(sequences) + 2))
+                responses = await shop.rows(responses_of, location=f"/customers/{customer_id}")
+                assert {row[0] for row in responses} <= {'{"message":"Customer was erased"}'}
+        finally:
+            await other.close()
+
+    with_billing(database_url, master_key, work)
+
+
+async def _change(shop: BillingShop, database: Database, customer_id: str, first_name: str | None) -> None:
+    """Change the name, or nothing, with an idempotency key."""
+    key = IdempotencyKey(uuid.uuid4().hex, "request")
+    request = ChangeRequest(
+        shop.shop_id, BEGIN, lambda stored: CustomerFields(email=stored.email, first_name=first_name), None, key
+    )
+    await change_customer(database, shop.services.charging.event_recorder.of_customers, customer_id, request)
+
+
+def test_the_response_of_a_charge_is_stored_after_an_erasure_without_the_card(database_url: str, master_key: MasterKey) -> None:
+    """The erasure comes between the outcome of the charge and the response of the request."""
+
+    async def work(shop: BillingShop) -> None:
+        subscription_id = await shop.subscribe()
+        before = await _subscription(shop, subscription_id)
+        assert before.customer_id is not None
+        key = IdempotencyKey("key", "request")
+        answer = StoredResponse(201, f"/subscriptions/{subscription_id}", _encode(before))
+        await shop.database.write(lambda tx: claim_or_replay(tx, shop.shop_id, key, answer, BEGIN, BEGIN, BEGIN + DAY))
+        await _erase(shop, before.customer_id, cancel=True)
+        await actions.keep_answer(shop.services.charging, before, key, answer, _encode)
+        [[body]] = await shop.rows("SELECT body FROM idempotency_keys WHERE shop_id = :shop_id")
+        assert "Jane" not in body
+        assert msgspec.json.decode(body)["state"] == "canceled"
+
+    with_billing(database_url, master_key, work)
+
+
+def _encode(subscription: Subscription) -> bytes:
+    return msgspec.json.encode(to_json(subscription, "http://127.0.0.1"))

@@ -24,7 +24,7 @@ from ecomcharge.shops.actions import check_master_key
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
-from ecomcharge.subscriptions.erasure import erase_customer
+from ecomcharge.subscriptions.erasure import CustomerIsActive, erase_customer
 from ecomcharge.subscriptions.export import export_customer
 from ecomcharge.subscriptions.retention import inactive_customers
 
@@ -118,12 +118,12 @@ def erase_inactive(
         if await shops.find_shop(services.database, shop_id) is None:
             raise ConfigurationError(f"no shop {shop_id}")
         now, erased = services.clock.now(), 0
-        since = now - step_of(inactive, now, settings.zone())
-        async for customer_id in inactive_customers(services.database, shop_id, max(0, since)):
+        since = max(0, now - step_of(inactive, now, settings.zone()))
+        async for customer_id in inactive_customers(services.database, shop_id, since):
             try:
                 if not dry_run:
-                    await erase_customer(services.charging, shop_id, customer_id)
-            except (CustomerHasSubscriptions, RecordNotFound):  # it became active since it was read
+                    await erase_customer(services.charging, shop_id, customer_id, inactive_since=since)
+            except (CustomerIsActive, CustomerHasSubscriptions, RecordNotFound):  # it became active since it was read
                 continue
             print(customer_id)
             erased += 1

@@ -21,6 +21,7 @@ from ecomcharge.subscriptions.changes import after_update
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.model import Subscription
 from ecomcharge.subscriptions.personal_data import body_without_personal_data, message_of_status, without_personal_data
+from ecomcharge.subscriptions.retention import is_inactive
 from ecomcharge.web.preconditions import IfMatch
 
 CANCEL_REASON: Final = "customer erased"
@@ -51,6 +52,10 @@ WHERE shop_id = :shop_id AND location = :location AND body IS NOT NULL
 CLEAR_SANDBOX_CARD = "UPDATE cards SET card = :card WHERE shop_id = :shop_id AND token = :token"
 
 
+class CustomerIsActive(Exception):
+    """The customer had activity since the time that a purge names."""
+
+
 async def erase_customer(
     charging: Charging,
     shop_id: int,
@@ -58,10 +63,12 @@ async def erase_customer(
     *,
     cancel: bool = False,
     if_match: IfMatch | None = None,
+    inactive_since: int | None = None,
 ) -> None:
     """Erase a customer. A second call changes nothing. With ``cancel`` its active subscriptions are canceled first.
 
-    Raises ``RecordNotFound``, ``CustomerHasSubscriptions`` if a subscription can still charge, and ``PreconditionFailed``.
+    Raises ``RecordNotFound``, ``CustomerHasSubscriptions`` if a subscription can still charge, ``PreconditionFailed``, and
+    ``CustomerIsActive`` if it had activity since ``inactive_since`` (UTC milliseconds).
     """
     now = charging.clock.now()
     erased_at = SystemClock().now()  # housekeeping looks for a later time, and a sandbox clock may stand still
@@ -74,6 +81,8 @@ async def erase_customer(
             raise RecordNotFound
         if if_match is not None:
             if_match.check(stored.version)
+        if inactive_since is not None and not await is_inactive(tx, shop_id, customer_id, inactive_since):
+            raise CustomerIsActive
         subscriptions = await store.of_customer(tx, shop_id, customer_id)
         if not cancel and any(each.billing_state.state not in lifecycle.OVER for each in subscriptions):
             raise CustomerHasSubscriptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,11 @@ import pytest
 
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.customers import store
+from ecomcharge.customers.bulk.transfer import ImportSummary
 from ecomcharge.customers.model import StoredCustomer
 from ecomcharge.shops import store as shops
 from ecomcharge.storage.database import Database, Transaction
+from support.bulk import imported
 from support.cli import Command
 from support.customers import NOW, customer
 from support.shops import with_database
@@ -85,4 +88,21 @@ def test_an_import_refuses_the_id_of_an_erased_customer(
     assert done.returncode == 3, done.stderr
     refused = [json.loads(line) for line in (tmp_path / "all.jsonl.refused").read_text().splitlines()]
     assert [(each["line"], each["message"]) for each in refused] == [(1, "Customer was erased")]
+    assert stored_ids(database_url) == ids[1:]
+
+
+def test_an_import_that_looked_before_an_erasure_does_not_add_the_customer_again(
+    command: Command, ids: list[str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL an erasure may be committed between two statements of the import."""
+    assert command("customers", "erase", ids[0], "--shop-id", "1").returncode == 0
+    look, answers = store.erased_among, iter([set[str]()])
+
+    async def too_early(tx: Transaction, shop_id: int, wanted: Sequence[str]) -> set[str]:
+        found = await look(tx, shop_id, wanted)
+        return next(answers, found)
+
+    monkeypatch.setattr(store, "erased_among", too_early)
+    content = json.dumps({"id": ids[0], "email": "jane@shop.test", "ip": "127.0.0.1"}).encode() + b"\n"
+    assert imported(database_url, content, shop_id=1) == ImportSummary(read=1, rejected=1)
     assert stored_ids(database_url) == ids[1:]

@@ -27,7 +27,7 @@ from ecomcharge.shops import store as shops
 from ecomcharge.shops.model import GatewayAccount
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, R, Records
-from ecomcharge.subscriptions import closed_shops, erasure
+from ecomcharge.subscriptions import closed_shops, erasure, retention
 from ecomcharge.subscriptions import store as subscriptions
 from ecomcharge.web import idempotency
 from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse
@@ -110,6 +110,7 @@ async def execute_single_records(database: Database, tx: Transaction) -> None:
     await customers.has(tx, SHOP, customer_id)
     changed = msgspec.structs.replace(stored, version=stored.version + 1)
     await database.write(lambda each: customers.update(each, SHOP, changed))
+    await customers.lock(tx, SHOP, changed)
     await customers.find_oldest(database, SHOP, f"x{MIDDLE}")
     await customers.lock_external_id(tx, SHOP, f"x{MIDDLE}")
     await customers.unlock_external_id(tx, SHOP, f"x{MIDDLE}")
@@ -159,6 +160,7 @@ async def execute_erasure(database: Database, tx: Transaction) -> None:
     await tx.run(erasure.CLEAR_SANDBOX_CARD, {"shop_id": SHOP, "token": f"card {MIDDLE}", "card": "{}"})
     location = f"/customers/{id_of('cst_', MIDDLE)}"
     await tx.run(erasure.CLEAR_RESPONSE, {"shop_id": SHOP, "location": location, "status": 410, "body": "{}"})
+    await retention.is_inactive(tx, SHOP, customer_id, NOW)
     await database.write(lambda each: customers.erase(each, SHOP, customer_id, 2, NOW))
     await customers.is_erased(database, SHOP, customer_id)
     await customers.has_erased(tx, SHOP)

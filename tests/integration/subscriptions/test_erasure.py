@@ -19,9 +19,10 @@ from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import open_database
 from ecomcharge.subscriptions import actions, store
-from ecomcharge.subscriptions.erasure import erase_customer
+from ecomcharge.subscriptions.erasure import CustomerIsActive, erase_customer
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription, to_json
 from ecomcharge.subscriptions.requests import SubscriptionRequest
+from ecomcharge.subscriptions.retention import inactive_customers
 from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay
 from support.billing import BEGIN, DAY, BillingShop, with_billing
 
@@ -203,3 +204,27 @@ def test_the_response_of_a_charge_is_stored_after_an_erasure_without_the_card(da
 
 def _encode(subscription: Subscription) -> bytes:
     return msgspec.json.encode(to_json(subscription, "http://127.0.0.1"))
+
+
+def test_a_customer_that_became_active_is_not_purged(database_url: str, master_key: MasterKey) -> None:
+    """A purge lists 200 customers before it erases the first one."""
+
+    async def work(shop: BillingShop) -> None:
+        created = [
+            await create_customer(shop.database, shop.id_generators.customer, BEGIN, shop.shop_id, CustomerFields(), None)
+            for _ in range(2)
+        ]
+        changed, unchanged = (msgspec.json.decode(each.body)["id"] for each in created)
+        await shop.pass_time(10 * DAY)
+        since = BEGIN + 5 * DAY
+        assert [each async for each in inactive_customers(shop.database, shop.shop_id, since)] == [changed, unchanged]
+        await change_customer(
+            *(shop.database, shop.services.charging.event_recorder.of_customers, changed),
+            ChangeRequest(shop.shop_id, BEGIN + 10 * DAY, lambda _: CustomerFields(first_name="Ann")),
+        )
+        with pytest.raises(CustomerIsActive):
+            await erase_customer(shop.services.charging, shop.shop_id, changed, inactive_since=since)
+        await erase_customer(shop.services.charging, shop.shop_id, unchanged, inactive_since=since)
+        assert [each.id for each in await customers.Customers(shop.database, shop.shop_id).select(10)] == [changed]
+
+    with_billing(database_url, master_key, work)

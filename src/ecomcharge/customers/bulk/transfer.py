@@ -148,6 +148,8 @@ class Import:
     async def _add(self, tx: Transaction, wanted: Sequence[Candidate], summary: ImportSummary) -> None:
         new, duplicates = await self._split(tx, wanted)
         inserted = await store.insert_many(tx, [candidate.row for candidate in new])
+        if await self._erased(tx, new):  # since this transaction looked: the deletion of the row made room for the insertion
+            raise StaleVersion
         for candidate, is_inserted in zip(new, inserted, strict=True):
             if is_inserted:
                 continue

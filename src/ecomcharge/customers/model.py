@@ -151,6 +151,7 @@ EXTERNAL_ID: Final = Field("external_id", "The merchant's own id of the customer
 
 FIELDS: Final = (FIRST_NAME, LAST_NAME, ADDRESS, COUNTRY, CITY, ZIP, STATE, PHONE, EMAIL, IP, EXTERNAL_ID)
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
+UNREADABLE: Final = "\ufffd"  # stands for each byte of a path that is not UTF-8: two ids must not become one
 OTHER_EXTERNAL_ID: Final = "must be the one in the path"
 METADATA: Final = "metadata"
 METADATA_MAXIMUM_KEYS: Final = 50
@@ -348,9 +349,11 @@ def validate_external(body: CustomerBody, external_id: str) -> CustomerFields:
     errors, given = ValidationErrors(), body.external_id
     body.external_id = external_id
     customer = _read(body, errors)
-    if customer.external_id is None and not errors.has(EXTERNAL_ID.name):
+    if UNREADABLE in external_id:
+        errors.add(EXTERNAL_ID.name, INVALID, EXTERNAL_ID)
+    elif customer.external_id is None and not errors.has(EXTERNAL_ID.name):
         errors.add(EXTERNAL_ID.name, BLANK, EXTERNAL_ID)
-    elif EXTERNAL_ID.read(given, ValidationErrors()) not in (None, customer.external_id):
+    elif customer.external_id is not None and EXTERNAL_ID.read(given, errors) not in (None, customer.external_id):
         errors.add(EXTERNAL_ID.name, OTHER_EXTERNAL_ID, EXTERNAL_ID)
     errors.raise_if_any(_NAMES)
     return customer

@@ -19,6 +19,7 @@ from ecomcharge.customers.model import (
     BODY,
     EXTERNAL_ID,
     PATCH,
+    UNREADABLE,
     Customer,
     CustomerFields,
     StoredCustomer,
@@ -102,7 +103,7 @@ class CustomerRoutes:
 
     async def read_by_external_id(self, request: Request) -> Response:
         external_id = EXTERNAL_ID.read(request.argument, ValidationErrors())
-        if external_id is None:
+        if external_id is None or UNREADABLE in external_id:
             raise RecordNotFound
         return _found(request, await actions.read_by_external_id(self._database, request.shop_id, external_id))
 

@@ -34,7 +34,11 @@ class Router:
         self._methods: dict[str, dict[str, Route]] = {}
         for route in routes:
             self._methods.setdefault(route.path, {})[route.method] = route
-        self._open_ended = {path.removesuffix("{*}"): methods for path, methods in self._methods.items() if path.endswith("{*}")}
+        self._open_ended = [
+            (re.compile(path.removesuffix("{*}").replace("/", "/+").removesuffix("+")), methods)
+            for path, methods in self._methods.items()
+            if path.endswith("{*}")
+        ]
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """The route and the value of its ``{}``; two values are joined by a slash.
@@ -57,9 +61,9 @@ class Router:
         head, _, argument = path.rpartition("/")
         methods = self._methods.get(f"{head}/{{}}")
         if methods is None:
-            for start, open_ended in self._open_ended.items():
-                if complete.startswith(start):
-                    return open_ended, complete.removeprefix(start)
+            for start, open_ended in self._open_ended:
+                if (match := start.match(complete)) is not None:
+                    return open_ended, complete[match.end() :]
         if methods is None:  # the argument may be the last segment but one
             before, _, name = path.rpartition("/")
             head, _, argument = before.rpartition("/")

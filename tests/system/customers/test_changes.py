@@ -252,6 +252,8 @@ def test_put_by_external_id_creates_and_then_replaces(http: httpx.Client, extern
 def test_an_external_id_that_cannot_be_stored_is_refused(http: httpx.Client) -> None:
     assert http.put("/customers/external/%20", json=JANE).json()["errors"] == {"external_id": ["can't be blank"]}
     assert http.put("/customers/external/%00", json=JANE).json()["errors"] == {"external_id": ["is invalid"]}
+    for latin_1 in ("Ren%E9", "Ren%E8"):  # é and è: they would be one customer
+        assert http.put(f"/customers/external/{latin_1}", json=JANE).json()["errors"] == {"external_id": ["is invalid"]}
     assert http.put("/customers/external/" + "x" * 256, json=JANE).status_code == 422
     for path in ("%20", "%00", "x" * 256):
         assert http.get(f"/customers/external/{path}").status_code == 404

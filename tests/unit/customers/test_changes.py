@@ -178,6 +178,8 @@ def test_put_replaces_all_fields_by_the_same_rules() -> None:
         ("43", "42", {"external_id": ["must be the one in the path"]}),
         (None, " ", {"external_id": ["can't be blank"]}),
         (None, "\x00", {"external_id": ["is invalid"]}),
+        (None, "Ren\ufffd", {"external_id": ["is invalid"]}),
+        ([], "42", {"external_id": ["must be a string"]}),
         (None, "x" * 256, {"external_id": ["is too long (maximum is 255 characters)"]}),
     ],
 )

@@ -31,6 +31,8 @@ ROUTER = Router(
         ("/customers/external/a/export", "/customers/external/{*}", "a/export"),
         ("/customers/external/a/", "/customers/external/{*}", "a/"),
         ("/customers/external//a//b", "/customers/external/{*}", "/a//b"),
+        ("//customers/external/42", "/customers/external/{*}", "42"),
+        ("/customers//external/a//b/", "/customers/external/{*}", "a//b/"),
         ("/customers/external/..", "/customers/external/{*}", ".."),
         ("/customers/external", "/customers/{}", "external"),
         ("/customers/external/", "/customers/{}", "external"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -96,6 +96,14 @@ FIND_CHARGE = PointRead(
     key=("charge.shop_id", "charge.id"),
 )
 
+CARD_OF_CHARGE = PointRead(
+    "sandbox_charges AS charge JOIN cards ON cards.shop_id = charge.shop_id AND cards.token = charge.token",
+    ("cards.token", "cards.card"),
+    key=("charge.shop_id", "charge.id"),
+)
+
+CLEAR_CARD = "UPDATE cards SET card = :card WHERE shop_id = :shop_id AND token = :token"
+
 COUNT_CHARGES = PointRead("sandbox_charges", ("COUNT(*)",), key=("shop_id", "token"))
 
 ANSWER_CHALLENGE = """
@@ -108,6 +116,15 @@ REFUND = """
 UPDATE sandbox_charges SET refunded_at = COALESCE(refunded_at, :now)
 WHERE shop_id = :shop_id AND id = :id AND status = 'successful'
 """
+
+
+async def clear_cards(tx: Transaction, shop_id: int, order_ids: Sequence[str]) -> None:
+    """Remove holder, stamp and bin from the cards of these orders. The token still charges, as that of a real gateway does."""
+    rows = await tx.find_many(CARD_OF_CHARGE, [(shop_id, id) for id in order_ids])
+    cards = {token: msgspec.json.decode(card, type=Card) for token, card in filter(None, rows)}
+    cleared = {token: msgspec.structs.replace(card, holder=None, stamp=None, bin=None) for token, card in cards.items()}
+    texts = {token: msgspec.json.encode(card).decode() for token, card in cleared.items()}
+    await tx.run_many(CLEAR_CARD, [{"shop_id": shop_id, "token": token, "card": text} for token, text in texts.items()])
 
 
 class SandboxGateway:

@@ -25,7 +25,7 @@ from ecomcharge.base.clock import Clock, SystemClock
 from ecomcharge.base.errors import ShopClosed
 from ecomcharge.base.ids import uuid_at
 from ecomcharge.customers import store as customers
-from ecomcharge.gateways import base
+from ecomcharge.gateways import base, sandbox
 from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
 from ecomcharge.gateways.registry import GatewayRegistry
 from ecomcharge.payments import model as payments_model
@@ -281,6 +281,8 @@ class Charging:
             raise StaleVersion
         if not await payments.write_outcome(tx, changed.shop_id, settled, payment.status):
             raise PaymentChanged
+        if subscription.erased_customer_id is not None:  # the sandbox may have stored the card after the erasure
+            await sandbox.clear_cards(tx, subscription.shop_id, [payment.id])
         if transition.event is not None:
             await self.event_recorder.record(tx, changed, transition.event, now)
         return after_update(changed), settled, transition

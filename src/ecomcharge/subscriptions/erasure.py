@@ -49,8 +49,6 @@ UPDATE idempotency_keys SET status = COALESCE(:status, status), body = :body
 WHERE shop_id = :shop_id AND location = :location AND body IS NOT NULL
 """
 
-CLEAR_SANDBOX_CARD = "UPDATE cards SET card = :card WHERE shop_id = :shop_id AND token = :token"
-
 
 class CustomerIsActive(Exception):
     """The customer had activity since the time that a purge names."""
@@ -102,7 +100,7 @@ async def erase_customer(
 
 
 async def _erase_subscription(tx: Transaction, charging: Charging, subscription: Subscription, now: int) -> None:
-    shop_id, token = subscription.shop_id, subscription.card_token
+    shop_id = subscription.shop_id
     cleared = without_personal_data(subscription)
     if not await store.erase(tx, cleared):
         raise StaleVersion
@@ -114,9 +112,7 @@ async def _erase_subscription(tx: Transaction, charging: Charging, subscription:
     payments = [(row[0], row[1]) for row in await tx.rows(PAYMENTS_OF_SUBSCRIPTION, of_object)]
     messages = [{"shop_id": shop_id, "id": id, "message": message_of_status(status)} for id, status in payments]
     await tx.run_many(CLEAR_PAYMENT, messages)
-    if subscription.gateway == sandbox.NAME and token is not None and (row := await tx.find(sandbox.FIND_CARD, (shop_id, token))):
-        card = msgspec.json.decode(row[0]) | {"holder": None, "stamp": None}
-        await tx.run(CLEAR_SANDBOX_CARD, {"shop_id": shop_id, "token": token, "card": msgspec.json.encode(card).decode()})
+    await sandbox.clear_cards(tx, shop_id, [id for id, _ in payments])
     if subscription.billing_state.state not in lifecycle.OVER:
         cleared = await _cancel(tx, charging, cleared, now)
     body = msgspec.json.encode(model.to_json(cleared, charging.event_recorder.base_url)).decode()

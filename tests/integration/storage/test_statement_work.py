@@ -157,7 +157,8 @@ async def execute_erasure(database: Database, tx: Transaction) -> None:
     await tx.run(erasure.CLEAR_EVENT, {"shop_id": SHOP, "id": id_of("evt_", MIDDLE), "body": "{}"})
     await tx.run(erasure.CLEAR_WEBHOOK, {"shop_id": SHOP, "id": id_of("whk_", MIDDLE), "body": "{}"})
     await tx.run(erasure.CLEAR_PAYMENT, {"shop_id": SHOP, "id": payment_id(SHOP, MIDDLE), "message": None})
-    await tx.run(erasure.CLEAR_SANDBOX_CARD, {"shop_id": SHOP, "token": f"card {MIDDLE}", "card": "{}"})
+    await tx.run(sandbox.CLEAR_CARD, {"shop_id": SHOP, "token": f"card {MIDDLE}", "card": "{}"})
+    await tx.find_many(sandbox.CARD_OF_CHARGE, [(SHOP, payment_id(SHOP, MIDDLE))])
     location = f"/customers/{id_of('cst_', MIDDLE)}"
     await tx.run(erasure.CLEAR_RESPONSE, {"shop_id": SHOP, "location": location, "status": 410, "body": "{}"})
     await retention.is_inactive(tx, SHOP, customer_id, NOW)

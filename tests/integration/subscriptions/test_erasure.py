@@ -58,6 +58,8 @@ def test_a_charge_in_progress_at_an_erasure_is_recorded_without_the_card(
         assert (subscription.customer_id, subscription.erased_customer_id) == (None, customer_id)
         assert "Jane" not in subscription.card
         assert subscription.card_token is None
+        cards = await shop.rows("SELECT card FROM cards WHERE shop_id = :shop_id")
+        assert not [card for [card] in cards if "Jane" in card]
         taken = await shop.rows("SELECT status, refunded_at FROM sandbox_charges WHERE shop_id = :shop_id")
         assert all(status != "successful" or refunded_at is not None for status, refunded_at in taken), taken
         payments = await shop.rows("SELECT status FROM payments WHERE shop_id = :shop_id")

@@ -28,7 +28,7 @@ UNSUCCESSFUL: Final = (base.FAILED, base.ERROR, EXPIRED, ABSENT)
 
 RECHECK_AFTER: Final = 24 * HOUR  # a payment that ended without success is looked up once more
 
-_REFUND_MESSAGES: Final = {
+REFUND_MESSAGES: Final = {
     REFUNDING: "Payment is not needed any more and is being refunded",
     REFUNDED: "Payment was not needed any more and was refunded",
     REFUND_FAILED: "Payment is not needed any more and could not be refunded",
@@ -81,7 +81,7 @@ def to_json(payment: Payment) -> TransactionObject:
     transaction: TransactionObject = {
         "uid": payment.uid or payment.id,
         "status": _shown_status(payment.status),
-        "message": cast(str, _REFUND_MESSAGES.get(payment.status, payment.message)),  # one that ended has a message
+        "message": cast(str, REFUND_MESSAGES.get(payment.status, payment.message)),  # one that ended has a message
         "created_at": iso(payment.created_at),
     }
     if payment.status == base.INCOMPLETE and payment.redirect_url:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ecomcharge.gateways import base
+from ecomcharge.payments.model import REFUND_MESSAGES
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 
 _KEPT_OF_CARD: Final = frozenset(("brand", "last_4"))
@@ -20,6 +21,7 @@ _MESSAGES: Final = {
     base.ERROR: base.ERROR_MESSAGE,
     base.INCOMPLETE: base.EXPIRED_MESSAGE,
 }
+_REFUND_MESSAGES: Final = frozenset(REFUND_MESSAGES.values())
 
 
 def without_personal_data(subscription: Subscription) -> Subscription:
@@ -73,6 +75,8 @@ def _transaction(transaction: dict[str, Any] | None) -> dict[str, Any] | None:
     if not transaction:
         return transaction
     kept = {name: value for name, value in transaction.items() if name != "redirect_url"}
+    if kept["message"] in _REFUND_MESSAGES:  # it reports that the money was returned
+        return kept
     return kept | {"message": _MESSAGES[transaction["status"]]}
 
 

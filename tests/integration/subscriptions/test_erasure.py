@@ -64,6 +64,9 @@ def test_a_charge_in_progress_at_an_erasure_is_recorded_without_the_card(
         assert all(status != "successful" or refunded_at is not None for status, refunded_at in taken), taken
         payments = await shop.rows("SELECT status FROM payments WHERE shop_id = :shop_id")
         assert {row[0] for row in payments} <= {"refunded", "absent", "error"}, payments
+        refunded = "Payment was not needed any more and was refunded"
+        message = msgspec.json.decode(subscription.last_transaction)["message"]
+        assert (message == refunded) == (payments == [("refunded",)])
 
     with_billing(database_url, master_key, work)
 

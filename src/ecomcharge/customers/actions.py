@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ecomcharge.base.errors import CustomerErased, EcomchargeError, RecordNotFound
+from ecomcharge.base.errors import CustomerErased, EcomchargeError, PreconditionFailed, RecordNotFound
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.changes import ChangeRecorder, write_change
@@ -54,13 +54,17 @@ def _customer(customer_id: str, fields: CustomerFields) -> Customer:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A request to change a customer. ``edit`` returns its new fields, or raises ``ValidationFailed``."""
+    """A request to change a customer. ``edit`` returns its new fields, or raises ``ValidationFailed``.
+
+    ``only_create``: ``PreconditionFailed`` if there is a customer.
+    """
 
     shop_id: int
     now: int
     edit: Callable[[Customer], CustomerFields]
     if_match: IfMatch | None = None
     idempotency_key: IdempotencyKey | None = None
+    only_create: bool = False
 
 
 async def change_customer(
@@ -132,6 +136,8 @@ async def _create(tx: Transaction, id_generator: IdGenerator, fields: CustomerFi
 async def _change(tx: Transaction, recorder: ChangeRecorder, stored: StoredCustomer, request: ChangeRequest) -> StoredResponse:
     if request.if_match is not None:
         request.if_match.check(stored.version)
+    if request.only_create:
+        raise PreconditionFailed
     change = change_of(stored, request.edit(stored.customer), request.now)
     after = change.after
     body = msgspec.json.encode(after.customer)

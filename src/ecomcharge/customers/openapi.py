@@ -152,11 +152,12 @@ def _by_external_id(body: Json, created: Json) -> list[Operation]:
     failures = (*openapi.OF_A_KEY, errors.RouteNotFound, errors.PreconditionFailed, errors.ValidationFailed)
     read = ("GET", _BY_EXTERNAL_ID, "readCustomerByExternalId", "Read a customer by external id", _OLDEST)
     put = ("PUT", _BY_EXTERNAL_ID, "putCustomerByExternalId", "Get or create a customer by external id")
+    only_create = openapi.parameter("header", "If-None-Match", "`*`: create only, and return 412 if there is such a customer.")
     return [
         _conditional(Operation(*read, {200: found}, openapi.OF_AN_ID, [place])),
         Operation(
             *(*put, f"{_PUT_EXTERNAL} {_OLDEST} {_OF_CHANGES}", {200: _changed(), 201: created}, failures),
-            *([place, openapi.IF_MATCH, *openapi.IDEMPOTENCY], body),
+            *([place, openapi.IF_MATCH, only_create, *openapi.IDEMPOTENCY], body),
         ),
     ]
 

@@ -123,7 +123,8 @@ class CustomerRoutes:
         self, request: Request, path: str, body: bytes, edit: Callable[[Customer], CustomerFields]
     ) -> ChangeRequest:
         key = idempotency_key_of(request.idempotency_key(), f"{request.method} {path}", body)
-        return ChangeRequest(request.shop_id, self._clock.now(), edit, if_match_of(request), key)
+        only_create = (request.header("if-none-match") or "").strip() == "*"
+        return ChangeRequest(request.shop_id, self._clock.now(), edit, if_match_of(request), key, only_create)
 
     async def list(self, request: Request) -> Response | Stream:
         query = FILTERS.query_of(request)

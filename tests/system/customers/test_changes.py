@@ -297,6 +297,10 @@ def test_put_by_external_id_with_conditions_and_keys(http: httpx.Client) -> None
     assert http.put(path, json=JANE, headers={"If-Match": '"1"'}).status_code == 412
     assert http.get(path, headers={"If-None-Match": '"2"'}).status_code == 304
 
+    assert http.put(path, json=JANE, headers={"If-None-Match": "*"}).status_code == 412
+    assert http.get(path).json() == changed.json()
+    assert http.put("/customers/external/new", json=JANE, headers={"If-None-Match": "*"}).status_code == 201
+
 
 # Events
 

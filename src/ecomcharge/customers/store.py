@@ -51,6 +51,15 @@ WHERE shop_id = :shop_id AND id = :id AND version = :version
 # Of the same version: a transaction that changes or erases the customer waits for this one, and this one for it.
 LOCK = "UPDATE customers SET version = version WHERE shop_id = :shop_id AND id = :id AND version = :version"
 
+# SQLite has one writer, and needs no lock. On PostgreSQL the order of the ids avoids deadlocks.
+LOCK_FOR_CHANGE = {
+    "sqlite": "SELECT 1 FROM customers WHERE shop_id = :shop_id AND id IN (SELECT value FROM json_each(:ids))",
+    "postgresql": """
+SELECT 1 FROM customers
+WHERE shop_id = :shop_id AND id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)))) ORDER BY id FOR UPDATE
+""",
+}
+
 FIND_ERASED = PointRead("erased_customers", ("version", "erased_at"), key=("shop_id", "id"))
 
 INSERT_ERASED = Insert("erased_customers", ("shop_id", "id", "version", "erased_at"), key=("shop_id", "id"))
@@ -164,6 +173,11 @@ async def lock(tx: Transaction, shop_id: int, stored: StoredCustomer) -> bool:
     """Keep a customer as it is until the transaction ends. ``False`` if the stored version is another one."""
     params = {"shop_id": shop_id, "id": stored.customer.id, "version": stored.version}
     return await tx.run(LOCK, params) > 0
+
+
+async def lock_for_change(tx: Transaction, shop_id: int, ids: Sequence[str], engine: str) -> None:
+    """Let no other transaction change these customers until this one ends."""
+    await tx.rows(LOCK_FOR_CHANGE[engine], {"shop_id": shop_id, "ids": msgspec.json.encode(ids).decode()})
 
 
 async def remove_terms(tx: Transaction, shop_id: int, customer_id: str) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from concurrent import futures
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from ecomcharge.customers import store
+from ecomcharge.customers.actions import ChangeRequest, change_customer
 from ecomcharge.customers.bulk import validation_pool
 from ecomcharge.customers.bulk.files import LINE_MAXIMUM_BYTES
 from ecomcharge.customers.bulk.options import ReadingOptions, Rules
 from ecomcharge.customers.bulk.transfer import DuplicateCustomer, ImportSummary
 from ecomcharge.customers.bulk.validation_pool import RejectedRecord
+from ecomcharge.customers.model import Customer, CustomerFields
+from ecomcharge.customers.store import Filter
+from ecomcharge.events.recorder import CustomerEventRecorder
 from ecomcharge.events.store import of_object
 from ecomcharge.storage.database import Database
 from support.bulk import OTHER_SHOP, SHOP, imported, line, lines, stored
@@ -255,3 +261,33 @@ def test_the_external_id_of_a_skipped_customer_stays_free(url: str) -> None:
     both = line("b@shop.test", external_id="x", **known) + line("c@shop.test", external_id="x")
     assert imported(url, both) == ImportSummary(read=2, added=1, duplicates=1)
     assert {(customer.email, customer.external_id) for customer in stored(url)} == {("a@shop.test", None), ("c@shop.test", "x")}
+
+
+def test_an_update_ends_while_a_customer_of_the_block_changes_all_the_time(url: str) -> None:
+    """The import does not begin again with each change that another process makes in the meantime."""
+    ends = threading.Event()
+
+    async def change(database: Database) -> int:
+        changes = 0
+        [customer] = await store.Customers(database, SHOP, Filter(external_id="999")).select(1)
+        while not ends.is_set():
+            fields = CustomerFields(external_id="999", city=str(changes))
+            request = ChangeRequest(SHOP, changes, partial(_fields, fields))
+            await change_customer(database, CustomerEventRecorder(), customer.id, request)
+            changes += 1
+        return changes
+
+    content = b"".join(line(f"c{number}@shop.test", external_id=str(number)) for number in range(1_000))
+    imported(url, content)
+    with futures.ThreadPoolExecutor(2) as threads:
+        changes = threads.submit(with_database, url, change)
+        update = threads.submit(imported, url, content.replace(b"@shop", b"@new"), on_duplicate="update")
+        try:
+            assert update.result(20) == ImportSummary(read=1_000, updated=1_000)
+        finally:
+            ends.set()
+        assert changes.result() > 0
+
+
+def _fields(fields: CustomerFields, _: Customer) -> CustomerFields:
+    return fields

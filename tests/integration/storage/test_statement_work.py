@@ -111,6 +111,7 @@ async def execute_single_records(database: Database, tx: Transaction) -> None:
     changed = msgspec.structs.replace(stored, version=stored.version + 1)
     await database.write(lambda each: customers.update(each, SHOP, changed))
     await customers.lock(tx, SHOP, changed)
+    await customers.lock_for_change(tx, SHOP, [customer_id], database.engine)
     await customers.find_oldest(database, SHOP, f"x{MIDDLE}")
     await customers.lock_external_id(tx, SHOP, f"x{MIDDLE}")
     await customers.unlock_external_id(tx, SHOP, f"x{MIDDLE}")

@@ -197,6 +197,8 @@ class Import:
             summary.duplicates += len(duplicates)
             return
         ids = list({duplicate.stored_id: None for duplicate in duplicates})
+        # Otherwise one customer that changes often could make the block begin again without end.
+        await store.lock_for_change(tx, self.shop_id, ids, self.database.engine)
         stored = dict(zip(ids, await store.find_many_stored(tx, self.shop_id, ids), strict=True))
         for candidate, stored_id in duplicates:
             before = stored[stored_id]

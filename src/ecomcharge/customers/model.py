@@ -199,15 +199,20 @@ def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
 def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None:
     """A JSON object of texts, ``None`` if it is empty. A key whose value is null or blank is left out [D]."""
     metadata: dict[str, str] = {}
+    has_wrong_key, faults = False, 0
     for key, text in read_object(METADATA, value, errors).items():
         if not METADATA_KEY.match(key):
-            errors.add(METADATA, "must have keys of 1 to 40 characters", _METADATA_RULE)
-            return None
+            if not has_wrong_key:
+                errors.add(METADATA, "must have keys of 1 to 40 characters", _METADATA_RULE)
+            has_wrong_key = True
+            continue
         found = ValidationErrors()
         if (read := METADATA_VALUE.read(text, found)) is not None:
             metadata[key] = read
         for fault in found.faults():
             errors.add_fault(METADATA, dataclasses.replace(fault, path=(METADATA, key)))
+            faults += 1
+        if faults == METADATA_MAXIMUM_KEYS:  # a body may have thousands
             return None
     if len(metadata) > METADATA_MAXIMUM_KEYS:
         errors.add(METADATA, f"must have at most {METADATA_MAXIMUM_KEYS} keys", _METADATA_RULE)

@@ -156,6 +156,24 @@ def test_the_faults_of_a_change_keep_their_places_and_rules() -> None:
     assert faults == [("/state", "required", True), ("/metadata/a~1b", "not_a_string", True)]
 
 
+def test_every_value_of_the_metadata_has_its_faults() -> None:
+    wrong = {"a": 1.5, "": "x", "b": "x" * 501, "k" * 41: "y", "c": True, "d": "right"}
+    with pytest.raises(ValidationFailed) as refused:
+        patched(a_stored_customer(), metadata=wrong)
+    assert [(fault.pointer, fault.code) for fault in refused.value.faults] == [
+        ("/metadata/a", "not_a_string"),
+        ("/metadata", "invalid_key"),
+        ("/metadata/b", "too_long"),
+        ("/metadata/c", "not_a_string"),
+    ]
+    texts = ["must be a string", "must have keys of 1 to 40 characters", "is too long (maximum is 500 characters)"]
+    assert refused.value.errors == {"metadata": texts}
+
+    with pytest.raises(ValidationFailed) as refused:
+        patched(a_stored_customer(), metadata={str(number): [] for number in range(1_000)})
+    assert len(refused.value.faults) == 50
+
+
 def test_put_replaces_all_fields_by_the_same_rules() -> None:
     stored = a_stored_customer(city="Denver", metadata={"tier": "gold"})
 

@@ -33,6 +33,7 @@ STATUS_OF: Final[dict[type[EcomchargeError], int]] = {
     errors.TooManyRequests: 429,
     errors.ConfigurationError: 500,  # not 503, which means that nothing was written: a charge may already be recorded
     errors.Unavailable: 503,
+    errors.IncompleteMove: 504,
     errors.OutcomeUnknown: 504,
 }
 

@@ -110,9 +110,10 @@ def email_terms(shop_id: int, email: str) -> Group:
 
 def word_terms(shop_id: int, text: str) -> Sequence[Group]:
     """For each word the beginnings of terms that it finds. A phone number or an external id may also be the whole text."""
-    whole = _terms_of_word(shop_id, text.strip(), PHONE, EXTERNAL_ID)
+    words = text.split()
+    whole = _terms_of_word(shop_id, text.strip(), PHONE, EXTERNAL_ID) if len(words) > 1 else []
     groups = []
-    for word in text.split():
+    for word in words:
         terms = _terms_of_word(shop_id, word, NAME, EMAIL, PHONE, EXTERNAL_ID)
         groups.append(list(dict.fromkeys((*terms, *whole))))
     return groups
@@ -121,9 +122,11 @@ def word_terms(shop_id: int, text: str) -> Sequence[Group]:
 def _terms_of_word(shop_id: int, word: str, *kinds: str) -> list[Term]:
     """Beginnings of the terms of these kinds. A phone number has digits, and no letters."""
     terms = []
+    # With these kinds, one comparison serves them all: a phone number has digits only, so another word is none.
+    kind_at = len(str(shop_id)) if {NAME, EMAIL, EXTERNAL_ID} <= set(kinds) else None
     for kind in kinds:
         if kind != PHONE:
-            terms.append(Term(_term(shop_id, kind, fold(word))))
+            terms.append(Term(_term(shop_id, kind, fold(word)), any_letter_at=kind_at))
         elif not any(map(str.isalpha, word)) and (digits := digits_of(word)):
-            terms.append(Term(_term(shop_id, kind, digits)))
+            terms.append(Term(_term(shop_id, kind, digits), any_letter_at=kind_at if digits == word else None))
     return terms

@@ -19,6 +19,13 @@ START_TIMEOUT_SECONDS = 30
 COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
 
 
+def _command_line(pid: str) -> bytes:
+    """The command line of a process; empty if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 class ServerProcess:
     """``ecomcharge serve`` in a separate process group.
 
@@ -104,7 +111,7 @@ class ServerProcess:
     def worker_pids(self) -> list[int]:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"ecomcharge.runtime.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in children if b"ecomcharge.runtime.server" in _command_line(pid)]
 
     def __enter__(self) -> ServerProcess:
         return self.start()

@@ -202,8 +202,9 @@ def _erase_any_version(case: schemathesis.Case[Any]) -> None:
 
 
 def _use_the_external_id_of_the_path(case: schemathesis.Case[Any]) -> None:
-    """Remove the external id of the body, which must be that of the path, and ``If-Match``, which no new customer meets."""
+    """Remove the external id of the body, which must be that of the path, and conditions that the customer may not meet."""
     case.headers.pop("If-Match", None)
+    case.headers.pop("If-None-Match", None)
     if isinstance(case.body, dict):
         case.body.pop("external_id", None)
 

@@ -182,13 +182,14 @@ class OutcomeUnknown(EcomchargeError):
 
     code = "outcome_unknown"
     message = "The outcome of this request is not known; repeat it with the same Idempotency-Key"
-    retry_after_seconds: int | None = 1
+    retry_after_seconds = 1
 
 
-class IncompleteMove(OutcomeUnknown):
+class IncompleteMove(EcomchargeError):
     """The sandbox clock was moved, but not to its target. To repeat the request would move it further."""
 
-    retry_after_seconds = None
+    code = "outcome_unknown"
+    message = OutcomeUnknown.message
 
 
 class ConfigurationError(EcomchargeError):

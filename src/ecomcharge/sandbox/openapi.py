@@ -95,7 +95,7 @@ def _move(path: str, id: str, summary: str, description: str, schema: str, **bod
     return Operation(
         *("POST", f"/sandbox/clock/{path}", id, summary, f"{description} {_ONE_AT_A_TIME} {_ONLY}"),
         answers={**_CLOCK, 202: begun},
-        own_failures=(errors.RouteNotFound, errors.BadParameter, errors.OutcomeUnknown),
+        own_failures=(errors.RouteNotFound, errors.BadParameter, errors.OutcomeUnknown, errors.IncompleteMove),
         parameters=[wait],
         body=json_body(schema, **examples),
     )

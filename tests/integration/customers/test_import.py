@@ -265,7 +265,7 @@ def test_the_external_id_of_a_skipped_customer_stays_free(url: str) -> None:
 
 def test_an_update_ends_while_a_customer_of_the_block_changes_all_the_time(url: str) -> None:
     """The import does not begin again with each change that another process makes in the meantime."""
-    ends = threading.Event()
+    begun, ends = threading.Event(), threading.Event()
 
     async def change(database: Database) -> int:
         changes = 0
@@ -275,14 +275,16 @@ def test_an_update_ends_while_a_customer_of_the_block_changes_all_the_time(url: 
             request = ChangeRequest(SHOP, changes, partial(_fields, fields))
             await change_customer(database, CustomerEventRecorder(), customer.id, request)
             changes += 1
+            begun.set()
         return changes
 
     content = b"".join(line(f"c{number}@shop.test", external_id=str(number)) for number in range(1_000))
     imported(url, content)
     with futures.ThreadPoolExecutor(2) as threads:
         changes = threads.submit(with_database, url, change)
-        update = threads.submit(imported, url, content.replace(b"@shop", b"@new"), on_duplicate="update")
         try:
+            assert begun.wait(20)
+            update = threads.submit(imported, url, content.replace(b"@shop", b"@new"), on_duplicate="update")
             assert update.result(20) == ImportSummary(read=1_000, updated=1_000)
         finally:
             ends.set()

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ecomcharge.base.calendar import iso
-from ecomcharge.base.errors import OutcomeUnknown, Unavailable
+from ecomcharge.base.errors import IncompleteMove, Unavailable
 from ecomcharge.base.ids import EVENT_PREFIX, IdGenerator
 from ecomcharge.base.settings import Settings
 from ecomcharge.events import store as events
@@ -166,7 +166,7 @@ def test_a_move_does_not_overwrite_a_concurrent_change(database_url: str) -> Non
             await other.freeze()
             await move.move_to(begin + 3 * DAY)
 
-        with pytest.raises(OutcomeUnknown, match="Another process moved the clock"):
+        with pytest.raises(IncompleteMove, match="Another process moved the clock"):
             await ClockMoves(clock, set_clock_during_move).run(lambda now: now + 3 * DAY)
         assert await clock.read() < begin + DAY
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
@@ -61,8 +61,8 @@ def watched(pair: ServerProcess, master_key: MasterKey) -> Watched:
     ended_at = time.monotonic()
     assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 3
     assert done[2].stdout == f"shop {closed.shop_id} is closed; every server applies this within five seconds\n"
-    watching["rotated, new key"] = Credentials(**json.loads(done[0].stdout))
-    watching["overlapped, new key"] = Credentials(**json.loads(done[1].stdout))
+    watching["rotated, new key"] = msgspec.json.decode(done[0].stdout, type=Credentials)
+    watching["overlapped, new key"] = msgspec.json.decode(done[1].stdout, type=Credentials)
 
     def seconds() -> float:
         return time.monotonic() - ended_at

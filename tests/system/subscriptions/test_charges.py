@@ -160,7 +160,7 @@ def test_a_first_charge_by_token_waits_for_the_morning(http: httpx.Client, shop:
     token = http.post("/subscriptions", json=body(sandbox.SUCCESSFUL, by_day)).json()["card"]["token"]
     http.post("/sandbox/clock/set", json={"to": "2027-05-15T23:49:00Z"})
     created = http.post("/subscriptions", json={**body(sandbox.SUCCESSFUL, by_day), "card": {"token": token}}).json()
-    assert (created["state"], created["last_transaction"], created["card"]["token"]) == ("pending", {}, token)
+    assert (created["state"], created["last_transaction"], created["card"]["token"]) == ("pending", None, token)
     http.post("/sandbox/clock/advance", json={"step": "8h"})
     assert http.get(f"/subscriptions/{created['id']}").json()["state"] == "pending"
     http.post("/sandbox/clock/advance", json={"step": "11min"})

@@ -41,7 +41,7 @@ AT_BOTH_ADAPTERS = [
     Asked("GET", "/customers?limit=no"),
     Asked("GET", "/customers", {"authorization": "Basic no"}),
     Asked("GET", "/nope"),
-    Asked("DELETE", "/customers/{id}"),
+    Asked("DELETE", "/customers"),
     Asked("GET", "/healthz"),
     Asked("GET", "/readyz"),
     Asked("POST", "/customers", {}, GOOD),
@@ -66,7 +66,7 @@ def _comparable(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
     on the timing of packets. Only after 413 the adapter closes it.
     """
     ours = dict(response.headers)
-    for name in ("date", "server", "x-request-id", "transfer-encoding"):
+    for name in ("date", "server", "x-request-id", "transfer-encoding", "last-modified"):
         ours.pop(name, None)
     if response.status_code != 413:
         ours.pop("connection", None)

@@ -188,8 +188,8 @@ class OutcomeUnknown(EcomchargeError):
 class IncompleteMove(EcomchargeError):
     """The sandbox clock was moved, but not to its target. To repeat the request would move it further."""
 
-    code = "outcome_unknown"
-    message = OutcomeUnknown.message
+    code = "incomplete_move"
+    message = "The clock was not moved to its target"
 
 
 class ConfigurationError(EcomchargeError):

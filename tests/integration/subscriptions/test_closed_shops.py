@@ -116,10 +116,7 @@ def test_closing_a_shop_waits_for_charges_that_begin(postgres: PostgresServer, m
         async def begin(tx: Transaction) -> None:
             await charging.require_open_shop(tx, shop_id)
             await tx.rows("SELECT pg_sleep(2)", {})
-
-        async def charge() -> None:
-            await database.write(begin)
-            order.append("charge")
+            order.append("charge")  # before its commit, which ends the lock that the closing waits for
 
         async def close() -> None:
             sleeping = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(2)' AND state = 'active'"
@@ -130,7 +127,7 @@ def test_closing_a_shop_waits_for_charges_that_begin(postgres: PostgresServer, m
             order.append("closing")
 
         try:
-            await asyncio.gather(charge(), close())
+            await asyncio.gather(database.write(begin), close())
             with pytest.raises(ShopClosed):
                 await database.write(begin)
         finally:

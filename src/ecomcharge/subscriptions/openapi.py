@@ -144,7 +144,7 @@ def customer_operations() -> list[openapi.Operation]:
     cancel = openapi.query(
         "subscriptions",
         "`cancel`: cancel the subscriptions that can still charge. Without it they refuse the erasure.",
-        {"enum": ["cancel"]},
+        {"enum": ["cancel", ""]},
     )
     place = openapi.path_parameter("customer_id", "The id of the customer.", ref("CustomerId"))
     erased = (

@@ -7,6 +7,7 @@ from pathlib import Path
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import sqlite_path
 from support.postgres import PostgresServer
+from support.raw_files import contents, files_below
 from support.shops import with_database
 
 _TABLES = {
@@ -57,11 +58,11 @@ def values_in_files(url: str, values: list[str], postgres: PostgresServer | None
     else:
         assert postgres is not None
         postgres.client("psql", url.rpartition("/")[2], "-c", "CHECKPOINT")  # writes changed pages to the files
-        files = [file for file in (postgres.data / "base").rglob("*") if file.is_file()]
+        files = list(files_below(postgres.data / "base"))
     found: dict[str, list[str]] = {}
-    for file in files:
-        content = file.read_bytes().lower()
+    for file, content in contents(files):
+        folded = content.lower()
         for value in values:
-            if value.lower().encode() in content:
+            if value.lower().encode() in folded:
                 found.setdefault(value, []).append(file.name)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import resource
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
 from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
 from ecomcharge.runtime.stalled_clients import StalledClients
-from ecomcharge.runtime.supervisor import STARTED_FILE
+from ecomcharge.runtime.supervisor import started_file
 from ecomcharge.web.response_files import connections_for
 from ecomcharge.web.rsgi import RsgiAdapter
 
@@ -48,7 +49,7 @@ def load_application(arguments: ProcessArguments) -> _ServerApplication:
     _start_when_database_answers(app)
     _warn_of_few_descriptors(arguments.settings.max_concurrent_requests)
     StalledClients(arguments.settings.port, arguments.settings.stall_timeout_seconds).watch(asyncio.get_event_loop())
-    Path(arguments.metrics_directory, STARTED_FILE).touch()
+    Path(started_file(arguments.metrics_directory, os.getpid())).touch()
     tune_garbage_collector()
     return _ServerApplication(app)
 

@@ -31,8 +31,8 @@ STABLE_SECONDS: Final = 10.0  # a process that ran for so long did not end becau
 FAILED_STARTS: Final = 3
 WORKER_DELAY_SECONDS: Final = 1.0  # before the billing worker is started again, each time
 WORKER_STOP_SECONDS: Final = 40.0
-RELOAD_SECONDS: Final = 3.5  # in which a new server process starts before the old one is stopped
-STARTED_FILE: Final = "started"  # in the metrics directory, once a server process was ready
+START_SECONDS: Final = 60.0  # for a new server process to become ready, before the old one is stopped
+RELOAD_SECONDS: Final = 1.5  # in which a new server process that is ready may still end, for example for its certificate
 STARTED_POLL_SECONDS: Final = 0.02
 
 
@@ -41,6 +41,11 @@ class Arguments(TypedDict):
 
     settings: dict[str, Any]
     address: str
+
+
+def started_file(metrics_directory: str, pid: int) -> str:
+    """The path of the empty file that a server process creates when it is ready."""
+    return os.path.join(metrics_directory, f"started-{pid}")
 
 
 def exec_supervisor(arguments: bytes) -> NoReturn:
@@ -144,7 +149,8 @@ class Supervisor:
             for child in self._children():
                 if child.start_at is not None and child.start_at <= time.monotonic():
                     self._start(child)
-            self._signals.wait(self._seconds_to_wait())
+            if not self._signals.reload:  # a SIGHUP may have come while this loop waited for something else
+                self._signals.wait(self._seconds_to_wait())
         self._stop()
         return self._failed_starts < FAILED_STARTS
 
@@ -159,10 +165,13 @@ class Supervisor:
 
     def _watch_for_start(self) -> None:
         """Start the worker once a server process is ready: started together, each slows the other down."""
-        if not self._has_started and os.path.exists(os.path.join(self._metrics_directory, STARTED_FILE)):
+        if not self._has_started and any(self._is_ready(child.process) for child in self._servers):
             self._has_started = True
             if self._worker is not None:
                 self._worker.start_at = 0.0
+
+    def _is_ready(self, process: subprocess.Popen[bytes] | None) -> bool:
+        return process is not None and os.path.exists(started_file(self._metrics_directory, process.pid))
 
     def _start(self, child: Child) -> None:
         settings = self._arguments["settings"]
@@ -204,7 +213,10 @@ class Supervisor:
         return respawn_delay_seconds(child.deaths) if child.is_server else WORKER_DELAY_SECONDS
 
     def _reload(self) -> None:
-        """Replace each server process by a new one. Both serve for a while. If a new one cannot start, the old one stays."""
+        """Replace each server process by a new one, then the worker. If a new server process cannot start, the old one stays.
+
+        The old server process serves until the new one is ready.
+        """
         for child in self._servers:
             old, first_pid = child.process, child.first_pid
             child.process, child.first_pid = None, None  # the old process still writes its metrics
@@ -214,12 +226,22 @@ class Supervisor:
                 continue
             if old is not None:
                 new = child.process
-                self._signals.wait_until(lambda new=new: self._signals.stop or new.poll() is not None, RELOAD_SECONDS)
+                until = time.monotonic() + START_SECONDS
+                while not (self._has_ended(new) or self._is_ready(new)) and time.monotonic() < until:
+                    self._signals.wait(STARTED_POLL_SECONDS)
+                self._signals.wait_until(lambda new=new: self._has_ended(new), RELOAD_SECONDS)
                 if new.returncode:  # for example because a renewed certificate does not fit its key
                     self._log().error("a new server process cannot start, and the old one stays", worker=child.index + 1)
                     child.process, child.first_pid, child.start_at = old, first_pid, None
                     continue
                 self._end([old], self._shutdown_seconds)
+        if self._worker is not None and self._worker.process is not None and not self._signals.stop:
+            self._end([self._worker.process], WORKER_STOP_SECONDS)
+            self._start(self._worker)
+
+    def _has_ended(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether there is nothing to wait for any more: the process ended, or all processes are to end."""
+        return self._signals.stop or process.poll() is not None
 
     def _stop(self) -> None:
         """Stop the servers first: what they accepted is finished before the worker ends."""

@@ -198,7 +198,7 @@ class CheckoutPages:
         if not await self._is_chargeable(subscription):
             return self._unavailable(visit)
         form = await forms.read_form(request)
-        if not hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(token).encode()):
+        if not self._is_form_token(form.get("form_token", ""), token):
             return await self._form(visit, 403, form, message=forms.FORM_TOO_OLD)
         errors = ValidationErrors()
         card = forms.validate_card(form, errors, self._clock.now())
@@ -339,8 +339,7 @@ class CheckoutPages:
         if not await self._is_open(shop_id):
             return await self.challenge(request)
         form = await forms.read_form(request)
-        is_ours = hmac.compare_digest(form.get("form_token", "").encode(), self._form_token(payment.id).encode())
-        if not is_ours or form.get("answer") not in ANSWERS:
+        if not self._is_form_token(form.get("form_token", ""), payment.id) or form.get("answer") not in ANSWERS:
             return self._to_challenge(payment)
         accepted = ANSWERS[form["answer"]]
         return await self._after_challenge(
@@ -378,7 +377,14 @@ class CheckoutPages:
         return await payments.live(self._database, subscription.shop_id, subscription.id, subscription.billing_state.period)
 
     def _form_token(self, subject: str) -> str:
-        return self._master_key.fingerprint(f"form {subject}".encode()).hex()
+        return self._form_tokens(subject)[0]
+
+    def _is_form_token(self, given: str, subject: str) -> bool:
+        return any(hmac.compare_digest(given.encode(), token.encode()) for token in self._form_tokens(subject))
+
+    def _form_tokens(self, subject: str) -> list[str]:
+        """The token under each master key, the first one first."""
+        return [fingerprint.hex() for fingerprint in self._master_key.fingerprints(f"form {subject}".encode())]
 
     def _back_to(self, token: str) -> Response:
         return _redirect(303, f"{self._root}/v2/checkout?token={token}")

@@ -31,7 +31,7 @@ class PayLinks:
     def open(self, shop_id: int, plan: Plan, return_url: str | None) -> LinkedPlan:
         """A page of its own for one visit of the pay link. Writes nothing."""
         nonce = secrets.token_hex(_HALF // 2)
-        return LinkedPlan(shop_id, plan, return_url, nonce + self._signature(nonce, plan.id, return_url))
+        return LinkedPlan(shop_id, plan, return_url, nonce + self._signatures(nonce, plan.id, return_url)[0])
 
     async def find(self, query: Mapping[str, str]) -> LinkedPlan | None:
         """The page that this address leads to; ``None`` if this server did not sign it."""
@@ -39,14 +39,16 @@ class PayLinks:
         return_url = requests.RETURN_URL_OF_LINK.read(query.get("return_url"), ValidationErrors())
         if not PLAN_ID.match(plan_id):
             return None
-        signature = self._signature(token[:_HALF], plan_id, return_url)
-        if not hmac.compare_digest(token[_HALF:].encode(), signature.encode()):
+        signatures = self._signatures(token[:_HALF], plan_id, return_url)
+        if not any(hmac.compare_digest(token[_HALF:].encode(), signature.encode()) for signature in signatures):
             return None
         found = await plans.owner_of(self._database, plan_id)
         return LinkedPlan(found[0], found[1], return_url, token) if found is not None else None
 
-    def _signature(self, nonce: str, plan_id: str, return_url: str | None) -> str:
-        return self._master_key.fingerprint(f"pay link {nonce} {plan_id} {return_url or ''}".encode()).hex()[:_HALF]
+    def _signatures(self, nonce: str, plan_id: str, return_url: str | None) -> list[str]:
+        """The signature under each master key, the first one first."""
+        text = f"pay link {nonce} {plan_id} {return_url or ''}".encode()
+        return [fingerprint.hex()[:_HALF] for fingerprint in self._master_key.fingerprints(text)]
 
 
 def query_of(link: LinkedPlan) -> str:

@@ -1,4 +1,4 @@
-"""The list of the commands of ``ecomcharge``, and the commands ``migrate`` and ``master-key``."""
+"""The list of the commands of ``ecomcharge``, and the command ``migrate``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final
 import cyclopts
 
 from ecomcharge.cli.database_options import Where, run
-from ecomcharge.shops import keys
 from ecomcharge.storage.migrate import migrate as migrate_database
 
 WORKER_HELP: Final = """Run a billing worker until SIGTERM: it makes the charges that are due and sends webhooks.
@@ -21,8 +20,9 @@ AUDIT_HELP: Final = """Compare payments, subscriptions, events, webhooks and the
 It only reads, and can run while servers run. It takes the settings of ``serve``. Exit code 0: everything agrees; 1:
 something disagrees, or the audit could not run; 2: nothing disagrees, but some records could not be checked."""
 
+MASTER_KEY_HELP: Final = "The key that encrypts and hashes the keys of shops: make one, or replace it while servers run."
+
 cli = cyclopts.App(name="ecomcharge", help="A server for the eComCharge Customers API and the Plans and Subscriptions API.")
-master_key = cyclopts.App(name="master-key", help="The key that encrypts and hashes the keys of shops.")
 # Each command is imported when it is used. Importing the server would add half a second to every other command.
 cli.command("ecomcharge.cli.serve:server", name="serve", help="Migrate the database and serve the API until SIGTERM.")
 cli.command("ecomcharge.cli.worker:worker", name="worker", help=WORKER_HELP)
@@ -31,7 +31,7 @@ cli.command("ecomcharge.cli.customers:customers", name="customers", help="Import
 cli.command("ecomcharge.cli.shops:shops", name="shops", help="Shops, their keys and their gateways.")
 cli.command("ecomcharge.cli.webhooks:webhooks", name="webhooks", help="List, show, redeliver and skip webhooks.")
 cli.command("ecomcharge.cli.clock:clock", name="clock", help="The clock of sandbox mode. Takes the settings of serve.")
-cli.command(master_key)
+cli.command("ecomcharge.cli.master_key:master_key", name="master-key", help=MASTER_KEY_HELP)
 
 
 @cli.command
@@ -39,9 +39,3 @@ def migrate(where: Where = Where()) -> None:
     """Migrate the database to the schema of this program."""
     applied = asyncio.run(run(where, migrate_database))
     print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
-
-
-@master_key.command(name="new")
-def new_master_key() -> None:
-    """Print a new master key. Do not store it beside the database. Without it no shop key works."""
-    print(keys.make_master_key())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated, Final
 
@@ -13,7 +14,7 @@ from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.cli.database_options import Where, with_database
 from ecomcharge.cli.terminal import AsJson, moment, print_facts, print_json, print_table
-from ecomcharge.shops import actions, store
+from ecomcharge.shops import actions, sealing, store
 from ecomcharge.shops.actions import ShopDetails
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.shops.model import AccountInUse, Credentials
@@ -245,6 +246,35 @@ def rotate_key(
         )
 
     _print_credentials(with_database(where, work), json)
+
+
+@shops.command(name="reset-key")
+def reset_key(shop: int, where: Where = Where(), *, secret_key: str | None = None, json: AsJson = False) -> None:
+    """Give a shop new keys after the master key was lost, and print its secret key. The key cannot be printed again.
+
+    Webhooks of the shop get a new key for their Content-Signature. The secret keys of its gateway accounts must be entered
+    again: the command prints how. Data, subscriptions and card tokens stay.
+
+    Parameters
+    ----------
+    shop
+        The id of the shop.
+    secret_key
+        A key of your own, for sandboxes: at least 8 characters.
+    json
+        Print a JSON object.
+    """
+    master_key = master_key_of(where.settings())
+
+    async def work(database: Database) -> sealing.ResetKey:
+        return await sealing.reset_key(database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key)
+
+    reset = with_database(where, work)
+    _print_credentials(reset.credentials, json)
+    for account in reset.lost:
+        names = f"--url {shlex.quote(account.url)} --user {shlex.quote(account.user)}"
+        command = f"{GATEWAY_SECRET_KEY}=... ecomcharge shops gateway {shop} {account.gateway} {names}"
+        print(f"enter the lost key of gateway account {account.id} again:\n  {command}", file=sys.stderr)
 
 
 @shops.command(name="close")

@@ -20,7 +20,8 @@ from ecomcharge.gateways.base import CardDetails, Gateway, Order, Result
 from ecomcharge.gateways.sandbox import SandboxGateway
 from ecomcharge.shops import store
 from ecomcharge.shops.keys import MasterKey
-from ecomcharge.shops.model import FIRST_ACCOUNT, GATEWAY_KEY_PURPOSE, is_loopback
+from ecomcharge.shops.model import FIRST_ACCOUNT, is_loopback
+from ecomcharge.shops.sealing import gateway_key_of
 from ecomcharge.storage.database import Database, Transaction
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class GatewayRegistry:
         if self._sandbox_mode and not is_loopback(account.url):
             return self._disabled(name, shop_id, base.SANDBOX_MODE_MESSAGE)
         try:
-            secret_key = self._master_key.unseal(shop_id, account.sealed_key, GATEWAY_KEY_PURPOSE)
+            secret_key = gateway_key_of(self._master_key, shop_id, account)
         except ConfigurationError as error:
             log.error("key of a gateway account cannot be read", shop=shop_id, account=account_id, why=error.message)
             return self._disabled(name, shop_id, base.NO_ACCOUNT_MESSAGE)

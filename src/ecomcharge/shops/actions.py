@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
@@ -10,7 +11,6 @@ from ecomcharge.shops import store
 from ecomcharge.shops.keys import MasterKey, make_secret_key, own_key_fault
 from ecomcharge.shops.model import (
     FIRST_ACCOUNT,
-    GATEWAY_KEY_PURPOSE,
     GATEWAYS,
     LOOPBACK,
     OVERLAP_MAXIMUM_SECONDS,
@@ -27,6 +27,8 @@ from ecomcharge.shops.model import (
 )
 from ecomcharge.storage.database import Database, Transaction
 
+KEYS_CHECKED: Final = 100  # the newest ones, among which is the one of the last shop that got a new key
+
 
 async def create_shop(
     database: Database,
@@ -40,7 +42,7 @@ async def create_shop(
     """Create a shop, with a generated key unless one is given. Raises ``ConfigurationError`` for an invalid id, name or key."""
     name = validate_name(name)
     wanted = None if shop_id is None else validate_shop_id(shop_id)
-    key = _own_or_made(secret_key)
+    key = own_or_made(secret_key)
 
     async def unit(tx: Transaction) -> Credentials:
         chosen = random_shop_id() if wanted is None else wanted
@@ -67,7 +69,7 @@ async def rotate_key(
     if not 0 <= overlap_seconds <= OVERLAP_MAXIMUM_SECONDS:
         raise ConfigurationError(f"overlap must be between 0 and {OVERLAP_MAXIMUM_SECONDS} seconds")
     validate_shop_id(shop_id)
-    key = _own_or_made(secret_key)
+    key = own_or_made(secret_key)
 
     async def unit(tx: Transaction) -> Credentials:
         shop = await store.find_shop(tx, shop_id)
@@ -84,10 +86,19 @@ async def rotate_key(
 
 
 async def check_master_key(database: Database, master_key: MasterKey) -> None:
-    """Raises ``ConfigurationError`` if the keys in the database were encrypted with another master key."""
-    sealed = await store.any_sealed_key(database)
-    if sealed is not None:
-        master_key.unseal(*sealed)
+    """Raises ``ConfigurationError`` if the keys in the database were encrypted with another master key.
+
+    After a loss of the master key, shops get new keys one by one: one shop with a readable key is enough.
+    """
+    refused: ConfigurationError | None = None
+    for shop_id, sealed in await store.newest_sealed_keys(database, KEYS_CHECKED):
+        try:
+            master_key.unseal(shop_id, sealed)
+            return
+        except ConfigurationError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,26 +146,27 @@ async def set_gateway(
         raise ConfigurationError(
             "--url must be https:// with a host, such as https://gateway.example.com; http:// only on this machine"
         )
-    wanted = GatewayAccount("", gateway, url, user, master_key.seal(shop_id, secret_key, GATEWAY_KEY_PURPOSE), now)
+    wanted = GatewayAccount("", gateway, url, user, None, now)
 
     async def to_account(tx: Transaction) -> None:
         if await store.find_shop(tx, shop_id) is None:
             raise RecordNotFound(f"no shop {shop_id}")
-        await store.choose_account(tx, shop_id, await _account_with_key(tx, shop_id, wanted), now)
+        account = await _stored_account(tx, shop_id, wanted)
+        account = replace(account, sealed_key=master_key.seal(shop_id, secret_key, account.purpose))
+        await store.set_account_key(tx, shop_id, account)
+        await store.choose_account(tx, shop_id, account, now)
 
     await database.write(to_account)
 
 
-async def _account_with_key(tx: Transaction, shop_id: int, wanted: GatewayAccount) -> GatewayAccount:
-    """The shop's account with this address and user, created if it does not exist, with the new key."""
+async def _stored_account(tx: Transaction, shop_id: int, wanted: GatewayAccount) -> GatewayAccount:
+    """The shop's account with this address and user, created if it does not exist."""
     known = await store.accounts(tx, shop_id)
     for account in known:  # an account of the previous release has no row yet
         await store.insert_account(tx, shop_id, account)
     same = next((one for one in known if one.is_same(wanted.gateway, wanted.url, wanted.user)), None)
     if same is not None:
-        assert wanted.sealed_key is not None
-        await store.set_account_key(tx, shop_id, same.id, wanted.sealed_key)
-        return replace(same, sealed_key=wanted.sealed_key)
+        return same
     made = replace(wanted, id=str(max((int(one.id) for one in known), default=0) + 1))
     if not await store.insert_account(tx, shop_id, made):
         raise ConfigurationError(f"the accounts of shop {shop_id} were changed at the same time; run the command again")
@@ -243,7 +255,8 @@ def _is_gateway_address(text: str) -> bool:
         return False
 
 
-def _own_or_made(secret_key: str | None) -> str:
+def own_or_made(secret_key: str | None) -> str:
+    """The key that a person chose, or a generated one. Raises ``ConfigurationError`` for an invalid key."""
     if secret_key is None:
         return make_secret_key()
     fault = own_key_fault(secret_key)

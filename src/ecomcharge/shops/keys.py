@@ -30,6 +30,7 @@ PREFIX: Final = "eck_"
 OWN_KEY_MINIMUM: Final = 8
 OWN_KEY_MAXIMUM: Final = 255
 MASTER_KEY_BYTES: Final = 32
+MASTER_KEYS_MAXIMUM: Final = 3
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_DIGITS: Final = 43  # 62**43 > 2**256
@@ -73,41 +74,80 @@ def _base62(number: int, width: int) -> str:
 
 
 class MasterKey:
-    """Hashes and encrypts shop keys. It has 32 bytes; one key for each use is derived from it."""
+    """Hashes and encrypts shop keys. It has 32 bytes; one key for each use is derived from it.
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != MASTER_KEY_BYTES:
-            raise ConfigurationError(f"the master key must be {MASTER_KEY_BYTES} bytes; make one with: ecomcharge master-key new")
-        self._hash_key = _derived(key, b"ecomcharge shop key hash")
-        self._seal = AESGCM(_derived(key, b"ecomcharge shop key seal"))
-        self._stamp_key = _derived(key, b"ecomcharge card stamp")
-        self._fingerprint_key = _derived(key, b"ecomcharge request fingerprint")
+    During a rotation there are ``others``: what they hashed and encrypted is still accepted, and nothing new is made with them.
+    """
+
+    def __init__(self, key: bytes, *others: bytes) -> None:
+        self._first = _DerivedKeys(key)
+        self._all = (self._first, *map(_DerivedKeys, others))
+
+    def __len__(self) -> int:
+        return len(self._all)
 
     def hash(self, shop_id: int, secret_key: str) -> str:
         """64 hex digits: HMAC-SHA-256 of the shop and its key."""
-        return hmac.digest(self._hash_key, f"{shop_id}:{secret_key}".encode(), "sha256").hex()
+        return self._first.hash(shop_id, secret_key)
+
+    def hashes(self, shop_id: int, secret_key: str) -> list[str]:
+        """The hash under each key, the first one first."""
+        return [keys.hash(shop_id, secret_key) for keys in self._all]
 
     def stamp(self, card_number: str) -> str:
         """64 hex digits that are equal for equal cards and reveal nothing of the number without this key."""
-        return hmac.digest(self._stamp_key, card_number.encode(), "sha256").hex()
+        return hmac.digest(self._first.stamp, card_number.encode(), "sha256").hex()
 
     def fingerprint(self, body: bytes) -> bytes:
         """A keyed hash, stored in place of a body that may contain a card number."""
-        return hmac.digest(self._fingerprint_key, body, "sha256")
+        return hmac.digest(self._first.fingerprint, body, "sha256")
+
+    def fingerprints(self, body: bytes) -> list[bytes]:
+        """The fingerprint under each key, the first one first."""
+        return [hmac.digest(keys.fingerprint, body, "sha256") for keys in self._all]
 
     def seal(self, shop_id: int, secret: str, purpose: str = "") -> str:
         """Encrypt a text for one shop and one purpose. Returns base64 of nonce and ciphertext."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._seal.encrypt(nonce, secret.encode(), _bound_to(shop_id, purpose))
+        sealed = self._first.seal.encrypt(nonce, secret.encode(), _bound_to(shop_id, purpose))
         return base64.b64encode(nonce + sealed).decode()
 
     def unseal(self, shop_id: int, sealed: str, purpose: str = "") -> str:
         """Decrypt. Raises ``ConfigurationError`` for another master key, shop or purpose, and for changed data."""
-        raw = base64.b64decode(sealed)
+        for keys in self._all:
+            secret = keys.unseal(shop_id, sealed, purpose)
+            if secret is not None:
+                return secret
+        raise ConfigurationError(f"the key of shop {shop_id} was sealed under another master key")
+
+    def sealed_with_first(self, shop_id: int, sealed: str, purpose: str = "") -> bool:
+        """Whether a text is encrypted under the first key, for this shop and purpose."""
+        return self._first.unseal(shop_id, sealed, purpose) is not None
+
+
+class _DerivedKeys:
+    """The keys that are derived from one master key."""
+
+    __slots__ = ("_hash", "fingerprint", "seal", "stamp")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != MASTER_KEY_BYTES:
+            raise ConfigurationError(f"the master key must be {MASTER_KEY_BYTES} bytes; make one with: ecomcharge master-key new")
+        self._hash = _derived(key, b"ecomcharge shop key hash")
+        self.seal = AESGCM(_derived(key, b"ecomcharge shop key seal"))
+        self.stamp = _derived(key, b"ecomcharge card stamp")
+        self.fingerprint = _derived(key, b"ecomcharge request fingerprint")
+
+    def hash(self, shop_id: int, secret_key: str) -> str:
+        return hmac.digest(self._hash, f"{shop_id}:{secret_key}".encode(), "sha256").hex()
+
+    def unseal(self, shop_id: int, sealed: str, purpose: str) -> str | None:
+        """``None`` for another master key, shop or purpose, and for changed data."""
         try:
-            return self._seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(shop_id, purpose)).decode()
-        except InvalidTag as error:
-            raise ConfigurationError(f"the key of shop {shop_id} was sealed under another master key") from error
+            raw = base64.b64decode(sealed)
+            return self.seal.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(shop_id, purpose)).decode()
+        except (InvalidTag, ValueError):
+            return None
 
 
 def same_hash(left: str, right: str) -> bool:
@@ -131,15 +171,16 @@ def master_key_of(settings: Settings) -> MasterKey:
 def load_master_key(given: str | None, file: str | None, *, database_file: str | None) -> MasterKey:
     """The given master key, or the one in the given file, or the one in the file beside the SQLite database.
 
+    Blanks, line ends or commas separate several keys, of which all but the first are being replaced.
     Only the last file is created if it does not exist (mode 0600). Raises ``ConfigurationError`` with a solution if there is
     no key.
     """
     if given:
-        return MasterKey(_decoded(given, "ECOMCHARGE_MASTER_KEY"))
+        return _master_key(given, "ECOMCHARGE_MASTER_KEY")
     if file:
         refuse_file_of_database(file, database_file)
         try:
-            return MasterKey(_decoded(Path(file).read_text("ascii"), file))
+            return _master_key(Path(file).read_text("ascii"), file)
         except (OSError, UnicodeError) as error:
             raise ConfigurationError(f"cannot read the master key file {file}: {explain(error)}") from error
     if database_file is None:
@@ -151,7 +192,7 @@ def load_master_key(given: str | None, file: str | None, *, database_file: str |
     try:
         if not path.exists():
             _write_once(path, make_master_key(), database_file)
-        return MasterKey(_decoded(path.read_text("ascii"), str(path)))
+        return _master_key(path.read_text("ascii"), str(path))
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"cannot use the master key file {path}: {explain(error)}") from error
 
@@ -173,9 +214,18 @@ def _write_once(path: Path, text: str, database_file: str) -> None:
         draft.unlink()
 
 
+def _master_key(text: str, origin: str) -> MasterKey:
+    keys = [_decoded(key, origin) for key in text.replace(",", " ").split()]
+    if not keys:
+        raise ConfigurationError(f"{origin} contains no master key; make one with: ecomcharge master-key new")
+    if len(keys) > MASTER_KEYS_MAXIMUM:
+        raise ConfigurationError(f"{origin} contains {len(keys)} master keys; at most {MASTER_KEYS_MAXIMUM} are accepted")
+    return MasterKey(*keys)
+
+
 def _decoded(text: str, origin: str) -> bytes:
     try:
-        return base64.b64decode(text.strip(), validate=True)
+        return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise ConfigurationError(f"{origin} is not base64; make a master key with: ecomcharge master-key new") from error
 

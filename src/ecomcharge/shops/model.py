@@ -13,7 +13,8 @@ SHOP_ID_MAXIMUM: Final = 2**53 - 1  # exact in every JSON reader
 NAME_MAXIMUM: Final = 255
 SANDBOX: Final = "sandbox"  # the gateway that moves no money
 GATEWAYS: Final = (SANDBOX, "begateway")
-GATEWAY_KEY_PURPOSE: Final = "gateway"
+GATEWAY_KEY_PURPOSE: Final = "gateway"  # of a key that an earlier release sealed
+SIGNING_PURPOSE: Final = "webhooks"
 FIRST_ACCOUNT: Final = "1"  # also the account of rows without one
 LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "::1"))
 OVERLAP_MAXIMUM_SECONDS: Final = 366 * 24 * 60 * 60
@@ -51,6 +52,11 @@ class GatewayAccount:
     user: str
     sealed_key: str | None = field(repr=False)
     created_at: int  # UTC milliseconds
+
+    @property
+    def purpose(self) -> str:
+        """The purpose under which its key is sealed, so that nobody can use the key at another address by a write to the row."""
+        return f"gateway {self.url} {self.user}"
 
     def is_same(self, gateway: str, url: str, user: str) -> bool:
         """Whether address and user name this account. Its key may have changed."""

@@ -71,6 +71,12 @@ UPDATE shops SET gateway_url = NULL, gateway_user = NULL, sealed_gateway_key = N
 WHERE shop_id = :shop_id AND COALESCE(gateway_account, '1') = :id
 """
 
+CLEAR_PREVIOUS_RELEASE = """
+UPDATE shops SET
+    gateway_account = COALESCE(gateway_account, '1'), gateway_url = NULL, gateway_user = NULL, sealed_gateway_key = NULL
+WHERE shop_id = :shop_id AND sealed_gateway_key IS NOT NULL
+"""
+
 SUBSCRIPTIONS_BY_ACCOUNT = """
 SELECT COALESCE(gateway_account, '1'), COUNT(*) FROM subscriptions
 WHERE shop_id = :shop_id AND gateway <> 'sandbox' AND state NOT IN ('failed', 'error', 'expired', 'canceled')
@@ -95,7 +101,24 @@ WHERE closed_at IS NULL AND gateway_account IS NULL AND sealed_gateway_key IS NO
 ORDER BY 1, 2
 """
 
-ANY_SEALED_KEY = "SELECT shop_id, sealed_key FROM shop_keys LIMIT 1"
+NEWEST_SEALED_KEYS = "SELECT shop_id, sealed_key FROM shop_keys ORDER BY created_at DESC LIMIT :limit"
+
+SEALED_KEYS = "SELECT key_hash, sealed_key FROM shop_keys WHERE shop_id = :shop_id"
+
+REPLACE_KEY = """
+UPDATE shop_keys SET key_hash = :new_hash, sealed_key = :new_sealed
+WHERE shop_id = :shop_id AND key_hash = :key_hash AND sealed_key = :sealed_key
+"""
+
+FORGET_ALL_KEYS = "DELETE FROM shop_keys WHERE shop_id = :shop_id"
+
+SEALED_SIGNING_KEY = PointRead("shops", ("sealed_signing_key",), key=("shop_id",))
+
+REPLACE_SIGNING_KEY = """
+UPDATE shops SET sealed_signing_key = :new WHERE shop_id = :shop_id AND sealed_signing_key = :sealed
+"""
+
+FORGET_SIGNING_KEY = "UPDATE shops SET sealed_signing_key = NULL, public_key = NULL WHERE shop_id = :shop_id"
 
 # A key that an earlier rotation ends sooner keeps that time.
 EXPIRE_OTHER_KEYS = """
@@ -146,10 +169,40 @@ async def keys_of_open_shop(database: Database, shop_id: int) -> Sequence[ShopKe
     return [ShopKey(*row) for row in await database.rows(KEYS_OF_OPEN_SHOP, {"shop_id": shop_id})]
 
 
-async def any_sealed_key(database: Database) -> tuple[int, str] | None:
-    """Any shop id with its encrypted key; ``None`` if there is no shop."""
-    rows = await database.rows(ANY_SEALED_KEY, {})
-    return (rows[0][0], rows[0][1]) if rows else None
+async def newest_sealed_keys(database: Database, limit: int) -> list[tuple[int, str]]:
+    """Shop ids with an encrypted key, the newest keys first."""
+    return [(row[0], row[1]) for row in await database.rows(NEWEST_SEALED_KEYS, {"limit": limit})]
+
+
+async def sealed_keys(tx: Transaction, shop_id: int) -> list[tuple[str, str]]:
+    """Hash and encrypted form of every key of a shop."""
+    return [(row[0], row[1]) for row in await tx.rows(SEALED_KEYS, {"shop_id": shop_id})]
+
+
+async def replace_key(tx: Transaction, shop_id: int, old: tuple[str, str], new: tuple[str, str]) -> int:
+    """Store another hash and encrypted form of a key. Returns 0 if the key was changed or deleted meanwhile."""
+    hashes = {"key_hash": old[0], "sealed_key": old[1], "new_hash": new[0], "new_sealed": new[1]}
+    return await tx.run(REPLACE_KEY, {"shop_id": shop_id, **hashes})
+
+
+async def forget_all_keys(tx: Transaction, shop_id: int) -> None:
+    await tx.run(FORGET_ALL_KEYS, {"shop_id": shop_id})
+
+
+async def sealed_signing_key(tx: Transaction, shop_id: int) -> str | None:
+    """The encrypted private key that signs a shop's webhooks; ``None`` before the first one."""
+    row = await tx.find(SEALED_SIGNING_KEY, (shop_id,))
+    return None if row is None else row[0]
+
+
+async def replace_signing_key(tx: Transaction, shop_id: int, sealed: str, new: str) -> int:
+    """Store another encrypted form. Returns 0 if it was changed meanwhile."""
+    return await tx.run(REPLACE_SIGNING_KEY, {"shop_id": shop_id, "sealed": sealed, "new": new})
+
+
+async def forget_signing_key(tx: Transaction, shop_id: int) -> None:
+    """Delete the key, so that the next webhook creates another one."""
+    await tx.run(FORGET_SIGNING_KEY, {"shop_id": shop_id})
 
 
 async def expire_other_keys(tx: Transaction, shop_id: int, key_hash: str, expires_at: int) -> None:
@@ -195,14 +248,19 @@ async def insert_account(tx: Transaction, shop_id: int, account: GatewayAccount)
     return await tx.insert(INSERT_ACCOUNT, (shop_id, *astuple(account)))
 
 
-async def set_account_key(tx: Transaction, shop_id: int, account_id: str, sealed_key: str) -> None:
-    await tx.run(SET_ACCOUNT_KEY, {"shop_id": shop_id, "id": account_id, "sealed_key": sealed_key})
+async def set_account_key(tx: Transaction, shop_id: int, account: GatewayAccount) -> None:
+    await tx.run(SET_ACCOUNT_KEY, {"shop_id": shop_id, "id": account.id, "sealed_key": account.sealed_key})
 
 
 async def forget_account(tx: Transaction, shop_id: int, account_id: str) -> None:
     """Delete its key; its row stays, so that its id is not used again."""
     for sql in (FORGET_ACCOUNT, FORGET_ACCOUNT_OF_PREVIOUS_RELEASE):
         await tx.run(sql, {"shop_id": shop_id, "id": account_id})
+
+
+async def forget_account_of_previous_release(tx: Transaction, shop_id: int) -> None:
+    """Delete the copy of an account in the columns that the previous release reads."""
+    await tx.run(CLEAR_PREVIOUS_RELEASE, {"shop_id": shop_id})
 
 
 async def uses_of_accounts(reader: Database | Transaction, shop_id: int) -> dict[str, AccountUse]:

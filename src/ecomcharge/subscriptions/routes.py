@@ -62,7 +62,9 @@ class SubscriptionRoutes:
         self._ignored_keys.note(request.shop_id, misplaced)
         request.answer_headers = misplaced.headers
         wanted = msgspec.structs.replace(requests.validate(given), misplaced_test=misplaced.asks_for_test)
-        idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /subscriptions", body, self._master_key.fingerprint)
+        idempotency_key = idempotency_key_of(
+            request.idempotency_key(), "POST /subscriptions", body, self._master_key.fingerprints
+        )
         return stored_response(
             await actions.create_subscription(
                 self._charging, self._id_generators, request.shop_id, wanted, idempotency_key, self._encoded

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,10 +33,14 @@ _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A key of a request. Equal requests have equal fingerprints; ``claim`` is different for each request."""
+    """A key of a request. Equal requests have equal fingerprints; ``claim`` is different for each request.
+
+    ``other_fingerprints`` are those that the request had under earlier master keys.
+    """
 
     key: str
     fingerprint: str
+    other_fingerprints: tuple[str, ...] = ()
     claim: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -59,14 +63,14 @@ class StoredResponse:
 
 
 def idempotency_key_of(
-    key: str | None, route: str, body: bytes, hidden: Callable[[bytes], bytes] = lambda canonical: canonical
+    key: str | None, route: str, body: bytes, hidden: Callable[[bytes], Sequence[bytes]] = lambda canonical: (canonical,)
 ) -> IdempotencyKey | None:
     """The idempotency key of a request, or ``None`` without a key. Quotes around the key are not part of it.
 
     The fingerprint covers the route and the JSON value of ``body``, not its spelling. ``body`` is valid JSON.
-    ``hidden`` transforms the canonical JSON before it is hashed; it is needed where the body contains a secret that could be
-    guessed from a plain digest. Raises ``BadParameter`` for an empty or too long key, or one with characters outside printable
-    ASCII.
+    ``hidden`` transforms the canonical JSON before it is hashed, into one form for each master key; it is needed where the body
+    contains a secret that could be guessed from a plain digest. Raises ``BadParameter`` for an empty or too long key, or one
+    with characters outside printable ASCII.
     """
     if key is None:
         return None
@@ -74,8 +78,8 @@ def idempotency_key_of(
         key = key[1:-1]
     if not _KEY.match(key):
         raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
-    fingerprint = hashlib.sha256(route.encode() + b"\0" + hidden(_canonical(body))).hexdigest()
-    return IdempotencyKey(key, fingerprint)
+    first, *others = [hashlib.sha256(route.encode() + b"\0" + form).hexdigest() for form in hidden(_canonical(body))]
+    return IdempotencyKey(key, first, tuple(others))
 
 
 def _canonical(body: bytes) -> bytes:
@@ -164,7 +168,7 @@ async def earlier_response(
     runs = status is None and (body is None or (now if real_now is None else real_now) < running_until)
     if created_at <= now - KEPT_MILLISECONDS and not runs:
         return None
-    if fingerprint != key.fingerprint:
+    if fingerprint != key.fingerprint and fingerprint not in key.other_fingerprints:
         raise IdempotencyKeyReused
     if runs:
         raise StillRunning

@@ -9,13 +9,12 @@ import structlog
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.keys import MasterKey
+from ecomcharge.shops.model import SIGNING_PURPOSE
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
 from ecomcharge.webhooks.model import SigningKey, Webhook, skip_webhook, standard_webhooks_key
 
 log = structlog.get_logger()
-
-SIGNING_PURPOSE = "webhooks"
 
 
 async def newest(database: Database, shop_id: int | None, limit: int, state: str | None = None) -> list[Webhook]:

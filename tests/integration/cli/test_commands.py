@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.ids import WEBHOOK_PREFIX, IdGenerator
 from ecomcharge.shops.keys import MasterKey, make_master_key
-from ecomcharge.shops.model import GATEWAY_KEY_PURPOSE
 from ecomcharge.shops.store import find_account
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks import store
@@ -56,7 +55,7 @@ def test_a_gateway_secret_key_is_read_only_from_the_environment(
     assert kept is not None
     assert kept.sealed_key is not None
     assert (kept.url, kept.user) == ("https://gateway.example", "361")
-    assert master_key.unseal(int(shop), kept.sealed_key, GATEWAY_KEY_PURPOSE) == "gateway-secret"
+    assert master_key.unseal(int(shop), kept.sealed_key, kept.purpose) == "gateway-secret"
     assert "begateway https://gateway.example as 361" in command("shops", "show", shop).stdout
 
     assert command("shops", "gateway", shop, "sandbox").returncode == 0

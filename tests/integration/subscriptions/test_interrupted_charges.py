@@ -339,7 +339,7 @@ def test_an_idempotency_key_is_in_progress_for_the_gateways_time_limit(database_
         shop_id = await _new_shop(database, master_key)
         charging = await billing_of(database, master_key, clock, real_clock)
         object.__setattr__(charging, "gateway_timeout_seconds", 90)
-        attempt = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
+        attempt = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprints)
         gate = asyncio.Event()
         gateway: Any = charging.gateways.sandbox
         gateway.stop = gate.wait

@@ -13,7 +13,8 @@ from ecomcharge.storage.statements import Insert, PointRead
 
 FIND_CLOCK = PointRead("sandbox_clock", ("frozen_at", "ahead"), key=("name",))
 
-INSERT_CLOCK = Insert("sandbox_clock", ("name", "frozen_at", "ahead"), key=("name",))
+# Not an Insert: the row of another process could be taken for the one of this transaction when its outcome is looked up.
+INSERT_CLOCK = "INSERT INTO sandbox_clock (name, frozen_at, ahead) VALUES (:name, NULL, 0) ON CONFLICT DO NOTHING"
 
 # Not during a move.
 CHANGE_CLOCK = """
@@ -89,7 +90,7 @@ def _change(before: Setting, after: Setting) -> dict[str, object]:
 
 async def _insert_clock(tx: Transaction) -> None:
     """Insert a clock that shows the real time, if there is no clock."""
-    await tx.insert(INSERT_CLOCK, (_CLOCK, None, 0))
+    await tx.run(INSERT_CLOCK, {"name": _CLOCK})
 
 
 async def move_of_clock(database: Database) -> str | None:

@@ -54,7 +54,7 @@ ACCOUNTS = f"SELECT {', '.join(_ACCOUNT)} FROM gateway_accounts WHERE shop_id = 
 
 FIND_ACCOUNT = PointRead("gateway_accounts", _ACCOUNT, key=("shop_id", "id"))
 
-INSERT_ACCOUNT = Insert("gateway_accounts", ("shop_id", *_ACCOUNT), key=("shop_id", "id"))
+INSERT_ACCOUNT = Insert("gateway_accounts", ("shop_id", *_ACCOUNT), key=("shop_id", "id", "sealed_key"))
 
 # An account that the previous release set up on this schema.
 ACCOUNT_OF_PREVIOUS_RELEASE = """

@@ -20,10 +20,15 @@ from ecomcharge.storage.postgres import database as postgres_database
 from ecomcharge.storage.postgres.connecting import OF_BACKGROUND
 from ecomcharge.storage.postgres.database import TRANSACTIONS_IN_FLIGHT
 from ecomcharge.storage.statements import Insert
+from support import fake_citus
 from support.faults import _numbers
 from support.postgres import PostgresServer
 
 T = TypeVar("T")
+
+
+_FIELDS = b"SERROR\0CXX000\0Mcould not commit transaction for shard 102008 on at least one active node\0\0"
+ERROR_OF_CITUS = b"E" + (4 + len(_FIELDS)).to_bytes(4) + _FIELDS + b"Z\0\0\0\x05I"
 
 
 class Cutter:
@@ -31,6 +36,7 @@ class Cutter:
 
     ``before``: PostgreSQL never sees the COMMIT. ``after``: it does, and its reply is discarded.
     ``hold``: the COMMIT is delayed and both connections stay open until ``release``.
+    ``error before`` and ``error after``: the same as the first two, but the client gets the error of Citus instead of a cut.
     """
 
     def __init__(self, port: int) -> None:
@@ -69,7 +75,7 @@ class Cutter:
         self._writers.append(server_writer)
         back = asyncio.create_task(self._forward_replies(server_reader, writer))
         try:
-            await self._forward(reader, server_writer, back)
+            await self._forward(reader, server_writer, writer, back)
         except OSError:
             pass
         finally:
@@ -77,18 +83,23 @@ class Cutter:
             server_writer.close()
             writer.close()
 
-    async def _forward(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, back: asyncio.Task[None]) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, client: asyncio.StreamWriter, back: asyncio.Task[None]
+    ) -> None:
         while data := await reader.read(65536):
             if self._how and b"COMMIT\0" in data:
                 how, self._how = self._how, ""
-                if how == "after":
-                    back.cancel()
+                back.cancel()
+                if how.endswith("after"):
                     server.write(data)
                     await server.drain()
                     await asyncio.sleep(0.3)  # long enough for PostgreSQL to commit
                 self.met.set()
                 if how == "hold":
                     await self.released.wait()
+                if how.startswith("error"):
+                    client.write(ERROR_OF_CITUS)
+                    await client.drain()
                 return
             server.write(data)
             await server.drain()
@@ -173,14 +184,43 @@ def test_a_commit_whose_outcome_cannot_be_queried_is_unknown(
     assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
 
 
-@pytest.mark.parametrize(("how", "notes"), [("before", 0), ("after", 1)])
-def test_a_broken_commit_is_unknown_on_an_engine_without_transaction_status(postgres_url: str, how: str, notes: int) -> None:
+@pytest.mark.parametrize("how", ["error before", "error after"])
+def test_an_unknown_error_of_a_commit_is_cleared_up_by_the_transaction_status(postgres_url: str, how: str) -> None:
     async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
-        database._has_transaction_status = False  # for example CockroachDB, which has no pg_xact_status
         cutter.cut(how)
         return await outcome_and_row_count(database, database.write(_insert_note), postgres_url)
 
-    assert through_cutter(postgres_url, work) == ("OutcomeUnknown", notes)
+    assert through_cutter(postgres_url, work) == (("Unavailable", 0) if how == "error before" else ("written", 1))
+
+
+@pytest.mark.parametrize("how", ["before", "after", "error before", "error after"])
+def test_with_citus_a_broken_commit_is_reported_as_committed_or_unknown(
+    postgres_url: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never as refused: the status of the coordinator's transaction does not tell what a worker did."""
+    monkeypatch.setattr(postgres_database, "OF_BACKGROUND", OF_BACKGROUND._replace(recovery_seconds=0.5))
+    fake_citus.install(postgres_url)
+
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        cutter.cut(how)
+        return await outcome_and_row_count(database, database.write(_insert_note), postgres_url)
+
+    assert through_cutter(postgres_url, work) == (("written", 1) if how.endswith("after") else ("OutcomeUnknown", 0))
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_with_citus_a_broken_commit_without_an_inserted_row_is_unknown(postgres_url: str, how: str) -> None:
+    fake_citus.install(postgres_url)
+
+    async def work(database: PostgresDatabase, cutter: Cutter) -> tuple[str, int]:
+        async def update(tx: Transaction) -> str:
+            return str(await tx.run("UPDATE notes SET text = :text", {"text": "y"}))
+
+        await database.write(_insert_note)
+        cutter.cut(how)
+        return await outcome_and_row_count(database, database.write(update), postgres_url)
+
+    assert through_cutter(postgres_url, work) == ("OutcomeUnknown", 1)
 
 
 def test_other_writes_complete_while_a_commit_is_in_doubt(postgres_url: str) -> None:

@@ -32,6 +32,8 @@ TRANSACTIONS_IN_FLIGHT: Final = 2
 MAX_BATCH: Final = 256
 MAX_ATTEMPTS: Final = 5  # to run one unit, if the server aborts its transaction because of a deadlock or a conflict
 
+_ABOUT_SERVER: Final = "SELECT version(), pg_backend_pid(), EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus')"
+
 _CAN_WRITE: Final = (
     "SELECT current_setting('transaction_read_only'), quote_ident(current_user), has_table_privilege('customers', 'INSERT')"
     " FROM schema_migrations LIMIT 1"
@@ -49,8 +51,9 @@ class PostgresDatabase:
 
     engine = "postgresql"
 
-    def __init__(self, pool: ConnectionPool, *, has_transaction_status: bool) -> None:
+    def __init__(self, pool: ConnectionPool, *, has_transaction_status: bool, is_distributed: bool = False) -> None:
         self.stats = DatabaseStats()
+        self.is_distributed = is_distributed
         self._pool = pool
         self._executor = Executor()
         self._has_transaction_status = has_transaction_status
@@ -68,7 +71,9 @@ class PostgresDatabase:
         pooler: Pooler = "auto",
         warn: Callable[[str], None] | None = None,
     ) -> PostgresDatabase:
-        """Connect, and check the version of the server and if a pooler is in between. Raises ``ConfigurationError``.
+        """Connect, and check the version of the server, if it has Citus and if a pooler is in between.
+
+        Raises ``ConfigurationError``.
 
         ``warn`` gets a sentence for each parameter of the URL that is not used.
         """
@@ -78,7 +83,7 @@ class PostgresDatabase:
             try:
                 version = connection.get_server_version()
                 # A pooler has process ids of its own.
-                product, process_id = await connection.fetchrow("SELECT version(), pg_backend_pid()")
+                product, process_id, has_citus = await connection.fetchrow(_ABOUT_SERVER)
                 is_pooled = process_id != connection.get_server_pid()
             finally:
                 await connection.close(timeout=settings.connect_timeout_seconds)
@@ -98,9 +103,11 @@ class PostgresDatabase:
             limits=OF_REQUESTS if for_requests else OF_BACKGROUND,
             in_transactions=pooler == "transaction" or (pooler == "auto" and is_pooled),
         )
-        # Other engines that speak the protocol, such as CockroachDB, have no pg_xact_status.
+        # Other engines that speak the protocol, such as CockroachDB, have no pg_xact_status. With Citus it knows the transaction
+        # of the coordinator only: a worker may have committed although the coordinator did not.
+        has_transaction_status = str(product).startswith("PostgreSQL") and not has_citus
         pool = ConnectionPool(connector, connections)
-        return cls(pool, has_transaction_status=str(product).startswith("PostgreSQL"))
+        return cls(pool, has_transaction_status=has_transaction_status, is_distributed=has_citus)
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
         return await self._reads.submit(_PendingRead(read, key))

@@ -1,4 +1,4 @@
-"""Finds out if a transaction was committed although its connection broke during COMMIT."""
+"""Finds out if a transaction was committed although its COMMIT failed or was not answered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InsertedRow(NamedTuple):
 
 
 class CommitInDoubt(Exception):
-    """The connection broke during COMMIT.
+    """The connection broke during COMMIT, or COMMIT failed and may have been executed nevertheless.
 
     ``transaction_id`` is ``None`` where the engine cannot be asked about it. ``inserted`` is a row of the transaction,
     if it inserted any.
@@ -53,8 +53,8 @@ async def ensure_committed(pool: ConnectionPool, doubt: CommitInDoubt) -> None:
 
 
 async def _final_status(pool: ConnectionPool, doubt: CommitInDoubt) -> str | None:
-    """``committed`` or ``aborted``, however long it takes; ``None`` where the engine cannot be asked."""
-    while doubt.transaction_id is not None:
+    """``committed`` or ``aborted``, however long it takes; ``None`` where there is nothing to ask for."""
+    while doubt.transaction_id is not None or doubt.inserted is not None:
         with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
             async with pool.lend() as connection:
                 status = await _status(connection, doubt)
@@ -65,11 +65,16 @@ async def _final_status(pool: ConnectionPool, doubt: CommitInDoubt) -> str | Non
 
 
 async def _status(connection: Connection, doubt: CommitInDoubt) -> str | None:
-    """``committed``, ``aborted``, ``in progress``, or ``None`` for a transaction that is too old.
+    """``committed``, ``aborted``, ``in progress``, or ``None`` if it cannot be known (yet).
+
+    Without an id the inserted row decides: if it is there, the transaction was committed. If it is not there, the transaction
+    may still be committed later.
 
     A crash loses a transaction whose log was not flushed, and its id is given to another transaction later. So the id
     may be in the future, and a committed id does not prove that the inserted row is there.
     """
+    if doubt.transaction_id is None:
+        return "committed" if doubt.inserted is not None and await _exists(connection, doubt.inserted) else None
     try:
         status: str | None = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", doubt.transaction_id)
     except asyncpg.InvalidParameterValueError:  # it is in the future

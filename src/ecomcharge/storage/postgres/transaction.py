@@ -17,7 +17,7 @@ import asyncpg
 from ecomcharge.storage.database import Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Pending
 from ecomcharge.storage.postgres.connecting import Connection
-from ecomcharge.storage.postgres.errors import UNAVAILABLE
+from ecomcharge.storage.postgres.errors import RETRYABLE, UNAVAILABLE
 from ecomcharge.storage.postgres.pool import BROKEN
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, InsertedRow
 from ecomcharge.storage.postgres.statements import Executor, numbered
@@ -222,7 +222,7 @@ class BatchTransaction:
             self._connection, insert, rows, with_transaction_id=self._has_transaction_status
         )
         if True in inserted:
-            self._inserted = InsertedRow(insert, rows[inserted.index(True)])
+            self._keep_witness(insert, rows[inserted.index(True)])
             self._transaction_id = transaction_id
         return inserted
 
@@ -239,17 +239,24 @@ class BatchTransaction:
             await self._connection.execute("ROLLBACK TO SAVEPOINT before_copy")
             return await self._insert(insert, rows)
         await self._connection.execute("RELEASE SAVEPOINT before_copy")
-        self._inserted = InsertedRow(insert, rows[0])
+        self._keep_witness(insert, rows[0])
         return [True] * len(rows)
 
+    def _keep_witness(self, insert: Insert, row: Row) -> None:
+        """The first inserted row proves later that the transaction was committed."""
+        if self._inserted is None:
+            self._inserted = InsertedRow(insert, row)
+
     async def _commit(self) -> None:
+        """An unknown error of PostgreSQL is in doubt too: Citus answers XX000 if one of its workers did not answer."""
         try:
             await self._connection.execute("COMMIT")
-        except UNAVAILABLE as error:
+        except (asyncpg.PostgresError, *UNAVAILABLE) as error:
+            if isinstance(error, RETRYABLE):
+                raise
             self._connection.terminate()
-            if self._has_transaction_status and self._transaction_id is None:
-                return  # it wrote nothing
-            raise CommitInDoubt(self._transaction_id, self._inserted) from error
+            if any(unit.wrote for unit in self._units):
+                raise CommitInDoubt(self._transaction_id, self._inserted) from error
 
     async def _roll_back(self) -> None:
         try:

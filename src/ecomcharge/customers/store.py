@@ -28,7 +28,7 @@ _STORED = (*Customer.__struct_fields__, "version", "updated_at")
 
 FIND_STORED = PointRead("customers", _STORED, key=("shop_id", "id"))
 
-FIND_OLDEST = PointRead("customers", _STORED, key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
+FIND_OLDEST = PointRead("customers", _STORED, key=("shop_id", "external_id"), first_by="id")
 
 TERMS = PointRead("customers", ("search_terms",), key=("shop_id", "id"))
 
@@ -78,7 +78,7 @@ SET_TERMS = """
 UPDATE customers SET search_terms = :search_terms WHERE shop_id = :shop_id AND id = :id AND search_terms IS NULL
 """
 
-FIND_BY_EXTERNAL_ID = PointRead("customers", ("id",), key=("shop_id", "external_id"), suffix="ORDER BY id LIMIT 1")
+FIND_BY_EXTERNAL_ID = PointRead("customers", ("id",), key=("shop_id", "external_id"), first_by="id")
 
 # Not an Insert: after a connection broke during COMMIT, the row of an Insert proves that the transaction was committed.
 LOCK_EXTERNAL_ID = """

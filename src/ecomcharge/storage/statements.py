@@ -51,15 +51,19 @@ class PointRead:
     """Read the row, at most one, whose ``key`` columns have the given values.
 
     ``table`` may be a join. ``suffix`` is SQL that follows the conditions on the key, such as ``AND closed_at IS NULL`` or
-    ``ORDER BY id LIMIT 1``; it has no parameters.
+    ``GROUP BY token``; it has no parameters. If several rows may have the key, ``first_by`` is the column whose lowest value
+    selects the row.
     """
 
     table: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
     suffix: str = ""
+    first_by: str = ""
 
     def sql(self, values: Sequence[str]) -> str:
         """``values`` are expressions for the values of the key."""
         conditions = " AND ".join(f"{column} = {value}" for column, value in zip(self.key, values, strict=True))
-        return f"SELECT {', '.join(self.columns)} FROM {self.table} WHERE {conditions} {self.suffix}".rstrip()
+        first = f"ORDER BY {self.first_by} LIMIT 1" if self.first_by else ""
+        parts = ("SELECT", ", ".join(self.columns), "FROM", self.table, "WHERE", conditions, self.suffix, first)
+        return " ".join(filter(None, parts))

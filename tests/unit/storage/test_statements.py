@@ -8,6 +8,7 @@ import pytest
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.storage.opening import sqlite_path
+from ecomcharge.storage.postgres import by_shop
 from ecomcharge.storage.postgres import statements as postgres_statements
 from ecomcharge.storage.sqlite.transaction import insert_sql, select_sql
 from ecomcharge.storage.statements import Insert, PointRead
@@ -30,7 +31,7 @@ def test_sqlite_urls_with_three_slashes_are_relative_and_with_four_absolute(
 
 INSERT = Insert("t", ("k", "v"), key=("k",))
 READ = PointRead("t", ("v", "w"), key=("k", "l"))
-JOINED_READ = PointRead("t JOIN u ON u.k = t.k", ("u.v",), key=("t.k",), suffix="AND u.w IS NULL ORDER BY u.v LIMIT 1")
+JOINED_READ = PointRead("t JOIN u ON u.k = t.k", ("u.v",), key=("t.k",), suffix="AND u.w IS NULL", first_by="u.v")
 
 
 def test_sqlite_statements_have_question_marks() -> None:
@@ -58,6 +59,22 @@ def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
     assert postgres_statements.insert_many(INSERT, ("int8", "text"), with_transaction_id=False) == (
         "INSERT INTO t (k, v) SELECT * FROM unnest($1::int8[], $2::text[]) ON CONFLICT DO NOTHING RETURNING k"
     )
+
+
+def test_statements_for_citus_have_one_parameter_for_the_shop() -> None:
+    read = PointRead("t", ("v",), key=("shop_id", "k", "l"), suffix="AND w = 1")
+    assert by_shop.select_of_shop(read, ("int8", "text", "int8")) == (
+        "SELECT k, l, v FROM t WHERE shop_id = $1 AND k = ANY($2::text[]) AND l = ANY($3::int8[]) AND w = 1"
+    )
+    oldest = PointRead("t", ("v",), key=("shop_id", "k"), first_by="id")
+    assert by_shop.select_of_shop(oldest, ("int8", "text")) == (
+        "SELECT DISTINCT ON (k) k, v FROM t WHERE shop_id = $1 AND k = ANY($2::text[]) ORDER BY k, id"
+    )
+    insert = Insert("t", ("k", "shop_id", "v"), key=("shop_id", "k"))
+    assert by_shop.insert_rows(insert, 2) == (
+        "INSERT INTO t (k, shop_id, v) VALUES ($2, $1, $3), ($4, $1, $5) ON CONFLICT DO NOTHING RETURNING shop_id, k"
+    )
+    assert by_shop.insert_rows(INSERT, 2) == "INSERT INTO t (k, v) VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING RETURNING k"
 
 
 def test_row_keys_have_the_column_order_of_the_key() -> None:

@@ -14,6 +14,7 @@ from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
 from ecomcharge.storage.postgres.batching import Batcher, Pending
+from ecomcharge.storage.postgres.by_shop import ExecutorByShop
 from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector, probe
 from ecomcharge.storage.postgres.errors import GRANTS, RETRYABLE, UNAVAILABLE, explain, to_domain_error
 from ecomcharge.storage.postgres.migrations import apply_migrations
@@ -55,7 +56,7 @@ class PostgresDatabase:
         self.stats = DatabaseStats()
         self.is_distributed = is_distributed
         self._pool = pool
-        self._executor = Executor()
+        self._executor = ExecutorByShop() if is_distributed else Executor()
         self._has_transaction_status = has_transaction_status
         self._reads = Batcher(self._flush_reads, max_in_flight=READS_IN_FLIGHT, max_batch=MAX_BATCH)
         self._units = Batcher(self._flush_units, max_in_flight=TRANSACTIONS_IN_FLIGHT, max_batch=MAX_BATCH)

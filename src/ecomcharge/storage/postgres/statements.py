@@ -70,21 +70,31 @@ def select_many(read: PointRead, types: Types) -> str:
 @lru_cache(maxsize=1024)
 def insert_one(insert: Insert, *, with_transaction_id: bool) -> str:
     values = ", ".join(f"${n}" for n in range(1, len(insert.columns) + 1))
-    return insert.sql(f"VALUES ({values})") + _returning(insert, with_transaction_id)
+    return insert.sql(f"VALUES ({values})") + returning(insert, with_transaction_id=with_transaction_id)
 
 
 @lru_cache(maxsize=1024)
 def insert_many(insert: Insert, types: Types, *, with_transaction_id: bool) -> str:
     """One parameter per column, an array."""
-    return insert.sql(f"SELECT * FROM {_unnest(types)}") + _returning(insert, with_transaction_id)
+    return insert.sql(f"SELECT * FROM {_unnest(types)}") + returning(insert, with_transaction_id=with_transaction_id)
 
 
 def _unnest(types: Types) -> str:
     return f"unnest({', '.join(f'${n}::{type_}[]' for n, type_ in enumerate(types, 1))})"
 
 
-def _returning(insert: Insert, with_transaction_id: bool) -> str:
+def returning(insert: Insert, *, with_transaction_id: bool) -> str:
     return " RETURNING " + ", ".join([*insert.key, *([_TRANSACTION_ID] if with_transaction_id else [])])
+
+
+def which_inserted(insert: Insert, rows: Sequence[Row], keys: set[tuple[object, ...]]) -> list[bool]:
+    """For each row whether it was inserted. ``keys`` are those of the inserted rows; it is emptied."""
+    each = []
+    for row in rows:
+        key = insert.key_of(row)
+        each.append(key in keys)
+        keys.discard(key)  # of two rows with equal keys, one was inserted
+    return each
 
 
 class Inserted(NamedTuple):
@@ -95,7 +105,12 @@ class Inserted(NamedTuple):
 
 
 class Executor:
-    """Executes many statements of a kind as one."""
+    """Executes many statements of a kind as one.
+
+    ``copies``: whether many rows may be sent by COPY.
+    """
+
+    copies = True
 
     def __init__(self) -> None:
         self._types: dict[str, Types] = {}
@@ -118,12 +133,7 @@ class Executor:
             text, values = insert_many(insert, types, with_transaction_id=with_transaction_id), list(zip(*rows, strict=True))
         records = await connection.fetch(text, *values)
         keys = {tuple(record)[: len(insert.key)] for record in records}
-        each = []
-        for row in rows:
-            key = insert.key_of(row)
-            each.append(key in keys)
-            keys.discard(key)  # of two rows with equal keys, one was inserted
-        return Inserted(each, records[0][-1] if records and with_transaction_id else None)
+        return Inserted(which_inserted(insert, rows, keys), records[0][-1] if records and with_transaction_id else None)
 
     async def _types_of(self, connection: Connection, text: str) -> Types:
         """The types of the parameters, as the server infers them. It is asked once for each statement."""

@@ -7,7 +7,10 @@ from typing import Final
 
 import cyclopts
 
+from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.cli.database_options import Where, run
+from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import distribute as distribute_database
 from ecomcharge.storage.migrate import migrate as migrate_database
 
 WORKER_HELP: Final = """Run a billing worker until SIGTERM: it makes the charges that are due and sends webhooks.
@@ -35,7 +38,29 @@ cli.command("ecomcharge.cli.master_key:master_key", name="master-key", help=MAST
 
 
 @cli.command
-def migrate(where: Where = Where()) -> None:
-    """Migrate the database to the schema of this program."""
-    applied = asyncio.run(run(where, migrate_database))
-    print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
+def migrate(*, distribute: bool = False, dry_run: bool = False, where: Where = Where()) -> None:
+    """Migrate the database to the schema of this program.
+
+    Parameters
+    ----------
+    distribute
+        Then distribute the tables by shop over the nodes of a cluster with Citus, as far as that is not done. Stop all servers
+        and billing workers before.
+    dry_run
+        With --distribute: apply no migration, print the SQL that distributes the tables, and execute nothing.
+    """
+    if dry_run and not distribute:
+        raise ConfigurationError("--dry-run needs --distribute")
+
+    async def work(database: Database) -> None:
+        if not dry_run:
+            applied = await migrate_database(database)
+            print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")
+        if distribute:
+            await distribute_database(database, _print_statement, dry_run=dry_run)
+
+    asyncio.run(run(where, work))
+
+
+def _print_statement(statement: str) -> None:
+    print(f"{statement};", flush=True)

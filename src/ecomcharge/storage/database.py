@@ -77,7 +77,10 @@ class DatabaseStats:
 
 
 class Database(Protocol):
+    """``is_distributed``: PostgreSQL with Citus, where a statement that is not about one shop asks all nodes."""
+
     engine: str
+    is_distributed: bool
     stats: DatabaseStats
 
     async def find(self, read: PointRead, key: Row) -> Row | None:

@@ -8,13 +8,23 @@ the previous release uses.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import resources
+from typing import TYPE_CHECKING, cast
 
+from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.storage.database import Database, Migration
+
+if TYPE_CHECKING:
+    from ecomcharge.storage.postgres import PostgresDatabase
 
 _TABLES = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'",
     "postgresql": "SELECT 1 WHERE to_regclass('schema_migrations') IS NOT NULL",
+}
+_NO_CITUS = {
+    "sqlite": "SQLite has one file and cannot be distributed; move to PostgreSQL with the extension citus first",
+    "postgresql": "the database has no extension citus; install it on each node, and run CREATE EXTENSION citus in this database",
 }
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql\Z")
 
@@ -39,6 +49,19 @@ def _with_fragments_of(engine: str, text: str) -> str:
 async def migrate(database: Database) -> list[Migration]:
     """Apply the pending migrations, and return them in order."""
     return await database.migrate(migrations_for(database.engine))
+
+
+async def distribute(database: Database, report: Callable[[str], None], *, dry_run: bool) -> None:
+    """Distribute the tables by shop over a cluster with Citus, as far as that is not done.
+
+    ``report`` gets each statement after its execution; with ``dry_run`` none is executed. Raises ``ConfigurationError`` if the
+    database cannot be distributed.
+    """
+    if not database.is_distributed:
+        raise ConfigurationError(_NO_CITUS[database.engine])
+    if pending := await pending_migrations(database):
+        raise ConfigurationError(f"{len(pending)} migrations are not applied; run `ecomcharge migrate` first")
+    await cast("PostgresDatabase", database).distribute(report, dry_run=dry_run)
 
 
 async def pending_migrations(database: Database) -> list[Migration]:

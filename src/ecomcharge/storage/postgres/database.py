@@ -13,6 +13,7 @@ import asyncpg
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.base.settings import Pooler
 from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
+from ecomcharge.storage.postgres import distribution
 from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.by_shop import ExecutorByShop
 from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector, probe
@@ -203,6 +204,11 @@ class PostgresDatabase:
                 return await apply_migrations(connection, migrations, begin=self._pool.begin)
         except UNAVAILABLE as error:
             raise to_domain_error(error) from error
+
+    async def distribute(self, report: Callable[[str], None], *, dry_run: bool) -> None:
+        """Distribute the tables over a cluster with Citus (``storage.postgres.distribution``)."""
+        async with self._pool.lend() as connection:
+            await distribution.distribute(connection, report, dry_run=dry_run)
 
     async def overwrite_deleted(self) -> None:
         """The server does it: VACUUM removes deleted rows from the files."""

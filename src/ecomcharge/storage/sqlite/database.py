@@ -37,6 +37,7 @@ class SqliteDatabase:
     """
 
     engine = "sqlite"
+    is_distributed = False
 
     def __init__(self, path: str, *, commit_in_thread: bool = True) -> None:
         # SQLite keeps the log beside the file that a symbolic link points to, so the lock files must be there as well.

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 AT_ONCE: Final = 128  # charges in progress in one process
 CHECKS_AT_ONCE: Final = 32  # refunds and late look-ups in progress; they do not wait for charges
 POLL_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 5.0  # on a cluster, where each look for due work asks all nodes
 PAUSE_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 1.0
 
@@ -45,10 +46,15 @@ class BillingWorker:
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Work until it is stopped; then finish the work in progress."""
+        idle_rounds = 0
         while not stopped.is_set():
-            was_full = not self._has_room()
+            was_full, pause = not self._has_room(), POLL_SECONDS
             try:
-                started = await self.round(await self.clock.read())
+                now = await self.clock.read()
+                started = await self.round(now)
+                idle_rounds = 0 if started or self._is_working else idle_rounds + 1
+                if idle_rounds > 1 and self.database.is_distributed:
+                    pause = pause_seconds(idle_rounds, now, await self._next_due(now))
             except EcomchargeError as error:
                 log.warning("worker waits", reason=error.code)
                 started = 0
@@ -57,7 +63,7 @@ class BillingWorker:
                 log.exception("worker failed")
                 started = 0
                 await _wait(stopped, RETRY_SECONDS)
-            rest = min(POLL_SECONDS, self.delivery.backoff_seconds() or POLL_SECONDS)
+            rest = min(pause, self.delivery.backoff_seconds() or pause)
             if not self._has_room():
                 await asyncio.wait(self._charges, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
             elif not started and not was_full:  # otherwise charges ended during the round, and more charges may be due
@@ -75,7 +81,7 @@ class BillingWorker:
         while True:
             now = await self.clock.read()
             started = await self.round(now)
-            if self._charges or self._checks or not self.delivery.is_idle:
+            if self._is_working:
                 await self.finish()
             elif not started:
                 if not await self._is_due(now) and not await self._is_charged_elsewhere(now):
@@ -121,6 +127,11 @@ class BillingWorker:
         for shop_id, payment_id in claimed:
             _start(self._check(shop_id, payment_id), self._checks)
         return len(claimed)
+
+    @property
+    def _is_working(self) -> bool:
+        """Whether a charge, a check or a delivery is in progress."""
+        return bool(self._charges or self._checks) or not self.delivery.is_idle
 
     def _has_room(self) -> bool:
         """Whether there is room for enough charges to be worth the commit that claims them."""
@@ -171,6 +182,17 @@ class BillingWorker:
         while tasks := self._charges | self._checks:
             await asyncio.wait(tasks)
         await self.delivery.wait()
+
+
+def pause_seconds(idle_rounds: int, now: int, next_due: int | None) -> float:
+    """The pause after rounds without work: twice as long after each, and never beyond the next due time.
+
+    ``now`` and ``next_due`` are in milliseconds. Work that is due but leased ends the longer pauses.
+    """
+    longest = min(LONGEST_PAUSE_SECONDS, POLL_SECONDS * 2.0 ** min(idle_rounds - 1, 10))
+    if next_due is None:
+        return longest
+    return min(longest, (next_due - now) / 1000) if next_due > now else POLL_SECONDS
 
 
 def _start(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:

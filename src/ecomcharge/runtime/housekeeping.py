@@ -37,13 +37,18 @@ async def every(seconds: float, task: Callable[[], Awaitable[None]]) -> None:
 
 
 class ErasedBytes:
-    """Removes the bytes of erased customers from the files of the database, once after each erasure."""
+    """Removes the bytes of erased customers from the files of the database, once after each erasure.
+
+    PostgreSQL does it itself.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._last_erasure: int | None = None  # UTC milliseconds, of the last one whose bytes are gone
 
     async def remove(self) -> None:
+        if self._database.engine == "postgresql":
+            return
         last_erasure = await customers.last_erasure(self._database)
         if last_erasure != self._last_erasure:
             await self._database.overwrite_deleted()

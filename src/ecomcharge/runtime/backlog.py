@@ -44,15 +44,16 @@ SELECT COUNT(*) FROM (SELECT due_at FROM webhooks WHERE due_at IS NOT NULL LIMIT
 """
 
 # Due webhooks that do not wait for an earlier one of their subscription. An id starts with its time of creation. With NOT EXISTS
-# PostgreSQL may read the whole table for a join.
+# after WHERE, PostgreSQL may read the whole table for a join. Citus accepts no search for the earlier one outside the limit.
 SENDABLE_WEBHOOKS: Final = """
-SELECT MIN(waiting.id), MIN(waiting.due_at) FROM (
-    SELECT shop_id, id, subscription_id, sequence, due_at FROM webhooks WHERE due_at <= :now ORDER BY due_at LIMIT :most
-) AS waiting WHERE waiting.sequence = (
-    SELECT MIN(earlier.sequence) FROM webhooks AS earlier
-    WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
-    AND earlier.due_at IS NOT NULL
-)
+SELECT MIN(id), MIN(due_at) FROM (
+    SELECT id, due_at, NOT EXISTS (
+        SELECT 1 FROM webhooks AS earlier
+        WHERE earlier.shop_id = waiting.shop_id AND earlier.subscription_id = waiting.subscription_id
+        AND earlier.sequence < waiting.sequence AND earlier.due_at IS NOT NULL
+    ) AS is_next
+    FROM webhooks AS waiting WHERE due_at <= :now ORDER BY due_at LIMIT :most
+) AS searched WHERE is_next
 """
 
 FAILED_WEBHOOKS: Final = "SELECT COUNT(*) FROM (SELECT shop_id FROM webhooks WHERE state = 'failed' LIMIT :most) AS failed"

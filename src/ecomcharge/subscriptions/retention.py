@@ -16,13 +16,13 @@ SELECT id FROM customers
 WHERE shop_id = :shop_id AND {which} AND id < :first_id_since AND COALESCE(updated_at, 0) < :since
 AND NOT EXISTS (
     SELECT 1 FROM subscriptions
-    WHERE subscriptions.shop_id = customers.shop_id AND subscriptions.customer_id = customers.id AND (
+    WHERE subscriptions.shop_id = :shop_id AND subscriptions.customer_id = customers.id AND (
         subscriptions.state NOT IN ('failed', 'error', 'expired', 'canceled')
         OR subscriptions.created_at >= :since OR COALESCE(subscriptions.active_to, 0) >= :since
         OR COALESCE(subscriptions.cancelled_at, 0) >= :since
         OR EXISTS (
             SELECT 1 FROM payments
-            WHERE payments.shop_id = subscriptions.shop_id AND payments.subscription_id = subscriptions.id
+            WHERE payments.shop_id = :shop_id AND payments.subscription_id = subscriptions.id
             AND payments.created_at >= :since
         )
     )

@@ -101,6 +101,8 @@ async def prepare_database(
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)
         await database.ping()
+        for warning in await database.setting_warnings():
+            log.warning(warning.consequence, setting=warning.setting, value=warning.value, remedy=warning.remedy)
         if indexed := await index_customers(database):
             log.info("search index completed", customers=indexed)
         await check_master_key(database, master_key)

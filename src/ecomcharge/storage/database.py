@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 
@@ -76,6 +76,15 @@ class DatabaseStats:
     find_statements: int = 0
 
 
+class SettingWarning(NamedTuple):
+    """A setting of the database server that an operator should change, with what happens otherwise."""
+
+    setting: str
+    value: str
+    consequence: str
+    remedy: str
+
+
 class Database(Protocol):
     """``is_distributed``: PostgreSQL with Citus, where a statement that is not about one shop asks all nodes."""
 
@@ -112,6 +121,10 @@ class Database(Protocol):
 
     async def ping(self) -> None:
         """Raise ``Unavailable`` unless the database answers and can be written."""
+        ...
+
+    async def setting_warnings(self) -> Sequence[SettingWarning]:
+        """The settings of the server that lose acknowledged writes or make commits slow. Raises ``Unavailable``."""
         ...
 
     async def close(self) -> None:

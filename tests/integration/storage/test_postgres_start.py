@@ -12,8 +12,11 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+import structlog
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
+from ecomcharge.base.settings import Settings
+from ecomcharge.runtime.preparation import prepare_database
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
 from ecomcharge.storage.opening import open_database
@@ -24,7 +27,7 @@ from support.certificates import certificate_for
 from support.commands import ecomcharge
 from support.forwarder import Forwarder
 from support.postgres import PostgresServer
-from support.shops import ENVIRONMENT, with_database
+from support.shops import ENVIRONMENT, MASTER_KEY, with_database
 from support.waiting import eventually
 
 _roles = itertools.count(1)
@@ -238,3 +241,39 @@ def test_a_right_that_is_lost_while_the_server_runs_is_unavailable(
             await database.rows("SELECT no_such_column FROM shops", {})
 
     with_database(url_as(role, postgres_url), work)
+
+
+def start_warnings(url: str) -> list[dict[str, str]]:
+    """The warnings that a server or billing worker logs when it starts, without those about the URL."""
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(prepare_database(Settings(database=url, master_key=MASTER_KEY)))
+    return [{str(key): str(value) for key, value in entry.items()} for entry in logs if "setting" in entry]
+
+
+def test_settings_that_lose_writes_or_slow_them_down_are_warned_about_until_their_remedy_is_applied(
+    own_postgres: PostgresServer, postgres_url: str, role: str
+) -> None:
+    database, url = postgres_url.rpartition("/")[2], url_as(role, postgres_url)
+    own_postgres.sql(database, f"GRANT ALL ON SCHEMA public TO {role}", f"ALTER ROLE {role} SET synchronous_commit = off")
+    for name in ("fsync", "full_page_writes"):
+        own_postgres.sql(database, f"ALTER SYSTEM SET {name} = off", "SELECT pg_reload_conf()")
+    warnings = eventually(lambda: start_warnings(url), 5, is_good=lambda found: len(found) == 4)
+    assert {warning["setting"]: warning["value"] for warning in warnings} == {
+        "synchronous_commit": "off",
+        "fsync": "off",
+        "full_page_writes": "off",
+        "min_wal_size": "80MB",
+    }
+    assert warnings[0]["event"].startswith("an acknowledged write can be lost when the PostgreSQL server")
+    assert {warning["log_level"] for warning in warnings} == {"warning"}
+    for warning in warnings:
+        own_postgres.sql(database, *warning["remedy"].split("; "))
+    assert eventually(lambda: start_warnings(url), 5, is_good=lambda found: not found) == []
+
+    own_postgres.sql(database, "ALTER SYSTEM SET synchronous_standby_names = 'standby'", "SELECT pg_reload_conf()")
+    try:
+        [warning] = eventually(lambda: start_warnings(f"{url}?synchronous_commit=local"), 5)
+    finally:
+        own_postgres.sql(database, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    assert "lost when a standby takes over" in warning["event"]
+    assert warning["remedy"].startswith("remove synchronous_commit from the parameters of the database URL")

@@ -12,8 +12,8 @@ import asyncpg
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.base.settings import Pooler
-from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
-from ecomcharge.storage.postgres import distribution
+from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, SettingWarning, Unit
+from ecomcharge.storage.postgres import distribution, server_settings
 from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.by_shop import ExecutorByShop
 from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector, probe
@@ -224,6 +224,9 @@ class PostgresDatabase:
             raise to_domain_error(error) from error
         if not may_write:
             raise Unavailable(f"the role {role} may not write to the tables; as their owner run: {GRANTS} {role}")
+
+    async def setting_warnings(self) -> Sequence[SettingWarning]:
+        return server_settings.warnings_of(list(await self.rows(server_settings.READ, {})))
 
     async def close(self) -> None:
         await self._units.drain()

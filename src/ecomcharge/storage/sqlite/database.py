@@ -13,7 +13,7 @@ from typing import TypeVar
 import apsw
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
-from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, Unit
+from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, SettingWarning, Unit
 from ecomcharge.storage.ownership import explain
 from ecomcharge.storage.sqlite.background import BackgroundReader
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing, empty_log
@@ -136,6 +136,10 @@ class SqliteDatabase:
             self._files.check()
         except UNAVAILABLE as error:
             raise Unavailable from error
+
+    async def setting_warnings(self) -> Sequence[SettingWarning]:
+        """None: each connection has its settings."""
+        return ()
 
     async def close(self) -> None:
         written = await self._writer.stop()

@@ -23,7 +23,7 @@ from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.actions import check_master_key
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.migrate import pending_migrations
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 
 DISAGREES: Final = 1  # exit codes
 NOT_CHECKED: Final = 2
@@ -69,9 +69,7 @@ async def _run(
 ) -> tuple[Counter[bool], Totals]:
     """Print what the audit finds. Counts disagreements (``True``) and records that could not be checked (``False``)."""
     master_key = master_key_of(settings)
-    database = await open_database(
-        settings.database, postgres_connections=2, postgres_pooler=settings.postgres_pooler, commit_in_thread=False
-    )
+    database = await open_configured(settings, postgres_connections=2, commit_in_thread=False)
     try:
         if await pending_migrations(database):
             raise ConfigurationError(

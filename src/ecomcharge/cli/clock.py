@@ -19,7 +19,7 @@ from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.shops.actions import check_master_key, check_no_real_gateway
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 
 clock = cyclopts.App(name="clock", config=settings_from_environment)
 
@@ -96,11 +96,7 @@ def _run(settings: Settings, work: Callable[[SandboxClock, ClockMoves], Awaitabl
 
     async def run() -> SandboxClock:
         master_key = master_key_of(settings)
-        database = await open_database(
-            settings.database,
-            postgres_connections=settings.postgres_connections,
-            postgres_pooler=settings.postgres_pooler,
-        )
+        database = await open_configured(settings)
         try:
             await migrate(database)
             await check_master_key(database, master_key)

@@ -23,7 +23,7 @@ from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import check_master_key
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 from ecomcharge.subscriptions.erasure import CustomerIsActive, erase_customer
 from ecomcharge.subscriptions.export import export_customer
 from ecomcharge.subscriptions.retention import inactive_customers
@@ -142,7 +142,7 @@ def _run(settings: Settings, work: Callable[[BillingServices], Awaitable[T]]) ->
 
     async def run() -> T:
         master_key = master_key_of(settings)
-        database = await open_database(settings.database, postgres_connections=1)
+        database = await open_configured(settings, postgres_connections=1)
         try:
             await migrate(database)
             await check_master_key(database, master_key)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Annotated, TypeVar
 
 import cyclopts
 from cyclopts import Group, Parameter
 
-from ecomcharge.base.settings import DEFAULT_DATABASE, Settings
+from ecomcharge.base.settings import DEFAULT_DATABASE, Pooler, Settings
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 
 T = TypeVar("T")
 
@@ -36,29 +36,6 @@ def settings_from_environment(app: cyclopts.App, commands: tuple[str, ...], argu
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Where:
-    """The database and its master key.
-
-    Attributes
-    ----------
-    database
-        ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
-    master_key
-        Base64 of 32 bytes. Prefer the environment variable.
-    master_key_file
-        File that holds the master key. With SQLite the default is a file beside the database.
-    """
-
-    database: Annotated[str, Parameter(env_var="ECOMCHARGE_DATABASE")] = DEFAULT_DATABASE
-    master_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY")] = None
-    master_key_file: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY_FILE")] = None
-
-    def settings(self) -> Settings:
-        return Settings(database=self.database, master_key=self.master_key, master_key_file=self.master_key_file)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
 class WhichDatabase:
     """The database.
 
@@ -66,12 +43,37 @@ class WhichDatabase:
     ----------
     database
         ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+    postgres_pooler
+        Mode of a pooler such as PgBouncer between this program and PostgreSQL: ``session``, ``transaction``, or ``auto``.
     """
 
     database: Annotated[str, Parameter(env_var="ECOMCHARGE_DATABASE")] = DEFAULT_DATABASE
+    _: KW_ONLY
+    postgres_pooler: Annotated[Pooler, Parameter(env_var="ECOMCHARGE_POSTGRES_POOLER")] = "auto"
+
+    def settings(self) -> Settings:
+        """The settings of ``serve`` that have the same names."""
+        return Settings(**vars(self))
 
 
-def with_database(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where(WhichDatabase):
+    """The database and its master key.
+
+    Attributes
+    ----------
+    master_key
+        Base64 of 32 bytes. Prefer the environment variable.
+    master_key_file
+        File that holds the master key. With SQLite the default is a file beside the database.
+    """
+
+    master_key: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY")] = None
+    master_key_file: Annotated[str | None, Parameter(env_var="ECOMCHARGE_MASTER_KEY_FILE")] = None
+
+
+def with_database(where: WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
     """Open the database, migrate it and run ``work``."""
 
     async def migrated(database: Database) -> T:
@@ -85,9 +87,9 @@ def _print_warning(warning: str) -> None:
     print(f"ecomcharge: {warning}", file=sys.stderr)
 
 
-async def run(where: Where | WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
+async def run(where: WhichDatabase, work: Callable[[Database], Awaitable[T]]) -> T:
     """Open the database and run ``work``, without a migration."""
-    database = await open_database(where.database, postgres_connections=1, warn=_print_warning)
+    database = await open_configured(where.settings(), postgres_connections=1, warn=_print_warning)
     try:
         return await work(database)
     finally:

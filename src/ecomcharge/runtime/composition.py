@@ -26,7 +26,7 @@ from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.sandbox.routes import ClockRoutes
 from ecomcharge.shops.keys import MasterKey, master_key_of
 from ecomcharge.storage.database import Database
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.customer_routes import CustomerRecordRoutes
@@ -112,12 +112,7 @@ class App:
         """Open the database and be ready for requests. Raises ``ConfigurationError``."""
         settings = self.settings
         master_key = master_key_of(settings)
-        self.database = await open_database(
-            settings.database,
-            postgres_connections=settings.postgres_connections,
-            postgres_pooler=settings.postgres_pooler,
-            for_requests=True,
-        )
+        self.database = await open_configured(settings, for_requests=True)
         addresses = ClientAddresses(settings.trusted_proxies)
         failed_logins = AddressRateLimiter("failed-logins", settings.failed_logins_per_minute, addresses)
         limits = PaymentLimits(

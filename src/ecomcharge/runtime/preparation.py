@@ -19,7 +19,7 @@ from ecomcharge.shops.keys import MasterKey, master_key_of
 from ecomcharge.shops.model import Credentials
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.migrate import migrate
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 from ecomcharge.web.rate_limits import trusted_networks
 
 log = structlog.get_logger()
@@ -91,12 +91,7 @@ async def prepare_database(
     """
     settings.check()
     master_key = master_key_of(settings)
-    database = await open_database(
-        settings.database,
-        postgres_connections=settings.postgres_connections,
-        postgres_pooler=settings.postgres_pooler,
-        warn=lambda warning: log.warning("database URL", reason=warning),
-    )
+    database = await open_configured(settings, warn=lambda warning: log.warning("database URL", reason=warning))
     try:
         for migration in await migrate(database):
             log.info("migration applied", version=migration.version, name=migration.name)

@@ -24,7 +24,7 @@ from ecomcharge.runtime.scheduling import NICENESS, tune_garbage_collector
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.shops.keys import master_key_of
 from ecomcharge.storage.database import Database
-from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.opening import open_configured
 from ecomcharge.web.metrics import SNAPSHOT_SECONDS, Metrics
 
 log = structlog.get_logger()
@@ -40,12 +40,7 @@ async def work(
     Metrics are written for the server in ``metrics_directory``, or served on ``metrics_port`` if there is one.
     """
     master_key = master_key_of(settings)
-    database = await open_database(
-        settings.database,
-        postgres_connections=settings.postgres_connections,
-        postgres_pooler=settings.postgres_pooler,
-        commit_in_thread=False,
-    )
+    database = await open_configured(settings, commit_in_thread=False)
     try:
         clock = SandboxClock(database) if settings.sandbox else SystemClock()
         metrics = Metrics(metrics_directory, adopted_pid)

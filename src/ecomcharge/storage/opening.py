@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from ecomcharge.base.errors import ConfigurationError
-from ecomcharge.base.settings import Pooler
+from ecomcharge.base.settings import Pooler, Settings
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.ownership import explain, make_folder
 
@@ -89,6 +89,25 @@ async def open_database(
             warn=warn,
         )
     raise ConfigurationError(f"{_engine_of(url)}; use sqlite:///file.db or postgresql://user:password@host:port/name")
+
+
+async def open_configured(
+    settings: Settings,
+    *,
+    postgres_connections: int | None = None,
+    for_requests: bool = False,
+    commit_in_thread: bool = True,
+    warn: Callable[[str], None] | None = None,
+) -> Database:
+    """``open_database`` with the settings of a process. ``postgres_connections``, if given, takes the place of that setting."""
+    return await open_database(
+        settings.database,
+        postgres_connections=postgres_connections or settings.postgres_connections,
+        postgres_pooler=settings.postgres_pooler,
+        for_requests=for_requests,
+        commit_in_thread=commit_in_thread,
+        warn=warn,
+    )
 
 
 def _engine_of(url: str) -> str:

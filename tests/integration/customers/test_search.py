@@ -18,6 +18,7 @@ from ecomcharge.customers.search import check_text, terms_of
 from ecomcharge.customers.store import Customers, Filter
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import IdRange
+from ecomcharge.storage.term_search import Limits
 from support.bulk import SHOP, imported, line
 from support.customers import NOW, add, customer, with_shop
 from support.shops import with_database
@@ -27,8 +28,7 @@ SMALL = mock.patch.multiple(
     "ecomcharge.storage.term_search",
     SAMPLE=2,
     SAMPLE_OF_WHOLE_TERMS=1,
-    LONGEST_WINDOW=5,
-    LONGEST_WINDOW_OF_SEVERAL_GROUPS=6,
+    LIMITS=dict.fromkeys(("sqlite", "postgresql"), Limits(5, 4, indexed=8, rare_ratio=2)),
 )
 
 

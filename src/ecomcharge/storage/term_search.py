@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -126,9 +126,16 @@ COUNT_HITS: Final = {
 }
 
 
-class _Hits(NamedTuple):
+class _Statement(NamedTuple):
     sql: str
-    match: str  # a parameter
+    match: str  # a parameter; empty if the index is not asked
+
+
+class _RareGroups(NamedTuple):
+    """``match`` asks the index for the rarest groups; ``compared`` are the conditions of the others."""
+
+    match: str
+    compared: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,33 +164,22 @@ class TermSearch:
         read = self.database.rows_in_background if in_background or has_prefix else self.database.rows
         order, wanted = direction(newest_first), limit + offset
         params = self._params(ids) | {"limit": limit, "offset": offset}
-        sql = self._sql(SELECT_NEAREST, conditions_of(self.groups), columns=self.columns, direction=order)
         window = SAMPLE if has_prefix else SAMPLE_OF_WHOLE_TERMS
+        sql = self._comparison(order).sql
         rows = await read(sql, {**params, "window": window, "limit": wanted, "offset": 0})
         if len(rows) == wanted:
             return rows[offset:]
-        limits = self._limits()
-        counts: Sequence[int] = [len(rows)]
-        longest_compared = limits.compared if len(self.groups) == 1 else limits.compared_by_several_groups
-        window = _next_window(window, wanted, len(rows))
-        if len(self.groups) > 1:
-            counts = await self._counts(params, order)
-            if window > longest_compared:
-                window = _window_of_several_groups(wanted, counts)
-        among = AMONG_NEAREST[order].format(records=self.index.records)
-        nearest_hits = self._hits(SELECT_HITS, counts, 1, columns=self.columns, direction=order, among=among)
+        window, counts = await self._estimate(window, wanted, len(rows), params, order)
         for _ in range(LONGER_WINDOWS if has_prefix else 0):
-            if window <= longest_compared:
-                rows = await read(sql, {**params, "window": window})
-            elif window <= limits.indexed:
-                rows = await read(nearest_hits.sql, {**params, "window": window, "match": nearest_hits.match})
-            else:
+            statement = self._among_nearest(window, counts, order)
+            if statement is None:
                 break
+            rows = await read(statement.sql, {**params, "window": window, "match": statement.match})
             if len(rows) == limit:
                 return rows
             window = _next_window(window, wanted, offset + len(rows) if rows else 0)
-        hits = self._hits(SELECT_HITS, counts, limits.rare_ratio, columns=self.columns, direction=order, among="")
-        return await read(hits.sql, {**params, "match": hits.match})
+        statement = self._hits(counts, self._limits().rare_ratio, order)
+        return await read(statement.sql, {**params, "match": statement.match})
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
         if ids.after >= ids.before:
@@ -195,9 +191,23 @@ class TermSearch:
             [[count]] = await read(sql, {**params, "window": HIGHEST_ROW_NUMBER})
         else:
             counts = await self._counts(params, order) if len(self.groups) > 1 else [count]
-            hits = self._hits(COUNT_HITS, counts, self._limits().rare_ratio, among="")
-            [[count]] = await read(hits.sql, {**params, "match": hits.match})
+            groups = self._rare_groups(counts, self._limits().rare_ratio)
+            sql = self._sql(COUNT_HITS[self.database.engine], groups.compared, among="")
+            [[count]] = await read(sql, {**params, "match": groups.match})
         return int(count)
+
+    async def _estimate(
+        self, window: int, wanted: int, found: int, params: dict[str, object], order: str
+    ) -> tuple[int, Sequence[int]]:
+        """The number of records that are likely to have the wanted matches, and how many of the sample match each group."""
+        longer = _next_window(window, wanted, found)
+        if len(self.groups) == 1:
+            return longer, [found]
+        counts = await self._counts(params, order)
+        if longer <= self._limits().compared_by_several_groups:
+            return longer, counts
+        density = math.prod(count / SAMPLE for count in counts)  # too few match all groups to count them
+        return int(MARGIN_OF_SEVERAL_GROUPS * wanted / density) if density else HIGHEST_ROW_NUMBER, counts
 
     async def _counts(self, params: dict[str, object], order: str) -> Sequence[int]:
         """How many of the next records match each group."""
@@ -205,12 +215,29 @@ class TermSearch:
         [counts] = await self.database.rows_in_background(sql, {**params, "window": SAMPLE})
         return list(counts)
 
-    def _hits(self, templates: Mapping[str, str], counts: Sequence[int], ratio: int, **parts: str) -> _Hits:
-        """The statement that asks the index for the rare groups and compares the others."""
+    def _among_nearest(self, window: int, counts: Sequence[int], order: str) -> _Statement | None:
+        """The statement for a window of this length, unless it is too long for all."""
+        limits = self._limits()
+        if window <= (limits.compared if len(self.groups) == 1 else limits.compared_by_several_groups):
+            return self._comparison(order)
+        if window <= limits.indexed:
+            return self._hits(counts, 1, order, among=AMONG_NEAREST[order].format(records=self.index.records))
+        return None
+
+    def _comparison(self, order: str) -> _Statement:
+        sql = self._sql(SELECT_NEAREST, conditions_of(self.groups), columns=self.columns, direction=order)
+        return _Statement(sql, match="")
+
+    def _hits(self, counts: Sequence[int], ratio: int, order: str, among: str = "") -> _Statement:
+        groups = self._rare_groups(counts, ratio)
+        template = SELECT_HITS[self.database.engine]
+        sql = self._sql(template, groups.compared, columns=self.columns, direction=order, among=among)
+        return _Statement(sql, groups.match)
+
+    def _rare_groups(self, counts: Sequence[int], ratio: int) -> _RareGroups:
         are_rare = [count <= ratio * (min(counts) + 1) for count in counts]
         others = [each for each, is_rare in zip(conditions_of(self.groups), are_rare, strict=True) if not is_rare]
-        match = self._match(list(itertools.compress(self.groups, are_rare)))
-        return _Hits(self._sql(templates[self.database.engine], others, **parts), match)
+        return _RareGroups(self._match(list(itertools.compress(self.groups, are_rare))), others)
 
     def _sql_of_counts(self, conditions: Sequence[str], order: str) -> str:
         counts = ", ".join(f"COUNT(CASE WHEN {condition} THEN 1 END)" for condition in conditions)
@@ -247,12 +274,6 @@ class TermSearch:
 def _next_window(window: int, wanted: int, found: int) -> int:
     """The number of records that are likely to have the wanted matches, if so many were found in a shorter window."""
     return int(window * MARGIN * wanted / found) if found else HIGHEST_ROW_NUMBER
-
-
-def _window_of_several_groups(wanted: int, counts: Sequence[int]) -> int:
-    """The same, if so many of the sample match each group and almost none match all."""
-    density = math.prod(count / SAMPLE for count in counts)
-    return int(MARGIN_OF_SEVERAL_GROUPS * wanted / density) if density else HIGHEST_ROW_NUMBER
 
 
 def _all(conditions: Sequence[str]) -> str:

@@ -188,6 +188,46 @@ class Field:
         return accepted
 
 
+class TextFields:
+    """Reads the text fields of one object. One for each kind of object."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._fields = tuple(fields)
+        self._maximum = min(field.maximum for field in fields)
+        self._checked = [
+            (at, field.accept or str, field.required) for at, field in enumerate(fields) if field.accept or field.blank
+        ]
+
+    def read(self, values: Sequence[object], errors: ValidationErrors) -> list[Any]:
+        """The texts to store, as ``Field.read`` returns them. ``values`` are in the order of the fields."""
+        return self._read_plain(values) or [field.read(value, errors) for field, value in zip(self._fields, values, strict=True)]
+
+    def _read_plain(self, values: Sequence[object]) -> list[Any] | None:
+        """The same texts, if all are valid and none has anything to trim or to fold; ``None`` if that is not certain.
+
+        All texts are examined together.
+        """
+        texts: list[Any] = list(values)
+        try:
+            together = "|".join(["", *[text for text in texts if text is not None], ""])
+        except TypeError:
+            return None
+        if (
+            not together.isprintable()
+            or len(together) > self._maximum
+            or "||" in together
+            or "| " in together
+            or " |" in together
+        ):
+            return None
+        for at, accept, required in self._checked:
+            given = texts[at]
+            texts[at] = accepted = None if given is None else accept(given)
+            if accepted is None and (required or given is not None):
+                return None
+        return texts
+
+
 def read_integer(
     name: str,
     value: object,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from ecomcharge.base.faults import UNKNOWN_COUNTRY, UNKNOWN_STATE, ValueRule
 from ecomcharge.base.ids import CUSTOMER_ID, moment_of
 from ecomcharge.base.postal import accept_country, state_is_required, state_of, zip_fits
 from ecomcharge.base.text_forms import half_width
-from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, ValidationErrors, message_of, read_object
+from ecomcharge.base.validation import BLANK, INVALID, INVALID_IP, Field, TextFields, ValidationErrors, message_of, read_object
 
 
 class CustomerBody(msgspec.Struct):
@@ -39,7 +39,6 @@ class CustomerBody(msgspec.Struct):
 
 
 BODY: Final = msgspec.json.Decoder(CustomerBody)
-Reader = Callable[[object, ValidationErrors], str | None]
 
 # The body of a merge patch (RFC 7396): a key that is absent is UNSET, not None.
 _PATCH_FIELDS: Final = [(name, Any, msgspec.UNSET) for name in CustomerBody.__struct_fields__]
@@ -165,8 +164,8 @@ _NAMES: Final = (*FIELD_NAMES, METADATA)  # in the order of the errors
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _BLANK_TEXTS: Final = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
 MAY_LACK: Final = frozenset(_BLANK_TEXTS)  # the fields that the API requires, always or in some countries
-_READERS: Final = tuple(field.read for field in FIELDS)  # bound once, which a create notices
-_STORED_READERS: Final = tuple(dataclasses.replace(field, blank=()).read for field in FIELDS)
+_TEXTS: Final = TextFields(FIELDS)
+_STORED_TEXTS: Final = TextFields([dataclasses.replace(field, blank=()) for field in FIELDS])
 _COUNTRY, _ZIP, _STATE = (FIELDS.index(field) for field in (COUNTRY, ZIP, STATE))
 
 
@@ -182,7 +181,7 @@ def validate(body: CustomerBody, may_lack: Set[str] = frozenset()) -> CustomerFi
 
 
 def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
-    values = _read_each(_READERS, body, errors)
+    values = _TEXTS.read(_texts_of(body), errors)
     country, zip, state = values[_COUNTRY], values[_ZIP], values[_STATE]
     if zip is not None and not zip_fits(country, zip):
         errors.add(ZIP.name, INVALID, ZIP)
@@ -219,9 +218,9 @@ def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None
     return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else None
 
 
-def _read_each(readers: Sequence[Reader], body: CustomerBody, errors: ValidationErrors) -> list[Any]:
-    values = msgspec.structs.astuple(body)  # the id of an ``IdentifiedBody`` comes after the fields
-    return [read(value, errors) for read, value in zip(readers, values, strict=False)]
+def _texts_of(body: CustomerBody) -> Sequence[object]:
+    """The values of ``FIELDS``. After them come the metadata, and the id of an ``IdentifiedBody``."""
+    return msgspec.structs.astuple(body)[: len(FIELDS)]
 
 
 def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
@@ -272,7 +271,7 @@ def validate_stored(body: CustomerBody) -> CustomerFields:
     customer may have come with a subscription, and the payment page adds single fields.
     """
     errors = ValidationErrors()
-    values = [*_read_each(_STORED_READERS, body, errors), read_metadata(body.metadata, errors)]
+    values: list[Any] = [*_STORED_TEXTS.read(_texts_of(body), errors), read_metadata(body.metadata, errors)]
     customer = CustomerFields(*values)
     errors.raise_if_any(_NAMES)
     return customer

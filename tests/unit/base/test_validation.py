@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.text_forms import fold_lines, half_width
-from ecomcharge.base.validation import Field, ValidationErrors, human_name, message_of, read_boolean, read_integer
+from ecomcharge.base.validation import Field, TextFields, ValidationErrors, human_name, message_of, read_boolean, read_integer
 from ecomcharge.customers.model import FIELD_NAMES, FIELDS, Customer, CustomerBody, CustomerFields, validate
 
 WITH_PORT = re.compile(r"[0-9.]+:[0-9]{1,5}\Z")
@@ -250,3 +250,22 @@ def test_the_fields_are_the_same_everywhere_and_in_the_documented_order() -> Non
 )
 def test_a_field_name_is_made_readable(name: str, human: str) -> None:
     assert human_name(name) == human
+
+
+@given(
+    st.lists(
+        st.none() | st.sampled_from(["us", "CO", "a|b", "x" * 255, 5, False, []]) | st.text("a |\t\u3000\ud800", max_size=4),
+        min_size=3,
+        max_size=3,
+    )
+)
+def test_fields_that_are_read_together_have_the_values_and_errors_of_each_field(values: list[object]) -> None:
+    fields = [
+        Field("name", "", "[D]"),
+        Field("upper", "", "[D]", maximum=256, accept=lambda text: text.upper() if text.isalpha() else None),
+        Field("needed", "", "[D]", blank=("can't be blank",)),
+    ]
+    together, apart = ValidationErrors(), ValidationErrors()
+    texts = TextFields(fields).read(values, together)
+    assert texts == [field.read(value, apart) for field, value in zip(fields, values, strict=True)]
+    assert together.to_dict() == apart.to_dict()

@@ -10,9 +10,9 @@ def no_terms(*_: object) -> str:
     return ""
 
 
-async def index_nothing(*_: object) -> None:
+def index_nothing(*_: object) -> None:
     pass
 
 
 setattr(store, "terms_of", no_terms)  # noqa: B010 - mypy refuses an assignment
-setattr(SqliteTransaction, "index_terms", index_nothing)  # noqa: B010
+setattr(SqliteTransaction, "_index_terms", index_nothing)  # noqa: B010

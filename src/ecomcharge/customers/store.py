@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ COLUMNS: Final = ", ".join(Customer.__struct_fields__)
 
 SEARCH = TermIndex("customer_search", "customers", CUSTOMER_PREFIX)
 
-INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__, "search_terms"), key=("shop_id", "id"))
+INSERT = Insert("customers", ("shop_id", *Customer.__struct_fields__, "search_terms"), key=("shop_id", "id"), index=SEARCH)
 
 FIND = PointRead("customers", Customer.__struct_fields__, key=("shop_id", "id"))
 
@@ -113,13 +113,9 @@ class Filter:
 EVERYONE: Final = Filter()
 
 
-async def insert(tx: Transaction, shop_id: int, customer: Customer) -> bool:
+def insert(tx: Transaction, shop_id: int, customer: Customer) -> Coroutine[Any, Any, bool]:
     """``False`` if the id is taken."""
-    row = row_of(shop_id, customer)
-    inserted = await tx.insert(INSERT, row)
-    if inserted:
-        await tx.index_terms(SEARCH, [(customer.id, row[-1])])
-    return inserted
+    return tx.insert(INSERT, row_of(shop_id, customer))
 
 
 CustomerRow = tuple[Any, ...]  # of INSERT: the id of the shop, the fields of the customer, and its search terms
@@ -150,9 +146,7 @@ def _text_of(metadata: msgspec.Raw | None) -> str | None:
 
 async def insert_many(tx: Transaction, rows: Sequence[CustomerRow]) -> Sequence[bool]:
     """For each customer ``False`` if its id is taken."""
-    inserted = await tx.insert_many(INSERT, rows)
-    await tx.index_terms(SEARCH, [(row[1], row[-1]) for row, is_inserted in zip(rows, inserted, strict=True) if is_inserted])
-    return inserted
+    return await tx.insert_many(INSERT, rows)
 
 
 async def update(tx: Transaction, shop_id: int, changed: StoredCustomer) -> bool:
@@ -332,7 +326,7 @@ class Customers:
             read = self.database.rows_in_background if in_background else self.database.rows
             sql = SELECT.format(matching=self._matching(), direction=direction(newest_first))
             rows = await read(sql, {**self._params(ids), "limit": limit, "offset": offset})
-        return [customer_of_columns(row) for row in rows]
+        return [Customer(*row) if row[-1] is None else customer_of_columns(row) for row in rows]
 
     async def count(self, ids: IdRange = ALL_IDS) -> int:
         if not self._uses_index():
@@ -375,6 +369,8 @@ class Customers:
 
     def _conditions(self) -> tuple[str, str]:
         """The conditions on the e-mail address and on the words; empty if there are none."""
+        if self.filter.email is None and self.filter.q is None:
+            return "", ""
         email = self._email_terms()
         conditions = conditions_of([*email, *self._word_terms()])
         return "".join(f"AND {each}" for each in conditions[: len(email)]), " AND ".join(conditions[len(email) :])

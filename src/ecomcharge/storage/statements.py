@@ -11,27 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, eq=False)
-class Insert:
-    """Insert one row, unless a unique constraint refuses it.
-
-    ``key`` names the columns that distinguish the row from every other row that may be inserted at the same moment.
-    A primary key alone is not enough where two processes may choose the same one.
-    """
-
-    table: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
-
-    def sql(self, rows: str) -> str:
-        """``rows`` is a ``VALUES`` or ``SELECT`` that yields the columns in their order."""
-        return f"INSERT INTO {self.table} ({', '.join(self.columns)}) {rows} ON CONFLICT DO NOTHING"
-
-    def key_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        """The values of ``key`` in a row of ``columns``."""
-        return tuple([row[self.columns.index(name)] for name in self.key])
-
-
 @dataclass(frozen=True)
 class TermIndex:
     """An index of the terms of records, for searches by prefix (``storage.term_search``).
@@ -44,6 +23,31 @@ class TermIndex:
     table: str
     records: str
     prefix: str
+
+
+@dataclass(frozen=True, eq=False)
+class Insert:
+    """Insert one row, unless a unique constraint refuses it.
+
+    ``key`` names the columns that distinguish the row from every other row that may be inserted at the same moment.
+    A primary key alone is not enough where two processes may choose the same one.
+
+    ``index`` is the index of the terms of the rows, which are their last column. The key of such a row has a generated id, so
+    the row is hardly ever refused: an engine may insert it a moment later, together with other rows.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    index: TermIndex | None = None
+
+    def sql(self, rows: str) -> str:
+        """``rows`` is a ``VALUES`` or ``SELECT`` that yields the columns in their order."""
+        return f"INSERT INTO {self.table} ({', '.join(self.columns)}) {rows} ON CONFLICT DO NOTHING"
+
+    def key_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """The values of ``key`` in a row of ``columns``."""
+        return tuple([row[self.columns.index(name)] for name in self.key])
 
 
 @dataclass(frozen=True, eq=False)

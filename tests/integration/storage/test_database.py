@@ -15,8 +15,9 @@ import pytest
 from ecomcharge.base.errors import Unavailable
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.customers import actions, store
-from ecomcharge.customers.model import CustomerFields, StoredCustomer
-from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.customers.model import Customer, CustomerFields, StoredCustomer
+from ecomcharge.customers.store import Filter
+from ecomcharge.storage.database import Database, Transaction, Unit
 from ecomcharge.storage.migrate import migrate, migrations_for
 from ecomcharge.storage.opening import open_database
 from ecomcharge.storage.records import chunks_of
@@ -211,6 +212,36 @@ def test_failed_inserts_leave_no_rows_and_do_not_affect_other_units(database_url
         assert isinstance(refusal, Exception)
         assert not isinstance(refusal, Unavailable)
         assert made == [True] * len(many)
+
+    with_database(database_url, work)
+
+
+def test_inserts_that_an_engine_combines_fail_separately_and_are_read_by_their_units(database_url: str) -> None:
+    def create(number: int, shop_id: int = 1) -> Unit[bool]:
+        return lambda tx: store.insert(tx, shop_id, customer(number))
+
+    async def create_and_read(tx: Transaction) -> tuple[bool, Customer | None]:
+        return await store.insert(tx, 1, customer(3)), await store.find(tx, 1, customer(3).id)
+
+    async def create_and_fail(tx: Transaction) -> None:
+        await store.insert(tx, 1, customer(4))
+        raise KeyError
+
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        twice = await asyncio.gather(*(database.write(create(number)) for number in (1, 1, 2)))
+        assert sorted(twice) == [False, True, True]
+        units = [create(5), create(6, shop_id=999), create_and_read, create_and_fail, create(5)]
+        outcomes = await asyncio.gather(*(database.write(unit) for unit in units), return_exceptions=True)
+        assert {outcomes[0], outcomes[4]} == {False, True}
+        assert outcomes[2] == (True, customer(3))
+        assert all(
+            isinstance(outcome, Exception) and not isinstance(outcome, Unavailable) for outcome in (outcomes[1], outcomes[3])
+        )
+        expected = [customer(number) for number in (1, 2, 3, 5)]
+        assert await store.Customers(database, 1).select(10) == expected
+        for each in expected:
+            assert await store.Customers(database, 1, Filter(email=each.email)).select(10) == [each]
 
     with_database(database_url, work)
 

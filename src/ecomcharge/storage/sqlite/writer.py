@@ -9,6 +9,7 @@ import os
 from typing import Any, TypeVar
 
 import apsw
+import msgspec
 
 from ecomcharge.base.errors import Unavailable
 from ecomcharge.storage.database import DatabaseStats, Unit
@@ -24,16 +25,13 @@ T = TypeVar("T")
 MAX_UNITS_PER_COMMIT = 256
 
 
-class _PendingUnit:
+class _PendingUnit(msgspec.Struct):
     """A unit of work, its result or error, and the future that its caller awaits."""
 
-    __slots__ = ("error", "outcome", "result", "unit")
-
-    def __init__(self, unit: Unit[Any], outcome: asyncio.Future[Any]) -> None:
-        self.unit = unit
-        self.outcome = outcome
-        self.result: Any = None
-        self.error: BaseException | None = None
+    unit: Unit[Any]
+    outcome: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
 
     def resolve(self) -> None:
         if self.outcome.done():  # the caller was cancelled
@@ -158,10 +156,13 @@ class Writer:
 
         A savepoint costs two statements, so the first run has none.
         """
+        self._transaction.begin()
         try:
             for pending in batch:
                 self._run(pending)
+            self._transaction.flush()
         except RetryIndividually:
+            self._transaction.begin()
             self.connection.execute("ROLLBACK")
             self.connection.execute("BEGIN IMMEDIATE")
             for pending in batch:

@@ -20,7 +20,7 @@ ZIP_OF_COUNTRY: Final = {"US": re.compile(r"[0-9]{5}(?:-[0-9]{4})?\Z")}
 
 def accept_country(text: str) -> str | None:
     """ISO 3166-1 alpha-2 [S], or XK; lower case is accepted and stored in upper case [D]."""
-    code = _capitals(text)
+    code = text if text in COUNTRIES else _capitals(text)
     return code if code in COUNTRIES else None
 
 
@@ -38,7 +38,7 @@ def state_of(country: str | None, text: str) -> str | None:
     states = STATES.get(country or "")
     if states is None:
         return text
-    code = _capitals(text)
+    code = text if text in states else _capitals(text)
     return code if code in states else None
 
 

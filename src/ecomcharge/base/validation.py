@@ -199,15 +199,15 @@ class TextFields:
         ]
 
     def read(self, values: Sequence[object], errors: ValidationErrors) -> list[Any]:
-        """The texts to store, as ``Field.read`` returns them. ``values`` are in the order of the fields."""
-        return self._read_plain(values) or [field.read(value, errors) for field, value in zip(self._fields, values, strict=True)]
+        """The texts to store, as ``Field.read`` returns them. The first ``values`` are those of the fields, in their order."""
+        return self._read_plain(values) or [field.read(value, errors) for field, value in zip(self._fields, values, strict=False)]
 
     def _read_plain(self, values: Sequence[object]) -> list[Any] | None:
         """The same texts, if all are valid and none has anything to trim or to fold; ``None`` if that is not certain.
 
         All texts are examined together.
         """
-        texts: list[Any] = list(values)
+        texts: list[Any] = list(values[: len(self._fields)])
         try:
             together = "|".join(["", *[text for text in texts if text is not None], ""])
         except TypeError:

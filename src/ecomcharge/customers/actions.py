@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,14 +21,14 @@ from ecomcharge.web.preconditions import IfMatch
 INDEXED_PER_COMMIT: Final = 500
 
 
-async def create_customer(
+def create_customer(
     database: Database,
     id_generator: IdGenerator,
     now: int,
     shop_id: int,
     fields: CustomerFields,
     idempotency_key: IdempotencyKey | None,
-) -> StoredResponse:
+) -> Coroutine[Any, Any, StoredResponse]:
     """Create a customer, once for each idempotency key; return the response.
 
     Raises ``IdempotencyKeyReused`` or ``StillRunning`` for the idempotency key.
@@ -45,7 +45,7 @@ async def create_customer(
             raise IdCollision
         return answer
 
-    return await retry_on_id_collision(database, unit)
+    return retry_on_id_collision(database, unit)
 
 
 def _customer(customer_id: str, fields: CustomerFields) -> Customer:

@@ -181,7 +181,7 @@ def validate(body: CustomerBody, may_lack: Set[str] = frozenset()) -> CustomerFi
 
 
 def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
-    values = _TEXTS.read(_texts_of(body), errors)
+    values = _TEXTS.read(msgspec.structs.astuple(body), errors)
     country, zip, state = values[_COUNTRY], values[_ZIP], values[_STATE]
     if zip is not None and not zip_fits(country, zip):
         errors.add(ZIP.name, INVALID, ZIP)
@@ -216,11 +216,6 @@ def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None
     if len(metadata) > METADATA_MAXIMUM_KEYS:
         errors.add(METADATA, f"must have at most {METADATA_MAXIMUM_KEYS} keys", _METADATA_RULE)
     return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else None
-
-
-def _texts_of(body: CustomerBody) -> Sequence[object]:
-    """The values of ``FIELDS``. After them come the metadata, and the id of an ``IdentifiedBody``."""
-    return msgspec.structs.astuple(body)[: len(FIELDS)]
 
 
 def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
@@ -271,7 +266,7 @@ def validate_stored(body: CustomerBody) -> CustomerFields:
     customer may have come with a subscription, and the payment page adds single fields.
     """
     errors = ValidationErrors()
-    values: list[Any] = [*_STORED_TEXTS.read(_texts_of(body), errors), read_metadata(body.metadata, errors)]
+    values: list[Any] = [*_STORED_TEXTS.read(msgspec.structs.astuple(body), errors), read_metadata(body.metadata, errors)]
     customer = CustomerFields(*values)
     errors.raise_if_any(_NAMES)
     return customer

@@ -65,24 +65,24 @@ def digits_of(text: str) -> str:
 
 def terms_of(shop_id: int, customer: Customer | CustomerFields) -> str:
     """The terms of a customer, separated by blanks. Each appears once."""
-    terms = []
+    shop, terms = str(shop_id), []
     for name in (customer.first_name, customer.last_name):
         if name is None:
             continue
         if name.isascii() and name.isalpha():  # the usual name is one word of at most 255 letters
-            terms.append(f"{shop_id}{NAME}{name.lower()}")
+            terms.append(f"{shop}{NAME}{name.lower()}")
         else:
-            terms += [_term(shop_id, NAME, word) for word in words_of(name)]
+            terms += [_term(shop, NAME, word) for word in words_of(name)]
     if customer.email is not None:
-        terms.append(_term(shop_id, EMAIL, fold(customer.email)))
+        terms.append(_term(shop, EMAIL, fold(customer.email)))
     if customer.phone is not None and (digits := digits_of(customer.phone)):
-        terms.append(f"{shop_id}{PHONE}{digits}")
+        terms.append(f"{shop}{PHONE}{digits}")
     if customer.external_id is not None:
-        terms.append(_term(shop_id, EXTERNAL_ID, fold(customer.external_id)))
+        terms.append(_term(shop, EXTERNAL_ID, fold(customer.external_id)))
     return " ".join(dict.fromkeys(terms))
 
 
-def _term(shop_id: int, kind: str, folded: str) -> str:
+def _term(shop_id: int | str, kind: str, folded: str) -> str:
     return f"{shop_id}{kind}{folded[:TERM_MAXIMUM]}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -106,7 +106,7 @@ async def keep_answer(
         await finish(tx, shop_id, idempotency_key, answer)  # first: an erasure from now on waits, and then clears the answer
         current = await store.find(tx, shop_id, subscription.id)
         if current is not None and current.erased_customer_id is not None:
-            await finish(tx, shop_id, idempotency_key, replace(answer, body=encode(current)))
+            await finish(tx, shop_id, idempotency_key, msgspec.structs.replace(answer, body=encode(current)))
 
     try:
         await charging.database.write(unit)
@@ -122,7 +122,7 @@ async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, e
         return earlier
     assert earlier.location is not None
     subscription = await read_subscription(charging, shop_id, earlier.location.removeprefix(f"{PATH}/"))
-    return replace(earlier, body=encode(subscription))
+    return msgspec.structs.replace(earlier, body=encode(subscription))
 
 
 async def prepare(

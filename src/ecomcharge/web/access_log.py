@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from ecomcharge.base.logs import LogFormat, wants_json
 
@@ -19,7 +21,7 @@ FLUSH_SECONDS: Final = 0.1
 FLUSH_ENTRIES: Final = 256
 
 
-class AccessLogEntry(NamedTuple):
+class AccessLogEntry(msgspec.Struct, frozen=True, gc=False):  # a named tuple takes four times as long to make
     """One request and its response.
 
     ``seconds`` is the time from the request's headers to the hand-over of the response to the server program.
@@ -86,9 +88,8 @@ def _fixed_parts(method: str, route: str, status: int, shop: int, code: str | No
 
 
 def _json_line(entry: AccessLogEntry) -> str:
-    at, request_id, method, route, status, code, shop, seconds = entry
-    first, second, last = _fixed_parts(method, route, status, shop, code)
-    return f'{{"time":"{_time_of(int(at * 1000))}{first}{request_id}{second}{seconds * 1000:.3f}{last}'
+    first, second, last = _fixed_parts(entry.method, entry.route, entry.status, entry.shop, entry.code)
+    return f'{{"time":"{_time_of(int(entry.at * 1000))}{first}{entry.request_id}{second}{entry.seconds * 1000:.3f}{last}'
 
 
 def _readable_line(entry: AccessLogEntry) -> str:

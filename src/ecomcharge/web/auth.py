@@ -50,6 +50,11 @@ class Authenticator:
         self._logins: dict[str, tuple[int, float]] = {}  # header -> shop id, valid until
         self._keys: dict[int, tuple[Sequence[ShopKey], float]] = {}  # shop id -> its keys, valid until
 
+    def known_shop_of(self, request: Request) -> int:
+        """The id of the shop whose credentials the request has, if they were verified before; otherwise 0."""
+        known = self._logins.get(request.header("authorization") or "")
+        return known[0] if known is not None and self._monotonic() < known[1] else 0
+
     async def shop_of(self, request: Request) -> int:
         """The id of the shop whose credentials the request has.
 
@@ -59,9 +64,8 @@ class Authenticator:
         header = request.header("authorization")
         if header is None:
             raise Unauthorized
-        cached = self._logins.get(header)
-        if cached is not None and self._monotonic() < cached[1]:
-            return cached[0]
+        if known := self.known_shop_of(request):
+            return known
         shop_id = await self._verified(header)
         if shop_id is None:
             self._failed_logins.count(request)

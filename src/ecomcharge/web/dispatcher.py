@@ -65,11 +65,13 @@ class Dispatcher:
             route, request.argument = self._router.find(request.method, request.path)
             request.route = route.path
             if route.needs_shop:
-                request.shop_id = await self._authenticator.shop_of(request)
+                request.shop_id = self._authenticator.known_shop_of(request) or await self._authenticator.shop_of(request)
                 self._rate.take(request.shop_id)
             if self._before is not None:
                 await self._before()
-            response = await self._in_file_if_long(request, await route.handler(request))
+            answer = await route.handler(request)
+            is_long = isinstance(answer, Stream) or len(answer.body) > LARGE_BODY_BYTES
+            response = await self._in_file(request, answer) if is_long else answer
         except asyncio.CancelledError as error:
             if _is_being_canceled():
                 with contextlib.suppress(OSError, ValueError):
@@ -83,14 +85,13 @@ class Dispatcher:
         response.headers.append(("x-request-id", request.request_id))
         return response
 
-    async def _in_file_if_long(self, request: Request, response: Response | Stream) -> Response | ResponseFile | Stream:
+    async def _in_file(self, request: Request, response: Response | Stream) -> Response | ResponseFile | Stream:
         if request.method == "HEAD":
             return response
         if isinstance(response, Stream):
             return await self._files.write(response, request.request_id)
-        if len(response.body) > LARGE_BODY_BYTES:
-            with contextlib.suppress(Unavailable):  # without a file, it is sent from memory
-                return await self._files.write(response, request.request_id)
+        with contextlib.suppress(Unavailable):  # without a file, it is sent from memory
+            return await self._files.write(response, request.request_id)
         return response
 
     def _response_to(self, request: Request, error: BaseException) -> Response:

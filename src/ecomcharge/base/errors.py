@@ -137,8 +137,14 @@ class IdempotencyKeyReused(EcomchargeError):
 
 
 class StillRunning(EcomchargeError):
+    """An earlier request with the same idempotency key may still be running; ask again after ``retry_after_seconds``."""
+
     code = "still_running"
     message = "A request with this idempotency key is still running"
+
+    def __init__(self, retry_after_seconds: int = 1) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooManyRequests(EcomchargeError):

@@ -23,7 +23,7 @@ Read = Callable[[httpx.Response], T]
 
 LONGEST_WAIT_SECONDS: Final = 30.0
 FIRST_WAIT_SECONDS: Final = 0.25
-STILL_RUNNING_RETRIES: Final = 7  # about half a minute: a charge may run for that long after the first attempt timed out
+STILL_RUNNING_RETRIES: Final = 7  # at least half a minute: a charge may run for that long after the first attempt timed out
 
 RETRIED_STATUSES: Final = frozenset((429, 502, 503, 504))
 RETRIED_ERRORS: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)

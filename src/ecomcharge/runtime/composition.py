@@ -63,6 +63,7 @@ class BillingServices:
     worker: BillingWorker
 
     async def close(self) -> None:
+        await self.charging.unfinished.close()
         await self.delivery.close()
         await self.gateways.close()
 

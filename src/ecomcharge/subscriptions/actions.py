@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from typing import Final
 import msgspec
 import structlog
 
-from ecomcharge.base.errors import RecordNotFound
+from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown, RecordNotFound
 from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, PLAN_ID, PLAN_PREFIX, SUBSCRIPTION_PREFIX, IdGenerator
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.model import Customer, CustomerFields
 from ecomcharge.gateways import sandbox
+from ecomcharge.gateways.base import CardDetails
 from ecomcharge.payments import store as payments
 from ecomcharge.plans import actions as plan_actions
 from ecomcharge.plans import model as plan_model
@@ -24,7 +26,7 @@ from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import IdCollision, StaleVersion, retry_on_id_collision
 from ecomcharge.subscriptions import lifecycle, requests, store
 from ecomcharge.subscriptions.changes import after_update
-from ecomcharge.subscriptions.charging import Charging, StartedCharge
+from ecomcharge.subscriptions.charging import EXTRA_SECONDS, Charging, StartedCharge
 from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.requests import SubscriptionRequest
 from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_replay, earlier_response, finish
@@ -32,6 +34,7 @@ from ecomcharge.web.idempotency import IdempotencyKey, StoredResponse, claim_or_
 log = structlog.get_logger()
 
 PATH: Final = "/subscriptions"
+KEEPING_SECONDS: Final = 5.0  # how long an answer waits until it is stored, so that a repeated request finds it
 
 Encode = Callable[[Subscription], bytes]
 
@@ -60,11 +63,15 @@ async def create_subscription(
     """Create a subscription, with its plan and customer if the request contains them, and charge its card if it has one.
 
     Raises ``ValidationFailed`` for an id or a token that the shop does not have, and ``IdempotencyKeyReused`` or
-    ``StillRunning`` for the idempotency key.
+    ``StillRunning`` for the idempotency key. After ``OutcomeUnknown`` the charge of a request with an idempotency key goes on
+    as soon as the database reports that the subscription was written.
     """
     now = charging.clock.now()
+    last: PreparedSubscription | None = None  # the unit may run several times
 
     async def unit(tx: Transaction) -> PreparedSubscription | StoredResponse:
+        nonlocal last
+        last = None
         if idempotency_key is not None:  # first, so that a later change of the shop does not change a stored answer
             earlier = await earlier_response(tx, shop_id, idempotency_key, now, charging.real_clock.now())
             if earlier is not None:
@@ -78,9 +85,16 @@ async def create_subscription(
                 return earlier
         _refuse_misplaced_test(created.subscription, requested)
         await write_prepared(tx, charging, created, requested)
+        last = created
         return created
 
-    created = await retry_on_id_collision(charging.database, unit)
+    try:
+        created = await retry_on_id_collision(charging.database, unit)
+    except OutcomeUnknown:
+        if idempotency_key is not None and last is not None and last.started is not None:
+            assert requested.card is not None
+            charging.unfinished.start(_finish_later(charging, last.started, requested.card, idempotency_key, encode))
+        raise
     if isinstance(created, StoredResponse):
         return await _replayed(charging, shop_id, created, encode)
     if created.started is None:
@@ -89,16 +103,28 @@ async def create_subscription(
     charged = await charging.charge_at_once(created.started, requested.card)
     answer = _answer(charged, encode)
     if idempotency_key is not None:
-        await keep_answer(charging, charged, idempotency_key, answer, encode)
+        keeping = charging.unfinished.start(keep_answer(charging, charged, idempotency_key, answer, encode))
+        is_recorded = charged.billing_state.state not in lifecycle.UNDER_WAY  # otherwise the database may have failed
+        await asyncio.wait([keeping], timeout=KEEPING_SECONDS if is_recorded else EXTRA_SECONDS)
     return answer
+
+
+async def _finish_later(
+    charging: Charging, started: StartedCharge, card: CardDetails | str, key: IdempotencyKey, encode: Encode
+) -> None:
+    """Finish a request whose first COMMIT was in doubt: a repeated one then gets the outcome."""
+    charged = await charging.charge_when_written(started, card)
+    if charged is not None:
+        await keep_answer(charging, charged, key, _answer(charged, encode), encode)
 
 
 async def keep_answer(
     charging: Charging, subscription: Subscription, idempotency_key: IdempotencyKey, answer: StoredResponse, encode: Encode
 ) -> None:
-    """Store the final answer of a request. If that fails, a repeated request gets the subscription in its current state.
+    """Store the final answer of a request, when the database is back if it is unavailable.
 
-    If the customer was erased since the outcome of the charge, the answer is stored without personal data.
+    If that fails, a repeated request gets the subscription in its current state. If the customer was erased since the outcome
+    of the charge, the answer is stored without personal data.
     """
     shop_id = subscription.shop_id
 
@@ -108,12 +134,17 @@ async def keep_answer(
         if current is not None and current.erased_customer_id is not None:
             await finish(tx, shop_id, idempotency_key, msgspec.structs.replace(answer, body=encode(current)))
 
-    try:
-        await charging.database.write(unit)
-    except Exception as error:
-        log.warning(
-            "the answer of a request could not be kept", shop=shop_id, reason=getattr(error, "code", type(error).__name__)
-        )
+    gives_up_at = charging.real_clock.now() + charging.request_milliseconds
+    while True:
+        try:
+            await charging.database.write(unit)
+            return
+        except Exception as error:
+            is_outage = isinstance(error, EcomchargeError) and charging.real_clock.now() < gives_up_at
+            if not is_outage or not await charging.unfinished.pause():
+                reason = getattr(error, "code", type(error).__name__)
+                log.warning("the answer of a request could not be kept", shop=shop_id, reason=reason)
+                return
 
 
 async def _replayed(charging: Charging, shop_id: int, earlier: StoredResponse, encode: Encode) -> StoredResponse:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from ecomcharge.base.errors import EcomchargeError
+from ecomcharge.base.errors import EcomchargeError, OutcomeUnknown
 from ecomcharge.customers import store as customers
 from ecomcharge.customers.changes import write_change
 from ecomcharge.customers.model import Customer, CustomerFields, change_of
@@ -119,11 +119,15 @@ async def pay(
 
     The page of a pay link has no subscription before: the first call creates it from ``link``. Repeated calls charge once:
     ``None`` if the subscription does not wait for its buyer. ``customer`` contains validated fields that the merchant did not
-    send. Raises ``ShopClosed``, and ``ValidationFailed`` if the shop has no gateway for a new subscription.
+    send. Raises ``ShopClosed``, and ``ValidationFailed`` if the shop has no gateway for a new subscription. After
+    ``OutcomeUnknown`` the charge goes on as soon as the database reports that it was written: the page shows its outcome then.
     """
     now = charging.clock.now()
+    last: StartedCharge | None = None  # the unit may run several times
 
     async def unit(tx: Transaction) -> StartedCharge | None:
+        nonlocal last
+        last = None
         subscription = await store.by_token(tx, token)
         if subscription is None and link is not None:
             subscription = await _create_linked(tx, charging, id_generators, link, now)
@@ -132,7 +136,8 @@ async def pay(
         if await payments.live(tx, subscription.shop_id, subscription.id, subscription.billing_state.period) is not None:
             return None
         subscription = await _add_customer(tx, charging, id_generators, subscription, customer, now)
-        return await charging.write_started(tx, charging.start_charge(subscription, now))
+        last = await charging.write_started(tx, charging.start_charge(subscription, now))
+        return last
 
     while True:
         try:
@@ -140,6 +145,10 @@ async def pay(
             break
         except StaleVersion:
             continue
+        except OutcomeUnknown:
+            if last is not None:
+                charging.unfinished.start(charging.charge_when_written(last, card))
+            raise
     if started is None:
         return None
     return await charging.charge_at_once(started, card)

@@ -61,7 +61,7 @@ def error_response(error: EcomchargeError) -> Response:
             headers.append(("www-authenticate", 'Basic realm="ecomcharge"'))
         case errors.MethodNotAllowed():
             headers.append(("allow", ", ".join(error.allowed)))
-        case errors.Unavailable() | errors.OutcomeUnknown():
+        case errors.Unavailable() | errors.OutcomeUnknown() | errors.StillRunning():
             headers.append(("retry-after", str(error.retry_after_seconds)))
         case errors.TooManyRequests():
             headers += rate_limit_headers(error)

@@ -26,6 +26,7 @@ KEPT_MILLISECONDS: Final = 24 * 60 * 60 * 1000  # [P]
 KEY_MAXIMUM: Final = 255
 CREATED: Final = 201
 RUNNING_MILLISECONDS: Final = 60_000  # for a row without running_until, as earlier releases wrote it
+LONGEST_RETRY_AFTER_SECONDS: Final = 10
 
 _KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{KEY_MAXIMUM - 2}}}[\x21-\x7e])?\Z")
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -164,14 +165,20 @@ async def earlier_response(
     fingerprint, created_at, status, location, body, running_until, version, updated_at = row
     if running_until is None:
         running_until = created_at + RUNNING_MILLISECONDS
-    runs = status is None and (body is None or (now if real_now is None else real_now) < running_until)
+    left = running_until - (now if real_now is None else real_now)
+    runs = status is None and (body is None or left > 0)
     if created_at <= now - KEPT_MILLISECONDS and not runs:
         return None
     if fingerprint != key.fingerprint and fingerprint not in key.other_fingerprints:
         raise IdempotencyKeyReused
     if runs:
-        raise StillRunning
+        raise StillRunning(_retry_after_seconds(now - created_at, left))
     return StoredResponse(status or CREATED, location, body.encode(), True, status is not None, version, updated_at)
+
+
+def _retry_after_seconds(age: int, left: int) -> int:
+    """As long as the request has been running, so that a client asks seldom, and at most until it must have ended."""
+    return max(1, min(age // 1000, -(-left // 1000), LONGEST_RETRY_AFTER_SECONDS))
 
 
 async def finish(tx: Transaction, shop_id: int, key: IdempotencyKey, response: StoredResponse) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import apsw
 import msgspec
 import pytest
 
-from ecomcharge.base.errors import StillRunning
+from ecomcharge.base.clock import Clock, SystemClock
+from ecomcharge.base.errors import StillRunning, Unavailable
 from ecomcharge.customers.model import CustomerFields
 from ecomcharge.gateways import sandbox
 from ecomcharge.gateways.base import CardDetails, Order, Result
@@ -24,6 +28,12 @@ from ecomcharge.runtime.billing_worker import AT_ONCE, BillingWorker
 from ecomcharge.shops.actions import close_shop, create_shop
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import migrate
+from ecomcharge.storage.opening import open_database
+from ecomcharge.storage.postgres import database as postgres_database
+from ecomcharge.storage.postgres.connecting import TimeLimits
+from ecomcharge.storage.sqlite import connection as sqlite_connection
+from ecomcharge.storage.sqlite import writer as sqlite_writer
 from ecomcharge.subscriptions import actions, buyer_actions, closed_shops, renewals, store
 from ecomcharge.subscriptions.actions import IdGenerators
 from ecomcharge.subscriptions.charging import Charging
@@ -31,6 +41,7 @@ from ecomcharge.subscriptions.model import EMPTY_OBJECT, Subscription
 from ecomcharge.subscriptions.notifications import EventRecorder
 from ecomcharge.subscriptions.requests import SubscriptionRequest
 from ecomcharge.web.idempotency import idempotency_key_of
+from support.postgres import PostgresServer
 from support.shops import with_database
 from support.simulation.faults import MovedClock
 
@@ -81,7 +92,7 @@ STEPS = 20
 
 
 async def billing_of(
-    database: Database, master_key: MasterKey, clock: MovedClock, real_clock: MovedClock, stopping: StoppingDatabase | None = None
+    database: Database, master_key: MasterKey, clock: Clock, real_clock: Clock, stopping: StoppingDatabase | None = None
 ) -> Charging:
     used: Any = stopping if stopping is not None else database
     gateways = GatewayRegistry(database, master_key, "https://pay.example", sandbox_mode=True)
@@ -372,3 +383,66 @@ def test_an_idempotency_key_is_in_progress_for_the_gateways_time_limit(database_
         await charging.gateways.close()
 
     with_database(database_url, work)
+
+
+def test_an_answer_does_not_wait_for_a_database_that_fails_during_the_charge(
+    engine: str, database_url: str, request: pytest.FixtureRequest, master_key: MasterKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to a repeated request is stored when the database is back."""
+    limits = TimeLimits(statement_seconds=1.0, list_seconds=1.0, recovery_seconds=0.8)
+    monkeypatch.setattr(postgres_database, "OF_REQUESTS", limits)
+    monkeypatch.setattr(sqlite_writer, "BUSY_TIMEOUT_MILLISECONDS", 1000)
+    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_MILLISECONDS", 1000)
+
+    @contextlib.contextmanager
+    def outage() -> Iterator[None]:
+        if engine == "postgresql":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            server.freeze()
+            yield
+            server.thaw()
+        else:
+            with contextlib.closing(apsw.Connection(database_url.removeprefix("sqlite:///"))) as other:
+                other.execute("BEGIN IMMEDIATE")
+                yield
+
+    async def work() -> None:
+        database = await open_database(database_url, for_requests=True)
+        await migrate(database)
+        shop_id = await _new_shop(database, master_key)
+        charging = await billing_of(database, master_key, SystemClock(), SystemClock())
+        key = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
+        encode: Callable[[Subscription], bytes] = lambda each: f'"{each.billing_state.state}"'.encode()  # noqa: E731
+        create = functools.partial(
+            *(actions.create_subscription, charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), key, encode)
+        )
+        gateway: Any = charging.gateways.sandbox
+        called = 0
+
+        async def fail_after_the_charge() -> None:
+            nonlocal called
+            called += 1
+            if called == 2:
+                failure.enter_context(outage())
+
+        gateway.stop = fail_after_the_charge
+        with contextlib.ExitStack() as failure:
+            started = time.monotonic()
+            first = await create()
+            seconds = time.monotonic() - started
+        assert (first.status, first.body, first.replayed) == (201, b'"processing"', False)
+        assert seconds < 2.5
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    second = await create()
+                    break
+                except (StillRunning, Unavailable) as error:
+                    await asyncio.sleep(error.retry_after_seconds)
+        assert (second.status, second.body, second.replayed, second.final) == (201, b'"processing"', True, True)
+        assert called == 2
+        await charging.unfinished.close()
+        await charging.gateways.close()
+        await database.close()
+
+    asyncio.run(work())

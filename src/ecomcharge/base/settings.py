@@ -27,6 +27,9 @@ RANGES = {
     "header_timeout_seconds": (1, 86_400),
     "body_timeout_seconds": (1, 86_400),
     "stall_timeout_seconds": (1, 86_400),
+    "first_byte_timeout_seconds": (1, 86_400),
+    "max_connections": (8, 1_000_000),
+    "connections_per_address": (0, 1_000_000),
     "max_concurrent_requests": (1, 1_000_000),
     "requests_per_second": (0, 1_000_000),
     "failed_logins_per_minute": (0, 1_000_000),
@@ -98,12 +101,21 @@ class Settings:
         Largest request line and headers together, 8192 or more; larger ones get 431.
     header_timeout_seconds
         How long the headers of a request may take to arrive, and how long an idle connection is kept.
+    first_byte_timeout_seconds
+        How long a new connection may send nothing. While more than half of the connections are in use: a quarter of
+        a second.
     body_timeout_seconds
         How long a request body may take to arrive; a slower one gets 408.
     stall_timeout_seconds
         How long a client may read nothing of a long answer before its connection is closed.
+    max_connections
+        Connections of one server process. Above three quarters of them, connections that wait for a request or for the end of
+        its headers are closed, those that wait for longest first. More wait in the queue of the kernel.
+    connections_per_address
+        Connections per client address (IPv6: per /64) in one server process. Of more, those that wait for a request are
+        closed. Loopback addresses and trusted proxies have no such limit. 0: unlimited.
     max_concurrent_requests
-        Requests in progress in one server process; more wait in the queue of the kernel.
+        Requests in progress in one server process; more wait.
     requests_per_second
         Requests per second of one shop, divided evenly among the server processes; more get 429. 0: unlimited.
     failed_logins_per_minute
@@ -156,7 +168,10 @@ class Settings:
     max_header_bytes: int = 32 * 1024
     header_timeout_seconds: int = 30
     body_timeout_seconds: int = 30
+    first_byte_timeout_seconds: int = 5
     stall_timeout_seconds: int = 60
+    max_connections: int = 4096
+    connections_per_address: int = 256
     max_concurrent_requests: int = 1024
     requests_per_second: int = 0
     failed_logins_per_minute: int = 60

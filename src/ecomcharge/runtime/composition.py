@@ -178,7 +178,7 @@ class App:
         return Limits(settings.max_body_bytes, settings.body_timeout_seconds)
 
     def rsgi(self) -> RsgiAdapter:
-        return RsgiAdapter(self.dispatcher, self.limits)
+        return RsgiAdapter(self.dispatcher, self.limits, self.settings.max_concurrent_requests)
 
     def asgi(self) -> AsgiAdapter:
         return AsgiAdapter(self.dispatcher, self.limits)

@@ -17,27 +17,44 @@ from granian.server.mp import MPServer
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging, granian_logging
+from ecomcharge.base.settings import Settings
+from ecomcharge.runtime.client_connections import ClientConnections, ConnectionRules
 from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
 from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
-from ecomcharge.runtime.stalled_clients import StalledClients
 from ecomcharge.runtime.supervisor import started_file
+from ecomcharge.web.rate_limits import ClientAddresses
 from ecomcharge.web.response_files import connections_for
 from ecomcharge.web.rsgi import RsgiAdapter
 
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
+ACCEPT_QUEUE = 4096  # the kernel lowers it to net.core.somaxconn
 
 
 class _ServerApplication(RsgiAdapter):
     """granian's view of a server process: an adapter that closes the application behind it."""
 
     def __init__(self, app: App) -> None:
-        super().__init__(app.dispatcher, app.limits)
+        settings = app.settings
+        super().__init__(app.dispatcher, app.limits, settings.max_concurrent_requests)
         self._app = app
+        connections = ClientConnections(
+            ConnectionRules(
+                port=settings.port,
+                most=_most_connections(settings),
+                most_per_address=settings.connections_per_address,
+                first_byte_seconds=settings.first_byte_timeout_seconds,
+                stall_seconds=settings.stall_timeout_seconds,
+            ),
+            ClientAddresses(settings.trusted_proxies),
+            self.ports_in_progress,
+        )
+        self._watch = asyncio.get_event_loop().create_task(connections.watch())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watch.cancel()
         loop.run_until_complete(self._app.stop())
 
 
@@ -47,8 +64,7 @@ def load_application(arguments: ProcessArguments) -> _ServerApplication:
     use_batch_scheduling()
     app = App(arguments.settings, metrics_directory=arguments.metrics_directory, adopted_pid=arguments.adopted_pid)
     _start_when_database_answers(app)
-    _warn_of_few_descriptors(arguments.settings.max_concurrent_requests)
-    StalledClients(arguments.settings.port, arguments.settings.stall_timeout_seconds).watch(asyncio.get_event_loop())
+    _warn_of_few_descriptors(arguments.settings)
     Path(started_file(arguments.metrics_directory, os.getpid())).touch()
     tune_garbage_collector()
     return _ServerApplication(app)
@@ -65,14 +81,18 @@ def _start_when_database_answers(app: App) -> None:
             time.sleep(RETRY_SECONDS)
 
 
-def _warn_of_few_descriptors(wanted: int) -> None:
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    possible = connections_for(descriptors)
-    if possible < wanted:
+def _most_connections(settings: Settings) -> int:
+    """``--max-connections``, or fewer if the limit of open files is too low for it."""
+    return min(settings.max_connections, connections_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+
+
+def _warn_of_few_descriptors(settings: Settings) -> None:
+    possible = _most_connections(settings)
+    if possible < settings.max_connections:
         log.warning(
-            "the limit of open files is too low for --max-concurrent-requests; raise it (ulimit -Hn)",
-            descriptors=descriptors,
-            max_concurrent_requests=possible,
+            "the limit of open files is too low for --max-connections; raise it (ulimit -Hn)",
+            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            max_connections=possible,
         )
 
 
@@ -84,7 +104,6 @@ def serve(arguments: ProcessArguments) -> None:
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     settings = arguments.settings
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     granian = MPServer(
         "ecomcharge",
         address=arguments.address,
@@ -94,7 +113,8 @@ def serve(arguments: ProcessArguments) -> None:
         runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
-        backpressure=min(settings.max_concurrent_requests, connections_for(descriptors)),
+        backlog=ACCEPT_QUEUE,
+        backpressure=_most_connections(settings),
         http1_settings=HTTP1Settings(
             header_read_timeout=settings.header_timeout_seconds * 1000,
             max_buffer_size=max(8192, settings.max_header_bytes),

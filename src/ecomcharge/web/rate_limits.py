@@ -46,16 +46,23 @@ class ClientAddresses:
             _warn_of_untrusted_proxy(address)
         while forwarded and self._is_trusted(address):
             address = forwarded.pop() or address
-        parsed = _parsed(address)
-        if parsed is None:
-            return "unknown"
-        if isinstance(parsed, ipaddress.IPv6Address):
-            return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
-        return str(parsed)
+        return _network_of(_parsed(address))
+
+    def limited(self, host: str) -> str | None:
+        """The address to count for a connection from ``host``; ``None`` for a loopback address or a trusted proxy."""
+        parsed = _parsed(host)
+        return None if parsed is None or parsed.is_loopback or self._is_trusted(host) else _network_of(parsed)
 
     def _is_trusted(self, address: str) -> bool:
         parsed = _parsed(address)
         return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def _network_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> str:
+    """The address, or for IPv6 its /64 network."""
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
+    return "unknown" if address is None else str(address)
 
 
 def _warn_of_untrusted_proxy(address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import Any, Final
 
 from ecomcharge.base.errors import BodyTooLarge, MalformedBody
@@ -17,11 +18,17 @@ OPEN_SECONDS: Final = 5.0
 
 
 class RsgiAdapter:
-    """An RSGI application: ``await adapter(scope, protocol)``."""
+    """An RSGI application: ``await adapter(scope, protocol)``.
 
-    def __init__(self, dispatcher: Dispatcher, limits: Limits) -> None:
+    ``most_requests`` are in progress at a time; more wait, first come, first served.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, limits: Limits, most_requests: int) -> None:
         self._dispatcher = dispatcher
         self._limits = limits
+        self._most_requests = most_requests
+        self._in_progress: set[RsgiRequest] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._deadlines = BodyDeadlines(limits.body_timeout_seconds)
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
@@ -30,17 +37,43 @@ class RsgiAdapter:
             protocol.close(None)
             return
         request = RsgiRequest(scope, protocol, self._limits, self._deadlines)
-        response = await self._dispatcher.respond(request)
+        in_progress = self._in_progress
+        in_progress.add(request)
         try:
-            if isinstance(response, Response):
-                protocol.response_bytes(response.status, response.headers, response.body)
-            elif isinstance(response, ResponseFile):
-                asyncio.get_running_loop().call_later(OPEN_SECONDS, response.close)
-                protocol.response_file(response.status, response.headers, response.path)
-            else:
-                protocol.response_empty(response.status, response.headers)
+            if len(in_progress) > self._most_requests:
+                await self._turn()
+            response = await self._dispatcher.respond(request)
+            try:
+                if isinstance(response, Response):
+                    protocol.response_bytes(response.status, response.headers, response.body)
+                elif isinstance(response, ResponseFile):
+                    asyncio.get_running_loop().call_later(OPEN_SECONDS, response.close)
+                    protocol.response_file(response.status, response.headers, response.path)
+                else:
+                    protocol.response_empty(response.status, response.headers)
+            finally:
+                self._dispatcher.record(request, response, time.perf_counter() - started)
         finally:
-            self._dispatcher.record(request, response, time.perf_counter() - started)
+            in_progress.discard(request)
+            if self._waiting:
+                self._start_next()
+
+    async def _turn(self) -> None:
+        """Wait until another request ends. The requests that wait are in progress for ``ports_in_progress``."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    def _start_next(self) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():  # it is if its task was canceled
+                waiting.set_result(None)
+                return
+
+    def ports_in_progress(self) -> set[int]:
+        """The ports of the clients whose requests are in progress."""
+        return {request.peer_port() for request in self._in_progress}
 
 
 class RsgiRequest(Request):
@@ -61,6 +94,9 @@ class RsgiRequest(Request):
     def peer(self) -> str:
         address: str = self._scope.client.rpartition(":")[0]
         return address.strip("[]")
+
+    def peer_port(self) -> int:
+        return int(self._scope.client.rpartition(":")[2])
 
     def forwarded_for(self) -> str:
         return ", ".join(self._headers.get_all(FORWARDED_FOR))

@@ -219,7 +219,7 @@ def answer_at_rsgi(response: Response | Stream, method: str = "GET") -> tuple[Pr
     protocol = Protocol()
 
     async def run() -> None:
-        await RsgiAdapter(server_that(lambda: response), LIMITS)(Scope(method), protocol)
+        await RsgiAdapter(server_that(lambda: response), LIMITS, most_requests=1)(Scope(method), protocol)
 
     with capture_logs() as lines:
         asyncio.run(run())

@@ -10,15 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import structlog
+
 from ecomcharge.web.rate_limits import ClientAddresses
+
+log = structlog.get_logger()
 
 LOOK_SECONDS: Final = 1.0
 BUSY_LOOK_SECONDS: Final = 0.1  # while more than BUSY of the connections are in use
@@ -26,6 +31,8 @@ BUSY: Final = 0.5  # of the connections
 BUSY_FIRST_BYTE_SECONDS: Final = 0.25  # a client sends its request as soon as it is connected
 FULL: Final = 0.75  # of the connections: above it, those that wait for longest are closed
 LEAST_IDLE_SECONDS: Final = 0.5  # a connection that had a response and is idle for a shorter time is not closed
+STUCK_SECONDS: Final = 3.0  # without a free descriptor, the process ends: granian does not recover
+RESERVED_DESCRIPTORS: Final = 0.25  # of the system's limit; more than the kernel's queue of connections
 CONNECTIONS_PER_TURN: Final = 256  # the loop serves requests in between; a connection takes about 7 microseconds
 
 _TCP_INFO_BYTES: Final = 148
@@ -44,6 +51,7 @@ class ConnectionRules:
     most_per_address: int
     first_byte_seconds: float
     stall_seconds: float
+    uses_tls: bool = False
 
 
 class _Connection(NamedTuple):
@@ -93,17 +101,25 @@ class ClientConnections:
         self._rules = rules
         self._addresses = addresses
         self._ports_in_progress = ports_in_progress
+        self._copy = _Copy()
         self._progress: dict[_Client, _Progress] = {}  # of the connections on which data waits
         self._incomplete: set[_Client] = set()  # those that had sent a part of a request at the last look
 
     async def watch(self) -> None:
         """Look regularly, until canceled."""
         loop = asyncio.get_running_loop()
-        looked_at = loop.time()
+        looked_at = had_free_at = loop.time()
         while sys.platform == "linux":
             await asyncio.sleep(BUSY_LOOK_SECONDS)
             now = loop.time()
-            if now - looked_at >= LOOK_SECONDS or _lowest_free_descriptor() > BUSY * self._rules.most:
+            free = _lowest_free_descriptor()
+            set_descriptor_limit(reserve=free is not None and self._rules.uses_tls)
+            if free is not None:
+                had_free_at = now
+            elif now - had_free_at >= STUCK_SECONDS:
+                log.error("no file descriptor was free for seconds, so the process ends and is replaced; raise ulimit -Hn")
+                os._exit(1)
+            if now - looked_at >= LOOK_SECONDS or free is None or free > BUSY * self._rules.most:
                 looked_at = now
                 await self.look(now)
 
@@ -163,14 +179,14 @@ class ClientConnections:
 
     def _client_of(self, connection: _Connection) -> _Client | None:
         """Address and port of the client; ``None`` for a connection that is closed meanwhile or not a client's."""
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.descriptor)) as opened:
+        with contextlib.suppress(OSError), self._copy.of(connection.descriptor) as opened:
             if opened.getsockname()[1] == self._rules.port:
                 return _Client(*opened.getpeername()[:2])
         return None
 
     def _close(self, connection: _Connection, *, reset: bool) -> None:
         """End a connection, unless it is not the one that was seen: granian may have closed it meanwhile."""
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.descriptor)) as opened:
+        with contextlib.suppress(OSError), self._copy.of(connection.descriptor) as opened:
             if opened.getsockname()[1] != self._rules.port:
                 return
             now = _read(opened, connection.descriptor)
@@ -181,12 +197,62 @@ class ClientConnections:
             opened.shutdown(socket.SHUT_RDWR)
 
 
-def _lowest_free_descriptor() -> int:
-    """At most the number of open descriptors. It is known much faster than the number of connections."""
+class _Copy:
+    """Copies one descriptor at a time, also when the process has no free descriptor: its copy always has the same number.
+
+    A copy keeps a connection open that granian closes meanwhile, so that another one cannot take its number.
+    """
+
+    def __init__(self) -> None:
+        self._nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._number = os.dup(self._nothing)
+
+    @contextlib.contextmanager
+    def of(self, descriptor: int) -> Iterator[socket.socket]:
+        """Raises ``OSError`` if it is not the descriptor of a socket."""
+        os.dup2(descriptor, self._number, inheritable=False)
+        try:
+            with _borrowed(self._number) as opened:
+                yield opened
+        finally:
+            os.dup2(self._nothing, self._number, inheritable=False)
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket object that does not close the descriptor. The size of ``AF_INET6`` holds both kinds of address."""
+    opened = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, descriptor)
+    try:
+        yield opened
+    finally:
+        opened.detach()
+
+
+def _descriptors() -> Iterable[int]:
+    try:
+        return map(int, os.listdir("/proc/self/fd"))
+    except OSError:  # none is free for the folder: all are open
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def set_descriptor_limit(*, reserve: bool) -> int:
+    """Set the limit of open files to the limit of the system, or below it to have a reserve. Returns the limit.
+
+    With TLS, granian's limit counts a connection after its handshake only, so that handshakes can take all descriptors. Then
+    granian's accept fails again and again, and it serves no handshake and closes no connection until accept succeeds.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = most - int(most * RESERVED_DESCRIPTORS) if reserve else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+    return limit
+
+
+def _lowest_free_descriptor() -> int | None:
+    """At most the number of open descriptors; ``None`` if none is free. That takes less time than to count connections."""
     try:
         descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # none is free
-        return sys.maxsize
+    except OSError:
+        return None
     os.close(descriptor)
     return descriptor
 
@@ -194,16 +260,12 @@ def _lowest_free_descriptor() -> int:
 async def _connections() -> list[_Connection]:
     """The open TCP connections of this process, those to databases and gateways too."""
     found = []
-    for number, name in enumerate(os.listdir("/proc/self/fd"), 1):
+    for number, descriptor in enumerate(_descriptors(), 1):
         if not number % CONNECTIONS_PER_TURN:
             await asyncio.sleep(0)
         with contextlib.suppress(OSError):  # closed meanwhile, or no socket
-            # Its own descriptor, not a copy: that is half of the time. The size of AF_INET6 holds both kinds of address.
-            opened = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, int(name))
-            try:
-                connection = _read(opened, int(name))
-            finally:
-                opened.detach()
+            with _borrowed(descriptor) as opened:  # not a copy, which takes twice as long
+                connection = _read(opened, descriptor)
             if connection is not None:
                 found.append(connection)
     return found

@@ -18,7 +18,7 @@ from granian.server.mp import MPServer
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging, granian_logging
 from ecomcharge.base.settings import Settings
-from ecomcharge.runtime.client_connections import ClientConnections, ConnectionRules
+from ecomcharge.runtime.client_connections import ClientConnections, ConnectionRules, set_descriptor_limit
 from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
 from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
@@ -47,6 +47,7 @@ class _ServerApplication(RsgiAdapter):
                 most_per_address=settings.connections_per_address,
                 first_byte_seconds=settings.first_byte_timeout_seconds,
                 stall_seconds=settings.stall_timeout_seconds,
+                uses_tls=settings.tls_certificate is not None,
             ),
             ClientAddresses(settings.trusted_proxies),
             self.ports_in_progress,
@@ -102,7 +103,7 @@ def serve(arguments: ProcessArguments) -> None:
     granian's own supervisor is not used: it would hold granian and the application, and it ends the server when a process
     dies twice within 5.5 seconds. This process runs what granian's supervisor would start as a process.
     """
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    descriptors = set_descriptor_limit(reserve=arguments.settings.tls_certificate is not None)
     settings = arguments.settings
     granian = MPServer(
         "ecomcharge",
@@ -113,7 +114,7 @@ def serve(arguments: ProcessArguments) -> None:
         runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
-        backlog=ACCEPT_QUEUE,
+        backlog=min(ACCEPT_QUEUE, descriptors // 8),  # less than the reserve of descriptors
         backpressure=_most_connections(settings),
         http1_settings=HTTP1Settings(
             header_read_timeout=settings.header_timeout_seconds * 1000,

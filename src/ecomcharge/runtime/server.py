@@ -103,8 +103,9 @@ def serve(arguments: ProcessArguments) -> None:
     granian's own supervisor is not used: it would hold granian and the application, and it ends the server when a process
     dies twice within 5.5 seconds. This process runs what granian's supervisor would start as a process.
     """
-    descriptors = set_descriptor_limit(reserve=arguments.settings.tls_certificate is not None)
     settings = arguments.settings
+    uses_tls = settings.tls_certificate is not None
+    descriptors = set_descriptor_limit(reserve=uses_tls)
     granian = MPServer(
         "ecomcharge",
         address=arguments.address,
@@ -114,7 +115,7 @@ def serve(arguments: ProcessArguments) -> None:
         runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
-        backlog=min(ACCEPT_QUEUE, descriptors // 8),  # less than the reserve of descriptors
+        backlog=min(ACCEPT_QUEUE, descriptors // 8) if uses_tls else ACCEPT_QUEUE,  # less than the reserve of descriptors
         backpressure=_most_connections(settings),
         http1_settings=HTTP1Settings(
             header_read_timeout=settings.header_timeout_seconds * 1000,

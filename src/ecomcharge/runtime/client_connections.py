@@ -89,8 +89,8 @@ class ClientConnections:
     - it is silent: the client has sent no byte for ``first_byte_seconds``, or for ``BUSY_FIRST_BYTE_SECONDS`` while
       more than ``BUSY`` of ``most`` are in use
     - its address has more than ``most_per_address``, or more than ``FULL`` of ``most`` are in use. Of the connections that
-      wait for a request or for the end of its headers, those are closed that wait for longest, and first those that never
-      had a response
+      wait for a request or for the end of its headers, those are closed that wait for longest: first those that never had a
+      response, until ``BUSY`` are left, then the others, until ``FULL`` are left
 
     ``ports_in_progress`` returns the clients' ports of the requests in progress.
     """
@@ -158,7 +158,8 @@ class ClientConnections:
         clients = [(one, client) for one in connections if (client := self._client_of(one)) is not None]
         limited = {host: self._addresses.limited(host) for host in {client.host for _, client in clients}}
         per_address = Counter(limited[client.host] for _, client in clients)
-        surplus = len(clients) - int(FULL * rules.most)
+        left = len(clients)
+        is_full = left > FULL * rules.most
         busy_ports = self._ports_in_progress()
         before, self._incomplete = self._incomplete, set()
         for one, client in sorted(clients, key=lambda pair: (pair[0].acknowledged > 0, -pair[0].since_sent)):
@@ -167,10 +168,11 @@ class ClientConnections:
                 continue
             address = limited[client.host]
             has_too_many = address is not None and 0 < rules.most_per_address < per_address[address]
-            if surplus <= 0 and not has_too_many:
+            has_surplus = is_full and left > (FULL if one.acknowledged else BUSY) * rules.most
+            if not has_surplus and not has_too_many:
                 continue
             per_address[address] -= 1
-            surplus -= 1
+            left -= 1
             is_complete = bool(one.acknowledged) and one.since_received >= one.since_sent
             if not is_complete:
                 self._incomplete.add(client)

@@ -53,6 +53,7 @@ class ServerProcess:
             name: value for name, value in os.environ.items() if not name.startswith(("ECOMCHARGE_", "SSL_CERT_FILE"))
         }
         self._environment["ECOMCHARGE_WORKER"] = "false"  # unless --worker asks for one: each takes a second to start
+        self._environment["ECOMCHARGE_SHOP_FAILED_LOGINS_PER_MINUTE"] = "0"
         self._environment["ECOMCHARGE_CHECKOUTS_PER_MINUTE"] = "0"  # all tests come from one address
         self._environment["ECOMCHARGE_CARD_ATTEMPTS_PER_HOUR"] = "0"  # and use few cards
         self._environment.update(environment or {})

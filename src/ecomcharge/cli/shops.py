@@ -26,6 +26,7 @@ from ecomcharge.webhooks.outbox import signing_key_of, webhook_key_of
 GATEWAY_SECRET_KEY: Final = "ECOMCHARGE_GATEWAY_SECRET_KEY"  # noqa: S105 - the name of the variable
 NOT_CHOSEN: Final = "outside sandbox mode only plans with `test` are charged"
 
+Sandbox = Annotated[bool, Parameter(env_var="ECOMCHARGE_SANDBOX", negative="")]
 WebhookKey = Annotated[bool, Parameter(negative="")]
 
 shops = cyclopts.App(name="shops")
@@ -38,6 +39,7 @@ def create_shop(
     name: str,
     shop_id: int | None = None,
     secret_key: str | None = None,
+    sandbox: Sandbox = False,
     json: AsJson = False,
 ) -> None:
     """Create a shop and print its id and secret key. The key cannot be printed again.
@@ -49,7 +51,9 @@ def create_shop(
     shop_id
         The id of the shop. The default is a random id.
     secret_key
-        A key of your own, for sandboxes: at least 8 characters. The default is a key of 256 random bits.
+        A key of your own: at least 32 characters. The default is a key of 256 random bits.
+    sandbox
+        The shop is of a sandbox: a key of your own may have 8 characters.
     json
         Print a JSON object.
     """
@@ -58,7 +62,11 @@ def create_shop(
     async def work(database: Database) -> Credentials:
         await actions.check_master_key(database, master_key)
         return await actions.create_shop(
-            database, master_key, SystemClock().now(), name=name, shop_id=shop_id, secret_key=secret_key
+            *(database, master_key, SystemClock().now()),
+            name=name,
+            shop_id=shop_id,
+            secret_key=secret_key,
+            sandbox=sandbox,
         )
 
     credentials = with_database(where, work)
@@ -222,6 +230,7 @@ def rotate_key(
     *,
     overlap: int = 0,
     secret_key: str | None = None,
+    sandbox: Sandbox = False,
     json: AsJson = False,
 ) -> None:
     """Give a shop a new secret key and print it. The key cannot be printed again.
@@ -233,7 +242,9 @@ def rotate_key(
     overlap
         Seconds during which the old key still works.
     secret_key
-        A key of your own, for sandboxes: at least 8 characters.
+        A key of your own: at least 32 characters. The default is a key of 256 random bits.
+    sandbox
+        The shop is of a sandbox: a key of your own may have 8 characters.
     json
         Print a JSON object.
     """
@@ -242,14 +253,18 @@ def rotate_key(
     async def work(database: Database) -> Credentials:
         await actions.check_master_key(database, master_key)
         return await actions.rotate_key(
-            database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key, overlap_seconds=overlap
+            *(database, master_key, SystemClock().now()),
+            shop_id=shop,
+            secret_key=secret_key,
+            sandbox=sandbox,
+            overlap_seconds=overlap,
         )
 
     _print_credentials(with_database(where, work), json)
 
 
 @shops.command(name="reset-key")
-def reset_key(shop: int, where: Where = Where(), *, secret_key: str | None = None, json: AsJson = False) -> None:
+def reset_key(shop: int, where: Where = Where(), *, json: AsJson = False) -> None:
     """Give a shop new keys after the master key was lost, and print its secret key. The key cannot be printed again.
 
     Webhooks of the shop get a new key for their Content-Signature. The secret keys of its gateway accounts must be entered
@@ -259,15 +274,13 @@ def reset_key(shop: int, where: Where = Where(), *, secret_key: str | None = Non
     ----------
     shop
         The id of the shop.
-    secret_key
-        A key of your own, for sandboxes: at least 8 characters.
     json
         Print a JSON object.
     """
     master_key = master_key_of(where.settings())
 
     async def work(database: Database) -> sealing.ResetKey:
-        return await sealing.reset_key(database, master_key, SystemClock().now(), shop_id=shop, secret_key=secret_key)
+        return await sealing.reset_key(database, master_key, SystemClock().now(), shop_id=shop)
 
     reset = with_database(where, work)
     _print_credentials(reset.credentials, json)

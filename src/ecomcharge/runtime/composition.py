@@ -115,13 +115,14 @@ class App:
         master_key = master_key_of(settings)
         self.database = await open_configured(settings, for_requests=True)
         addresses = ClientAddresses(settings.trusted_proxies)
-        failed_logins = AddressRateLimiter("failed-logins", settings.failed_logins_per_minute, addresses)
+        guesses = AddressRateLimiter("failed-logins", settings.failed_logins_of_process(), addresses)
+        guesses_of_shop = EventLimiter("failed-logins-shop", settings.shop_failed_logins_of_process())
         limits = PaymentLimits(
             AddressRateLimiter("checkout", settings.checkouts_per_minute, addresses),
             EventLimiter(CARD_POLICY, settings.card_attempts_per_hour, HOUR_SECONDS),
             EventLimiter(SHOP_POLICY, settings.shop_checkouts_per_minute),
         )
-        authenticator = Authenticator(self.database, master_key, SystemClock(), failed_logins)
+        authenticator = Authenticator(self.database, master_key, SystemClock(), guesses, guesses_of_shop)
         sandbox_clock = SandboxClock(self.database) if settings.sandbox and self._given_clock is None else None
         self.clock = self._given_clock or sandbox_clock or SystemClock()
         services = self.services = billing_services(settings, self.database, master_key, self.clock, self.metrics)

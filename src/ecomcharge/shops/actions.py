@@ -38,11 +38,15 @@ async def create_shop(
     name: str,
     shop_id: int | None = None,
     secret_key: str | None = None,
+    sandbox: bool = False,
 ) -> Credentials:
-    """Create a shop, with a generated key unless one is given. Raises ``ConfigurationError`` for an invalid id, name or key."""
+    """Create a shop, with a generated key unless one is given: in a sandbox it may be short.
+
+    Raises ``ConfigurationError`` for an invalid id, name or key.
+    """
     name = validate_name(name)
     wanted = None if shop_id is None else validate_shop_id(shop_id)
-    key = own_or_made(secret_key)
+    key = _own_or_made(secret_key, sandbox=sandbox)
 
     async def unit(tx: Transaction) -> Credentials:
         chosen = random_shop_id() if wanted is None else wanted
@@ -63,13 +67,14 @@ async def rotate_key(
     *,
     shop_id: int,
     secret_key: str | None = None,
+    sandbox: bool = False,
     overlap_seconds: int = 0,
 ) -> Credentials:
     """Create a new key for a shop; its older keys stay valid for ``overlap_seconds``."""
     if not 0 <= overlap_seconds <= OVERLAP_MAXIMUM_SECONDS:
         raise ConfigurationError(f"overlap must be between 0 and {OVERLAP_MAXIMUM_SECONDS} seconds")
     validate_shop_id(shop_id)
-    key = own_or_made(secret_key)
+    key = _own_or_made(secret_key, sandbox=sandbox)
 
     async def unit(tx: Transaction) -> Credentials:
         shop = await store.find_shop(tx, shop_id)
@@ -255,11 +260,11 @@ def _is_gateway_address(text: str) -> bool:
         return False
 
 
-def own_or_made(secret_key: str | None) -> str:
+def _own_or_made(secret_key: str | None, *, sandbox: bool) -> str:
     """The key that a person chose, or a generated one. Raises ``ConfigurationError`` for an invalid key."""
     if secret_key is None:
         return make_secret_key()
-    fault = own_key_fault(secret_key)
+    fault = own_key_fault(secret_key, sandbox=sandbox)
     if fault:
         raise ConfigurationError(f"secret key {fault}")
     return secret_key

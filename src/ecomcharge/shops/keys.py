@@ -27,7 +27,8 @@ from ecomcharge.storage.opening import make_folder_of, refuse_file_of_database, 
 from ecomcharge.storage.ownership import explain, keep_owner
 
 PREFIX: Final = "eck_"
-OWN_KEY_MINIMUM: Final = 8
+OWN_KEY_MINIMUM: Final = 32
+SANDBOX_KEY_MINIMUM: Final = 8
 OWN_KEY_MAXIMUM: Final = 255
 MASTER_KEY_BYTES: Final = 32
 MASTER_KEYS_MAXIMUM: Final = 3
@@ -50,10 +51,12 @@ def is_made_key(key: str) -> bool:
     return key.startswith(PREFIX) and len(digits) == _RANDOM_DIGITS and _checksum(digits) == checksum
 
 
-def own_key_fault(key: str) -> str | None:
+def own_key_fault(key: str, *, sandbox: bool) -> str | None:
     """Why a key that a person chose is invalid; ``None`` for a valid one. HTTP Basic carries printable ASCII safely."""
-    if len(key) < OWN_KEY_MINIMUM:
-        return f"is too short (minimum is {OWN_KEY_MINIMUM} characters)"
+    if sandbox and len(key) < SANDBOX_KEY_MINIMUM:
+        return f"is too short (minimum is {SANDBOX_KEY_MINIMUM} characters)"
+    if not sandbox and len(key) < OWN_KEY_MINIMUM:
+        return f"is too short (minimum is {OWN_KEY_MINIMUM} characters, or {SANDBOX_KEY_MINIMUM} with --sandbox)"
     if len(key) > OWN_KEY_MAXIMUM:
         return f"is too long (maximum is {OWN_KEY_MAXIMUM} characters)"
     if not (key.isascii() and key.isprintable()):

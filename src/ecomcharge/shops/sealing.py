@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
 from ecomcharge.shops import store
-from ecomcharge.shops.actions import own_or_made
-from ecomcharge.shops.keys import MasterKey
+from ecomcharge.shops.keys import MasterKey, make_secret_key
 from ecomcharge.shops.model import GATEWAY_KEY_PURPOSE, SIGNING_PURPOSE, Credentials, GatewayAccount, validate_shop_id
 from ecomcharge.storage.database import Database, Transaction
 
@@ -88,15 +87,13 @@ class ResetKey:
     lost: list[GatewayAccount]
 
 
-async def reset_key(
-    database: Database, master_key: MasterKey, now: int, *, shop_id: int, secret_key: str | None = None
-) -> ResetKey:
+async def reset_key(database: Database, master_key: MasterKey, now: int, *, shop_id: int) -> ResetKey:
     """Replace all keys of a shop whose master key is lost, its key for webhook signatures too.
 
     Raises ``RecordNotFound`` for an unknown shop, and ``ConfigurationError`` if one of its keys can still be read.
     """
     validate_shop_id(shop_id)
-    key = own_or_made(secret_key)
+    key = make_secret_key()
 
     async def unit(tx: Transaction) -> ResetKey:
         if await store.find_shop(tx, shop_id) is None:

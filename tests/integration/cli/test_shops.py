@@ -38,7 +38,7 @@ def test_commands_create_list_rotate_and_close_shops(cli: Cli) -> None:
 
 
 def test_credentials_are_printed_in_a_readable_format(cli: Cli) -> None:
-    printed = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key").stdout
+    printed = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key", "--sandbox").stdout
     assert "own-sandbox-key" in printed
     assert "shown this once" in printed
 
@@ -52,7 +52,7 @@ def test_the_key_for_standard_webhooks_is_printed_on_request_only(cli: Cli) -> N
         assert "whsec_" not in cli("shops", "show", "7", *arguments).stdout
     rotated = json.loads(cli("shops", "rotate-key", "7", "--overlap", "60", "--json").stdout)
     assert rotated["webhook_key"] in cli("shops", "show", "7", "--webhook-key").stdout
-    own = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key").stdout
+    own = cli("shops", "create", "--name", "x", "--secret-key", "own-sandbox-key", "--sandbox").stdout
     assert "whsec_b3duLXNhbmRib3gta2V5 " in own
 
 

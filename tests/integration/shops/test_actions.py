@@ -16,7 +16,7 @@ from support.shops import add_shop, with_database
 
 
 def test_the_database_contains_no_key_in_plain_text(database_url: str, master_key: MasterKey) -> None:
-    credentials = add_shop(database_url, master_key, secret_key="own-sandbox-key")
+    credentials = add_shop(database_url, master_key, secret_key="own-sandbox-key", sandbox=True)
 
     async def everything(database: Database) -> str:
         return str([tuple(row) for row in await database.rows("SELECT * FROM shop_keys", {})])
@@ -33,7 +33,21 @@ def test_the_database_contains_no_key_in_plain_text(database_url: str, master_ke
 )
 def test_a_chosen_key_must_be_valid_in_http_basic(database_url: str, master_key: MasterKey, key: str, fault: str) -> None:
     with pytest.raises(ConfigurationError, match=fault):
-        add_shop(database_url, master_key, secret_key=key)
+        add_shop(database_url, master_key, secret_key=key, sandbox=True)
+
+
+@pytest.mark.parametrize(("length", "sandbox", "is_accepted"), [(31, False, False), (32, False, True), (8, True, True)])
+def test_a_chosen_key_is_long_outside_sandboxes(
+    database_url: str, master_key: MasterKey, length: int, sandbox: bool, is_accepted: bool
+) -> None:
+    def add() -> int:
+        return len(add_shop(database_url, master_key, secret_key="k" * length, sandbox=sandbox).secret_key)
+
+    if is_accepted:
+        assert add() == length
+    else:
+        with pytest.raises(ConfigurationError, match="minimum is 32 characters, or 8 with --sandbox"):
+            add()
 
 
 @pytest.mark.parametrize("chosen", [{"shop_id": 0}, {"shop_id": 2**53}, {"name": " "}, {"name": "a" * 256}, {"name": "a\nb"}])
@@ -46,9 +60,11 @@ def test_a_rotation_expires_older_keys_after_the_overlap_and_extends_none(databa
     now = SystemClock().now()
 
     async def work(database: Database) -> list[int | None]:
-        first = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key")
+        first = await actions.create_shop(database, master_key, now, name="Test", secret_key="first-key", sandbox=True)
         for key, overlap in (("second-key", 10), ("third-key", 3600)):
-            await actions.rotate_key(database, master_key, now, shop_id=first.shop_id, secret_key=key, overlap_seconds=overlap)
+            await actions.rotate_key(
+                *(database, master_key, now), shop_id=first.shop_id, secret_key=key, sandbox=True, overlap_seconds=overlap
+            )
         kept = {key.key_hash: key.expires_at for key in await store.keys_of_open_shop(database, first.shop_id)}
         return [kept[master_key.hash(first.shop_id, key)] for key in ("first-key", "second-key", "third-key")]
 

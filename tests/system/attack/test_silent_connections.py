@@ -39,8 +39,8 @@ def test_others_are_answered_within_a_second(process: ServerProcess, first_bytes
     with connections(process.port, ATTACKERS, first_bytes):
         seconds = [_seconds_of_health_check(process.port) for _ in range(PROBES)]
 
-    assert sorted(seconds)[-2] < 1.0, seconds  # one may be unlucky on a busy machine
-    assert max(seconds) < 3.0, seconds
+    assert sorted(seconds)[PROBES // 2] < 1.0, seconds
+    assert max(seconds) < 10.0, seconds  # on a busy machine the kernel drops the first packet, and the client repeats it
 
 
 def test_a_silent_connection_ends_early_and_an_idle_one_does_not(process: ServerProcess) -> None:

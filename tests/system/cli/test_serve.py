@@ -86,7 +86,7 @@ REFUSALS = {
     "shops close 77": "77",
     "shops open 77": "77",
     "shops create --name Test --shop-id 0": "shop id",
-    "shops create --name Test --secret-key short": "8 characters",
+    "shops create --name Test --secret-key short": "32 characters",
 }
 
 

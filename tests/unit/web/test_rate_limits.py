@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ecomcharge.base.errors import TooManyRequests
-from ecomcharge.web.rate_limits import MOST_ENTRIES, ClientAddresses, EventLimiter
+from ecomcharge.web.rate_limits import AddressRateLimiter, ClientAddresses, EventLimiter
 from support.authentication import Caller
 
 
@@ -30,11 +30,39 @@ def test_zero_means_no_limit() -> None:
         limiter.count("a")
 
 
-def test_the_number_of_keys_in_memory_is_limited() -> None:
-    limiter = EventLimiter("cards", 1)
-    for number in range(3 * MOST_ENTRIES):
+def test_events_of_many_other_keys_neither_remove_a_count_nor_add_to_one() -> None:
+    limiter = EventLimiter("cards", 5)
+    for _ in range(5):
+        limiter.count("attacker")
+    for number in range(30_000):
         limiter.count(number)
-    assert len(limiter._counts) <= MOST_ENTRIES
+    with pytest.raises(TooManyRequests):
+        limiter.count("attacker")
+    limiter.count("buyer")
+
+
+def test_an_event_can_be_taken_back() -> None:
+    limiter = EventLimiter("cards", 1)
+    for _ in range(5):
+        limiter.count("a")
+        limiter.take_back("a")
+    limiter.count("a")
+    limiter.take_back("b")
+    with pytest.raises(TooManyRequests):
+        limiter.count("a")
+
+
+def test_the_networks_of_an_ipv6_site_share_a_limit() -> None:
+    limiter = AddressRateLimiter("failed-logins", 2, ClientAddresses(""))
+
+    def network(number: int, site: int = 1) -> Caller:
+        return Caller({}, f"2001:db8:{site:x}:{number:x}::1")
+
+    for number in range(20):
+        limiter.count(network(number))
+    with pytest.raises(TooManyRequests):
+        limiter.count(network(20))
+    limiter.count(network(20, site=2))
 
 
 @pytest.mark.parametrize(("peer", "named"), [("10.0.0.7", "10.0.0.7"), ("::ffff:192.168.1.2", "192.168.1.2"), ("8.8.8.8", None)])

@@ -27,6 +27,7 @@ from ecomcharge.base.ids import PAYMENT_ID, PLAN_ID
 from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.checkout import forms, results
 from ecomcharge.checkout.limits import CARD_POLICY, PaymentLimits
+from ecomcharge.checkout.look_ups import LookUps
 from ecomcharge.checkout.pay_links import PayLinks, query_of
 from ecomcharge.checkout.rendering import Asset, Renderer
 from ecomcharge.checkout.results import Outcome
@@ -97,6 +98,7 @@ class CheckoutPages:
         self._master_key = master_key
         self._id_generators = id_generators
         self._limits = limits
+        self._look_ups = LookUps()
         self._links = PayLinks(database, master_key)
         self._frame_ancestors = frame_ancestors
         self._renderer = Renderer()
@@ -312,9 +314,7 @@ class CheckoutPages:
             return self._not_found(request)
         shop_id, payment = found
         if payment.gateway != sandbox.NAME:
-            return await self._after_challenge(
-                await buyer_actions.answer_challenge(self._charging, shop_id, payment, accepted=None)
-            )
+            return await self._after_challenge(await self._looked_up(shop_id, payment))
         subscription = await actions.read_subscription(self._charging, shop_id, payment.subscription_id)
         if not await self._is_open(shop_id):  # the sandbox takes no money for a closed shop
             return self._shop_closed(subscription.language)
@@ -330,6 +330,13 @@ class CheckoutPages:
             action=f"{self._root}/process/{payment.id}",
             test=True,
         )
+
+    async def _looked_up(self, shop_id: int, payment: Payment) -> Subscription:
+        """The subscription of a payment at a real gateway, which is asked unless it was asked just now."""
+        found = await self._look_ups.look_up(
+            payment.id, lambda: buyer_actions.answer_challenge(self._charging, shop_id, payment, accepted=None)
+        )
+        return found or await actions.read_subscription(self._charging, shop_id, payment.subscription_id)
 
     async def answer(self, request: Request) -> Response:
         found = await self._payment(request)
@@ -349,7 +356,7 @@ class CheckoutPages:
     async def _after_challenge(self, subscription: Subscription) -> Response:
         if not await self._is_open(subscription.shop_id):
             return self._shop_closed(subscription.language)
-        if self._waits_for_buyer(subscription):  # no outcome yet; each refresh asks the gateway again
+        if self._waits_for_buyer(subscription):  # no outcome yet; a reload asks the gateway again
             return self._result(subscription, results.WAITING)
         if subscription.checkout_token is not None:
             return self._back_to(subscription.checkout_token)

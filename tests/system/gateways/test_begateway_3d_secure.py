@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from ecomcharge.checkout.look_ups import LOOK_UP_SECONDS
 from support import begateway as stand_in
 from support.gateway_shop import Merchant
+from support.waiting import eventually
 
 
 @pytest.mark.parametrize(("answer", "state"), [("accept", "active"), ("refuse", "failed")])
@@ -35,6 +38,17 @@ def test_a_buyer_who_returns_before_3_d_secure_is_decided_sees_a_waiting_page(me
     httpx.get(f"{subscription['redirect_url']}&answer=accept")
     merchant.advance("25h")  # the buyer closed the browser: it is found at the end of the day
     assert merchant.read(subscription)["state"] == "active"
+
+
+def test_many_visits_of_a_waiting_page_ask_the_gateway_once_in_three_seconds(merchant: Merchant) -> None:
+    subscription = merchant.subscribe(stand_in.CHALLENGED[0])
+    page = f"{merchant.server.url}/process/{merchant.payments()[0]['id']}"
+    started = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert {response.status_code for response in pool.map(httpx.get, [page] * 40)} == {200}
+    assert len(merchant.account.look_ups) <= 1 + (time.monotonic() - started) // LOOK_UP_SECONDS
+    httpx.get(f"{subscription['redirect_url']}&answer=accept")
+    assert eventually(lambda: httpx.get(page).status_code == 200 and merchant.read(subscription)["state"] == "active", 10)
 
 
 def test_an_abandoned_3_d_secure_step_expires(merchant: Merchant) -> None:

@@ -80,6 +80,10 @@ class AsgiRequest(Request):
     def has(self, name: str) -> bool:
         return name in self._headers
 
+    def has_one_host(self) -> bool:
+        hosts = sum(name == b"host" for name, _ in self._scope["headers"])
+        return hosts == 1 or (hosts == 0 and self._scope.get("http_version") == "1.0")
+
     def peer(self) -> str:
         address: str = (self._scope.get("client") or ("unknown", 0))[0]
         return address

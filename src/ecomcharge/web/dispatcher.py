@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from ecomcharge.base.errors import ConfigurationError, EcomchargeError, Unavailable
+from ecomcharge.base.errors import BadParameter, ConfigurationError, EcomchargeError, Unavailable
 from ecomcharge.web import problems
 from ecomcharge.web.access_log import AccessLog, AccessLogEntry
 from ecomcharge.web.auth import Authenticator
@@ -62,6 +62,8 @@ class Dispatcher:
         try:
             given = request.header("x-request-id")
             request.request_id = given if given and _REQUEST_ID.match(given) else next(self._request_ids)
+            if not request.has_one_host():
+                raise BadParameter("Host must be sent exactly once")
             route, request.argument = self._router.find(request.method, request.path)
             request.route = route.path
             if route.needs_shop:

@@ -45,6 +45,10 @@ class Request:
         """Whether a header is present, even if its value is not printable ASCII."""
         raise NotImplementedError
 
+    def has_one_host(self) -> bool:
+        """Whether ``Host`` is present once, as RFC 9112 requires; a request of HTTP/1.0 may be without it."""
+        return True
+
     def peer(self) -> str:
         """The address of the other end of the connection."""
         raise NotImplementedError

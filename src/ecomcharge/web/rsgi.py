@@ -91,6 +91,10 @@ class RsgiRequest(Request):
     def has(self, name: str) -> bool:
         return name in self._headers
 
+    def has_one_host(self) -> bool:
+        hosts = len(self._headers.get_all("host"))
+        return hosts == 1 or (hosts == 0 and self._scope.http_version == "1" and "host" not in self._headers)
+
     def peer(self) -> str:
         address: str = self._scope.client.rpartition(":")[0]
         return address.strip("[]")

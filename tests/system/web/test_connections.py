@@ -21,6 +21,26 @@ def test_a_silent_connection_is_closed(caller: Caller) -> None:
         assert wire.ended_within(5)
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        ("1.1", ["a"], 200),
+        ("1.1", [], 400),
+        ("1.1", ["a", "a"], 400),
+        ("1.0", [], 200),
+        ("1.0", ["a", "b"], 400),
+        ("1.1", ["é"], 400),
+    ],
+)
+def test_a_request_without_exactly_one_host_gets_400(caller: Caller, version: str, hosts: list[str], status: int) -> None:
+    lines = [f"GET /healthz HTTP/{version}", *(f"Host: {host}" for host in hosts), "", ""]
+    answer = caller.ask("\r\n".join(lines).encode())
+
+    assert answer.status == status
+    if status == 400:
+        assert answer.json() == {"message": "Host must be sent exactly once"}
+
+
 def test_too_large_headers_get_431(caller: Caller) -> None:
     assert caller.get("/healthz", ("X-Long", "x" * 9000)).status == 431
 

@@ -213,6 +213,10 @@ class Scope:
         def get(name: str) -> str | None:
             return None
 
+        @staticmethod
+        def get_all(name: str) -> list[str]:
+            return ["test"]
+
 
 def answer_at_rsgi(response: Response | Stream, method: str = "GET") -> tuple[Protocol, Any]:
     """The response that granian sends, and the log lines."""

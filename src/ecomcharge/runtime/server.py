@@ -30,6 +30,7 @@ from ecomcharge.web.rsgi import RsgiAdapter
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
+LISTENS_FILE = "listens"  # in the metrics directory, created by the first process that is ready
 ACCEPT_QUEUE = 4096  # the kernel lowers it to net.core.somaxconn
 
 
@@ -66,9 +67,22 @@ def load_application(arguments: ProcessArguments) -> _ServerApplication:
     app = App(arguments.settings, metrics_directory=arguments.metrics_directory, adopted_pid=arguments.adopted_pid)
     _start_when_database_answers(app)
     _warn_of_few_descriptors(arguments.settings)
-    Path(started_file(arguments.metrics_directory, os.getpid())).touch()
+    _log_first_start(arguments)
     tune_garbage_collector()
     return _ServerApplication(app)
+
+
+def _log_first_start(arguments: ProcessArguments) -> None:
+    """Tell the supervisor that a process is ready. The first one of a server logs where the server listens."""
+    settings = arguments.settings
+    Path(started_file(arguments.metrics_directory, os.getpid())).touch()
+    try:
+        Path(arguments.metrics_directory, LISTENS_FILE).touch(exist_ok=False)
+    except FileExistsError:
+        return
+    host = f"[{arguments.address}]" if ":" in arguments.address else arguments.address
+    address = f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}"
+    log.info("the server listens", address=address, links_begin_with=settings.base_url(), server_processes=settings.workers)
 
 
 def _start_when_database_answers(app: App) -> None:

@@ -6,13 +6,14 @@ import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.settings import Settings
 from ecomcharge.customers.actions import index_customers
+from ecomcharge.runtime.listening import LOCALHOST, can_listen_on_both_loopback_addresses
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import check_master_key, check_no_real_gateway, create_shop
 from ecomcharge.shops.keys import MasterKey, master_key_of
@@ -41,22 +42,31 @@ def check_tls(settings: Settings) -> None:
 
 
 def listening_address(settings: Settings) -> str:
-    """The IP address of the host. Raises ``ConfigurationError`` when it cannot be listened on.
+    """The IP address of the host, or ``LOCALHOST``. Raises ``ConfigurationError`` when it cannot be listened on.
 
     Server processes share the port (SO_REUSEPORT), so two servers by mistake would share it too. A bind without that
     option fails if another server has the port.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        if settings.host.lower() == LOCALHOST and can_listen_on_both_loopback_addresses():
+            _bind_alone(socket.AF_INET, ("127.0.0.1", settings.port))
+            _bind_alone(socket.AF_INET6, ("::1", settings.port))
+            return LOCALHOST
+        family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        _bind_alone(family, address)
+        return str(address[0])
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such host"
         raise ConfigurationError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
-    return str(address[0])
+
+
+def _bind_alone(family: int, address: tuple[Any, ...]) -> None:
+    """Raises ``OSError`` if the address cannot be bound, for example because another server has the port."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 async def prepare(settings: Settings, now: int) -> Credentials | None:

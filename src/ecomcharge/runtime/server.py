@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import structlog
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -20,6 +21,7 @@ from ecomcharge.base.logs import configure_logging, granian_logging
 from ecomcharge.base.settings import Settings
 from ecomcharge.runtime.client_connections import ClientConnections, ConnectionRules, set_descriptor_limit
 from ecomcharge.runtime.composition import App
+from ecomcharge.runtime.listening import LOCALHOST, listen_on_both_loopback_addresses
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
 from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
 from ecomcharge.runtime.supervisor import started_file
@@ -120,16 +122,17 @@ def serve(arguments: ProcessArguments) -> None:
     settings = arguments.settings
     uses_tls = settings.tls_certificate is not None
     descriptors = set_descriptor_limit(reserve=uses_tls)
+    accept_queue = min(ACCEPT_QUEUE, descriptors // 8) if uses_tls else ACCEPT_QUEUE  # less than the reserve of descriptors
     granian = MPServer(
         "ecomcharge",
-        address=arguments.address,
+        address="::1" if arguments.address == LOCALHOST else arguments.address,
         port=settings.port,
         interface=Interfaces.RSGI,
         loop=Loops.uvloop,
         runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
-        backlog=min(ACCEPT_QUEUE, descriptors // 8) if uses_tls else ACCEPT_QUEUE,  # less than the reserve of descriptors
+        backlog=accept_queue,
         backpressure=_most_connections(settings),
         http1_settings=HTTP1Settings(
             header_read_timeout=settings.header_timeout_seconds * 1000,
@@ -141,7 +144,11 @@ def serve(arguments: ProcessArguments) -> None:
         log_dictconfig=granian_logging(settings.log_format),
         log_level=LogLevels.warning,
     )
-    granian._init_shared_socket()  # type: ignore[no-untyped-call]
+    if arguments.address == LOCALHOST:
+        descriptor = listen_on_both_loopback_addresses(settings.port).detach()
+        granian._shd, granian._sso = SocketHolder(descriptor, False, accept_queue), None  # type: ignore[assignment, call-arg]
+    else:
+        granian._init_shared_socket()  # type: ignore[no-untyped-call]
     loader = functools.partial(load_application, arguments)
     granian._spawn_worker(0, MPServer._spawn_rsgi_worker, loader).inner.run()
 

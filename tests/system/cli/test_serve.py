@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ecomcharge.runtime.listening import can_listen_on_both_loopback_addresses
 from support.builders import a_plan
 from support.operations import command, get
 from support.postgres import free_port
@@ -171,3 +172,17 @@ def test_a_server_on_all_interfaces_makes_links_that_work_and_warns_once(start: 
 def test_a_server_on_all_interfaces_with_a_public_url_does_not_warn(start: Start) -> None:
     process = start("--host", "0.0.0.0", "--public-url", "https://pay.example")
     assert "--public-url" not in process.log()
+
+
+@pytest.mark.skipif(not can_listen_on_both_loopback_addresses(), reason="needs Linux with IPv6")
+def test_localhost_is_both_loopback_addresses_and_the_log_has_the_address(tmp_path: Path) -> None:
+    with ServerProcess(f"sqlite:///{tmp_path}/test.db", tmp_path, "--host", "localhost") as process:
+        statuses = [httpx.get(f"http://{host}:{process.port}/healthz").status_code for host in ("127.0.0.1", "[::1]")]
+        lines = [json.loads(line) for line in process.log().splitlines()]
+        second = command("serve", "--database", process.database, "--host", "localhost", "--port", str(process.port))
+
+    assert statuses == [200, 200]
+    [line] = [line for line in lines if line["event"] == "the server listens"]
+    assert line["address"] == line["links_begin_with"] == f"http://localhost:{process.port}"
+    assert second.returncode == 1
+    assert f"cannot listen on localhost:{process.port}" in second.stderr

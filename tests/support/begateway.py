@@ -41,7 +41,7 @@ DRIPPING = "charges, and answers byte by byte"
 UNAUTHORIZED, UNPROCESSABLE, TOO_MANY = "401", "422", "429"
 REQUEST_TIMEOUT, CONFLICT = "408", "409"
 LOST_PROXY = "404 of a proxy"
-ECHOES_NUMBER = "refuses, and repeats the card number"
+ECHOES_NUMBER = "refuses, and repeats the card number and its security code"
 
 WITHOUT_CHARGE = (SILENT_BEFORE, FAULT_500_BEFORE, FAULT_502_BEFORE, DROPPED_UNREAD, REDIRECTED, REQUEST_TIMEOUT, CONFLICT)
 WITH_CHARGE = (
@@ -297,7 +297,7 @@ class GatewayServer:
             REQUEST_TIMEOUT: (408, {"message": "Request timeout"}),
             CONFLICT: (409, {"message": "The same request is being processed"}),
             LOST_PROXY: (404, b"<html>no such page</html>"),
-            ECHOES_NUMBER: (422, {"message": f"Number {request.body and _number_in(request.body)} is invalid"}),
+            ECHOES_NUMBER: (422, {"message": f"{request.body and _card_in(request.body)} is invalid"}),
             FAULT_500_BEFORE: (500, {"message": "Internal error"}),
             FAULT_502_BEFORE: (502, b"<html>Bad gateway</html>"),
         }
@@ -374,8 +374,9 @@ class GatewayServer:
         return 404, b"", ""
 
 
-def _number_in(body: dict[str, Any]) -> str:
-    return str(body["request"].get("credit_card", {}).get("number", ""))
+def _card_in(body: dict[str, Any]) -> str:
+    card = body["request"].get("credit_card", {})
+    return f"Number {card.get('number', '')} ({card.get('verification_value', '')})"
 
 
 def _apply_fault(fault: str | None, transaction: dict[str, Any]) -> None:

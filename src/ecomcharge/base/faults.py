@@ -29,6 +29,7 @@ _CODES_BY_TEXT: Final[Mapping[str, str]] = {
     "is too long": TOO_LONG,
     "has too many": "too_many",
     "must have at most ": "too_many",
+    "must not contain a card number": "card_number",
     "must have keys ": "invalid_key",
     "must be a string": "not_a_string",
     "must be the one in the path": "different_from_path",

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from babel import Locale
 
 from ecomcharge.base.calendar import HOUR
+from ecomcharge.base.card_numbers import CARD_NUMBER, has_card_number, has_valid_check_digit
 from ecomcharge.base.errors import EcomchargeError
 from ecomcharge.base.postal import COUNTRIES
 from ecomcharge.base.validation import BLANK, INVALID, TOO_LONG, ValidationErrors
@@ -56,6 +57,7 @@ PROBLEM_TEXTS: Final[Mapping[str, str]] = {
     "invalid": gettext_noop("Please check this entry."),
     "too_long": gettext_noop("At most %(maximum)s characters, please."),
     "expired": gettext_noop("This card has expired."),
+    "card_number": gettext_noop("Please enter the card number in its own field only."),
     # Fields with a text of their own where they are invalid
     "number": gettext_noop("This is not a valid card number. Please check its digits."),
     "verification_value": gettext_noop("Please enter the 3 or 4 digits."),
@@ -110,7 +112,7 @@ def validate_card(form: Mapping[str, str], errors: ValidationErrors, now: int) -
     if not form.get("verification_value", "").strip():
         errors.add("verification_value", BLANK)
     number = requests.NUMBER.read(form.get("number"), ValidationErrors())
-    if number is not None and not _has_valid_check_digit(number):
+    if number is not None and not has_valid_check_digit(number):
         errors.add("number", INVALID)
     yesterday = datetime.fromtimestamp((now - _DAY) / 1000, UTC)  # the date in the time zones that are behind UTC
     if card is not None and (card.exp_year, card.exp_month) < (yesterday.year, yesterday.month):
@@ -125,6 +127,16 @@ def validate_customer(form: Mapping[str, str], names: Sequence[str], errors: Val
         if getattr(given, name) is None and not errors.has(name) and name in ASKED_FIRST:
             errors.add(name, BLANK)
     return {name: getattr(given, name) for name in names}
+
+
+def without_card(form: Mapping[str, str]) -> dict[str, str]:
+    """The form without number and security code, so that no object refers to them longer than the card."""
+    return {name: entry for name, entry in form.items() if name not in ("number", "verification_value")}
+
+
+def echo_of(form: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The entries that a page repeats: not one with a card number, which the buyer put into the wrong field."""
+    return {name: "" if has_card_number(entry := form.get(name, "")) else entry for name in (*ECHOED, *names)}
 
 
 def problems_of(errors: Mapping[str, Any], translation: Translation) -> dict[str, Problem]:
@@ -147,6 +159,8 @@ def _problem_kind(name: str, error: str, *, has_maximum: bool) -> str:
         return "blank"
     if error == EXPIRED_CARD:
         return "expired"
+    if error == CARD_NUMBER:
+        return "card_number"
     if has_maximum:
         return "too_long"
     return name if name in PROBLEM_TEXTS else "invalid"
@@ -158,9 +172,3 @@ def countries(language: str) -> list[tuple[str, str]]:
     names = Locale.parse(language).territories
     named = ((code, names.get(code, code)) for code in COUNTRIES)
     return sorted(named, key=lambda country: _ACCENTS.sub("", unicodedata.normalize("NFKD", country[1])).casefold())
-
-
-def _has_valid_check_digit(number: str) -> bool:
-    """The check digit of a card number (ISO/IEC 7812-1, annex B)."""
-    digits = [int(digit) for digit in reversed(number)]
-    return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0

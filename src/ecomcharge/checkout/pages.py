@@ -204,6 +204,7 @@ class CheckoutPages:
             return await self._form(visit, 403, form, message=forms.FORM_TOO_OLD)
         errors = ValidationErrors()
         card = forms.validate_card(form, errors, self._clock.now())
+        form = forms.without_card(form)
         missing = await self._missing(subscription)
         customer = forms.validate_customer(form, missing, errors)
         if errors.to_dict() or card is None:
@@ -270,7 +271,7 @@ class CheckoutPages:
             form_action=_form_target(subscription),
             order=self._summary(subscription),
             fields=missing,
-            values={name: form.get(name, "") for name in (*forms.ECHOED, *missing)},
+            values=forms.echo_of(form, missing),
             problems=forms.problems_of(errors or {}, translation_for(subscription.language)),
             message=message,
             form_token=self._form_token(visit.token),

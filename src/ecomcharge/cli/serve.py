@@ -14,6 +14,7 @@ from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
 from ecomcharge.cli.database_options import settings_from_environment
 from ecomcharge.runtime.preparation import SANDBOX_SHOP_ID, listening_address, prepare
+from ecomcharge.runtime.processes import disable_core_dumps
 from ecomcharge.runtime.supervisor import exec_supervisor
 from ecomcharge.shops.model import Credentials
 
@@ -23,6 +24,7 @@ server = cyclopts.App(name="serve", config=settings_from_environment)
 @server.default
 def serve(settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 - frozen
     """Migrate the database and serve the API until SIGTERM."""
+    disable_core_dumps()
     configure_logging(settings.log_format)
     credentials = asyncio.run(prepare(settings, SystemClock().now()))
     if settings.sandbox:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from ecomcharge.base import card_numbers
 from ecomcharge.base.addresses import accept_email, accept_ip
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.faults import UNKNOWN_COUNTRY, UNKNOWN_STATE, ValueRule
@@ -163,19 +164,23 @@ _METADATA_RULE: Final = ValueRule(
 _NAMES: Final = (*FIELD_NAMES, METADATA)  # in the order of the errors
 REQUIRED_NAMES: Final = tuple(field.name for field in FIELDS if field.required)
 _BLANK_TEXTS: Final = {EMAIL.name: EMAIL.blank, IP.name: IP.blank, STATE.name: (BLANK,)}
+_WITHOUT_CARD_NUMBER: Final = tuple(name for name in FIELD_NAMES if name != EXTERNAL_ID.name)
 MAY_LACK: Final = frozenset(_BLANK_TEXTS)  # the fields that the API requires, always or in some countries
 _TEXTS: Final = TextFields(FIELDS)
 _STORED_TEXTS: Final = TextFields([dataclasses.replace(field, blank=()) for field in FIELDS])
 _COUNTRY, _ZIP, _STATE = (FIELDS.index(field) for field in (COUNTRY, ZIP, STATE))
 
 
-def validate(body: CustomerBody, may_lack: Set[str] = frozenset()) -> CustomerFields:
+def validate(body: CustomerBody, may_lack: Set[str] = frozenset(), *, look_for_cards: bool = True) -> CustomerFields:
     """The fields of a new customer. Raises ``ValidationFailed`` with every error of every field.
 
-    ``may_lack``: required fields that may be absent nevertheless, of ``MAY_LACK``.
+    ``may_lack``: required fields that may be absent nevertheless, of ``MAY_LACK``. ``look_for_cards`` may be False if
+    ``card_numbers.may_contain`` is False for the JSON of the body.
     """
     errors = ValidationErrors()
     customer = _read_without(may_lack, body, errors) if may_lack else _read(body, errors)
+    if look_for_cards:
+        refuse_card_numbers(body, errors)
     errors.raise_if_any(_NAMES)
     return customer
 
@@ -193,6 +198,17 @@ def _read(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
         errors.add(STATE.name, BLANK, _STATE_OF.get(country or ""))
     values.append(None if body.metadata is None else read_metadata(body.metadata, errors))
     return CustomerFields(*values)
+
+
+def refuse_card_numbers(body: CustomerBody, errors: ValidationErrors) -> None:
+    """Add an error for each text that contains a card number, except for ``external_id``.
+
+    An id that a merchant generates has the form of a card number now and then.
+    """
+    for name in _WITHOUT_CARD_NUMBER:
+        shortest = card_numbers.PHONE_SHORTEST if name == PHONE.name else card_numbers.SHORTEST
+        card_numbers.refuse(name, getattr(body, name), errors, shortest)
+    card_numbers.refuse_in(METADATA, body.metadata, errors)
 
 
 def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None:
@@ -218,9 +234,12 @@ def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None
     return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else None
 
 
-def validate_partial(body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
+def validate_partial(body: CustomerBody, errors: ValidationErrors, *, look_for_cards: bool = True) -> CustomerFields:
     """The fields of a customer inside a subscription: a given field is checked, no field is required [W]."""
-    return _read_without(MAY_LACK, body, errors)
+    customer = _read_without(MAY_LACK, body, errors)
+    if look_for_cards:
+        refuse_card_numbers(body, errors)
+    return customer
 
 
 def _read_without(may_lack: Set[str], body: CustomerBody, errors: ValidationErrors) -> CustomerFields:
@@ -268,6 +287,7 @@ def validate_stored(body: CustomerBody) -> CustomerFields:
     errors = ValidationErrors()
     values: list[Any] = [*_STORED_TEXTS.read(msgspec.structs.astuple(body), errors), read_metadata(body.metadata, errors)]
     customer = CustomerFields(*values)
+    refuse_card_numbers(body, errors)
     errors.raise_if_any(_NAMES)
     return customer
 
@@ -302,7 +322,7 @@ def metadata_of(customer: Customer | CustomerFields) -> dict[str, str] | None:
     return None if customer.metadata is None else msgspec.json.decode(customer.metadata, type=dict[str, str])
 
 
-def validate_change(stored: Customer, body: CustomerBody) -> CustomerFields:
+def validate_change(stored: Customer, body: CustomerBody, *, look_for_cards: bool = True) -> CustomerFields:
     """The fields of a stored customer after a change, by the rules of a creation.
 
     A fault that the stored customer has already is not an error: it may have come with a subscription, without ``email``,
@@ -310,10 +330,14 @@ def validate_change(stored: Customer, body: CustomerBody) -> CustomerFields:
     """
     found, known = ValidationErrors(), ValidationErrors()
     fields = _read(body, found)
+    if look_for_cards:
+        refuse_card_numbers(body, found)
     texts = found.to_dict()
     if not texts:
         return fields
-    _read(_body_of(stored), known)
+    stored_body = _body_of(stored)
+    _read(stored_body, known)
+    refuse_card_numbers(stored_body, known)
     known_texts = known.to_dict()
     kept = {
         name: getattr(stored, name)
@@ -336,11 +360,11 @@ def _is_unchanged(name: str, stored: Customer, body: CustomerBody, fields: Custo
     """
     if name in (ZIP.name, STATE.name) and fields.country != stored.country:
         return False
-    value = getattr(stored, name)
+    value = metadata_of(stored) if name == METADATA else getattr(stored, name)
     return value is None or getattr(body, name) == value
 
 
-def validate_external(body: CustomerBody, external_id: str) -> CustomerFields:
+def validate_external(body: CustomerBody, external_id: str, *, look_for_cards: bool = True) -> CustomerFields:
     """The fields of the customer with the external id of the request's path; that of the body is absent or the same.
 
     Raises ``ValidationFailed`` with every error of every field.
@@ -348,6 +372,8 @@ def validate_external(body: CustomerBody, external_id: str) -> CustomerFields:
     errors, given = ValidationErrors(), body.external_id
     body.external_id = external_id
     customer = _read(body, errors)
+    if look_for_cards:
+        refuse_card_numbers(body, errors)
     if UNREADABLE in external_id:
         errors.add(EXTERNAL_ID.name, INVALID, EXTERNAL_ID)
     elif customer.external_id is None and not errors.has(EXTERNAL_ID.name):

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from ecomcharge.base.card_numbers import may_contain
 from ecomcharge.base.clock import Clock
 from ecomcharge.base.errors import RecordNotFound
 from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, IdGenerator, moment_of
@@ -68,7 +69,7 @@ class CustomerRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await request.json()
-        fields = validate(decode_body(body, BODY))
+        fields = validate(decode_body(body, BODY), look_for_cards=may_contain(body))
         idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /customers", body)
         answer = await actions.create_customer(
             self._database, self._id_generator, self._clock.now(), request.shop_id, fields, idempotency_key
@@ -83,14 +84,16 @@ class CustomerRoutes:
     async def patch(self, request: Request) -> Response:
         """Change the given fields (RFC 7396). POST is the same, for clients that cannot send PATCH [D]."""
         body = await self._body_for(request)
-        patch = decode_body(body, PATCH)
-        return await self._change(request, body, lambda stored: validate_change(stored, merge(stored, patch)))
+        patch, look = decode_body(body, PATCH), may_contain(body)
+        return await self._change(
+            request, body, lambda stored: validate_change(stored, merge(stored, patch), look_for_cards=look)
+        )
 
     async def put(self, request: Request) -> Response:
         """Replace all fields."""
         body = await self._body_for(request)
-        fields = decode_body(body, BODY)
-        return await self._change(request, body, lambda stored: validate_change(stored, fields))
+        fields, look = decode_body(body, BODY), may_contain(body)
+        return await self._change(request, body, lambda stored: validate_change(stored, fields, look_for_cards=look))
 
     async def _body_for(self, request: Request) -> bytes:
         if not CUSTOMER_ID.match(request.argument):
@@ -110,7 +113,7 @@ class CustomerRoutes:
     async def put_by_external_id(self, request: Request) -> Response:
         """Create the customer with this external id, or replace the fields of the one that has it."""
         body = await request.json()
-        fields = validate_external(decode_body(body, BODY), request.argument)
+        fields = validate_external(decode_body(body, BODY), request.argument, look_for_cards=may_contain(body))
         assert fields.external_id is not None
         path = f"/customers/external/{fields.external_id}"
         change = self._change_request(request, path, body, lambda _: fields)

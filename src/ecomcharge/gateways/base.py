@@ -45,6 +45,11 @@ class CardDetails:
     exp_year: int
     hosted: bool = False  # the buyer entered it on our page; then the merchant does not see stamp and bin [P]
 
+    def forget(self) -> None:
+        """Drop number and security code, once the gateway has answered: other objects may still refer to the card."""
+        object.__setattr__(self, "number", "")
+        object.__setattr__(self, "verification_value", None)
+
 
 _HASH: Final = {"pattern": "^[0-9a-f]{64}$"}  # the form of our stamps; gateways may use another form
 _NULL_IF_HOSTED: Final = "`null` of a card that was typed into the hosted page."

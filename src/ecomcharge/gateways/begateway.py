@@ -19,6 +19,7 @@ import structlog
 from ecomcharge.base.calendar import HOUR, iso
 from ecomcharge.gateways import base
 from ecomcharge.gateways.base import TIMEOUT_SECONDS, Card, CardDetails, Order, Result
+from ecomcharge.gateways.scrubbing import contains_number_of, scrub
 
 log = structlog.get_logger()
 
@@ -28,6 +29,8 @@ CONNECT_SECONDS: Final = 10.0
 CONNECTIONS: Final = 1_000  # many, so that orders to a gateway that hangs do not delay orders to others
 ANSWER_MAXIMUM_BYTES: Final = 256 * 1024
 URL_MAXIMUM: Final = 2_000
+TEXT_MAXIMUM: Final = 255
+BIN_LONGEST: Final = 8
 VERIFIED_AMOUNT: Final = 1  # of a tokenization, which charges nothing: the documentation requires an amount above 0 [P][D]
 CHALLENGE_EXPIRES: Final = 24 * HOUR  # the subscription waits so long for the buyer; the gateway must not charge later
 
@@ -48,7 +51,8 @@ _PRECEDENCE: Final = (base.SUCCESSFUL, base.UNKNOWN, base.INCOMPLETE, base.FAILE
 _UNCLEAR_REJECTIONS: Final = frozenset((408, 409, 499))
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _ADDRESS: Final = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone")
-_LONG_NUMBER: Final = re.compile(r"(?:\d[ -]?){11,18}\d")
+_DIGITS: Final = re.compile(r"[0-9]+\Z")
+_SCRUBBED_MAXIMUM: Final = 4_096  # characters of a text of the gateway that are read
 _UNKNOWN: Final = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
 
 
@@ -108,9 +112,9 @@ class BegatewayGateway:
             return _UNKNOWN
         transaction = answer.get("transaction")
         if isinstance(transaction, dict):
-            return _charged(transaction, expected, order)
+            return _charged(transaction, expected, order, card)
         if 400 <= status < 500 and status not in _UNCLEAR_REJECTIONS:  # rejected before any processing
-            return Result(base.ERROR, _sentence(answer) or base.ERROR_MESSAGE)
+            return Result(base.ERROR, _sentence(answer, card) or base.ERROR_MESSAGE)
         return _UNKNOWN
 
     async def look_up(self, shop_id: int, order_id: str, now: int, *, amount: int, currency: str) -> Result | None:
@@ -246,25 +250,26 @@ def _credit_card(card: CardDetails | str, *, recurring: bool) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _charged(transaction: dict[str, Any], expected: _Expected, order: Order) -> Result:
+def _charged(transaction: dict[str, Any], expected: _Expected, order: Order, card: CardDetails | str) -> Result:
     """The result of a charge. ``UNKNOWN`` if the answer is about another charge or is incomplete."""
     if not (expected.is_in(transaction) and expected.agrees_with(transaction)):
         return _UNKNOWN
-    result = _result(transaction)
+    result = _result(transaction, card)
     without_token = result.status == base.SUCCESSFUL and result.card is None and not order.recurring
     without_redirect = result.status == base.INCOMPLETE and result.redirect_url is None
     return _UNKNOWN if without_token or without_redirect else result  # a look-up may return the complete answer
 
 
-def _result(transaction: dict[str, Any]) -> Result:
+def _result(transaction: dict[str, Any], card: CardDetails | str | None = None) -> Result:
+    """The result that a transaction contains. ``card`` is the one that was sent, whose data its texts must not contain."""
     status = _status_of(transaction)
     by_default = {base.SUCCESSFUL: base.SUCCESS_MESSAGE, base.FAILED: base.DECLINE_MESSAGE, base.ERROR: base.ERROR_MESSAGE}
     return Result(
         status,
-        _harmless(transaction.get("message")) or by_default.get(status, ""),
-        _text(transaction.get("uid")),
-        _card(transaction.get("credit_card")),
-        _web_address(transaction.get("redirect_url")) if status == base.INCOMPLETE else None,
+        _harmless(transaction.get("message"), card) or by_default.get(status, ""),
+        _unchanged(transaction.get("uid"), card),
+        _card(transaction.get("credit_card"), card),
+        _web_address(transaction.get("redirect_url"), card) if status == base.INCOMPLETE else None,
     )
 
 
@@ -296,35 +301,48 @@ def _warn_of_duplicates(shop_id: int, order_id: str, ours: list[dict[str, Any]])
         log.error("the gateway took the money of one order more than once", shop=shop_id, order=order_id, times=len(taken))
 
 
-def _card(given: Any) -> Card | None:
-    if not isinstance(given, dict) or not _text(given.get("token")):
+def _card(given: Any, card: CardDetails | str | None) -> Card | None:
+    token = _unchanged(given.get("token"), card) if isinstance(given, dict) else None
+    if not token:
         return None
     return Card(
-        holder=_text(given.get("holder")),
-        stamp=_text(given.get("stamp")),
-        brand=_text(given.get("brand")) or "unknown",
-        last_4=_text(given.get("last_4")) or "",
-        first_1=_text(given.get("first_1")) or "",
-        bin=_text(given.get("bin")),
-        issuer_country=_text(given.get("issuer_country")),
-        issuer_name=_text(given.get("issuer_name")),
-        product=_text(given.get("product")),
-        token=_text(given.get("token")) or "",
-        token_provider=_text(given.get("token_provider")),
+        holder=_harmless(given.get("holder"), card),
+        stamp=_unchanged(given.get("stamp"), card),
+        brand=_harmless(given.get("brand"), card) or "unknown",
+        last_4=_digits(given.get("last_4"), 4) or "",
+        first_1=_digits(given.get("first_1"), 1) or "",
+        bin=_digits(given.get("bin"), BIN_LONGEST),
+        issuer_country=_harmless(given.get("issuer_country"), card),
+        issuer_name=_harmless(given.get("issuer_name"), card),
+        product=_harmless(given.get("product"), card),
+        token=token,
+        token_provider=_harmless(given.get("token_provider"), card),
         exp_month=_number(given.get("exp_month")),
         exp_year=_number(given.get("exp_year")),
-        sub_brand=_text(given.get("sub_brand")),
+        sub_brand=_harmless(given.get("sub_brand"), card),
     )
 
 
 def _text(value: Any) -> str | None:
-    return value[:255].replace("\0", "") if isinstance(value, str) else None
+    return value[:TEXT_MAXIMUM].replace("\0", "") if isinstance(value, str) else None
 
 
-def _harmless(value: Any) -> str | None:
-    """A message of the gateway, with everything removed that could be a card number."""
+def _harmless(value: Any, card: CardDetails | str | None = None) -> str | None:
+    """A text of the gateway, with everything removed that could be a card number or a security code."""
+    if not isinstance(value, str) or not value:
+        return None
+    return scrub(value[:_SCRUBBED_MAXIMUM].replace("\0", ""), card)[:TEXT_MAXIMUM]
+
+
+def _unchanged(value: Any, card: CardDetails | str | None) -> str | None:
+    """A text that the gateway must get back as it is: an id, a token. ``None`` if it contains the number of the card."""
     text = _text(value)
-    return _LONG_NUMBER.sub("…", text) if text else None
+    return None if text is None or contains_number_of(card, text) else text
+
+
+def _digits(value: Any, longest: int) -> str | None:
+    """Some digits of a card number; ``None`` for more of them than a gateway is to return."""
+    return value if isinstance(value, str) and len(value) <= longest and _DIGITS.match(value) else None
 
 
 def _number(value: Any) -> int:
@@ -333,11 +351,11 @@ def _number(value: Any) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0
 
 
-def _web_address(value: Any) -> str | None:
+def _web_address(value: Any, card: CardDetails | str | None) -> str | None:
     known = isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) <= URL_MAXIMUM
-    return value if known and value.isprintable() and " " not in value else None
+    return value if known and value.isprintable() and " " not in value and not contains_number_of(card, value) else None
 
 
-def _sentence(answer: dict[str, Any]) -> str | None:
+def _sentence(answer: dict[str, Any], card: CardDetails | str | None = None) -> str | None:
     response = answer.get("response", answer)
-    return _harmless(response.get("message")) if isinstance(response, dict) else None
+    return _harmless(response.get("message"), card) if isinstance(response, dict) else None

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from ecomcharge.base import calendar, money
+from ecomcharge.base import calendar, card_numbers, money
 from ecomcharge.base.calendar import Interval, iso
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.faults import MISPLACED, UNKNOWN_CURRENCY, UNKNOWN_INTERVAL_UNIT, UNKNOWN_LANGUAGE, Fault, ValueRule
@@ -130,7 +130,7 @@ ORDER: Final = (
 )
 
 
-def validate(body: PlanBody, errors: ValidationErrors) -> PlanFields | None:
+def validate(body: PlanBody, errors: ValidationErrors, *, look_for_cards: bool = True) -> PlanFields | None:
     """The fields of a new plan; ``None`` if it is invalid, and ``errors`` then has all its errors."""
     price, visible_fields = _validate_plan(body.plan, errors)
     trial = _validate_trial(body.trial, errors)
@@ -149,6 +149,10 @@ def validate(body: PlanBody, errors: ValidationErrors) -> PlanFields | None:
     language = LANGUAGE.read(body.language, errors) or DEFAULT_LANGUAGE
     test = read_boolean("test", body.test, errors, default=False)
     by_day = read_boolean("prevent_payments_at_night", body.prevent_payments_at_night, errors, default=False)
+    if look_for_cards:
+        card_numbers.refuse(TITLE.name, body.title, errors)
+        if visible_fields:
+            card_numbers.refuse_in("visible_fields", list(visible_fields), errors.nested("plan"))
     if errors.to_dict():
         return None
     assert title is not None

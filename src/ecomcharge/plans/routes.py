@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from ecomcharge.base.card_numbers import may_contain
 from ecomcharge.base.clock import Clock
 from ecomcharge.base.errors import RecordNotFound
 from ecomcharge.base.ids import PLAN_ID, PLAN_PREFIX, IdGenerator
@@ -49,7 +50,7 @@ class PlanRoutes:
         self._ignored_keys.note(request.shop_id, misplaced)
         request.answer_headers = misplaced.headers
         errors = ValidationErrors()
-        fields = model.validate(given, errors)
+        fields = model.validate(given, errors, look_for_cards=may_contain(body))
         errors.raise_if_any(model.ORDER, errors_first=True)
         assert fields is not None
         idempotency_key = idempotency_key_of(request.idempotency_key(), "POST /plans", body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -44,6 +45,11 @@ def die_with_parent(supervisor_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != supervisor_pid:
         sys.exit("the supervisor is gone")  # it was killed before the kernel was asked for the signal
+
+
+def disable_core_dumps() -> None:
+    """Let a crash of this process and of those that it starts write no memory to a file: it contains keys and card numbers."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def run_until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -197,6 +197,9 @@ class Charging:
                 result = await gateway.charge(order, card, self.clock.now())
         except TimeoutError:
             result = Result(base.UNKNOWN, base.TIMEOUT_MESSAGE)
+        finally:
+            if isinstance(card, CardDetails):
+                card.forget()
         return await self.record_outcome(subscription, payment, result)
 
     async def _seconds_to_charge(self, started: StartedCharge) -> float | None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ecomcharge.base import card_numbers
 from ecomcharge.base.errors import ValidationFailed
 from ecomcharge.base.faults import SUBSCRIPTION_OVER, UNKNOWN_CARD_TOKEN, UNKNOWN_ID, Fault, Rule, ValueRule
 from ecomcharge.base.text_forms import half_width
@@ -224,12 +225,23 @@ ORDER: Final = (
 )
 
 
-def validate(body: SubscriptionBody) -> SubscriptionRequest:
-    """The validated request. Raises ``ValidationFailed`` with every error of every field."""
+# Not in this list: ``tracking_id``, since an id that a merchant generates has the form of a card number now and then, and the
+# addresses, whose parameters have such ids too.
+_WITHOUT_CARD_NUMBER: Final = (
+    *(DEVICE_ID.name, DESCRIPTOR.name),
+    *("additional_data", "receipt_text", "avs_cvc_verification", "settings"),
+)
+
+
+def validate(body: SubscriptionBody, *, look_for_cards: bool = True) -> SubscriptionRequest:
+    """The validated request. Raises ``ValidationFailed`` with every error of every field.
+
+    ``look_for_cards`` may be False if ``card_numbers.may_contain`` is False for the JSON of the body.
+    """
     errors = ValidationErrors()
-    plan = _validate_plan(body.plan, errors)
+    plan = _validate_plan(body.plan, errors, look_for_cards=look_for_cards)
     card = _validate_card(body.card, errors)
-    customer = _validate_customer(body.customer, errors, required=bool(body.card))
+    customer = _validate_customer(body.customer, errors, required=bool(body.card), look_for_cards=look_for_cards)
     texts = {field.name: field.read(getattr(body, field.name), errors) for field in _TEXTS}
     additional_data = read_object("additional_data", body.additional_data, errors)
     settings = read_object("settings", body.settings, errors)
@@ -237,6 +249,9 @@ def validate(body: SubscriptionBody) -> SubscriptionRequest:
         body.language or settings.get("language"), ValidationErrors()
     )  # an unknown one is no error [W]
     receipt_text = _validate_receipt_text(body.receipt_text, errors)
+    if look_for_cards:
+        for name in _WITHOUT_CARD_NUMBER:
+            card_numbers.refuse_in(name, getattr(body, name), errors)
     errors.raise_if_any(ORDER, errors_first=True)
     assert plan is not None
     options = {
@@ -259,7 +274,7 @@ def validate(body: SubscriptionBody) -> SubscriptionRequest:
     )
 
 
-def _validate_plan(value: object, errors: ValidationErrors) -> str | PlanFields | None:
+def _validate_plan(value: object, errors: ValidationErrors, *, look_for_cards: bool) -> str | PlanFields | None:
     """A plan by id or by its fields. Errors of its fields become sentences about the whole plan [P]."""
     given = read_object("plan", value, errors)
     if errors.has("plan"):
@@ -270,14 +285,16 @@ def _validate_plan(value: object, errors: ValidationErrors) -> str | PlanFields 
     if given.get("id") not in (None, ""):
         return str(given["id"])
     inner = ValidationErrors()
-    plan = plans.validate(msgspec.convert(given, PlanBody), inner)
+    plan = plans.validate(msgspec.convert(given, PlanBody), inner, look_for_cards=look_for_cards)
     for fault in inner.faults(plans.ORDER):
         sentence = f"{human_name(fault.path[-1])} {fault.text}"
         errors.add_fault(BASE, Fault(("plan", *fault.path), sentence, fault.rule, own_code=fault.code))
     return plan
 
 
-def _validate_customer(value: object, errors: ValidationErrors, *, required: bool) -> str | CustomerFields | None:
+def _validate_customer(
+    value: object, errors: ValidationErrors, *, required: bool, look_for_cards: bool
+) -> str | CustomerFields | None:
     """A customer by id or by its fields. Only given fields are checked: real clients cannot send an ip [W]."""
     given = read_object("customer", value, errors)
     if errors.has("customer"):
@@ -288,7 +305,8 @@ def _validate_customer(value: object, errors: ValidationErrors, *, required: boo
         if required:
             errors.add("customer", BLANK, _CUSTOMER_RULE)
         return None
-    return validate_partial(msgspec.convert(given, CustomerBody), errors.nested("customer"))
+    inner = errors.nested("customer")
+    return validate_partial(msgspec.convert(given, CustomerBody), inner, look_for_cards=look_for_cards)
 
 
 def _validate_card(value: object, errors: ValidationErrors) -> CardDetails | str | None:
@@ -309,6 +327,7 @@ def validate_card(given: dict[str, Any], errors: ValidationErrors, *, hosted: bo
     year = read_integer("exp_year", given.get("exp_year"), errors, above=0, most=2199, example=2030)
     if year is not None and 100 <= year < 2000:
         errors.add("exp_year", INVALID, _YEAR_RULE)
+    card_numbers.refuse(HOLDER.name, given.get("holder"), errors)
     if errors.to_dict() or number is None or month is None or year is None:
         return None
     return CardDetails(number, code, holder, month, year + 2000 if year < 100 else year, hosted)
@@ -340,6 +359,7 @@ def validate_reason(body: CancelBody) -> str:
     """The reason. Raises ``ValidationFailed`` if it is missing [P]."""
     errors = ValidationErrors()
     reason = CANCEL_REASON.read(body.cancel_reason, errors)
+    card_numbers.refuse(CANCEL_REASON.name, body.cancel_reason, errors)
     errors.raise_if_any(errors_first=True)
     assert reason is not None
     return reason

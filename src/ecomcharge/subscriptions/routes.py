@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ecomcharge.base.calendar import iso
+from ecomcharge.base.card_numbers import may_contain
 from ecomcharge.base.errors import RecordNotFound
 from ecomcharge.base.ids import SUBSCRIPTION_ID, SUBSCRIPTION_PREFIX
 from ecomcharge.base.validation import decode_body
@@ -61,10 +62,12 @@ class SubscriptionRoutes:
         misplaced = ignored_keys.misplaced_in(body, ignored_keys.SUBSCRIPTION)
         self._ignored_keys.note(request.shop_id, misplaced)
         request.answer_headers = misplaced.headers
-        wanted = msgspec.structs.replace(requests.validate(given), misplaced_test=misplaced.asks_for_test)
+        validated = requests.validate(given, look_for_cards=may_contain(body))
+        wanted = msgspec.structs.replace(validated, misplaced_test=misplaced.asks_for_test)
         idempotency_key = idempotency_key_of(
             request.idempotency_key(), "POST /subscriptions", body, self._master_key.fingerprints
         )
+        given.card, body = None, b""  # they contain the number of the card
         return stored_response(
             await actions.create_subscription(
                 self._charging, self._id_generators, request.shop_id, wanted, idempotency_key, self._encoded

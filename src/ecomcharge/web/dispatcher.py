@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from ecomcharge.base.card_numbers import has_card_number
 from ecomcharge.base.errors import BadParameter, ConfigurationError, EcomchargeError, Unavailable
 from ecomcharge.web import problems
 from ecomcharge.web.access_log import AccessLog, AccessLogEntry
@@ -61,7 +62,7 @@ class Dispatcher:
         """
         try:
             given = request.header("x-request-id")
-            request.request_id = given if given and _REQUEST_ID.match(given) else next(self._request_ids)
+            request.request_id = given if given and _is_request_id(given) else next(self._request_ids)
             if not request.has_one_host():
                 raise BadParameter("Host must be sent exactly once")
             route, request.argument = self._router.find(request.method, request.path)
@@ -122,6 +123,11 @@ class Dispatcher:
         status, code = response.status, response.code
         entry = AccessLogEntry(time.time(), request.request_id, method, route, status, code, request.shop_id, seconds)
         self._access_log.add(entry)
+
+
+def _is_request_id(text: str) -> bool:
+    """Whether the log may contain an id that a client gave to its request."""
+    return _REQUEST_ID.match(text) is not None and not has_card_number(text)
 
 
 def _is_being_canceled() -> bool:

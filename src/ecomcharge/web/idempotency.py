@@ -16,8 +16,11 @@ from typing import Final
 
 import msgspec
 
+from ecomcharge.base.card_numbers import CARD_NUMBER, RULE, SHORTEST, has_card_number
 from ecomcharge.base.clock import SystemClock
-from ecomcharge.base.errors import BadParameter, IdempotencyKeyReused, StillRunning
+from ecomcharge.base.errors import BadParameter, IdempotencyKeyReused, StillRunning, ValidationFailed
+from ecomcharge.base.faults import Fault
+from ecomcharge.base.validation import message_of
 from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.storage.records import delete_each
 from ecomcharge.storage.statements import Insert, PointRead
@@ -70,7 +73,7 @@ def idempotency_key_of(
     The fingerprint covers the route and the JSON value of ``body``, not its spelling. ``body`` is valid JSON.
     ``hidden`` transforms the canonical JSON before it is hashed, into one form for each master key; it is needed where the body
     contains a secret that could be guessed from a plain digest. Raises ``BadParameter`` for an empty or too long key, or one
-    with characters outside printable ASCII.
+    with characters outside printable ASCII, and ``ValidationFailed`` for one that contains a card number.
     """
     if key is None:
         return None
@@ -78,6 +81,9 @@ def idempotency_key_of(
         key = key[1:-1]
     if not _KEY.match(key):
         raise BadParameter(f"Idempotency key must be 1 to {KEY_MAXIMUM} printable ASCII characters")
+    if len(key) >= SHORTEST and has_card_number(key):
+        errors = {"idempotency_key": [CARD_NUMBER]}
+        raise ValidationFailed(message_of(errors), errors, [Fault(("idempotency_key",), CARD_NUMBER, RULE)])
     first, *others = [hashlib.sha256(route.encode() + b"\0" + form).hexdigest() for form in hidden(_canonical(body))]
     return IdempotencyKey(key, first, tuple(others))
 

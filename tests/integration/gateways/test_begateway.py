@@ -196,6 +196,7 @@ def test_a_refused_request_is_an_error(ask: Ask, account: Account, fault: str) -
     assert result.status == base.ERROR
     assert result.message
     assert NUMBER not in result.message
+    assert CODE not in result.message
     assert account.taken == []
 
 

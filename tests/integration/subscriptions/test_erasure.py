@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from ecomcharge.customers import store as customers
 from ecomcharge.customers.actions import ChangeRequest, change_customer, create_customer
 from ecomcharge.customers.model import CustomerFields
 from ecomcharge.gateways import sandbox
+from ecomcharge.gateways.base import CardDetails
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.database import Database
 from ecomcharge.storage.opening import open_database
@@ -233,3 +235,21 @@ def test_a_customer_that_became_active_is_not_purged(database_url: str, master_k
         assert [each.id for each in await customers.Customers(shop.database, shop.shop_id).select(10)] == [changed]
 
     with_billing(database_url, master_key, work)
+
+
+def test_no_object_refers_to_a_card_after_its_charge(database_url: str, master_key: MasterKey) -> None:
+    """Number and code are dropped when the gateway has answered, before the outcome is recorded."""
+    kept: list[tuple[str, str | None]] = []
+
+    async def work(shop: BillingShop) -> None:
+        def look(status: str, is_first: bool) -> None:
+            cards = [found for found in gc.get_objects() if isinstance(found, CardDetails)]
+            kept.extend((card.number, card.verification_value) for card in cards)
+
+        charging = replace(shop.services.charging, on_outcome=look)
+        await replace(shop, services=replace(shop.services, charging=charging)).subscribe()
+
+    with_billing(database_url, master_key, work)
+
+    assert kept
+    assert set(kept) == {("", None)}

@@ -73,5 +73,5 @@ def test_a_test_plan_is_charged_in_the_sandbox(merchant: Merchant) -> None:
 def test_a_refused_card_number_is_not_stored_or_logged(merchant: Merchant) -> None:
     merchant.account.fail(stand_in.ECHOES_NUMBER)
     subscription = merchant.subscribe()
-    assert (subscription["state"], subscription["last_transaction"]["message"]) == ("failed", "Number … is invalid")
+    assert (subscription["state"], subscription["last_transaction"]["message"]) == ("failed", "Number … (…) is invalid")
     merchant.subscribe(expect=422, card={**CARD, "exp_month": "13"}, number=None)

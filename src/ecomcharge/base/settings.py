@@ -42,6 +42,7 @@ RANGES = {
     "shutdown_timeout_seconds": (1, 86_400),
     "lease_seconds": (1, 86_400),
     "metrics_port": (0, 65_535),
+    "hsts_seconds": (0, 315_360_000),
 }
 
 _ORIGIN = re.compile(
@@ -146,9 +147,12 @@ class Settings:
     shutdown_timeout_seconds
         How long requests in progress may run after SIGTERM.
     metrics_host
-        Address on which ``ecomcharge worker`` serves ``/metrics`` and ``/healthz``.
+        Address of the port for metrics.
     metrics_port
-        Port on which ``ecomcharge worker`` serves them; 0: none. ``ecomcharge serve`` serves them on its own port.
+        Port on which ``/metrics`` and ``/healthz`` are served. 0: ``ecomcharge serve`` serves them on its own port, and
+        ``ecomcharge worker`` does not serve them. With a port, ``serve`` has ``/metrics`` on this port only.
+    hsts_seconds
+        How long browsers use HTTPS only (Strict-Transport-Security), sent if the public URL is https. 0: not sent.
     log_format
         ``json`` (one object per line), ``console`` (for people), or ``auto``: console on a terminal.
     """
@@ -190,6 +194,7 @@ class Settings:
     shutdown_timeout_seconds: int = 30
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
+    hsts_seconds: int = 31_536_000
     log_format: Literal["auto", "json", "console"] = "auto"
 
     def check(self) -> None:
@@ -235,6 +240,13 @@ class Settings:
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         return self.local_url()
+
+    def security_headers(self) -> list[tuple[str, str]]:
+        """The headers of every response."""
+        headers = [("x-content-type-options", "nosniff")]
+        if self.hsts_seconds and self.base_url().startswith("https:"):
+            headers.append(("strict-transport-security", f"max-age={self.hsts_seconds}"))
+        return headers
 
     def local_url(self) -> str:
         """The address of this server on its own machine, without a slash at its end.

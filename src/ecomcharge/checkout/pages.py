@@ -459,7 +459,6 @@ def _security_headers(form_action: str, frame_ancestors: Sequence[str]) -> list[
     return [
         ("content-security-policy", policy),
         *([] if frame_ancestors else [("x-frame-options", "DENY")]),
-        ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
     ]
 

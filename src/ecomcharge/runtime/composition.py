@@ -108,6 +108,7 @@ class App:
         self.access_log = AccessLog(settings.log_format, self.metrics.count)
         self._tasks: list[asyncio.Task[None]] = []
         self.clock_moves: ClockMoves | None = None
+        self._open_until_stop = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
         """Open the database and be ready for requests. Raises ``ConfigurationError``."""
@@ -128,6 +129,7 @@ class App:
         services = self.services = billing_services(settings, self.database, master_key, self.clock, self.metrics)
         self.clock_moves = ClockMoves(sandbox_clock, services.worker.advance) if sandbox_clock else None
         id_generators, base_url = IdGenerators(), settings.base_url()
+        health = HealthRoutes(self.database, self.access_log, self.metrics, has_metrics=not settings.metrics_port)
         recorder = services.charging.event_recorder.of_customers
         routes = [
             *CustomerRoutes(self.database, self.clock, id_generators.customer, recorder).routes(),
@@ -140,13 +142,18 @@ class App:
                 *(base_url, master_key, id_generators, limits, settings.frame_ancestor_origins()),
             ).routes(),
             *(ClockRoutes(self.clock_moves, settings.zone()).routes() if self.clock_moves else ()),
-            *HealthRoutes(self.database, self.access_log, self.metrics).routes(),
+            *health.routes(),
             *OpenApiRoutes(self._describe_api).routes(),
             *DocsRoutes().routes(),
         ]
+        if settings.metrics_port:
+            from ecomcharge.runtime.metrics_endpoint import metrics_endpoint  # most servers have none
+
+            endpoint = metrics_endpoint(settings.metrics_host, settings.metrics_port, health.exposition, shared=True)
+            await self._open_until_stop.enter_async_context(endpoint)
         rate = TokenBucket(settings.requests_per_second / max(1, settings.workers))
         before_each = sandbox_clock.refresh if sandbox_clock else None
-        self.dispatcher = Dispatcher(routes, authenticator, rate, self.access_log, before_each)
+        self.dispatcher = Dispatcher(routes, authenticator, rate, self.access_log, before_each, settings.security_headers())
         self._tasks = [
             asyncio.create_task(every(self._housekeeping_seconds, lambda: delete_old_records(self.database, self.clock))),
             asyncio.create_task(every(min(self._housekeeping_seconds, ERASURE_CHECK_SECONDS), ErasedBytes(self.database).remove)),
@@ -158,6 +165,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._open_until_stop.aclose()
         try:
             with contextlib.suppress(OSError):
                 await self._write_metrics()

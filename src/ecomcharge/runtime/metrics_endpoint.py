@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/healthz`` of a billing worker."""
+"""``/metrics`` and ``/healthz`` on a port of their own: of a billing worker, and of a server with ``--metrics-port``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ _REASONS: Final = {200: "OK", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 @contextlib.asynccontextmanager
-async def metrics_endpoint(host: str, port: int, exposition: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Serve until the end of the ``with`` statement. Raises ``ConfigurationError`` if the port cannot be used."""
+async def metrics_endpoint(
+    host: str, port: int, exposition: Callable[[], bytes], *, shared: bool = False
+) -> AsyncIterator[None]:
+    """Serve until the end of the ``with`` statement. Raises ``ConfigurationError`` if the port cannot be used.
+
+    ``shared``: several server processes listen, and each has the metrics of all.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -28,7 +33,7 @@ async def metrics_endpoint(host: str, port: int, exposition: Callable[[], bytes]
         writer.close()
 
     try:
-        server = await asyncio.start_server(answer, host, port, limit=REQUEST_MAXIMUM_BYTES)
+        server = await asyncio.start_server(answer, host, port, limit=REQUEST_MAXIMUM_BYTES, reuse_port=shared or None)
     except OSError as error:
         raise ConfigurationError(f"--metrics-port: cannot listen on {host}:{port}: {error.strerror or error}") from error
     try:
@@ -52,6 +57,7 @@ def _response(head: bytes, exposition: Callable[[], bytes]) -> bytes:
         f"content-type: {content_type}",
         f"content-length: {len(body)}",
         "cache-control: no-store",
+        "x-content-type-options: nosniff",
         "connection: close",
     )
     return "\r\n".join((*lines, "", "")).encode() + (b"" if method == b"HEAD" else body)

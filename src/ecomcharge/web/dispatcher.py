@@ -44,8 +44,10 @@ class Dispatcher:
         rate: TokenBucket,
         access_log: AccessLog,
         before: Callable[[], Awaitable[None]] | None = None,
+        security_headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``before`` is called before each handler."""
+        """``before`` is called before each handler. Every response has the ``security_headers``."""
+        self._security_headers = tuple(security_headers)
         self._before = before
         self._router = Router(routes)
         self._authenticator = authenticator
@@ -85,7 +87,7 @@ class Dispatcher:
             response = self._response_to(request, error)
         if request.answer_headers:
             response.headers.extend(request.answer_headers)
-        response.headers.append(("x-request-id", request.request_id))
+        response.headers += (*self._security_headers, ("x-request-id", request.request_id))
         return response
 
     async def _in_file(self, request: Request, response: Response | Stream) -> Response | ResponseFile | Stream:

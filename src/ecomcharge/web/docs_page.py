@@ -30,7 +30,6 @@ _POLICY: Final = "; ".join(
 )
 _SECURITY_HEADERS: Final = (
     ("content-security-policy", _POLICY),
-    ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
 )
 

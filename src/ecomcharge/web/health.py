@@ -16,16 +16,18 @@ READY_TIMEOUT_SECONDS: Final = 2.0
 
 
 class HealthRoutes:
-    def __init__(self, database: Database, access_log: AccessLog, metrics: Metrics) -> None:
+    def __init__(self, database: Database, access_log: AccessLog, metrics: Metrics, *, has_metrics: bool = True) -> None:
+        """``has_metrics``: whether ``/metrics`` is one of the routes, and not served on a port of its own."""
+        self._has_metrics = has_metrics
         self._database = database
         self._access_log = access_log
         self._metrics = metrics
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/healthz", self.healthy, needs_shop=False),
-            Route("GET", "/readyz", self.ready, needs_shop=False),
-            Route("GET", "/metrics", self.metrics, needs_shop=False),
+            Route("GET", "/healthz", self.healthy, needs_shop=False, exact=True),
+            Route("GET", "/readyz", self.ready, needs_shop=False, exact=True),
+            *([Route("GET", "/metrics", self.metrics, needs_shop=False, exact=True)] if self._has_metrics else ()),
         ]
 
     async def healthy(self, request: Request) -> Response:
@@ -43,5 +45,8 @@ class HealthRoutes:
     async def metrics(self, request: Request) -> Response:
         from ecomcharge.web.exposition import CONTENT_TYPE  # with the client library, at the first scrape
 
+        return Response(200, self.exposition(), [("content-type", CONTENT_TYPE), NO_STORE])
+
+    def exposition(self) -> bytes:
         self._access_log.flush()
-        return Response(200, self._metrics.exposition(self._database.stats), [("content-type", CONTENT_TYPE), NO_STORE])
+        return self._metrics.exposition(self._database.stats)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from ecomcharge.base.errors import BadParameter, MalformedBody, UnsupportedContentType
-from ecomcharge.base.json_faults import BYTE_ORDER_MARK, explain_encoding
+from ecomcharge.base.json_faults import BYTE_ORDER_MARK, TOO_MANY_EXPONENTS, explain_encoding, has_costly_numbers
 from ecomcharge.web.idempotency import CREATED, StoredResponse
 
 Headers = list[tuple[str, str]]
@@ -99,6 +99,8 @@ class Request:
                 body.decode()
             except UnicodeDecodeError as error:
                 raise MalformedBody(explain_encoding(body, error, content_type)) from error
+        if has_costly_numbers(body):
+            raise MalformedBody(TOO_MANY_EXPONENTS)
         return body
 
     def _is_json(self, content_type: str | None) -> bool:

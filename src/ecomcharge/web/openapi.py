@@ -393,7 +393,7 @@ class OpenApiRoutes:
         self._document: bytes | None = None
 
     def routes(self) -> Iterable[Route]:
-        return [Route("GET", "/openapi.json", self.read, needs_shop=False)]
+        return [Route("GET", "/openapi.json", self.read, needs_shop=False, exact=True)]
 
     async def read(self, request: Request) -> Response:
         if self._document is None:

@@ -20,13 +20,15 @@ class Route:
     """A handler and its path.
 
     ``{}`` is one segment of ``path``: the last one, the one before it, or each of these two. ``{*}`` at the end is all the
-    rest, with its slashes: servers decode ``%2F`` before they pass a path on.
+    rest, with its slashes: servers decode ``%2F`` before they pass a path on. An ``exact`` path is not reached with a slash at
+    its end or two slashes in a row, so that a rule of a proxy for this path covers it.
     """
 
     method: str
     path: str
     handler: Handler
     needs_shop: bool = True
+    exact: bool = False
 
 
 class Router:
@@ -34,6 +36,7 @@ class Router:
         self._methods: dict[str, dict[str, Route]] = {}
         for route in routes:
             self._methods.setdefault(route.path, {})[route.method] = route
+        self._exact = frozenset(route.path for route in routes if route.exact)
         self._open_ended = [
             (re.compile(path.removesuffix("{*}").replace("/", "/+").removesuffix("+")), methods)
             for path, methods in self._methods.items()
@@ -56,7 +59,7 @@ class Router:
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
         complete, path = path, single_slashes(path).removesuffix("/")
-        if path in self._methods:  # the path ended with a slash, or had two slashes in a row
+        if path in self._methods and path not in self._exact:  # the path ended with a slash, or had two slashes in a row
             return self._methods[path], ""
         head, _, argument = path.rpartition("/")
         methods = self._methods.get(f"{head}/{{}}")

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 import msgspec
 import structlog
 
+from ecomcharge.base.text_forms import printable
+
 PLAIN_LINE: Final = "%(asctime)s %(levelname)s %(message)s"
 LogFormat = Literal["auto", "json", "console"]
 
@@ -20,17 +22,17 @@ def wants_json(log_format: LogFormat) -> bool:
 
 def configure_logging(log_format: LogFormat) -> None:
     """Write logs to standard error: JSON lines, or a readable form on a terminal."""
-    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderers: list[structlog.typing.Processor] = [_printable_values, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     if wants_json(log_format):
-        renderer = structlog.processors.JSONRenderer(
-            serializer=lambda event, **_: msgspec.json.encode(event, enc_hook=str).decode()
-        )
+        renderers = [
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: msgspec.json.encode(event, enc_hook=str).decode())
+        ]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
-            renderer,
+            *renderers,
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -38,12 +40,29 @@ def configure_logging(log_format: LogFormat) -> None:
     _log_what_libraries_report(log_format)
 
 
+def _printable_values(
+    logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A text of somebody else must not control the terminal. The renderer itself escapes the other values."""
+    for key in ("event", "exception"):
+        if isinstance(value := event.get(key), str):
+            event[key] = printable(value, keep="\n\t")
+    return event
+
+
 def _log_what_libraries_report(log_format: LogFormat) -> None:
     """Write warnings and the log records of libraries in the same format, such as asyncio's about an exception of a driver."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if wants_json(log_format) else logging.Formatter(PLAIN_LINE))
+    handler.setFormatter(JsonLines() if wants_json(log_format) else PrintableLines(PLAIN_LINE))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.captureWarnings(True)
+
+
+class PrintableLines(logging.Formatter):
+    """Formats log records of the standard library without characters that control a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
 
 
 class JsonLines(logging.Formatter):
@@ -61,7 +80,7 @@ def granian_logging(log_format: LogFormat) -> dict[str, Any]:
     """The logging configuration of granian, in the chosen format."""
     formatter: dict[str, Any] = {"()": "ecomcharge.base.logs.JsonLines"}
     if not wants_json(log_format):
-        formatter = {"format": PLAIN_LINE}
+        formatter = {"()": "ecomcharge.base.logs.PrintableLines", "fmt": PLAIN_LINE}
     handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "lines"}
     logger = {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
     return {

@@ -16,6 +16,7 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
+from ecomcharge.base.text_forms import printable
 from ecomcharge.cli.database_options import SettingsOfServe, settings_from_environment
 from ecomcharge.cli.terminal import AsJson, print_json
 from ecomcharge.runtime.composition import billing_services
@@ -86,7 +87,7 @@ async def _run(
                 if json:
                     print_json(each)
                 else:
-                    print(f"{'disagrees' if each.is_checked else 'not checked'}: shop {each.shop_id}: {each.message}")
+                    print(f"{'disagrees' if each.is_checked else 'not checked'}: shop {each.shop_id}: {printable(each.message)}")
         finally:
             await services.close()
         return found, audit.totals

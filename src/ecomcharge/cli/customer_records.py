@@ -15,6 +15,7 @@ from ecomcharge.base.errors import ConfigurationError, CustomerErased, CustomerH
 from ecomcharge.base.logs import configure_logging
 from ecomcharge.base.settings import Settings
 from ecomcharge.cli.database_options import SettingsOfServe, settings_from_environment
+from ecomcharge.cli.terminal import json_text
 from ecomcharge.customers import actions, store
 from ecomcharge.runtime.composition import BillingServices, billing_services
 from ecomcharge.sandbox.clock import SandboxClock
@@ -88,7 +89,7 @@ def export(customer_id: str, /, settings: SettingsOfServe = Settings(), *, shop_
             reason = "was erased" if isinstance(error, CustomerErased) else f"is not a customer of shop {shop_id}"
             raise ConfigurationError(f"{customer_id} {reason}") from error
         async for chunk in export_customer(services.database, shop_id, stored, settings.base_url()):
-            sys.stdout.write(chunk.decode())
+            sys.stdout.write(json_text(chunk))
         sys.stdout.write("\n")
 
     _run(settings, work)

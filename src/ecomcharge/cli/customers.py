@@ -23,7 +23,9 @@ from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
 from ecomcharge.base.validation import BLANK, INVALID
+from ecomcharge.cli import new_files
 from ecomcharge.cli.database_options import WhichDatabase, with_database
+from ecomcharge.cli.terminal import print_text
 from ecomcharge.customers.bulk import transfer
 from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK, Block, blocks_of_customers, blocks_of_file
 from ecomcharge.customers.bulk.columns import parse_mapping
@@ -159,7 +161,7 @@ def import_customers(
     outcome = with_database(where, work)
     _print_summary(outcome.summary, dry_run)
     for note in outcome.notes:
-        print(note, file=sys.stderr)
+        print_text(note, sys.stderr)
     if outcome.summary.rejected:
         sys.exit(SOME_REJECTED)
 
@@ -171,8 +173,12 @@ def export_customers(
     *,
     shop_id: int,
     format: Format | None = None,
+    raw: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write the customers of a shop in order of creation. The import reads this output unchanged.
+
+    In a CSV file an apostrophe stands before a text that a spreadsheet would take for a formula, such as a phone number with
+    a plus. The import removes it.
 
     Parameters
     ----------
@@ -182,14 +188,17 @@ def export_customers(
         The shop.
     format
         ``jsonl`` or ``csv``. The default follows the extension of the file.
+    raw
+        No apostrophes in a CSV file, for programs other than spreadsheets.
     """
 
     _refuse_file_of_database(file, where)
+    wanted = format or _format_of(file) or "jsonl"
 
     async def work(database: Database) -> None:
         await _must_exist(database, shop_id)
         with _output(file) as output:
-            async for chunk in transfer.export_customers(database, shop_id, format or _format_of(file) or "jsonl"):
+            async for chunk in transfer.export_customers(database, shop_id, wanted, raw=raw):
                 output.write(chunk)
 
     with_database(where, work)
@@ -294,13 +303,13 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-            print(f"the reasons for refused lines are in {self._path}", file=sys.stderr)
+            print_text(f"the reasons for refused lines are in {self._path}", sys.stderr)
 
     def write(self, rejected: Sequence[RejectedRecord]) -> None:
         """Raises ``ConfigurationError`` if the file cannot be written."""
         try:
             if rejected and self._file is None:
-                self._file = Path(self._path).open("wb")  # noqa: SIM115 - closed at the end of the with
+                self._file = new_files.create(self._path)  # closed at the end of the with
             for record in rejected:
                 assert self._file is not None
                 self._count(record)
@@ -380,17 +389,8 @@ def _output(file: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if Path(file).exists() and not Path(file).is_file():  # a pipe, or a device
-        with Path(file).open("wb") as output:
-            yield output
-        return
-    draft = Path(f"{file}.part")
     try:
-        with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+        with new_files.replacing(file) as output:
             yield output
-            output.flush()
-            os.fsync(output.fileno())
-        draft.replace(file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ConfigurationError(f"cannot write {file}: {error.strerror or error}") from error

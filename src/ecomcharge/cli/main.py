@@ -7,6 +7,9 @@ import sys
 
 import ecomcharge
 from ecomcharge.base.errors import EcomchargeError, Unavailable
+from ecomcharge.base.text_forms import printable
+
+LINE_FEED = "\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -22,10 +25,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli(arguments)
     except Unavailable as error:
-        print(f"ecomcharge: the database is not available: {error.reason or error.__cause__ or error}", file=sys.stderr)
+        reason = printable(str(error.reason or error.__cause__ or error))
+        print(f"ecomcharge: the database is not available: {reason}", file=sys.stderr)
         sys.exit(1)
     except EcomchargeError as error:
-        print(f"ecomcharge: {error}", file=sys.stderr)
+        print(f"ecomcharge: {printable(str(error), keep=LINE_FEED)}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: discard the rest

@@ -11,7 +11,7 @@ from ecomcharge.base.calendar import iso
 from ecomcharge.base.clock import SystemClock
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
 from ecomcharge.cli.database_options import WhichDatabase, with_database
-from ecomcharge.cli.terminal import AsJson, moment, print_facts, print_json, print_table
+from ecomcharge.cli.terminal import AsJson, json_text, moment, print_facts, print_json, print_table
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.storage.database import Database
 from ecomcharge.webhooks import store
@@ -108,7 +108,7 @@ def show_webhook(webhook_id: str, where: WhichDatabase = WhichDatabase(), *, sho
     if webhook.attempts_skipped:
         facts["attempts"] += f", and {webhook.attempts_skipped} not made while the sandbox clock was moved"
     print_facts(facts)
-    print(f"\n{webhook.body}")
+    print(f"\n{json_text(webhook.body.encode())}")
 
 
 @webhooks.command(name="redeliver")

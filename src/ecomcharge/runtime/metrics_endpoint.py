@@ -16,9 +16,7 @@ _REASONS: Final = {200: "OK", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 @contextlib.asynccontextmanager
-async def metrics_endpoint(
-    host: str, port: int, exposition: Callable[[], bytes], *, shared: bool = False
-) -> AsyncIterator[None]:
+async def metrics_endpoint(host: str, port: int, exposition: Callable[[], bytes], *, shared: bool = False) -> AsyncIterator[None]:
     """Serve until the end of the ``with`` statement. Raises ``ConfigurationError`` if the port cannot be used.
 
     ``shared``: several server processes listen, and each has the metrics of all.

@@ -6,6 +6,7 @@ import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -27,6 +28,14 @@ log = structlog.get_logger()
 
 
 SANDBOX_SHOP_ID: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxShop:
+    """A shop to try the sandbox with. ``credentials`` if it was created now; no ``shop_id`` if every shop is closed."""
+
+    shop_id: int | None
+    credentials: Credentials | None = None
 
 
 def check_tls(settings: Settings) -> None:
@@ -69,10 +78,10 @@ def _bind_alone(family: int, address: tuple[Any, ...]) -> None:
         probe.bind(address)
 
 
-async def prepare(settings: Settings, now: int) -> Credentials | None:
+async def prepare(settings: Settings, now: int) -> SandboxShop | None:
     """Check what can be checked and migrate the database; in sandbox mode make a first shop where there is none.
 
-    Returns that shop's credentials. Raises ``ConfigurationError`` when a setting or the database cannot be used.
+    Returns a shop in sandbox mode. Raises ``ConfigurationError`` when a setting or the database cannot be used.
     """
     settings.check()
     check_tls(settings)
@@ -93,8 +102,8 @@ def _warn_of_local_links(settings: Settings) -> None:
 
 
 async def prepare_database(
-    settings: Settings, then: Callable[[Database, MasterKey], Awaitable[Credentials | None]] | None = None
-) -> Credentials | None:
+    settings: Settings, then: Callable[[Database, MasterKey], Awaitable[SandboxShop]] | None = None
+) -> SandboxShop | None:
     """Migrate the database, and check that the master key is its own and that a sandbox has no real gateway.
 
     Raises ``ConfigurationError``, or ``Unavailable`` if the database cannot be written.
@@ -118,7 +127,8 @@ async def prepare_database(
         await database.close()
 
 
-async def _first_shop(now: int, database: Database, master_key: MasterKey) -> Credentials | None:
-    if await shops.all_shops(database):
-        return None
-    return await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)
+async def _first_shop(now: int, database: Database, master_key: MasterKey) -> SandboxShop:
+    if found := await shops.all_shops(database):
+        return SandboxShop(next((shop.shop_id for shop in found if shop.closed_at is None), None))
+    credentials = await create_shop(database, master_key, now, name="Sandbox", shop_id=SANDBOX_SHOP_ID)
+    return SandboxShop(SANDBOX_SHOP_ID, credentials)

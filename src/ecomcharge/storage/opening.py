@@ -23,6 +23,10 @@ def sqlite_path(url: str) -> str | None:
         raise ConfigurationError(
             f"{url} is not a usable SQLite URL; write sqlite:///relative/file.db or sqlite:////absolute/file.db"
         )
+    if "/~" in url:
+        raise ConfigurationError(f"{url}: ~ is not the home folder in a URL; write the whole path, or %7E for a ~ in a name")
+    if "?" in url:
+        raise ConfigurationError(f"{url}: a SQLite URL has no parameters; write %3F for a ? in a name")
     return os.path.abspath(path)
 
 

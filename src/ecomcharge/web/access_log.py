@@ -1,6 +1,7 @@
 """The access log: one line for each request, without bodies, headers or personal data.
 
-A line has the route instead of the path, because a path contains ids.
+A line has the route instead of the path, because a path contains ids. Of a path without a route it has the shape: the words
+that occur in routes, and ``{}`` for each other part.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class AccessLogEntry(msgspec.Struct, frozen=True, gc=False):  # a named tuple ta
     code: str | None
     shop: int
     seconds: float
+    shape: str = ""  # of a path without a route
 
 
 class AccessLog:
@@ -88,16 +90,14 @@ def _fixed_parts(method: str, route: str, status: int, shop: int, code: str | No
 
 
 def _json_line(entry: AccessLogEntry) -> str:
-    first, second, last = _fixed_parts(entry.method, entry.route, entry.status, entry.shop, entry.code)
+    first, second, last = _fixed_parts(entry.method, entry.shape or entry.route, entry.status, entry.shop, entry.code)
     return f'{{"time":"{_time_of(int(entry.at * 1000))}{first}{entry.request_id}{second}{entry.seconds * 1000:.3f}{last}'
 
 
 def _readable_line(entry: AccessLogEntry) -> str:
+    time_of_day, path = _time_of(int(entry.at * 1000))[11:], entry.shape or entry.route
     details = (f" shop={entry.shop}" if entry.shop else "") + (f" {entry.code}" if entry.code else "")
-    return (
-        f"{_time_of(int(entry.at * 1000))[11:]} {entry.status} {entry.method} {entry.route} {entry.seconds * 1000:.1f} ms"
-        f"{details} {entry.request_id}\n"
-    )
+    return f"{time_of_day} {entry.status} {entry.method} {path} {entry.seconds * 1000:.1f} ms{details} {entry.request_id}\n"
 
 
 def _level(status: int) -> str:

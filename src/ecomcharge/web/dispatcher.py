@@ -123,7 +123,8 @@ class Dispatcher:
         method = request.method if request.method in METHODS else "OTHER"
         route = request.route or "-"
         status, code = response.status, response.code
-        entry = AccessLogEntry(time.time(), request.request_id, method, route, status, code, request.shop_id, seconds)
+        shape = "" if request.route else self._router.shape_of(request.path)
+        entry = AccessLogEntry(time.time(), request.request_id, method, route, status, code, request.shop_id, seconds, shape)
         self._access_log.add(entry)
 
 

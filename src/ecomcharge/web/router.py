@@ -10,6 +10,7 @@ from typing import Final
 from ecomcharge.base.errors import MethodNotAllowed, RouteNotFound
 from ecomcharge.web.messages import Request, Response, Stream
 
+SHAPE_PARTS: Final = 6  # of a path in the log
 _SLASHES: Final = re.compile("/{2,}")
 
 Handler = Callable[[Request], Awaitable[Response | Stream]]
@@ -36,6 +37,7 @@ class Router:
         self._methods: dict[str, dict[str, Route]] = {}
         for route in routes:
             self._methods.setdefault(route.path, {})[route.method] = route
+        self._words = frozenset(word for route in routes for word in route.path.split("/"))
         self._exact = frozenset(route.path for route in routes if route.exact)
         self._open_ended = [
             (re.compile(path.removesuffix("{*}").replace("/", "/+").removesuffix("+")), methods)
@@ -56,6 +58,12 @@ class Router:
         if route is None:
             raise MethodNotAllowed(sorted(methods | {"HEAD": None} if "GET" in methods else methods))
         return route, argument
+
+    def shape_of(self, path: str) -> str:
+        """A path without what may be an id or personal data: each part that occurs in no route is ``{}``."""
+        parts = path.split("/", SHAPE_PARTS + 1)
+        shape = "/".join(part if part in self._words else "{}" for part in parts[1 : SHAPE_PARTS + 1])
+        return f"/{shape}/..." if len(parts) > SHAPE_PARTS + 1 else f"/{shape}"
 
     def _with_argument(self, path: str) -> tuple[dict[str, Route], str]:
         complete, path = path, single_slashes(path).removesuffix("/")

@@ -16,7 +16,15 @@ from support.waiting import eventually
 from support.wire import request
 
 BODY_MAXIMUM = 65_536
-NUMBERS = ("1e308", "1e-308", "1.7976931348623157e308", "0." + "1" * 760 + "e-300", "1" * 4_299, "1" * 60_000, "1e" + "9" * 60_000)
+NUMBERS = (
+    "1e308",
+    "1e-308",
+    "1.7976931348623157e308",
+    "0." + "1" * 760 + "e-300",
+    "1" * 4_299,
+    "1" * 60_000,
+    "1e" + "9" * 60_000,
+)
 
 
 @pytest.fixture

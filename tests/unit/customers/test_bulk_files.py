@@ -7,17 +7,20 @@ import io
 import time
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecomcharge.base.ids import CUSTOMER_PREFIX, IdGenerator
+from ecomcharge.base.validation import ValidationErrors
 from ecomcharge.customers.bulk import validation_pool
 from ecomcharge.customers.bulk.columns import COLUMNS
-from ecomcharge.customers.bulk.csv_file import CsvFile, cells_of
+from ecomcharge.customers.bulk.csv_file import CsvFile, cells_of, csv_header, csv_line
 from ecomcharge.customers.bulk.files import UnreadableLine
 from ecomcharge.customers.bulk.formats import open_customers
 from ecomcharge.customers.bulk.options import Rules
 from ecomcharge.customers.bulk.text_stream import open_text
+from ecomcharge.customers.model import Customer, CustomerBody, validate_partial, validate_with_id
 from support.bulk import HEADING, SHOP
 
 
@@ -89,3 +92,27 @@ def test_valid_rows_are_read_and_others_are_refused_by_line_number(rows: list[tu
     assert in_or_named == [number for number, _ in records]
     good = {number for number, stray in enumerate(rows, 2) if stray is None}
     assert good <= {each.line for each in checked.candidates}
+
+
+CELLS = st.text(st.sampled_from("'=+-@5aя \"\t\r,"), max_size=8) | st.text(max_size=20)
+
+
+@given(fields=st.fixed_dictionaries(dict.fromkeys(("first_name", "city", "phone", "external_id"), CELLS)), raw=st.booleans())
+def test_an_exported_row_is_read_back_and_begins_no_formula(fields: dict[str, str], raw: bool) -> None:
+    """Also texts that begin with an apostrophe themselves, in both forms of the export."""
+    stored = validate_partial(CustomerBody(**fields, email="jane@shop.test"), ValidationErrors())
+    customer = Customer("cst_7aee5afb954c7ef7", *msgspec.structs.astuple(stored))
+    line = csv_line(customer, raw=raw)
+
+    [(_, record)] = list((file := CsvFile(open_text(io.BytesIO(csv_header() + line)))).records())
+    assert validate_with_id(file.read(record)) == (customer.id, stored)
+    cells = next(csv.reader([line.decode()]))
+    assert raw or not [cell for cell in cells if cell[:1] in tuple("=+-@\t\r")]
+
+
+def test_a_phone_number_with_a_plus_is_marked_only_for_spreadsheets() -> None:
+    customer = Customer(
+        "cst_7aee5afb954c7ef7", None, None, None, None, None, None, None, "+375291234567", "jane@shop.test", "127.0.0.1"
+    )
+    assert b",'+375291234567," in csv_line(customer)
+    assert b",+375291234567," in csv_line(customer, raw=True)

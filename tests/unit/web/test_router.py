@@ -51,3 +51,27 @@ def test_other_routes_keep_their_arguments() -> None:
         ROUTER.find("DELETE", "/customers/external/a/b")
     with pytest.raises(RouteNotFound):
         ROUTER.find("GET", "/customers/cst_1/other")
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/custmers/jane@shop.test", "/{}/{}"),
+        ("/customers/cst_1/export/x", "/customers/{}/export/{}"),
+        ("//customers/", "//customers/"),
+        ("/a/b/c/d/e/f/g/h", "/{}/{}/{}/{}/{}/{}/..."),
+        ('/"\\\n', "/{}"),
+        ("*", "/"),
+        ("", "/"),
+    ],
+)
+def test_the_shape_of_a_path_has_words_of_routes_only(path: str, shape: str) -> None:
+    assert ROUTER.shape_of(path) == shape
+
+
+def test_an_exact_path_has_one_spelling() -> None:
+    router = Router([Route("GET", "/metrics", handler, exact=True), Route("GET", "/customers/{}", handler)])
+    assert router.find("GET", "/metrics")[0].path == "/metrics"
+    for path in ("/metrics/", "//metrics", "/./metrics", "/x/../metrics", "/metrics//"):
+        with pytest.raises(RouteNotFound):
+            router.find("GET", path)

@@ -318,6 +318,10 @@ def _may_need_correction(record: bytes, delimiter: str) -> bool:
 _BREAK: Final = re.compile(r" *[\t\n\r\x0b\x0c]+ *")
 _QUOTED_AFTER_BLANKS: Final = re.compile(r' +"([^"]*)" *')  # the quotes of a cell stand directly at its delimiters
 _FORMULA_TEXT: Final = re.compile(r'="((?:[^"]|"")*)"')  # so spreadsheets are prevented from changing a number
+# A spreadsheet takes a cell that begins like this for a formula; an apostrophe before it prevents that. A text that begins
+# with such an apostrophe itself gets another one, so that the import removes what the export added.
+_FORMULA_OR_ESCAPED: Final = re.compile(r"[=+\-@\t\r]|'[=+\-@\t\r']")
+_ESCAPED: Final = re.compile(r"'[=+\-@\t\r']")
 _NUMBER: Final = re.compile(r"[-+]?\d(?:[.,]\d+)?[Ee]\+\d{2,3}")
 _CODE_NAMES: Final = ("phone", "zip", "external_id", "id")  # digits that are no number
 
@@ -325,14 +329,17 @@ _CODE_NAMES: Final = ("phone", "zip", "external_id", "id")  # digits that are no
 def _correct(body: ReadBody) -> None:
     """Undo what spreadsheet programs do to texts, and fold line breaks and tabs inside a text into one space.
 
-    A row with an id of this program is from our own export, whose texts are kept as they are.
+    A row with an id of this program is from our own export, whose texts are kept as they are, without the apostrophe that
+    the export adds.
     """
     ours = isinstance(body.id, str) and CUSTOMER_ID.match(body.id.strip()) is not None
     for name in _BODY_FIELDS:
         cell = getattr(body, name)
         quoted = _QUOTED_AFTER_BLANKS.fullmatch(cell)
         text = _BREAK.sub(" ", (quoted[1] if quoted else cell).strip())
-        if not ours:
+        if ours:
+            text = text[1:] if _ESCAPED.match(text) else text
+        else:
             text = _without_protection(name, text)
             if name in _CODE_NAMES and _NUMBER.fullmatch(text):
                 body.errors = {**(body.errors or {}), name: [SPREADSHEET_NUMBER]}
@@ -354,8 +361,10 @@ def csv_header() -> bytes:
     return _csv_line(COLUMNS)
 
 
-def csv_line(customer: Customer) -> bytes:
-    *cells, metadata = msgspec.structs.astuple(customer)
+def csv_line(customer: Customer, *, raw: bool = False) -> bytes:
+    *texts, metadata = msgspec.structs.astuple(customer)
+    needs_apostrophe = (_ESCAPED if raw else _FORMULA_OR_ESCAPED).match
+    cells = [f"'{text}" if text and needs_apostrophe(text) else text for text in texts]
     return _csv_line([*cells, None if metadata is None else bytes(metadata).decode()])
 
 

@@ -42,5 +42,6 @@ def header_of(format: Format) -> bytes:
     return csv_header() if format == "csv" else b""
 
 
-def line_of(customer: Customer, format: Format) -> bytes:
-    return json_line(customer) if format == "jsonl" else csv_line(customer)
+def line_of(customer: Customer, format: Format, *, raw: bool = False) -> bytes:
+    """``raw``: a CSV file for programs, whose cells a spreadsheet may take for formulas."""
+    return json_line(customer) if format == "jsonl" else csv_line(customer, raw=raw)

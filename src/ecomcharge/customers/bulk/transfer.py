@@ -237,8 +237,8 @@ def _report(total: ImportSummary, written: tuple[ImportSummary, Sequence[Rejecte
     on_block(total, rejected)
 
 
-async def export_customers(database: Database, shop_id: int, format: Format) -> AsyncIterator[bytes]:
+async def export_customers(database: Database, shop_id: int, format: Format, *, raw: bool = False) -> AsyncIterator[bytes]:
     """The customers of a shop in order of creation, in chunks of lines."""
     yield header_of(format)
     async for chunk in chunks_of(store.Customers(database, shop_id)):
-        yield b"".join(line_of(customer, format) for customer in chunk)
+        yield b"".join(line_of(customer, format, raw=raw) for customer in chunk)

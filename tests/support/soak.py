@@ -126,22 +126,43 @@ class Ledger:
             self.wrong.append(f"{kind} was answered {status}")
 
 
-def faults_of(ledger: Ledger, listed: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[str]:
+Listed = Mapping[int, Sequence[Mapping[str, Any]]]  # the customers that a server lists, by shop
+
+
+def faults_of(ledger: Ledger, listed: Listed) -> list[str]:
     """Returns the differences between the ledger and the customers that the server lists for each shop."""
     found = list(ledger.wrong)
     for shop, customers in listed.items():
         ids = [customer["id"] for customer in customers]
         if ids != sorted(set(ids)):
             found.append(f"shop {shop}: ids do not rise")
-        for email, times in Counter(customer["email"] for customer in customers).items():
-            if times > 1:
-                found.append(f"shop {shop}: {email} is there {times} times")
         for customer in customers:
             found += _faults_of_customer(ledger, shop, customer)
-    there = {customer["email"] for customers in listed.values() for customer in customers}
-    found += [f"{email} was acknowledged and is lost" for email in ledger.answered if email not in there]
+    found += [f"shop {shop}: {email} is there {times} times" for shop, email, times in doubled_customers(listed)]
+    found += [f"{email} was acknowledged and is lost" for email in lost_customers(ledger, listed)]
+    there = _emails_of(listed)
     found += [f"{email} was refused and is there" for email in ledger.refused if email in there]
     return found
+
+
+def lost_customers(ledger: Ledger, listed: Listed) -> list[str]:
+    """Returns the emails of customers that were acknowledged and are not listed."""
+    there = _emails_of(listed)
+    return [email for email in ledger.answered if email not in there]
+
+
+def doubled_customers(listed: Listed) -> list[tuple[int, str, int]]:
+    """Returns shop, email and number of the customers that a shop has more than once."""
+    return [
+        (shop, email, times)
+        for shop, customers in listed.items()
+        for email, times in Counter(customer["email"] for customer in customers).items()
+        if times > 1
+    ]
+
+
+def _emails_of(listed: Listed) -> set[str]:
+    return {customer["email"] for customers in listed.values() for customer in customers}
 
 
 def faults_of_backup(name: str, acknowledged: Iterable[str], held: Iterable[str]) -> list[str]:
@@ -221,14 +242,44 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     return bytes(body)
 
 
+class LoadedServer:
+    """A server under load, its shops, and the record of all requests. The seed determines the requests."""
+
+    def __init__(self, server: ServerProcess, shops: Sequence[Shop], seed: int, ledger: Ledger | None = None) -> None:
+        self.server = server
+        self.shops = shops
+        self.seed = seed
+        self.ledger = ledger or Ledger()
+
+    def shop(self, id: int) -> Shop:
+        return next(shop for shop in self.shops if shop.id == id)
+
+    async def list_everything(self) -> dict[int, list[dict[str, Any]]]:
+        """Returns all customers of every shop, and checks that paging by cursor returns the same list."""
+        listed: dict[int, list[dict[str, Any]]] = {}
+        client = Client(self.server.port)
+        for shop in self.shops:
+            listed[shop.id] = (await _get_with_retries(client, "/customers", shop)).json()
+            walked: list[dict[str, Any]] = []
+            page = None
+            while page is None or len(page) == 1000:
+                after = f"&after={walked[-1]['id']}" if walked else ""
+                page = (await _get_with_retries(client, f"/customers?limit=1000{after}", shop)).json()
+                walked += page
+            if walked != listed[shop.id]:
+                self.ledger.wrong.append(f"shop {shop.id}: the list and the pages by cursor differ")
+        client.close()
+        return listed
+
+
 class Visitor:
     """Sends requests over one connection and records the responses in the ledger."""
 
-    def __init__(self, soak: Soak, number: int) -> None:
-        self._soak = soak
-        self._ledger = soak.ledger
-        self._random = random.Random(f"{soak.seed} {number}")
-        self._client = Client(soak.server.port)
+    def __init__(self, loaded: LoadedServer, number: int) -> None:
+        self._loaded = loaded
+        self._ledger = loaded.ledger
+        self._random = random.Random(f"{loaded.seed} {number}")
+        self._client = Client(loaded.server.port)
         self._number = number
         self._count = 0
         self._mine: list[str] = []  # emails of customers that this visitor created
@@ -252,7 +303,7 @@ class Visitor:
         ]
         while not until():
             doing = self._random.choices([each for _, each in weighted_actions], [weight for weight, _ in weighted_actions])[0]
-            await doing(self._random.choice(self._soak.shops))
+            await doing(self._random.choice(self._loaded.shops))
         self._client.close()
 
     async def _ask(
@@ -265,11 +316,13 @@ class Visitor:
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
         if answer is not None and answer.status >= 400 and method != "HEAD" and not answer.json().get("message"):
             self._ledger.wrong.append(f"{kind}: an error without a message: {answer}")
+        if answer is not None and answer.status in PASSING and "retry-after" not in answer.headers:
+            self._ledger.wrong.append(f"{kind}: {answer.status} without Retry-After")
         return answer
 
     def _new_customer_request(self, shop: Shop, *, keyed: bool) -> RequestedCustomer:
         self._count += 1
-        email = f"s{self._soak.seed}-{self._number}-{self._count}@shop.test"
+        email = f"s{self._loaded.seed}-{self._number}-{self._count}@shop.test"
         body = {"email": email, "ip": "127.0.0.1", "first_name": "Soak", "external_id": f"x-{self._number}-{self._count % 50}"}
         customer_request = RequestedCustomer(shop.id, body, f"key-{email}" if keyed else None)
         self._ledger.requested[email] = customer_request
@@ -294,7 +347,7 @@ class Visitor:
         if not self._mine:
             return
         email = self._random.choice(self._mine)
-        owner = next(each for each in self._soak.shops if each.id == self._ledger.requested[email].shop)
+        owner = next(each for each in self._loaded.shops if each.id == self._ledger.requested[email].shop)
         card = a_card(self._random.choice(CARDS))
         body = {"plan": HOURLY, "customer": {"id": json.loads(self._ledger.answered[email])["id"]}, "card": card}
         await self._ask("subscribe", owner, "POST", "/subscriptions", json.dumps(body).encode())
@@ -316,7 +369,7 @@ class Visitor:
         if not keyed:
             return
         customer_request = self._ledger.requested[self._random.choice(keyed)]
-        answer = await self._attempt("replay", self._soak.shop(customer_request.shop), customer_request)
+        answer = await self._attempt("replay", self._loaded.shop(customer_request.shop), customer_request)
         if answer is not None and answer.status == 201:
             if answer.body != self._ledger.answered[customer_request.email]:
                 self._ledger.wrong.append(f"{customer_request.email} was replayed with a different response")
@@ -336,7 +389,7 @@ class Visitor:
         if not self._mine:
             return
         email = self._mine[-1] if self._random.random() < 0.5 else self._random.choice(self._mine)
-        acknowledged, owner = self._ledger.answered[email], self._soak.shop(self._ledger.requested[email].shop)
+        acknowledged, owner = self._ledger.answered[email], self._loaded.shop(self._ledger.requested[email].shop)
         answer = await self._ask("read", owner, "GET", f"/customers/{json.loads(acknowledged)['id']}")
         if answer is not None and answer.status == 200 and answer.body != acknowledged:
             self._ledger.wrong.append(f"{email} was read otherwise than it was acknowledged")
@@ -362,7 +415,7 @@ class Visitor:
     async def filter(self, shop: Shop) -> None:
         if self._mine:
             email = self._random.choice(self._mine)
-            owner = self._soak.shop(self._ledger.requested[email].shop)
+            owner = self._loaded.shop(self._ledger.requested[email].shop)
             answer = await self._ask("filter", owner, "GET", f"/customers?email={email}")
             page = self._page(owner, answer)
             if answer is not None and answer.status == 200 and [each["email"] for each in page] != [email]:
@@ -400,25 +453,19 @@ class Visitor:
             await self._ask("open", shop, "GET", path)
 
 
-class Soak:
+class Soak(LoadedServer):
     """A soak run: the server, its visitors and the faults."""
 
     def __init__(
         self, server: ServerProcess, shops: Sequence[Shop], postgres: PostgresServer | None, backups: Backups, seed: int
     ) -> None:
-        self.server = server
-        self.shops = shops
-        self.seed = seed
-        self.ledger = Ledger()
+        super().__init__(server, shops, seed)
         self._postgres = postgres
         self._random = random.Random(seed)
         self._samples: list[tuple[float, int]] = []  # MiB, descriptors
         self._stalled: list[asyncio.StreamWriter] = []
         self._backups = backups
         self._interruptions = 0  # of PostgreSQL: odd while it is stopped or its sessions are terminated
-
-    def shop(self, id: int) -> Shop:
-        return next(shop for shop in self.shops if shop.id == id)
 
     async def run(self, seconds: float) -> list[str]:
         """Run for the given time. Returns the problems found."""
@@ -437,10 +484,10 @@ class Soak:
         await asyncio.gather(*visits, *copying)
         for writer in self._stalled:
             writer.transport.abort()
-        listed = await self._everything()
+        listed = await self.list_everything()
         found = await self._leaks()
         await self.kill_server()  # so that data that exists only in memory, or in an unlinked log, is lost now
-        if await self._everything() != listed:
+        if await self.list_everything() != listed:
             self.ledger.wrong.append("after a last kill the server lists other customers than before it")
         await self._make_backup(frequent, self._backups.frequent)
         return faults_of(self.ledger, listed) + found
@@ -545,23 +592,6 @@ class Soak:
                 await asyncio.sleep(0.005)
                 writer.transport.abort()
 
-    async def _everything(self) -> dict[int, list[dict[str, Any]]]:
-        """Returns all customers of every shop, and checks that paging by cursor returns the same list."""
-        listed: dict[int, list[dict[str, Any]]] = {}
-        client = Client(self.server.port)
-        for shop in self.shops:
-            listed[shop.id] = (await _get_with_retries(client, "/customers", shop)).json()
-            walked: list[dict[str, Any]] = []
-            page = None
-            while page is None or len(page) == 1000:
-                after = f"&after={walked[-1]['id']}" if walked else ""
-                page = (await _get_with_retries(client, f"/customers?limit=1000{after}", shop)).json()
-                walked += page
-            if walked != listed[shop.id]:
-                self.ledger.wrong.append(f"shop {shop.id}: the list and the pages by cursor differ")
-        client.close()
-        return listed
-
     def _sample(self) -> tuple[float, int]:
         assert self.server.process is not None
         parent = psutil.Process(self.server.process.pid)
@@ -628,10 +658,10 @@ def soak(
     )
     run = Soak(server, shops, postgres, backups, seed)
     found = asyncio.run(run.run(seconds))
-    return [*found, *asyncio.run(_audited(server.database))], run.summary()
+    return [*found, *asyncio.run(audited(server.database))], run.summary()
 
 
-async def _audited(url: str) -> list[str]:
+async def audited(url: str) -> list[str]:
     """Returns the findings of an audit of all shops while the server runs."""
     database = await open_database(url)
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import asyncpg
 import pytest
@@ -164,22 +165,47 @@ def test_connections_that_rested_are_checked_together(postgres: PostgresServer, 
         with_pool(f"postgresql://postgres@127.0.0.1:{forwarder.port}/rested", 4, work)
 
 
+@contextlib.asynccontextmanager
+async def frozen_server() -> AsyncIterator[int]:
+    """A server that accepts connections and does not respond. Yields its port."""
+    accepted: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda reader, writer: accepted.append(writer), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in accepted:
+        writer.close()
+    await asyncio.sleep(0)  # the transports close their sockets
+
+
 def test_the_next_host_is_tried_after_a_short_time_and_the_last_one_that_worked_first(postgres: PostgresServer) -> None:
     postgres.create_database("hosts")
 
     async def work() -> None:
-        accepted: list[asyncio.StreamWriter] = []
-        frozen = await asyncio.start_server(lambda reader, writer: accepted.append(writer), "127.0.0.1", 0)
-        port = frozen.sockets[0].getsockname()[1]
-        settings = read_url(f"postgresql://postgres@127.0.0.1:{port},127.0.0.1:{postgres.port}/hosts?connect_timeout=1")
-        connector = Connector(settings)
-        for limit in (2, 0.9):
-            async with asyncio.timeout(limit):
-                connection = await connector.connect()
-                await connection.close()
-        frozen.close()
-        for writer in accepted:
-            writer.close()
-        await asyncio.sleep(0)  # the transports close their sockets
+        async with frozen_server() as port:
+            settings = read_url(f"postgresql://postgres@127.0.0.1:{port},127.0.0.1:{postgres.port}/hosts?connect_timeout=1")
+            connector = Connector(settings)
+            for limit in (2, 0.9):
+                async with asyncio.timeout(limit):
+                    connection = await connector.connect()
+                    await connection.close()
+
+    asyncio.run(work())
+
+
+def test_a_host_that_does_not_respond_is_tried_after_the_others(postgres: PostgresServer) -> None:
+    """During a failover no host accepts writes. The new primary must not wait for the frozen one in each attempt."""
+    postgres.create_database("failover")
+    new_primary = Forwarder(postgres.port)
+
+    async def work() -> None:
+        async with frozen_server() as port:
+            settings = read_url(f"postgresql://postgres@127.0.0.1:{port},127.0.0.1:{new_primary.port}/failover?connect_timeout=1")
+            connector = Connector(settings)
+            with pytest.raises(ConnectionRefusedError):
+                await connector.connect()
+            with new_primary:
+                async with asyncio.timeout(0.9):
+                    connection = await connector.connect()
+                    await connection.close()
 
     asyncio.run(work())

@@ -39,10 +39,11 @@ OF_BACKGROUND: Final = TimeLimits(statement_seconds=30.0, list_seconds=30.0, rec
 
 
 class Connector:
-    """Opens connections to the first host that accepts one; the host that accepted the last one is tried first.
+    """Opens connections to the first host that accepts one.
 
-    With ``in_transactions`` a pooler may give each
-    transaction another session of PostgreSQL: nothing is left in a session, neither settings nor prepared statements.
+    The host that accepted the last connection is tried first, one that did not respond is tried last. With
+    ``in_transactions`` a pooler may give each transaction another session of PostgreSQL: nothing is left in a session,
+    neither settings nor prepared statements.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Connector:
         for number, host in enumerate(hosts):
             try:
                 connection = await self._connect_to(host, target_session_attrs)
-            except _TRY_NEXT_HOST:
+            except _TRY_NEXT_HOST as error:
+                if isinstance(error, TimeoutError):  # while it is frozen, each attempt would wait for it before a new primary
+                    self._hosts = (*(other for other in self._hosts if other is not host), host)
                 if number == len(hosts) - 1:
                     raise
             else:

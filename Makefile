@@ -11,7 +11,8 @@ export ECOMCHARGE_SANDBOX ?= true
 # Tests spend much of their time waiting for a process to start or for a lease to end: run several at the same time.
 TESTS_AT_ONCE ?= 4
 
-.PHONY: serve check test postgres-versions coverage soak simulate bench compare lint format install npm swagger-ui browser pgbouncer lock clean
+.PHONY: serve check test postgres-versions coverage soak cluster-test simulate bench compare lint format install npm swagger-ui \
+	browser pgbouncer cluster lock clean
 
 serve: $(VENV)/installed
 	@$(BIN)/ecomcharge serve
@@ -55,6 +56,11 @@ coverage: $(VENV)/installed-for-work browser pgbouncer
 # Ten minutes of load and faults; every response is checked. SOAK_ARGUMENTS="--seconds 60 --engine sqlite --seed 7".
 soak: $(VENV)/installed-for-work
 	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python -m support.soak $(SOAK_ARGUMENTS)
+
+# Three PostgreSQL nodes under Patroni, with etcd and HAProxy: switchovers, killed and frozen leaders under load; 7 minutes.
+# CLUSTER_ARGUMENTS="--rounds 1" for one failure of each kind, 3 minutes.
+cluster-test: $(VENV)/installed-for-work cluster
+	@env -u ECOMCHARGE_DATABASE -u ECOMCHARGE_SANDBOX PYTHONPATH=tests $(BIN)/python -m support.cluster $(CLUSTER_ARGUMENTS)
 
 # Ten thousand simulated histories of subscriptions with faults; seeds that fail are printed. SIMULATION_RUNS=100 for fewer.
 SIMULATION_RUNS ?= 10000
@@ -134,6 +140,14 @@ pgbouncer:
 		&& echo "installing pgbouncer" && apt-get -qq update \
 		&& RUNLEVEL=1 apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null; } \
 		|| echo "no pgbouncer, and no permission to install it: the tests of poolers will be skipped"
+
+# The parts of the cluster, from Debian. The packages would start services of their own, which no test uses.
+cluster:
+	@{ command -v etcd && command -v patroni && [ -x /usr/sbin/haproxy ] && [ -x /usr/lib/postgresql/15/bin/postgres ]; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "installing etcd, patroni, haproxy and postgresql" && apt-get -qq update \
+		&& RUNLEVEL=1 apt-get -qq install -y --no-install-recommends etcd-server patroni haproxy postgresql-15 >/dev/null; } \
+		|| echo "no etcd, patroni, haproxy or postgresql-15, and no permission to install them"
 
 # Pins all packages again, with hashes and without download addresses.
 lock: $(VENV)/installed-for-work

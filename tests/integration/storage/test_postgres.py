@@ -21,7 +21,7 @@ from ecomcharge.storage.opening import open_database
 from ecomcharge.storage.postgres import connecting, pool
 from ecomcharge.storage.postgres import database as postgres_database
 from ecomcharge.storage.postgres.batching import Batcher, Pending
-from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, Connector
+from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.url import read_url
 from ecomcharge.storage.statements import Insert
@@ -169,6 +169,23 @@ def test_a_migration_that_cannot_get_a_lock_raises_unavailable(postgres: Postgre
         await work(database)
 
     with_database(url, with_words)
+
+
+def test_a_request_waits_for_a_long_read_as_long_as_for_another_list(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list is read in the background, and a frozen server must not delay its response for longer."""
+    monkeypatch.setattr(postgres_database, "OF_REQUESTS", OF_REQUESTS._replace(list_seconds=0.2))
+    url = postgres.create_database("long_read")
+
+    async def work() -> None:
+        database = await postgres_database.PostgresDatabase.open(url, connections=1, for_requests=True)
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable):
+                await database.rows_in_background("SELECT pg_sleep(20)", {})
+        await database.close()
+
+    asyncio.run(work())
 
 
 def test_an_unanswered_statement_fails_after_one_timeout(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,19 +127,17 @@ class PostgresDatabase:
                     each.resolve(row)
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]:
-        return await self._rows(sql, params, self._pool.limits.list_seconds)
-
-    async def rows_in_background(self, sql: str, params: Params) -> Sequence[Row]:
-        """The server reads, and this process waits."""
-        return await self._rows(sql, params, OF_BACKGROUND.list_seconds)
-
-    async def _rows(self, sql: str, params: Params, seconds: float) -> Sequence[Row]:
         statement = numbered(sql)
+        seconds = self._pool.limits.list_seconds
         try:
             async with self._pool.lend() as connection:
                 return await connection.fetch(statement.text, *statement.values(params), timeout=seconds)
         except Exception as error:
             raise to_domain_error(error) from error
+
+    async def rows_in_background(self, sql: str, params: Params) -> Sequence[Row]:
+        """The server reads, and this process waits. A request waits for it too, so that it has the limit of ``rows``."""
+        return await self.rows(sql, params)
 
     async def write(self, unit: Unit[T]) -> T:
         return await self._units.submit(PendingUnit(unit))

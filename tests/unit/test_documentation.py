@@ -223,7 +223,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 def test_no_file_contains_a_download_address() -> None:
     for lock in ROOT.glob("requirements/*.txt"):
         assert "://" not in lock.read_text()
-        assert lock.read_text().count("--hash=sha256:") > 20
+        assert lock.read_text().count("--hash=sha256:") >= lock.read_text().count("==") > 3
     npm = json.loads((ROOT / "requirements/npm/package-lock.json").read_text())["packages"]
     assert all("integrity" in package and "resolved" not in package for name, package in npm.items() if name)
 

@@ -411,7 +411,7 @@ def test_an_answer_does_not_wait_for_a_database_that_fails_during_the_charge(
         await migrate(database)
         shop_id = await _new_shop(database, master_key)
         charging = await billing_of(database, master_key, SystemClock(), SystemClock())
-        key = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprint)
+        key = idempotency_key_of("key", "POST /subscriptions", b"{}", master_key.fingerprints)
         encode: Callable[[Subscription], bytes] = lambda each: f'"{each.billing_state.state}"'.encode()  # noqa: E731
         ids, requested = IdGenerators(), wanted(sandbox.SUCCESSFUL)
         create = functools.partial(actions.create_subscription, charging, ids, shop_id, requested, key, encode)

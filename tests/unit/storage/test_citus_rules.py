@@ -64,7 +64,9 @@ def statements() -> Iterator[tuple[str, str]]:
     templates = {"SELECT_NEAREST": term_search.SELECT_NEAREST, "COUNT_NEAREST": term_search.COUNT_NEAREST}
     templates |= {"SELECT_HITS": term_search.SELECT_HITS["postgresql"], "COUNT_HITS": term_search.COUNT_HITS["postgresql"]}
     for name, template in templates.items():
-        yield f"storage.term_search.{name}", numbered(template.format(**search)).text
+        for among in ("", *term_search.AMONG_NEAREST.values()):
+            sql = template.format(**search, among=among.format(**search))
+            yield f"storage.term_search.{name}", numbered(sql).text
     for name, statement in statements_of_program().items():
         match statement:
             case PointRead():

@@ -70,8 +70,8 @@ async def execute_lists(database: Database) -> None:
     for selected in itertools.product(emails, external_ids, searches):
         await _pages(customers.Customers(database, SHOP, customers.Filter(*selected)), "cst_")
     for words, newest_first in (("first19", False), ("first1999", True)):  # the index is asked among the next customers only
-        selected = customers.Customers(database, SHOP, customers.Filter(q=words))
-        await selected.select(PAGE, offset=500, newest_first=newest_first, in_background=True)
+        of_words = customers.Customers(database, SHOP, customers.Filter(q=words))
+        await of_words.select(PAGE, offset=500, newest_first=newest_first, in_background=True)
     await _pages(plans.Plans(database, SHOP), "pln_")
     states, customer_ids = (None, "active", "failed", "unknown"), (None, id_of("cst_", 3), "cst_unknown")
     plan_ids = (None, id_of("pln_", 0), id_of("pln_", LAST))

@@ -7,8 +7,8 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import apsw
 
@@ -113,8 +113,8 @@ class SqliteDatabase:
         except UNAVAILABLE as error:
             raise Unavailable from error
 
-    def write(self, unit: Unit[T]) -> Coroutine[Any, Any, T]:
-        return self._writer.write(unit)
+    async def write(self, unit: Unit[T]) -> T:
+        return await self._writer.write(unit)
 
     async def migrate(self, migrations: Sequence[Migration]) -> list[Migration]:
         """Raises ``Unavailable`` when the database cannot be written now."""

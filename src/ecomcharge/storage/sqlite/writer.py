@@ -63,14 +63,14 @@ class Writer:
         self._task: asyncio.Task[None] | None = None  # exists while units wait or are written
         self._stopped = False
 
-    async def write(self, unit: Unit[T]) -> T:
+    def write(self, unit: Unit[T]) -> asyncio.Future[T]:
         if self._stopped:
             raise Unavailable
         outcome: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append(_PendingUnit(unit, outcome))
         if self._task is None:
             self._task = self._loop.create_task(self._write_batches())
-        return await outcome
+        return outcome
 
     async def stop(self) -> bool:
         """Write what was accepted; returns False when another process keeps the write lock for too long."""

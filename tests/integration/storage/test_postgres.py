@@ -21,7 +21,8 @@ from ecomcharge.storage.opening import open_database
 from ecomcharge.storage.postgres import connecting, pool
 from ecomcharge.storage.postgres import database as postgres_database
 from ecomcharge.storage.postgres.batching import Batcher, Pending
-from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector
+from ecomcharge.storage.postgres.connecting import OF_BACKGROUND, OF_REQUESTS, Connector, TimeLimits
+from ecomcharge.storage.postgres.database import MAX_BATCH, PostgresDatabase
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.url import read_url
 from ecomcharge.storage.statements import Insert
@@ -89,7 +90,7 @@ def test_items_of_a_batch_that_is_cancelled_fail_and_later_ones_are_flushed() ->
             for item in batch:
                 item.resolve(None)
 
-        batcher: Batcher[Pending] = Batcher(flush, max_in_flight=1, max_batch=2)
+        batcher: Batcher[Pending] = Batcher(flush, max_in_flight=1, max_batch=2, stalled_seconds=60)
         async with asyncio.timeout(5):
             first = [asyncio.create_task(batcher.submit(Pending())) for _ in range(4)]
             await asyncio.wait(first[:2])
@@ -113,7 +114,7 @@ def test_a_second_batch_starts_although_items_wait_behind_the_first() -> None:
             for item in batch:
                 item.resolve(None)
 
-        batcher: Batcher[Pending] = Batcher(flush, max_in_flight=2, max_batch=3)
+        batcher: Batcher[Pending] = Batcher(flush, max_in_flight=2, max_batch=3, stalled_seconds=60)
         waiting = [asyncio.create_task(batcher.submit(Pending())) for _ in range(4)]
         await asyncio.sleep(0.01)
         async with asyncio.timeout(2):
@@ -258,5 +259,33 @@ def test_a_connection_whose_setup_fails_is_closed(postgres: PostgresServer, monk
                 pass
         assert [connection.is_closed() for connection in opened] == [True]
         await asyncio.sleep(0)  # the transport closes its socket
+
+    asyncio.run(work())
+
+
+def test_a_server_that_does_not_answer_delays_requests_by_one_batch_only(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        postgres_database, "OF_REQUESTS", TimeLimits(statement_seconds=1.0, list_seconds=1.0, recovery_seconds=1.0)
+    )
+    url = postgres.create_database("without_answers")
+
+    async def refused_after(database: PostgresDatabase) -> float:
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            await database.write(lambda tx: tx.rows("SELECT 1", {}))
+        return time.monotonic() - started
+
+    async def work() -> None:
+        database = await PostgresDatabase.open(url, connections=5, for_requests=True)
+        await asyncio.gather(*(database.write(lambda tx: tx.rows("SELECT 1", {})) for _ in range(2)))
+        postgres.freeze()
+        try:
+            seconds = await asyncio.gather(*(refused_after(database) for _ in range(4 * MAX_BATCH)))
+        finally:
+            postgres.thaw()
+        await database.close()
+        assert max(seconds) < 3
 
     asyncio.run(work())

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from ecomcharge.base.errors import Unavailable
 from ecomcharge.storage.postgres.errors import to_domain_error
 
 
@@ -37,10 +38,20 @@ class Batcher(Generic[Item]):
 
     It does not wait for more items: while fewer batches are in flight, a batch starts at the end of the current turn of
     the event loop. Items that arrive while all are in flight form the next batch. If ``flush`` raises or is cancelled, every
-    item of the batch without an outcome fails with that error.
+    item of the batch without an outcome fails with that error. After a batch that took longer than ``stalled_seconds`` the
+    items that wait are refused: PostgreSQL does not answer, and each would wait for all batches before it.
     """
 
-    def __init__(self, flush: Callable[[list[Item]], Awaitable[None]], *, max_in_flight: int, max_batch: int) -> None:
+    def __init__(
+        self,
+        flush: Callable[[list[Item]], Awaitable[None]],
+        *,
+        max_in_flight: int,
+        max_batch: int,
+        stalled_seconds: float,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stalled_seconds = stalled_seconds
         self._flush = flush
         self._max_in_flight = max_in_flight
         self._max_batch = max_batch
@@ -66,6 +77,7 @@ class Batcher(Generic[Item]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
+                started = self._loop.time()
                 try:
                     await self._flush(batch)
                 except BaseException as error:
@@ -73,5 +85,9 @@ class Batcher(Generic[Item]):
                         item.fail(error)
                     if not isinstance(error, Exception):
                         raise
+                if self._loop.time() - started > self._stalled_seconds:
+                    refused, self._waiting = self._waiting, []
+                    for item in refused:
+                        item.fail(Unavailable())
         finally:
             self._in_flight.remove(asyncio.current_task())  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ T = TypeVar("T")
 READS_IN_FLIGHT: Final = 2
 TRANSACTIONS_IN_FLIGHT: Final = 2
 MAX_BATCH: Final = 256
+STALLED: Final = 0.9  # of the limit of a statement: a batch that took as long had no answer from the server
 MAX_ATTEMPTS: Final = 5  # to run one unit, if the server aborts its transaction because of a deadlock or a conflict
 
 _ABOUT_SERVER: Final = "SELECT version(), pg_backend_pid(), EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus')"
@@ -59,8 +60,11 @@ class PostgresDatabase:
         self._pool = pool
         self._executor = ExecutorByShop() if is_distributed else Executor()
         self._has_transaction_status = has_transaction_status
-        self._reads = Batcher(self._flush_reads, max_in_flight=READS_IN_FLIGHT, max_batch=MAX_BATCH)
-        self._units = Batcher(self._flush_units, max_in_flight=TRANSACTIONS_IN_FLIGHT, max_batch=MAX_BATCH)
+        stalled = self._stalled_seconds = STALLED * pool.limits.statement_seconds
+        self._reads = Batcher(self._flush_reads, max_in_flight=READS_IN_FLIGHT, max_batch=MAX_BATCH, stalled_seconds=stalled)
+        self._units = Batcher(
+            self._flush_units, max_in_flight=TRANSACTIONS_IN_FLIGHT, max_batch=MAX_BATCH, stalled_seconds=stalled
+        )
         self._recoveries: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -146,8 +150,14 @@ class PostgresDatabase:
         try:
             await self._run_transaction(units)
         except (RetryIndividually, *RETRYABLE):
-            for unit in units:
+            loop = asyncio.get_running_loop()
+            for number, unit in enumerate(units, 1):
+                started = loop.time()
                 await self._run_alone(unit)
+                if loop.time() - started > self._stalled_seconds:  # each of the others would wait as long
+                    for other in units[number:]:
+                        other.fail(Unavailable())
+                    return
 
     async def _run_alone(self, unit: PendingUnit) -> None:
         for attempt in range(1, MAX_ATTEMPTS + 1):

@@ -44,6 +44,7 @@ RETRY_DEADLINE_SECONDS = 60.0
 QUIET = 0.2  # the fraction of the time at the end without faults
 BACKUP_SECONDS = 10.0  # between two frequent backups; a short run makes four backups
 THOROUGH_BACKUP_SECONDS = 60.0
+SILENT_CONNECTIONS = 100  # that one fault opens
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 FIELDS = ("first_name", "last_name", "address", "country", "city", "zip", "state", "phone", "email", "ip", "external_id")
 # The expected statuses of each kind of request. Faults may add 503, 504 and broken connections.
@@ -573,7 +574,11 @@ class Soak(LoadedServer):
     async def stall(self) -> None:
         """Run clients that connect and send nothing, send half a body, or request a list without reading it."""
         shop = self.shops[0]
-        for text in (b"", _request("POST", "/customers", shop.authorization, b'{"email"', {})[:-3], b"GET /custo"):
+        for text in (
+            *[b""] * SILENT_CONNECTIONS,
+            _request("POST", "/customers", shop.authorization, b'{"email"', {})[:-3],
+            b"GET /custo",
+        ):
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
                 writer.write(text)

@@ -24,7 +24,7 @@ from ecomcharge.runtime.composition import App
 from ecomcharge.runtime.listening import LOCALHOST, listen_on_both_loopback_addresses
 from ecomcharge.runtime.processes import ProcessArguments, read_arguments
 from ecomcharge.runtime.scheduling import tune_garbage_collector, use_batch_scheduling
-from ecomcharge.runtime.supervisor import started_file
+from ecomcharge.runtime.supervisor import STOPS_SOON, started_file
 from ecomcharge.web.rate_limits import ClientAddresses
 from ecomcharge.web.response_files import connections_for
 from ecomcharge.web.rsgi import RsgiAdapter
@@ -43,7 +43,7 @@ class _ServerApplication(RsgiAdapter):
         settings = app.settings
         super().__init__(app.dispatcher, app.limits, settings.max_concurrent_requests)
         self._app = app
-        connections = ClientConnections(
+        connections = self._connections = ClientConnections(
             ConnectionRules(
                 port=settings.port,
                 most=_most_connections(settings),
@@ -56,6 +56,10 @@ class _ServerApplication(RsgiAdapter):
             self.ports_in_progress,
         )
         self._watch = asyncio.get_event_loop().create_task(connections.watch())
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The supervisor sends this signal with SIGTERM, whose handler is granian's."""
+        loop.add_signal_handler(STOPS_SOON, self._connections.hurry)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watch.cancel()

@@ -33,6 +33,7 @@ WORKER_DELAY_SECONDS: Final = 1.0  # before the billing worker is started again,
 WORKER_STOP_SECONDS: Final = 40.0
 START_SECONDS: Final = 60.0  # for a new server process to become ready, before the old one is stopped
 RELOAD_SECONDS: Final = 1.5  # in which a new server process that is ready may still end, for example for its certificate
+STOPS_SOON: Final = signal.SIGUSR1  # tells a server process that it is about to stop
 STARTED_POLL_SECONDS: Final = 0.02
 
 
@@ -234,7 +235,7 @@ class Supervisor:
                     self._log().error("a new server process cannot start, and the old one stays", worker=child.index + 1)
                     child.process, child.first_pid, child.start_at = old, first_pid, None
                     continue
-                self._end([old], self._shutdown_seconds)
+                self._end_servers([old])
         if self._worker is not None and self._worker.process is not None and not self._signals.stop:
             self._end([self._worker.process], WORKER_STOP_SECONDS)
             self._start(self._worker)
@@ -245,9 +246,14 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Stop the servers first: what they accepted is finished before the worker ends."""
-        self._end([child.process for child in self._servers if child.process is not None], self._shutdown_seconds)
+        self._end_servers([child.process for child in self._servers if child.process is not None])
         if self._worker is not None and self._worker.process is not None:
             self._end([self._worker.process], WORKER_STOP_SECONDS)
+
+    def _end_servers(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        for process in processes:
+            process.send_signal(STOPS_SOON)
+        self._end(processes, self._shutdown_seconds)
 
     def _end(self, processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
         for process in processes:

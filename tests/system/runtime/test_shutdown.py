@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -11,16 +12,18 @@ import time
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from ecomcharge.customers import store
+from ecomcharge.customers.model import FIELD_NAMES, Customer
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.shops.model import Credentials
-from ecomcharge.storage.database import Database
+from ecomcharge.storage.database import Database, Transaction
 from support.operations import GOOD, JOHN, auth, counted, get
 from support.process import ServerProcess
 from support.shops import ENVIRONMENT, Start, add_shop, with_database
 from support.waiting import eventually
-from support.wire import Wire, basic, head
+from support.wire import Wire, basic, head, request
 
 
 def listens(port: int) -> bool:
@@ -158,3 +161,45 @@ def test_no_worker_outlives_a_supervisor_that_is_killed_while_they_start(tmp_pat
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         starting.join()
+
+
+def test_slow_readers_of_long_lists_do_not_delay_the_end_and_the_group_logs_no_error(
+    start: Start, database_url: str, master_key: MasterKey
+) -> None:
+    """SIGTERM reaches all processes at once, as from a terminal or a service manager."""
+    process = start("--workers", "2", "--worker", database=database_url)
+    shop = add_shop(database_url, master_key)
+    fields = dict.fromkeys(FIELD_NAMES, "x" * 255)
+    records = [msgspec.convert({"id": f"cst_{number:016x}", **fields}, Customer) for number in range(1_000)]
+
+    async def fill(database: Database) -> None:
+        async def unit(tx: Transaction) -> None:
+            await store.insert_many(tx, [store.row_of(shop.shop_id, record) for record in records])
+
+        await database.write(unit)
+
+    with_database(database_url, fill)
+    asked = request("GET", "/customers?limit=1000", ("Authorization", basic(*auth(shop))))
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(process.port, receive_buffer_bytes=4096)) for _ in range(6)]
+        for wire in wires:
+            wire.send(asked)
+        assert eventually(lambda: counted(process) == len(wires), 20)
+        ended = threading.Event()
+
+        def read_slowly(wire: Wire) -> None:
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.2):
+                    wire._socket.recv(2_000)
+
+        for wire in wires[:3]:  # the others read nothing
+            threading.Thread(target=read_slowly, args=(wire,), daemon=True).start()
+        assert process.process is not None
+        stopped_at = time.monotonic()
+        os.killpg(process.process.pid, signal.SIGTERM)
+        assert process.wait() == 0
+        seconds = time.monotonic() - stopped_at
+        ended.set()
+
+    assert seconds < 15, process.log()
+    assert not re.findall('.*"level":"(?:warning|error)".*', process.log())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import sys
 from typing import Annotated
 from urllib.parse import quote
 
@@ -42,7 +43,10 @@ def _print_welcome(settings: Settings, shop: SandboxShop) -> None:
     if credentials is None:
         print("The database already has shops, and a secret key is printed only once. For a new key, run in another terminal:")
         wanted = "create --name Sandbox" if shop.shop_id is None else f"rotate-key {shop.shop_id}"
-        print(f"  ecomcharge shops {wanted} {_options_of(settings)}", flush=True)
+        print(f"  ecomcharge shops {wanted} {_options_of(settings)}")
+        if settings.master_key is not None:
+            print("It needs the same ECOMCHARGE_MASTER_KEY.")
+        sys.stdout.flush()
         return
     print(f"shop id:    {credentials.shop_id}\nsecret key: {credentials.secret_key}   (shown this once)\n")
     print(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from ecomcharge.base.settings import Settings
+from ecomcharge.cli.serve import _print_welcome
+from ecomcharge.runtime.preparation import prepare
 from ecomcharge.shops import keys
-from ecomcharge.shops.keys import make_master_key
+from ecomcharge.shops.actions import close_shop
+from ecomcharge.shops.keys import make_master_key, master_key_of
 from support.commands import ecomcharge
-from support.shops import ENVIRONMENT
+from support.postgres import free_port
+from support.shops import ENVIRONMENT, add_shop, with_database
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -115,3 +123,21 @@ def test_a_setting_out_of_its_range_is_refused(cli: Cli, setting: str) -> None:
     done = cli("serve", setting)
     assert done.returncode == 1
     assert done.stderr == f"ecomcharge: {setting.partition('=')[0]} must be between {done.stderr.partition('between ')[2]}"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_hint_of_a_sandbox_with_other_shops_works(tmp_path: Path, capsys: pytest.CaptureFixture[str], closed: bool) -> None:
+    """It names a shop that is open, or creates one, and the file of the database from any folder."""
+    database = f"sqlite:///{tmp_path}/it's ~here.db".replace("~", "%7E").replace(" ", "%20")
+    shop = add_shop(database, master_key_of(Settings(database=database)))
+    if closed:
+        with_database(database, lambda opened: close_shop(opened, 0, shop_id=shop.shop_id))
+    settings = Settings(database=database, sandbox=True, port=free_port())
+    found = asyncio.run(prepare(settings, 0))
+    assert found is not None
+    _print_welcome(settings, found)
+
+    hint = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  ecomcharge "))
+    assert (f"rotate-key {shop.shop_id} " in hint) is not closed
+    done = ecomcharge("", *shlex.split(hint)[1:], environment={})
+    assert "secret key: eck_" in done.stdout, done.stderr

@@ -20,6 +20,20 @@ def test_a_sqlite_url_without_a_file_is_refused(url: str) -> None:
         sqlite_path(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite:///~/shop.db", "~ is not the home folder"),
+        ("sqlite:////home/~jane/shop.db", "~ is not the home folder"),
+        ("sqlite:///shop.db?mode=ro", "has no parameters"),
+    ],
+)
+def test_a_sqlite_url_that_means_another_file_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        sqlite_path(url)
+    assert sqlite_path("sqlite:////x/%7Ea%3Fb.db") == "/x/~a?b.db"
+
+
 def test_sqlite_urls_with_three_slashes_are_relative_and_with_four_absolute(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

@@ -15,5 +15,5 @@ class Caller(Request):
     def peer(self) -> str:
         return self._address
 
-    def forwarded_for(self) -> str:
-        return self.header("x-forwarded-for") or ""
+    def all_of(self, name: str) -> str:
+        return self.header(name) or ""

@@ -144,6 +144,9 @@ class Settings:
     postgres_pooler
         Mode of a pooler such as PgBouncer between this program and PostgreSQL: ``session``, ``transaction``, or ``auto``: what
         works in either mode if there is a pooler.
+    read_from
+        URL of a standby of PostgreSQL, or of several. Lists and exports whose request allows a stale answer by
+        ``Prefer: stale=SECONDS`` are read from it, if it is recent enough. The default is none.
     shutdown_timeout_seconds
         How long requests in progress may run after SIGTERM.
     metrics_host
@@ -191,6 +194,7 @@ class Settings:
     shop_checkouts_per_minute: int = 600
     postgres_connections: int = 8
     postgres_pooler: Pooler = "auto"
+    read_from: str | None = None
     shutdown_timeout_seconds: int = 30
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0

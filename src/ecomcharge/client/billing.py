@@ -56,20 +56,23 @@ class BillingCalls(Requests):
         after: str | None = None,
         before: str | None = None,
         order: Order | None = None,
+        stale: int | None = None,
         **filters: Unpack[Created],
     ) -> Call[list[Plan]]:
         """Plans in order of creation: all of them, or one page with ``limit``, ``after`` or ``before`` (an id)."""
         position = {"limit": limit, "after": after, "before": before, "order": order}
-        return self.reading("plans", json_of(list[Plan]), {**position, **filters})
+        return self.reading("plans", json_of(list[Plan]), {**position, **filters}, stale)
 
-    def plans(self, *, order: Order | None = None, page_size: int = PAGE_SIZE, **filters: Unpack[Created]) -> Pages[Plan]:
+    def plans(
+        self, *, order: Order | None = None, page_size: int = PAGE_SIZE, stale: int | None = None, **filters: Unpack[Created]
+    ) -> Pages[Plan]:
         """Every plan in order of creation, with ``page_size`` (1 to 1000) of them in memory at a time."""
         query = query_of({"limit": page_size, "order": order, **filters})
-        return Pages(lambda query: self.reading("plans", _PLANS, query), query)
+        return Pages(lambda query: self.reading("plans", _PLANS, query, stale), query)
 
-    def count_plans(self, **filters: Unpack[Created]) -> Call[int]:
+    def count_plans(self, *, stale: int | None = None, **filters: Unpack[Created]) -> Call[int]:
         """The number of plans."""
-        return self.counting("plans", filters)
+        return self.counting("plans", filters, stale)
 
     def create_subscription(
         self,
@@ -105,6 +108,7 @@ class BillingCalls(Requests):
         after: str | None = None,
         before: str | None = None,
         order: Order | None = None,
+        stale: int | None = None,
         **filters: Unpack[SubscriptionFilters],
     ) -> Call[list[Subscription]]:
         """Subscriptions in order of creation: all of them, or one page with ``limit``, ``after`` or ``before`` (an id).
@@ -112,18 +116,23 @@ class BillingCalls(Requests):
         The filters are those of ``SubscriptionFilters``.
         """
         position = {"limit": limit, "after": after, "before": before, "order": order}
-        return self.reading("subscriptions", json_of(list[Subscription]), {**position, **filters})
+        return self.reading("subscriptions", json_of(list[Subscription]), {**position, **filters}, stale)
 
     def subscriptions(
-        self, *, order: Order | None = None, page_size: int = PAGE_SIZE, **filters: Unpack[SubscriptionFilters]
+        self,
+        *,
+        order: Order | None = None,
+        page_size: int = PAGE_SIZE,
+        stale: int | None = None,
+        **filters: Unpack[SubscriptionFilters],
     ) -> Pages[Subscription]:
         """Every subscription in order of creation, with ``page_size`` (1 to 1000) of them in memory at a time."""
         query = query_of({"limit": page_size, "order": order, **filters})
-        return Pages(lambda query: self.reading("subscriptions", _SUBSCRIPTIONS, query), query)
+        return Pages(lambda query: self.reading("subscriptions", _SUBSCRIPTIONS, query, stale), query)
 
-    def count_subscriptions(self, **filters: Unpack[SubscriptionFilters]) -> Call[int]:
+    def count_subscriptions(self, *, stale: int | None = None, **filters: Unpack[SubscriptionFilters]) -> Call[int]:
         """The number of subscriptions that the filters select."""
-        return self.counting("subscriptions", filters)
+        return self.counting("subscriptions", filters, stale)
 
     def cancel_subscription(self, subscription_id: str, reason: str | None = None) -> Call[Subscription]:
         """Cancel a subscription. A second call changes nothing. Raises ``ValidationError`` if the subscription has ended."""
@@ -139,6 +148,7 @@ class BillingCalls(Requests):
         after: str | None = None,
         before: str | None = None,
         order: Order | None = None,
+        stale: int | None = None,
         **filters: Unpack[EventFilters],
     ) -> Call[list[Event]]:
         """The newest events first: at most ``limit`` (20 unless given), older than ``before`` or newer than ``after`` (an id).
@@ -146,16 +156,18 @@ class BillingCalls(Requests):
         ``order="asc"`` is the oldest first.
         """
         position = {"limit": limit, "after": after, "before": before, "order": order}
-        return self.reading("events", json_of(list[Event]), {**position, **filters})
+        return self.reading("events", json_of(list[Event]), {**position, **filters}, stale)
 
-    def events(self, *, order: Order | None = None, page_size: int = PAGE_SIZE, **filters: Unpack[EventFilters]) -> Pages[Event]:
+    def events(
+        self, *, order: Order | None = None, page_size: int = PAGE_SIZE, stale: int | None = None, **filters: Unpack[EventFilters]
+    ) -> Pages[Event]:
         """Every event of the last 30 days, the newest first, with ``page_size`` (1 to 1000) of them in memory at a time."""
         query = query_of({"limit": page_size, "order": order, **filters})
-        return Pages(lambda query: self.reading("events", _EVENTS, query), query)
+        return Pages(lambda query: self.reading("events", _EVENTS, query, stale), query)
 
-    def count_events(self, **filters: Unpack[EventFilters]) -> Call[int]:
+    def count_events(self, *, stale: int | None = None, **filters: Unpack[EventFilters]) -> Call[int]:
         """The number of events of the last 30 days that the filters select."""
-        return self.counting("events", filters)
+        return self.counting("events", filters, stale)
 
 
 _PLANS = page_of(Plan)

@@ -166,11 +166,13 @@ class Requests:
         self._http = http
         self.retries = retries
 
-    def reading(self, path: str, read: Read[T], query: Mapping[str, object] | None = None) -> Call[T]:
-        return Call(self._http.build_request("GET", _with_query(path, query)), read, self.retries)
+    def reading(self, path: str, read: Read[T], query: Mapping[str, object] | None = None, stale: int | None = None) -> Call[T]:
+        """A read. With ``stale`` the answer may come from a replica that is at most so many seconds behind."""
+        headers = {} if stale is None else {"prefer": f"stale={stale}"}
+        return Call(self._http.build_request("GET", _with_query(path, query), headers=headers), read, self.retries)
 
-    def counting(self, path: str, filters: Mapping[str, object]) -> Call[int]:
-        return self.reading(path, total_of, {**filters, "limit": 1, "count": True})
+    def counting(self, path: str, filters: Mapping[str, object], stale: int | None) -> Call[int]:
+        return self.reading(path, total_of, {**filters, "limit": 1, "count": True}, stale)
 
     def conditional(self, path: str, read: Read[T], etag: str, unchanged: T) -> Call[T]:
         """A read that transfers the object only if its ``ETag`` has changed."""

@@ -102,9 +102,9 @@ class CustomerCalls(Requests):
         query = {"subscriptions": subscriptions}
         return self.unkeyed("DELETE", _path(customer_id), nothing, Repeat.SAFE, query=query, if_match=_etag(if_match))
 
-    def export_customer(self, customer_id: str) -> Call[httpx.Response]:
+    def export_customer(self, customer_id: str, *, stale: int | None = None) -> Call[httpx.Response]:
         """Everything that is stored about a customer: the bytes of one JSON document, as they arrive."""
-        return self.reading(f"{_path(customer_id)}/export", lambda response: response)
+        return self.reading(f"{_path(customer_id)}/export", lambda response: response, stale=stale)
 
     def list_customers(
         self,
@@ -113,25 +113,32 @@ class CustomerCalls(Requests):
         after: str | None = None,
         before: str | None = None,
         order: Order | None = None,
+        stale: int | None = None,
         **filters: Unpack[CustomerFilters],
     ) -> Call[list[Customer]]:
         """Customers in order of creation: all of them, or one page with ``limit``, ``after`` or ``before`` (an id).
 
-        ``order="desc"`` is the newest first. The filters are those of ``CustomerFilters``.
+        ``order="desc"`` is the newest first. The filters are those of ``CustomerFilters``. With ``stale`` the answer may come
+        from a replica that is at most so many seconds behind; otherwise it has every customer that exists.
         """
         position = {"limit": limit, "after": after, "before": before, "order": order}
-        return self.reading("customers", json_of(list[Customer]), {**position, **filters})
+        return self.reading("customers", json_of(list[Customer]), {**position, **filters}, stale)
 
     def customers(
-        self, *, order: Order | None = None, page_size: int = PAGE_SIZE, **filters: Unpack[CustomerFilters]
+        self,
+        *,
+        order: Order | None = None,
+        page_size: int = PAGE_SIZE,
+        stale: int | None = None,
+        **filters: Unpack[CustomerFilters],
     ) -> Pages[Customer]:
         """Every customer in order of creation, with ``page_size`` (1 to 1000) of them in memory at a time."""
         query = query_of({"limit": page_size, "order": order, **filters})
-        return Pages(lambda query: self.reading("customers", _PAGE, query), query)
+        return Pages(lambda query: self.reading("customers", _PAGE, query, stale), query)
 
-    def count_customers(self, **filters: Unpack[CustomerFilters]) -> Call[int]:
+    def count_customers(self, *, stale: int | None = None, **filters: Unpack[CustomerFilters]) -> Call[int]:
         """The number of customers that the filters select."""
-        return self.counting("customers", filters)
+        return self.counting("customers", filters, stale)
 
 
 _decode = json_of(Customer)

@@ -38,6 +38,7 @@ from ecomcharge.web.listing import Listing, storable
 from ecomcharge.web.messages import NO_STORE, Request, Response, Stream, json_response, stored_response, without_blanks
 from ecomcharge.web.preconditions import Validators, if_match_of, none_match, validators_of
 from ecomcharge.web.router import Route
+from ecomcharge.web.stale_reads import reader_for
 
 _encode = msgspec.json.Encoder().encode
 
@@ -135,7 +136,7 @@ class CustomerRoutes:
         if q is not None:
             check_text(q)
         filter = Filter(email, external_id, q) if storable(external_id) else NOBODY
-        customers = store.Customers(self._database, request.shop_id, filter)
+        customers = store.Customers(await reader_for(request, self._database), request.shop_id, filter)
         return await LISTING.answer(request, customers, query, FILTERS.names)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from ecomcharge.base.ids import CUSTOMER_PREFIX
 from ecomcharge.customers.model import Customer, StoredCustomer
 from ecomcharge.customers.search import email_terms, id_in, terms_of, word_terms
-from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.database import Database, Reader, Row, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead, TermIndex
 from ecomcharge.storage.term_search import Group, TermSearch, conditions_of, params_of
@@ -216,7 +216,7 @@ async def erase(tx: Transaction, shop_id: int, customer_id: str, version: int, e
     return True
 
 
-async def is_erased(reader: Database | Transaction, shop_id: int, customer_id: str) -> bool:
+async def is_erased(reader: Reader | Transaction, shop_id: int, customer_id: str) -> bool:
     return await reader.find(FIND_ERASED, (shop_id, customer_id)) is not None
 
 
@@ -268,7 +268,7 @@ async def find(reader: Database | Transaction, shop_id: int, customer_id: str) -
     return customer_of_columns(row) if row is not None else None
 
 
-async def find_stored(reader: Database | Transaction, shop_id: int, customer_id: str) -> StoredCustomer | None:
+async def find_stored(reader: Reader | Transaction, shop_id: int, customer_id: str) -> StoredCustomer | None:
     row = await reader.find(FIND_STORED, (shop_id, customer_id))
     return None if row is None else _stored_of(row)
 
@@ -307,7 +307,7 @@ async def unlock_external_id(tx: Transaction, shop_id: int, external_id: str) ->
 class Customers:
     """The customers of a shop that match a filter. Implements ``Records``."""
 
-    database: Database
+    database: Reader
     shop_id: int
     filter: Filter = EVERYONE
 

@@ -16,7 +16,7 @@ from ecomcharge.events.model import (
     EventObject,
 )
 from ecomcharge.web.listing import DEFAULT_LIMIT, MAXIMUM_LIMIT
-from ecomcharge.web.openapi import Operation, Part, answer, count, cursor, json_list, query, selection
+from ecomcharge.web.openapi import OF_A_LIST, PREFER, Operation, Part, answer, count, cursor, json_list, query, selection
 from ecomcharge.web.wire_forms import Json, matching, ref
 
 _ID: Final = "evt_7aee5afb954c7efa"
@@ -33,6 +33,7 @@ _PARAMETERS: Final = [
     query("object", "Only events of the object with this id."),
     query("type", "Only events of this type."),
     *selection("events", "`desc` (newest first) unless given."),
+    PREFER,
 ]
 
 
@@ -40,7 +41,7 @@ def part(subscriptions: Mapping[str, Json]) -> Part:
     """``subscriptions`` are the events of subscriptions, each with an example of its object."""
     example = example_of(*next(iter(subscriptions.items())))
     last = f"The events of the last {KEPT_MILLISECONDS // 86_400_000} days, newest first unless `order` is `asc`."
-    found = answer("An array of events, `[]` when there are none.", json_list("Event", example), "Link", "X-Total-Count")
+    found = answer("An array of events, `[]` when there are none.", json_list("Event", example), *OF_A_LIST)
     properties = {
         "id": ref("EventId"),
         "type": {"enum": [*(type for type, _ in _OF_CUSTOMERS), *subscriptions]},

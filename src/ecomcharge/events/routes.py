@@ -25,6 +25,7 @@ from ecomcharge.web.listing import (
 )
 from ecomcharge.web.messages import Request, Response, json_response
 from ecomcharge.web.router import Route
+from ecomcharge.web.stale_reads import reader_for
 
 FILTERS: Final = Filters("events", ("object", "type"), EventObject.__annotations__)
 
@@ -46,7 +47,7 @@ class EventRoutes:
         object_id, type = query.get("object"), query.get("type")
         if not storable(object_id, type):
             object_id = type = ""  # no event has these
-        events = Events(self._database, request.shop_id, self._clock.now(), object_id, type)
+        events = Events(await reader_for(request, self._database), request.shop_id, self._clock.now(), object_id, type)
         page = selection.ids.narrowed_to(IdRange(after, before or ALL_IDS.before))
         found = await events.select(limit + 1, page, newest_first=selection.newest_first)
         headers = []

@@ -10,7 +10,7 @@ from ecomcharge.base.ids import CUSTOMER_ID, CUSTOMER_PREFIX, EVENT_PREFIX, firs
 from ecomcharge.customers.model import Customer
 from ecomcharge.customers.store import COLUMNS, customer_of_columns
 from ecomcharge.events.model import CUSTOMER_CREATED, KEPT_MILLISECONDS, Event
-from ecomcharge.storage.database import Database, Transaction
+from ecomcharge.storage.database import Database, Reader, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, delete_each, direction
 from ecomcharge.storage.statements import Insert, PointRead
 
@@ -56,7 +56,7 @@ async def id_of(tx: Transaction, shop_id: int, object_id: str, sequence: int) ->
     return str(row[0]) if row is not None else None
 
 
-async def of_object(database: Database, shop_id: int, object_id: str) -> list[Event]:
+async def of_object(database: Reader, shop_id: int, object_id: str) -> list[Event]:
     """The stored events of an object in their order."""
     rows = await database.rows(OF_OBJECT, {"shop_id": shop_id, "object_id": object_id})
     return [_event(*row) for row in rows]
@@ -76,7 +76,7 @@ class Events:
     The id of the event of a creation is that of the customer with another prefix.
     """
 
-    database: Database
+    database: Reader
     shop_id: int
     now: int
     object_id: str | None = None

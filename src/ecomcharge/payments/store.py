@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from ecomcharge.payments.model import Payment
-from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.database import Database, Reader, Row, Transaction
 from ecomcharge.storage.statements import Insert, PointRead
 
 FIELDS: Final = Payment.__struct_fields__
@@ -93,7 +93,7 @@ async def owner_of(database: Database, payment_id: str) -> tuple[int, Payment] |
     return (row[0], _payment(row[1:])) if row is not None else None
 
 
-async def of_subscription(database: Database, shop_id: int, subscription_id: str) -> list[Payment]:
+async def of_subscription(database: Reader, shop_id: int, subscription_id: str) -> list[Payment]:
     rows = await database.rows(OF_SUBSCRIPTION, {"shop_id": shop_id, "subscription_id": subscription_id})
     return [_payment(row) for row in rows]
 

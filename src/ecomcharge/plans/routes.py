@@ -22,6 +22,7 @@ from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing
 from ecomcharge.web.messages import Request, Response, Stream, json_response, stored_response
 from ecomcharge.web.router import Route
+from ecomcharge.web.stale_reads import reader_for
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,4 +82,6 @@ class PlanRoutes:
             return _encode([model.to_json(plan, request.shop_id, self._base_url) for plan in plans])
 
         listing = Listing("plan", "plans", PLAN_ID, PLAN_PREFIX, encode)
-        return await listing.answer(request, store.Plans(self._database, request.shop_id), FILTERS.query_of(request))
+        query = FILTERS.query_of(request)
+        plans = store.Plans(await reader_for(request, self._database), request.shop_id)
+        return await listing.answer(request, plans, query)

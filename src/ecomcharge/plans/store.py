@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from ecomcharge.plans.model import Plan, Price, TrialPrice
-from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.database import Database, Reader, Row, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead
 
@@ -53,7 +53,7 @@ async def owner_of(database: Database, plan_id: str) -> tuple[int, Plan] | None:
 class Plans:
     """The plans of a shop. Implements ``Records``."""
 
-    database: Database
+    database: Reader
     shop_id: int
 
     async def select(

@@ -68,12 +68,18 @@ class Transaction(Protocol):
 
 @dataclass
 class DatabaseStats:
-    """Counters since the start: ``units`` of work in ``commits``, point reads (``finds``) in ``find_statements``."""
+    """Counters since the start: ``units`` of work in ``commits``, point reads (``finds``) in ``find_statements``.
+
+    Of the requests that allow a stale answer, ``replica_answers`` came from a replica. ``replica_refusals`` came from the
+    primary, although there is a replica.
+    """
 
     commits: int = 0
     units: int = 0
     finds: int = 0
     find_statements: int = 0
+    replica_answers: int = 0
+    replica_refusals: int = 0
 
 
 class SettingWarning(NamedTuple):
@@ -85,21 +91,40 @@ class SettingWarning(NamedTuple):
     remedy: str
 
 
-class Database(Protocol):
-    """``is_distributed``: PostgreSQL with Citus, where a statement that is not about one shop asks all nodes."""
-
+class Reader(Protocol):
     engine: str
-    is_distributed: bool
-    stats: DatabaseStats
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
-        """A point read outside a transaction. It sees every write acknowledged before it was asked."""
+        """A point read outside a transaction. It sees every write acknowledged before it was asked, unless on a replica."""
         ...
 
     async def rows(self, sql: str, params: Params) -> Sequence[Row]: ...
 
     async def rows_in_background(self, sql: str, params: Params) -> Sequence[Row]:
         """``rows`` for a statement that reads much. Other requests are served meanwhile, on SQLite too."""
+        ...
+
+
+class ReplicaFailed(Exception):
+    """A replica did not execute a statement: the whole request must be read from the primary."""
+
+
+class ReplicaReader(Reader, Protocol):
+    """Reads from one replica, for one request. Its methods raise ``ReplicaFailed``."""
+
+    async def close(self, *, has_answered: bool) -> None:
+        """Give the connection back. It must be called, also after an error. ``has_answered`` is for the statistics."""
+        ...
+
+
+class Database(Reader, Protocol):
+    """``is_distributed``: PostgreSQL with Citus, where a statement that is not about one shop asks all nodes."""
+
+    is_distributed: bool
+    stats: DatabaseStats
+
+    async def replica_reader(self, stale_seconds: int) -> ReplicaReader | None:
+        """A replica that has every write acknowledged ``stale_seconds`` ago; ``None`` if there is none, or in doubt."""
         ...
 
     async def write(self, unit: Unit[T]) -> T:

@@ -30,6 +30,7 @@ def sqlite_path(url: str) -> str | None:
     return os.path.abspath(path)
 
 
+_SCHEMES: Final = ("postgresql://", "postgres://")
 _FILES_OF_DATABASE: Final = ("", "-wal", "-shm", "-journal", "-open", "-queue", "-writer")
 
 
@@ -66,29 +67,36 @@ async def open_database(
     *,
     postgres_connections: int = 8,
     postgres_pooler: Pooler = "auto",
+    read_from: str | None = None,
     for_requests: bool = False,
     commit_in_thread: bool = True,
     warn: Callable[[str], None] | None = None,
 ) -> Database:
     """Open ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
-    With ``for_requests``, clients wait for the statements, whose time limit is then short. Set ``commit_in_thread`` to
+    ``read_from`` is the URL of standbys. With ``for_requests``, clients wait for the statements, whose time limit is then
+    short. Set ``commit_in_thread`` to
     False when no request waits for this event loop. ``warn`` gets a sentence for each part of the URL that is not used.
     Raises ``ConfigurationError`` if the URL has another scheme or the database cannot be used.
     """
     path = sqlite_path(url)
     if path is not None:
+        if read_from:
+            raise ConfigurationError("--read-from is for PostgreSQL: a SQLite database has no replica")
         from ecomcharge.storage.sqlite import SqliteDatabase
 
         make_folder_of(path)
         return SqliteDatabase(path, commit_in_thread=commit_in_thread)
-    if url.startswith(("postgresql://", "postgres://")):
+    if url.startswith(_SCHEMES):
+        if read_from and not read_from.startswith(_SCHEMES):
+            raise ConfigurationError("--read-from must be the URL of a standby: postgresql://user:password@host:port/name")
         from ecomcharge.storage.postgres import PostgresDatabase
 
         return await PostgresDatabase.open(
             url,
             connections=postgres_connections,
             pooler=postgres_pooler,
+            read_from=read_from,
             for_requests=for_requests,
             warn=warn,
         )
@@ -108,6 +116,7 @@ async def open_configured(
         settings.database,
         postgres_connections=postgres_connections or settings.postgres_connections,
         postgres_pooler=settings.postgres_pooler,
+        read_from=settings.read_from,
         for_requests=for_requests,
         commit_in_thread=commit_in_thread,
         warn=warn,

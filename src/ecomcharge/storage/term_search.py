@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ecomcharge.base.ids import row_number_of
-from ecomcharge.storage.database import Database, Row
+from ecomcharge.storage.database import Reader, Row
 from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import TermIndex
 
@@ -142,7 +142,7 @@ class _RareGroups(NamedTuple):
 class TermSearch:
     """The records of a shop that match every group; there is at least one group. ``columns`` are those of the rows."""
 
-    database: Database
+    database: Reader
     index: TermIndex
     columns: str
     shop_id: int

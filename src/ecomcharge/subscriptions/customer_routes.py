@@ -7,12 +7,14 @@ from typing import Final
 from ecomcharge.base.errors import BadParameter, RecordNotFound
 from ecomcharge.base.ids import CUSTOMER_ID
 from ecomcharge.customers import actions, store
+from ecomcharge.storage.database import ReplicaFailed
 from ecomcharge.subscriptions.charging import Charging
 from ecomcharge.subscriptions.erasure import erase_customer
 from ecomcharge.subscriptions.export import export_customer
 from ecomcharge.web.messages import JSON, NO_STORE, Request, Response, Stream
 from ecomcharge.web.preconditions import if_match_of
 from ecomcharge.web.router import Route
+from ecomcharge.web.stale_reads import reader_for
 
 CANCEL: Final = "cancel"
 
@@ -35,10 +37,13 @@ class CustomerRecordRoutes:
 
     async def export(self, request: Request) -> Stream:
         database, shop_id, customer_id = self._charging.database, request.shop_id, _id(request)
-        stored = await store.find_stored(database, shop_id, customer_id)
+        reader = await reader_for(request, database)
+        stored = await store.find_stored(reader, shop_id, customer_id)
+        if stored is None and reader is not database:
+            raise ReplicaFailed  # the customer may be new
         if stored is None:
             raise await actions.absent(database, shop_id, customer_id)
-        chunks = export_customer(database, shop_id, stored, self._charging.event_recorder.base_url)
+        chunks = export_customer(reader, shop_id, stored, self._charging.event_recorder.base_url)
         return Stream(200, [JSON, NO_STORE], chunks)
 
 

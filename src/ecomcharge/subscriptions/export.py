@@ -14,7 +14,7 @@ from ecomcharge.events import store as events
 from ecomcharge.events.model import to_json
 from ecomcharge.payments import store as payments
 from ecomcharge.payments.model import Payment
-from ecomcharge.storage.database import Database
+from ecomcharge.storage.database import Reader
 from ecomcharge.storage.records import chunks_of
 from ecomcharge.subscriptions import model, store
 from ecomcharge.subscriptions.model import Subscription
@@ -25,7 +25,7 @@ from ecomcharge.webhooks.model import Webhook
 PARTS: Final = ("subscriptions", "payments", "events", "webhooks")
 
 
-async def export_customer(database: Database, shop_id: int, stored: StoredCustomer, base_url: str) -> AsyncIterator[bytes]:
+async def export_customer(database: Reader, shop_id: int, stored: StoredCustomer, base_url: str) -> AsyncIterator[bytes]:
     """The document in chunks. It reads a few records at a time, so it is not a snapshot of one moment.
 
     Keys: ``customer`` (the customer object), ``created_at``, ``updated_at``, then one array for each of ``PARTS``.
@@ -48,7 +48,7 @@ async def export_customer(database: Database, shop_id: int, stored: StoredCustom
     yield b"]}"
 
 
-async def _arrays(database: Database, shop_id: int, customer_id: str, subscription_ids: list[str]) -> AsyncIterator[bytes]:
+async def _arrays(database: Reader, shop_id: int, customer_id: str, subscription_ids: list[str]) -> AsyncIterator[bytes]:
     separator = b""
     for subscription_id in subscription_ids:
         for payment in await payments.of_subscription(database, shop_id, subscription_id):

@@ -152,7 +152,7 @@ def customer_operations() -> list[openapi.Operation]:
         "nothing."
     )
     failures = (errors.CustomerHasSubscriptions, errors.PreconditionFailed, errors.BadParameter, *openapi.OF_AN_ID)
-    document = openapi.answer("The document.", {"application/json": {"schema": ref("CustomerExport")}})
+    document = openapi.answer("The document.", {"application/json": {"schema": ref("CustomerExport")}}, "Preference-Applied")
     path = "/customers/{customer_id}"
     return [
         openapi.Operation(
@@ -168,7 +168,7 @@ def customer_operations() -> list[openapi.Operation]:
         openapi.Operation(
             *("GET", f"{path}/export", "exportCustomer", "Export everything about a customer"),
             "One JSON document with everything that is stored about the customer, for a subject access request.",
-            *({200: document}, (errors.CustomerErased, *openapi.OF_AN_ID), [place]),
+            *({200: document}, (errors.CustomerErased, *openapi.OF_AN_ID), [place, openapi.PREFER]),
         ),
     ]
 

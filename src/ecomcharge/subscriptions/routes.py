@@ -28,6 +28,7 @@ from ecomcharge.web.ignored_keys import IgnoredKeysLog
 from ecomcharge.web.listing import Listing, storable
 from ecomcharge.web.messages import Request, Response, Stream, json_response, stored_response
 from ecomcharge.web.router import Route
+from ecomcharge.web.stale_reads import reader_for
 
 _encode = msgspec.json.Encoder().encode
 NEXT_ATTEMPT_HEADER = "x-next-attempt-at"
@@ -92,9 +93,10 @@ class SubscriptionRoutes:
         query = FILTERS.query_of(request)
         values = [query.get(name) for name in FILTERS.names]
         filter = Filter(*values) if storable(*values) else Filter(state="")
-        if filter.customer_id and await customers.is_erased(self._database, request.shop_id, filter.customer_id):
+        reader = await reader_for(request, self._database)
+        if filter.customer_id and await customers.is_erased(reader, request.shop_id, filter.customer_id):
             filter = replace(filter, customer_id=None, erased_customer_id=filter.customer_id)
-        subscriptions = store.Subscriptions(self._database, request.shop_id, filter)
+        subscriptions = store.Subscriptions(reader, request.shop_id, filter)
         return await self._listing.answer(request, subscriptions, query, FILTERS.names)
 
     def _encoded(self, subscription: Subscription) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ecomcharge.plans import store as plans
-from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.database import Database, Reader, Row, Transaction
 from ecomcharge.storage.records import ALL_IDS, IdRange, direction
 from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.subscriptions.lifecycle import BillingState
@@ -197,7 +197,7 @@ class Filter:
 class Subscriptions:
     """The subscriptions of a shop that match a filter. Implements ``Records``."""
 
-    database: Database
+    database: Reader
     shop_id: int
     filter: Filter
 

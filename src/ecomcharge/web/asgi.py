@@ -11,7 +11,7 @@ from typing import Any, Final
 from ecomcharge.base.errors import BodyTooSlow, MalformedBody
 from ecomcharge.web.bodies import Limits, join_chunks
 from ecomcharge.web.dispatcher import Dispatcher
-from ecomcharge.web.messages import FORWARDED_FOR, Headers, Request, Response
+from ecomcharge.web.messages import Headers, Request, Response
 from ecomcharge.web.response_files import ResponseFile
 
 Receive = Callable[[], Awaitable[Any]]
@@ -88,8 +88,8 @@ class AsgiRequest(Request):
         address: str = (self._scope.get("client") or ("unknown", 0))[0]
         return address
 
-    def forwarded_for(self) -> str:
-        return ", ".join(value.decode("latin-1") for name, value in self._scope["headers"] if name == FORWARDED_FOR.encode())
+    def all_of(self, name: str) -> str:
+        return ", ".join(value.decode("latin-1") for other, value in self._scope["headers"] if other == name.encode())
 
     async def read_body(self) -> bytes:
         try:

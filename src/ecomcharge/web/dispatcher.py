@@ -18,7 +18,8 @@ import structlog
 
 from ecomcharge.base.card_numbers import has_card_number
 from ecomcharge.base.errors import BadParameter, ConfigurationError, EcomchargeError, Unavailable
-from ecomcharge.web import problems
+from ecomcharge.storage.database import ReplicaFailed
+from ecomcharge.web import problems, stale_reads
 from ecomcharge.web.access_log import AccessLog, AccessLogEntry
 from ecomcharge.web.auth import Authenticator
 from ecomcharge.web.error_responses import error_response, internal_error_response
@@ -74,9 +75,16 @@ class Dispatcher:
                 self._rate.take(request.shop_id)
             if self._before is not None:
                 await self._before()
-            answer = await route.handler(request)
-            is_long = isinstance(answer, Stream) or len(answer.body) > LARGE_BODY_BYTES
-            response = await self._in_file(request, answer) if is_long else answer
+            try:
+                answer = await route.handler(request)
+                response = await self._in_file(request, answer) if _is_long(answer) else answer
+            except ReplicaFailed:  # then the handler reads the primary
+                assert request.stale_read is not None
+                await request.stale_read.close(has_answered=False)
+                answer = await route.handler(request)
+                response = await self._in_file(request, answer) if _is_long(answer) else answer
+            if request.stale_read is not None and request.stale_read.reader is not None:
+                response.headers.append((stale_reads.APPLIED, f"{stale_reads.STALE}={request.stale_read.seconds}"))
         except asyncio.CancelledError as error:
             if _is_being_canceled():
                 with contextlib.suppress(OSError, ValueError):
@@ -85,6 +93,9 @@ class Dispatcher:
             response = self._response_to(request, error)  # the handler awaited a task or future that was canceled
         except Exception as error:
             response = self._response_to(request, error)
+        finally:
+            if request.stale_read is not None:
+                await request.stale_read.close(has_answered=True)
         if request.answer_headers:
             response.headers.extend(request.answer_headers)
         response.headers += (*self._security_headers, ("x-request-id", request.request_id))
@@ -131,6 +142,10 @@ class Dispatcher:
 def _is_request_id(text: str) -> bool:
     """Whether the log may contain an id that a client gave to its request."""
     return _REQUEST_ID.match(text) is not None and not has_card_number(text)
+
+
+def _is_long(answer: Response | Stream) -> bool:
+    return isinstance(answer, Stream) or len(answer.body) > LARGE_BODY_BYTES
 
 
 def _is_being_canceled() -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from ecomcharge.base.errors import BadParameter, MalformedBody, UnsupportedContentType
 from ecomcharge.base.json_faults import BYTE_ORDER_MARK, TOO_MANY_EXPONENTS, explain_encoding, has_costly_numbers
+from ecomcharge.storage.database import ReplicaReader
 from ecomcharge.web.idempotency import CREATED, StoredResponse
 
 Headers = list[tuple[str, str]]
@@ -25,10 +26,27 @@ JSON: Final = ("content-type", "application/json; charset=utf-8")
 NO_STORE: Final = ("cache-control", "no-store")
 
 
+@dataclass(slots=True)
+class StaleRead:
+    """The replica that a list or export reads, because its request allows an answer that is some seconds old."""
+
+    seconds: int
+    reader: ReplicaReader | None
+
+    async def close(self, *, has_answered: bool) -> None:
+        """After this the primary is read."""
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            await reader.close(has_answered=has_answered)
+
+
 class Request:
     """A request. The adapter makes it; the dispatcher sets the attributes from ``request_id`` on."""
 
-    __slots__ = ("answer_headers", "argument", "header", "method", "path", "query_string", "request_id", "route", "shop_id")
+    __slots__ = (
+        *("answer_headers", "argument", "header", "method", "path", "query_string", "request_id", "route", "shop_id"),
+        "stale_read",
+    )
 
     def __init__(self, method: str, path: str, query_string: str, header: Callable[[str], str | None]) -> None:
         self.method = method
@@ -40,6 +58,7 @@ class Request:
         self.argument = ""
         self.shop_id = 0
         self.answer_headers: Sequence[tuple[str, str]] = ()  # added to the response, also to an error response
+        self.stale_read: StaleRead | None = None
 
     def has(self, name: str) -> bool:
         """Whether a header is present, even if its value is not printable ASCII."""
@@ -53,9 +72,13 @@ class Request:
         """The address of the other end of the connection."""
         raise NotImplementedError
 
-    def forwarded_for(self) -> str:
-        """All ``X-Forwarded-For`` headers, joined: a proxy may add its own header after one that the client forged."""
+    def all_of(self, name: str) -> str:
+        """All headers with this lower-case name, joined with commas."""
         raise NotImplementedError
+
+    def forwarded_for(self) -> str:
+        """All ``X-Forwarded-For`` headers: a proxy may add its own header after one that the client forged."""
+        return self.all_of(FORWARDED_FOR)
 
     async def read_body(self) -> bytes:
         """Raises ``BodyTooLarge``, ``BodyTooSlow``, or ``MalformedBody`` when the client closes the connection."""

@@ -134,7 +134,18 @@ IF_MATCH: Final = parameter(
     {"type": "string", "pattern": r'^[ \t]*(?:\*|[ \t,]*"[!#-~]*"(?:[ \t]*,[ \t,]*"[!#-~]*")*[ \t,]*)[ \t]*$'},
 )
 IF_NONE_MATCH: Final = parameter("header", "If-None-Match", "The ETag of the copy that the client has.")
+PREFER: Final = parameter(
+    *(
+        "header",
+        "Prefer",
+        "`stale=SECONDS`: the answer may come from a replica that is at most so many seconds behind (RFC 7240).",
+    ),
+    {"type": "string", "examples": ["stale=30"]},
+)
 _KEPT_HOURS: Final = idempotency.KEPT_MILLISECONDS // 3_600_000
+
+
+OF_A_LIST: Final = ("Link", "X-Total-Count", "Preference-Applied")  # headers
 
 
 def json_content(schema: str, example: object = None, **examples: tuple[str, object]) -> Json:
@@ -268,9 +279,7 @@ class Resource:
             f"by number (`page` of `per_page`), not by both; by number, at most {DEEPEST_OFFSET} {noun}s can be skipped."
         )
         names = ("GET", f"/{noun}s", f"list{self.schema}s", f"List {noun}s", description)
-        found = answer(
-            f"An array of {noun}s, `[]` when there are none.", json_list(self.schema, self.example), "Link", "X-Total-Count"
-        )
+        found = answer(f"An array of {noun}s, `[]` when there are none.", json_list(self.schema, self.example), *OF_A_LIST)
         parameters = [
             *(query(name, f"Only {noun}s {selects}.") for name, selects in filters.items()),
             query("limit", f"Length of a page by cursor, {DEFAULT_LIMIT} unless given.", by_cursor),
@@ -279,6 +288,7 @@ class Resource:
             query("page", "Number of a page, the first is 1.", count(DEEPEST_OFFSET)),
             query("per_page", f"Length of a page by number, {DEFAULT_LIMIT} unless given.", by_cursor),
             *selection(f"{noun}s", "`asc` (oldest first) unless given."),
+            PREFER,
         ]
         return Operation(*names, {200: found}, (errors.BadParameter,), parameters)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ecomcharge.base.errors import BodyTooLarge, MalformedBody
 from ecomcharge.web.bodies import BodyDeadlines, Limits, join_chunks
 from ecomcharge.web.dispatcher import Dispatcher
-from ecomcharge.web.messages import FORWARDED_FOR, Request, Response
+from ecomcharge.web.messages import Request, Response
 from ecomcharge.web.response_files import ResponseFile
 
 # granian opens a file within milliseconds and does not report it, so the descriptor stays open for much longer than that.
@@ -102,8 +102,8 @@ class RsgiRequest(Request):
     def peer_port(self) -> int:
         return int(self._scope.client.rpartition(":")[2])
 
-    def forwarded_for(self) -> str:
-        return ", ".join(self._headers.get_all(FORWARDED_FOR))
+    def all_of(self, name: str) -> str:
+        return ", ".join(self._headers.get_all(name))
 
     async def read_body(self) -> bytes:
         length = self.header("content-length")

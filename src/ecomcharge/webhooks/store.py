@@ -10,7 +10,7 @@ import msgspec
 
 from ecomcharge.base.ids import WEBHOOK_PREFIX, first_id_at
 from ecomcharge.events.model import KEPT_MILLISECONDS
-from ecomcharge.storage.database import Database, Row, Transaction
+from ecomcharge.storage.database import Database, Reader, Row, Transaction
 from ecomcharge.storage.records import delete_each
 from ecomcharge.storage.statements import Insert, PointRead
 from ecomcharge.webhooks.model import DELIVERED, Webhook
@@ -169,7 +169,7 @@ async def find(reader: Database | Transaction, shop_id: int, webhook_id: str) ->
     return _webhook(row) if row is not None else None
 
 
-async def of_subscription(database: Database, shop_id: int, subscription_id: str) -> list[Webhook]:
+async def of_subscription(database: Reader, shop_id: int, subscription_id: str) -> list[Webhook]:
     rows = await database.rows(OF_SUBSCRIPTION, {"shop_id": shop_id, "subscription_id": subscription_id})
     return [_webhook(row) for row in rows]
 

@@ -51,3 +51,24 @@ def test_the_client_makes_every_request_that_needs_credentials() -> None:
         if isinstance(operation, dict) and operation.get("security") != []
     }
     assert requests_of_the_client() == operations - OTHER_FORM
+
+
+def test_a_call_that_a_replica_may_answer_can_send_the_preference() -> None:
+    with httpx.Client(base_url="http://shop.test") as http:
+        calls = Calls(http, 0)
+        sent = [
+            *(calls.list_customers(stale=30), calls.customers(stale=30).next(), calls.count_customers(stale=30)),
+            *(calls.list_plans(stale=30), calls.plans(stale=30).next(), calls.count_plans(stale=30)),
+            *(calls.list_subscriptions(stale=30), calls.subscriptions(stale=30).next(), calls.count_subscriptions(stale=30)),
+            *(calls.list_events(stale=30), calls.events(stale=30).next(), calls.count_events(stale=30)),
+            calls.export_customer(ID, stale=30),
+        ]
+        assert "prefer" not in calls.list_customers().request.headers
+    requests = [call.request for call in sent if call is not None]
+    assert {request.headers["prefer"] for request in requests} == {"stale=30"}
+    described = {
+        re.sub(r"{[a-z_]+}", "{}", path)
+        for path, methods in describe_api()["paths"].items()
+        if "Prefer" in [parameter["name"] for parameter in methods.get("get", {}).get("parameters", [])]
+    }
+    assert {request.url.path.replace(ID, "{}") for request in requests} == described

@@ -12,7 +12,7 @@ import asyncpg
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
 from ecomcharge.base.settings import Pooler
-from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, SettingWarning, Unit
+from ecomcharge.storage.database import DatabaseStats, Migration, Params, ReplicaReader, Row, SettingWarning, Unit
 from ecomcharge.storage.postgres import distribution, server_settings
 from ecomcharge.storage.postgres.batching import Batcher, Pending
 from ecomcharge.storage.postgres.by_shop import ExecutorByShop
@@ -21,6 +21,7 @@ from ecomcharge.storage.postgres.errors import GRANTS, RETRYABLE, UNAVAILABLE, e
 from ecomcharge.storage.postgres.migrations import apply_migrations
 from ecomcharge.storage.postgres.pool import ConnectionPool
 from ecomcharge.storage.postgres.recovery import CommitInDoubt, ensure_committed
+from ecomcharge.storage.postgres.replica import Replica
 from ecomcharge.storage.postgres.statements import Executor, numbered
 from ecomcharge.storage.postgres.transaction import BatchTransaction, PendingUnit, RetryIndividually
 from ecomcharge.storage.postgres.url import read_url
@@ -66,6 +67,7 @@ class PostgresDatabase:
             self._flush_units, max_in_flight=TRANSACTIONS_IN_FLIGHT, max_batch=MAX_BATCH, stalled_seconds=stalled
         )
         self._recoveries: set[asyncio.Task[None]] = set()
+        self._replica: Replica | None = None
 
     @classmethod
     async def open(
@@ -75,15 +77,18 @@ class PostgresDatabase:
         connections: int,
         for_requests: bool = False,
         pooler: Pooler = "auto",
+        read_from: str | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> PostgresDatabase:
         """Connect, and check the version of the server, if it has Citus and if a pooler is in between.
 
         Raises ``ConfigurationError``.
 
-        ``warn`` gets a sentence for each parameter of the URL that is not used.
+        ``read_from`` is the URL of a standby, which is used only with ``for_requests``. ``warn`` gets a sentence for each
+        parameter of the URL that is not used.
         """
         settings = read_url(url)
+        settings_of_replica = read_url(read_from) if read_from else None
         try:
             connection, settings = await probe(settings)
             try:
@@ -101,8 +106,12 @@ class PostgresDatabase:
             ) from error
         if version.major < 14:
             raise ConfigurationError(f"PostgreSQL {version.major} is too old; 14 or newer is needed")
+        if settings_of_replica is not None and (has_citus or not str(product).startswith("PostgreSQL")):
+            raise ConfigurationError(
+                "--read-from needs plain PostgreSQL: the standbys of this engine do not tell how old they are"
+            )
         if warn is not None:
-            for warning in settings.warnings:
+            for warning in (*settings.warnings, *(settings_of_replica.warnings if settings_of_replica is not None else ())):
                 warn(warning)
         connector = Connector(
             settings,
@@ -113,7 +122,14 @@ class PostgresDatabase:
         # of the coordinator only: a worker may have committed although the coordinator did not.
         has_transaction_status = str(product).startswith("PostgreSQL") and not has_citus
         pool = ConnectionPool(connector, connections)
-        return cls(pool, has_transaction_status=has_transaction_status, is_distributed=has_citus)
+        database = cls(pool, has_transaction_status=has_transaction_status, is_distributed=has_citus)
+        if settings_of_replica is not None and for_requests:
+            database._replica = Replica(settings_of_replica, connections, pooler, pool, database.stats)
+            database._replica.start()
+        return database
+
+    async def replica_reader(self, stale_seconds: int) -> ReplicaReader | None:
+        return None if self._replica is None else await self._replica.reader(stale_seconds)
 
     async def find(self, read: PointRead, key: Row) -> Row | None:
         return await self._reads.submit(_PendingRead(read, key))
@@ -241,4 +257,6 @@ class PostgresDatabase:
         if self._recoveries:
             await asyncio.wait(self._recoveries)
         await self._reads.drain()
+        if self._replica is not None:
+            await self._replica.close()
         await self._pool.close()

@@ -91,7 +91,8 @@ def explain(error: BaseException, role: str = "ROLE") -> str:
 class OutageLog:
     """Logs why requests are refused, each kind of error at most once in ``LOG_AGAIN_SECONDS``."""
 
-    def __init__(self) -> None:
+    def __init__(self, event: str) -> None:
+        self._event = event
         self._logged_at: dict[type[BaseException], float] = {}
 
     def report(self, error: BaseException) -> None:
@@ -100,4 +101,4 @@ class OutageLog:
         now, kind = time.monotonic(), type(error)
         if now - self._logged_at.get(kind, -LOG_AGAIN_SECONDS) >= LOG_AGAIN_SECONDS:
             self._logged_at[kind] = now
-            log.warning("the database refuses work", reason=explain(error), sqlstate=getattr(error, "sqlstate", None))
+            log.warning(self._event, reason=explain(error), sqlstate=getattr(error, "sqlstate", None))

@@ -41,8 +41,10 @@ class ConnectionPool:
     7 to 19 % more time and a batched create 5 to 10 % more (64 clients).
     """
 
-    def __init__(self, connector: Connector, size: int) -> None:
+    def __init__(self, connector: Connector, size: int, *, of_standby: bool = False) -> None:
+        """With ``of_standby`` the server may be read-only."""
         self._connector = connector
+        self._of_standby = of_standby
         self.begin = connector.begin  # the statement that begins a transaction
         self.limits = connector.limits
         self._size = size
@@ -54,7 +56,12 @@ class ConnectionPool:
         self._one_by_one_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._outages = OutageLog()
+        self._outages = OutageLog("the replica refuses work" if of_standby else "the database refuses work")
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all connections are in use, and no more may be opened."""
+        return not self._idle and self._open >= self._size
 
     @contextlib.asynccontextmanager
     async def lend(self) -> AsyncIterator[Connection]:
@@ -103,7 +110,7 @@ class ConnectionPool:
                 self._forget(idle.connection)
             elif now - idle.used_at >= REST_SECONDS and not await self._answers(idle.connection):
                 self._close_idle()  # those below it rested for longer
-            elif now - idle.opened_at > READ_ONLY_SECONDS and _is_read_only(idle.connection):
+            elif not self._of_standby and now - idle.opened_at > READ_ONLY_SECONDS and _is_read_only(idle.connection):
                 self._forget(idle.connection)
             else:
                 return idle

@@ -13,7 +13,7 @@ from typing import TypeVar
 import apsw
 
 from ecomcharge.base.errors import ConfigurationError, Unavailable
-from ecomcharge.storage.database import DatabaseStats, Migration, Params, Row, SettingWarning, Unit
+from ecomcharge.storage.database import DatabaseStats, Migration, Params, ReplicaReader, Row, SettingWarning, Unit
 from ecomcharge.storage.ownership import explain
 from ecomcharge.storage.sqlite.background import BackgroundReader
 from ecomcharge.storage.sqlite.connection import BUSY_TIMEOUT_MILLISECONDS, connect, create_if_missing, empty_log
@@ -106,6 +106,9 @@ class SqliteDatabase:
             return await self._background.rows(sql, params)
         except UNAVAILABLE as error:
             raise Unavailable from error
+
+    async def replica_reader(self, stale_seconds: int) -> ReplicaReader | None:
+        return None
 
     def _read(self, sql: str, values: Params | Row) -> Sequence[Row]:
         try:

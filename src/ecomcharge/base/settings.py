@@ -117,7 +117,7 @@ class Settings:
         Connections per client address (IPv6: per /64) in one server process. Of more, those that wait for a request are
         closed. Loopback addresses and trusted proxies have no such limit. 0: unlimited.
     max_concurrent_requests
-        Requests in progress in one server process; more wait.
+        Requests in progress in one server process; more wait. Requests that wait for their body are not counted.
     requests_per_second
         Requests per second of one shop, divided evenly among the server processes; more get 429. 0: unlimited.
     failed_logins_per_minute

@@ -45,6 +45,15 @@ class BodyDeadlines:
             loop.call_later(min(1.0, self._seconds / 4), self._check)
         return task
 
+    def __len__(self) -> int:
+        """The number of tasks that wait for a body."""
+        return len(self._deadlines)
+
+    def has_waited(self, task: asyncio.Task[Any], seconds: float) -> bool:
+        """Whether the task has waited for its body for so many seconds."""
+        deadline = self._deadlines.get(task)
+        return deadline is not None and task.get_loop().time() - (deadline - self._seconds) >= seconds
+
     def stop(self, task: asyncio.Task[Any]) -> None:
         """Remove the task's deadline."""
         del self._deadlines[task]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from ecomcharge.base.errors import BodyTooLarge, MalformedBody
@@ -15,12 +16,14 @@ from ecomcharge.web.response_files import ResponseFile
 
 # granian opens a file within milliseconds and does not report it, so the descriptor stays open for much longer than that.
 OPEN_SECONDS: Final = 5.0
+SLOW_BODY_SECONDS: Final = 1.0
 
 
 class RsgiAdapter:
     """An RSGI application: ``await adapter(scope, protocol)``.
 
-    ``most_requests`` are in progress at a time; more wait, first come, first served.
+    ``most_requests`` are in progress at a time; more wait, first come, first served. Requests that wait for their body are not
+    counted, because a client can send it slowly.
     """
 
     def __init__(self, dispatcher: Dispatcher, limits: Limits, most_requests: int) -> None:
@@ -36,11 +39,11 @@ class RsgiAdapter:
         if scope.proto != "http":
             protocol.close(None)
             return
-        request = RsgiRequest(scope, protocol, self._limits, self._deadlines)
+        request = RsgiRequest(scope, protocol, self._limits, self._deadlines, self.start_next)
         in_progress = self._in_progress
         in_progress.add(request)
         try:
-            if len(in_progress) > self._most_requests:
+            if len(in_progress) > self._most_requests and len(in_progress) - len(self._deadlines) > self._most_requests:
                 await self._turn()
             response = await self._dispatcher.respond(request)
             try:
@@ -56,7 +59,7 @@ class RsgiAdapter:
         finally:
             in_progress.discard(request)
             if self._waiting:
-                self._start_next()
+                self.start_next()
 
     async def _turn(self) -> None:
         """Wait until another request ends. The requests that wait are in progress for ``ports_in_progress``."""
@@ -64,22 +67,25 @@ class RsgiAdapter:
         self._waiting.append(waiting)
         await waiting
 
-    def _start_next(self) -> None:
-        while self._waiting:
+    def start_next(self) -> None:
+        """Start requests that wait, until enough are in progress."""
+        while self._waiting and len(self._in_progress) - len(self._waiting) - len(self._deadlines) < self._most_requests:
             waiting = self._waiting.popleft()
             if not waiting.done():  # it is if its task was canceled
                 waiting.set_result(None)
-                return
 
     def ports_in_progress(self) -> set[int]:
-        """The ports of the clients whose requests are in progress."""
-        return {request.peer_port() for request in self._in_progress}
+        """The ports of the clients whose requests are in progress, without those that send their body slowly."""
+        return {request.peer_port() for request in self._in_progress if not request.is_slow()}
 
 
 class RsgiRequest(Request):
-    __slots__ = ("_deadlines", "_headers", "_limits", "_protocol", "_scope")
+    __slots__ = ("_deadlines", "_headers", "_limits", "_protocol", "_scope", "_task", "_when_waiting")
 
-    def __init__(self, scope: Any, protocol: Any, limits: Limits, deadlines: BodyDeadlines) -> None:
+    def __init__(
+        self, scope: Any, protocol: Any, limits: Limits, deadlines: BodyDeadlines, when_waiting: Callable[[], None]
+    ) -> None:
+        """``when_waiting`` is called when the request begins to wait for its body."""
         headers = scope.headers
         super().__init__(scope.method, scope.path, scope.query_string, headers.get)
         self._headers = headers
@@ -87,6 +93,12 @@ class RsgiRequest(Request):
         self._protocol = protocol
         self._limits = limits
         self._deadlines = deadlines
+        self._when_waiting = when_waiting
+        self._task: asyncio.Task[Any] | None = None  # that waits for the body
+
+    def is_slow(self) -> bool:
+        """Whether it has waited for its body for more than ``SLOW_BODY_SECONDS``."""
+        return self._task is not None and self._deadlines.has_waited(self._task, SLOW_BODY_SECONDS)
 
     def has(self, name: str) -> bool:
         return name in self._headers
@@ -109,7 +121,8 @@ class RsgiRequest(Request):
         length = self.header("content-length")
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise BodyTooLarge
-        task = self._deadlines.start()
+        task = self._task = self._deadlines.start()
+        self._when_waiting()
         try:
             if length is not None:
                 return bytes(await self._protocol())

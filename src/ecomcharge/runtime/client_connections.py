@@ -1,8 +1,9 @@
 """Limits the connections of clients that send nothing, send slowly or stop reading.
 
 granian waits for such clients and counts their connections in its limit, so that strangers without credentials could use all
-of them. This module reads the state of the process's connections from the kernel (TCP_INFO) and closes some. It never closes
-a connection whose request is in progress, except when the client sends the body slowly or stops reading the response. Only on Linux.
+of them. This module reads the state of the process's connections from the kernel (TCP_INFO) and closes some. It closes a
+connection whose request is in progress only when the client sends the body slowly or stops reading the response. Only on
+Linux.
 """
 
 from __future__ import annotations

@@ -220,25 +220,31 @@ def test_inserts_that_an_engine_combines_fail_separately_and_are_read_by_their_u
     def create(number: int, shop_id: int = 1) -> Unit[bool]:
         return lambda tx: store.insert(tx, shop_id, customer(number))
 
-    async def create_and_read(tx: Transaction) -> tuple[bool, Customer | None]:
-        return await store.insert(tx, 1, customer(3)), await store.find(tx, 1, customer(3).id)
+    def create_and_read(number: int) -> Unit[tuple[bool, Customer | None]]:
+        async def unit(tx: Transaction) -> tuple[bool, Customer | None]:
+            return await store.insert(tx, 1, customer(number)), await store.find(tx, 1, customer(number).id)
+
+        return unit
 
     async def create_and_fail(tx: Transaction) -> None:
-        await store.insert(tx, 1, customer(4))
+        await store.insert(tx, 1, customer(8))
         raise KeyError
 
     async def work(database: Database) -> None:
+        async def together(*units: Unit[Any]) -> list[Any]:
+            return await asyncio.gather(*map(database.write, units), return_exceptions=True)
+
         await with_shop(database)
-        twice = await asyncio.gather(*(database.write(create(number)) for number in (1, 1, 2)))
-        assert sorted(twice) == [False, True, True]
-        units = [create(5), create(6, shop_id=999), create_and_read, create_and_fail, create(5)]
-        outcomes = await asyncio.gather(*(database.write(unit) for unit in units), return_exceptions=True)
-        assert {outcomes[0], outcomes[4]} == {False, True}
-        assert outcomes[2] == (True, customer(3))
-        assert all(
-            isinstance(outcome, Exception) and not isinstance(outcome, Unavailable) for outcome in (outcomes[1], outcomes[3])
-        )
-        expected = [customer(number) for number in (1, 2, 3, 5)]
+        assert sorted(await together(create(1), create(1), create(2))) == [False, True, True]
+        assert await together(create(3), create_and_read(4)) == [True, (True, customer(4))]
+        refusal, created = await together(create(5, shop_id=999), create(6))
+        assert isinstance(refusal, Exception)
+        assert not isinstance(refusal, Unavailable)
+        assert created is True
+        created, failure = await together(create(7), create_and_fail)
+        assert created is True
+        assert isinstance(failure, KeyError)
+        expected = [customer(number) for number in (1, 2, 3, 4, 6, 7)]
         assert await store.Customers(database, 1).select(10) == expected
         for each in expected:
             assert await store.Customers(database, 1, Filter(email=each.email)).select(10) == [each]

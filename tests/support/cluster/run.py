@@ -83,7 +83,6 @@ class ClusterRun:
         self._servers = servers
         self._clients = clients
         self._stopped = False
-        self.outages: list[Outage] = []
         self.wrong: list[str] = []
         self.listed: dict[str, Listed] = {}
 
@@ -124,7 +123,6 @@ class ClusterRun:
         now = time.monotonic()
         creates = sum(started < each < now for each in ledger.acknowledged_at)
         outage = Outage(fault, name, ledger.longest_gap(started, now), creates, ledger.by_status() - before)
-        self.outages.append(outage)
         print(outage, flush=True)
         if outage.seconds_without_writes > WRITES_BACK_SECONDS:
             self.wrong.append(f"{fault}: no write through {name} for {outage.seconds_without_writes:.1f} s")

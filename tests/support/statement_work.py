@@ -18,6 +18,7 @@ import asyncpg
 import ecomcharge
 from ecomcharge.storage.database import Database, Params, Row, Transaction, Unit
 from ecomcharge.storage.opening import sqlite_path
+from ecomcharge.storage.postgres.by_shop import select_of_shop, shop_key_of
 from ecomcharge.storage.postgres.statements import numbered, select_many, select_one
 from ecomcharge.storage.sqlite.connection import connect
 from ecomcharge.storage.sqlite.transaction import select_sql
@@ -244,7 +245,7 @@ class _rolled_back:
 
 
 async def _texts_of(connection: Any, executed: Executed) -> list[tuple[str, list[object]]]:
-    """The forms of a statement: a point read is executed alone, and for several keys at once."""
+    """The forms of a statement: a point read is executed alone, and for several keys at once, with and without Citus."""
     if isinstance(executed.statement, str):
         statement = numbered(executed.statement)
         assert isinstance(executed.params, dict)
@@ -252,7 +253,11 @@ async def _texts_of(connection: Any, executed: Executed) -> list[tuple[str, list
     one, key = select_one(executed.statement), list(executed.params)
     prepared = await connection.prepare(one)
     types = tuple(parameter.name for parameter in prepared.get_parameters())
-    return [(one, key), (select_many(executed.statement, types), [[value] for value in key])]
+    forms = [(one, key), (select_many(executed.statement, types), [[value] for value in key])]
+    if (shop_key := shop_key_of(executed.statement)) is not None:
+        text = select_of_shop(executed.statement, shop_key, types[shop_key.other])
+        forms.append((text, [key[shop_key.shop], [key[shop_key.other]]]))
+    return forms
 
 
 def _literal(value: object) -> str:

@@ -10,6 +10,7 @@ import cyclopts
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.cli.database_options import Where, run
 from ecomcharge.storage.database import Database
+from ecomcharge.storage.migrate import check_citus
 from ecomcharge.storage.migrate import distribute as distribute_database
 from ecomcharge.storage.migrate import migrate as migrate_database
 
@@ -53,6 +54,8 @@ def migrate(*, distribute: bool = False, dry_run: bool = False, where: Where = W
         raise ConfigurationError("--dry-run needs --distribute")
 
     async def work(database: Database) -> None:
+        if distribute:
+            check_citus(database)
         if not dry_run:
             applied = await migrate_database(database)
             print("\n".join(f"applied {m.version:04d} {m.name}" for m in applied) or "nothing to apply")

@@ -51,14 +51,19 @@ async def migrate(database: Database) -> list[Migration]:
     return await database.migrate(migrations_for(database.engine))
 
 
+def check_citus(database: Database) -> None:
+    """Raises ``ConfigurationError`` if the database cannot be distributed."""
+    if not database.is_distributed:
+        raise ConfigurationError(_NO_CITUS[database.engine])
+
+
 async def distribute(database: Database, report: Callable[[str], None], *, dry_run: bool) -> None:
     """Distribute the tables by shop over a cluster with Citus, as far as that is not done.
 
     ``report`` gets each statement after its execution; with ``dry_run`` none is executed. Raises ``ConfigurationError`` if the
-    database cannot be distributed.
+    database cannot be distributed or a statement fails.
     """
-    if not database.is_distributed:
-        raise ConfigurationError(_NO_CITUS[database.engine])
+    check_citus(database)
     if pending := await pending_migrations(database):
         raise ConfigurationError(f"{len(pending)} migrations are not applied; run `ecomcharge migrate` first")
     await cast("PostgresDatabase", database).distribute(report, dry_run=dry_run)

@@ -12,7 +12,7 @@ import pytest
 
 import ecomcharge
 from ecomcharge.storage import term_search
-from ecomcharge.storage.postgres.by_shop import DISTRIBUTION_COLUMN, insert_rows, select_of_shop
+from ecomcharge.storage.postgres.by_shop import insert_rows, select_of_shop, shop_key_of
 from ecomcharge.storage.postgres.statements import insert_many, insert_one, numbered, select_many, select_one
 from ecomcharge.storage.statements import Insert, PointRead
 from support.citus_rules import ASKS_ALL_SHARDS, broken_rules
@@ -71,8 +71,8 @@ def statements() -> Iterator[tuple[str, str]]:
         match statement:
             case PointRead():
                 yield name, select_one(statement)
-                if [column.rpartition(".")[2] for column in statement.key] != [DISTRIBUTION_COLUMN]:
-                    yield name, select_of_shop(statement, ("text",) * len(statement.key))
+                if (shop_key := shop_key_of(statement)) is not None:
+                    yield name, select_of_shop(statement, shop_key, "text")
             case dict():
                 yield name, numbered(statement["postgresql"]).text
             case str():

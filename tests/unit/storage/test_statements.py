@@ -76,14 +76,19 @@ def test_postgresql_statements_for_many_have_an_array_per_column() -> None:
 
 
 def test_statements_for_citus_have_one_parameter_for_the_shop() -> None:
-    read = PointRead("t", ("v",), key=("shop_id", "k", "l"), suffix="AND w = 1")
-    assert by_shop.select_of_shop(read, ("int8", "text", "int8")) == (
-        "SELECT k, l, v FROM t WHERE shop_id = $1 AND k = ANY($2::text[]) AND l = ANY($3::int8[]) AND w = 1"
+    read = PointRead("t", ("v",), key=("t.k", "t.shop_id"), suffix="AND w = 1")
+    key = by_shop.shop_key_of(read)
+    assert key == (1, 0)
+    assert (
+        by_shop.select_of_shop(read, key, "text")
+        == "SELECT t.k, v FROM t WHERE t.shop_id = $1 AND t.k = ANY($2::text[]) AND w = 1"
     )
     oldest = PointRead("t", ("v",), key=("shop_id", "k"), first_by="id")
-    assert by_shop.select_of_shop(oldest, ("int8", "text")) == (
+    assert by_shop.select_of_shop(oldest, by_shop.ShopKey(0, 1), "text") == (
         "SELECT DISTINCT ON (k) k, v FROM t WHERE shop_id = $1 AND k = ANY($2::text[]) ORDER BY k, id"
     )
+    for other_key in (("shop_id",), ("k",), ("k", "l"), ("shop_id", "k", "l")):
+        assert by_shop.shop_key_of(PointRead("t", ("v",), key=other_key)) is None
     insert = Insert("t", ("k", "shop_id", "v"), key=("shop_id", "k"))
     assert by_shop.insert_rows(insert, 2) == (
         "INSERT INTO t (k, shop_id, v) VALUES ($2, $1, $3), ($4, $1, $5) ON CONFLICT DO NOTHING RETURNING shop_id, k"

@@ -6,57 +6,56 @@ An array of shops, or rows that are selected instead of listed, would go to all 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from ecomcharge.storage.database import Row
 from ecomcharge.storage.postgres.connecting import Connection
-from ecomcharge.storage.postgres.statements import (
-    Executor,
-    Inserted,
-    Types,
-    insert_one,
-    returning,
-    select_one,
-    which_inserted,
-)
+from ecomcharge.storage.postgres.distribution import DISTRIBUTION_COLUMN
+from ecomcharge.storage.postgres.statements import Executor, Inserted, insert_one, returning, select_one, which_inserted
 from ecomcharge.storage.statements import Insert, PointRead
 
-DISTRIBUTION_COLUMN: Final = "shop_id"
 MAX_ROWS: Final = 64  # of one insert: each number of rows is a prepared statement of its own
 
 
-@lru_cache(maxsize=1024)
-def select_of_shop(read: PointRead, types: Types) -> str:
-    """The id of the shop is one parameter, and each other column of the key is an array.
+class ShopKey(NamedTuple):
+    """A key of two columns: the id of the shop and another one. The fields are their positions."""
 
-    Each row begins with its values of these other columns. It may have a combination of values that was not asked for.
+    shop: int
+    other: int
+
+
+@lru_cache(maxsize=1024)
+def shop_key_of(read: PointRead) -> ShopKey | None:
+    """``None`` for another key. Such reads are not gathered: without statistics PostgreSQL may read a whole table for arrays."""
+    shop = _position(read.key)
+    return None if shop is None or len(read.key) != 2 else ShopKey(shop, 1 - shop)
+
+
+@lru_cache(maxsize=1024)
+def select_of_shop(read: PointRead, key: ShopKey, type_: str) -> str:
+    """The first parameter is the id of the shop, the second one an array of values of the other column, which has this type.
+
+    Each row begins with its value of that column.
     """
-    shop, others = _split_key(read.key)
-    conditions = [
-        f"{read.key[n]} = ${n + 1}" if n == shop else f"{read.key[n]} = ANY(${n + 1}::{types[n]}[])" for n in range(len(types))
-    ]
-    names = ", ".join(read.key[n] for n in others)
-    first = f"DISTINCT ON ({names}) " if read.first_by else ""
-    order = f" ORDER BY {names}, {read.first_by}" if read.first_by else ""
-    columns = ", ".join((names, *read.columns))
-    suffix = f" {read.suffix}" if read.suffix else ""
-    return f"SELECT {first}{columns} FROM {read.table} WHERE {' AND '.join(conditions)}{suffix}{order}"
+    shop, other = read.key[key.shop], read.key[key.other]
+    first = f"DISTINCT ON ({other}) " if read.first_by else ""
+    columns = ", ".join((other, *read.columns))
+    conditions = f"{shop} = $1 AND {other} = ANY($2::{type_}[])"
+    order = f"ORDER BY {other}, {read.first_by}" if read.first_by else ""
+    return " ".join(filter(None, (f"SELECT {first}{columns} FROM {read.table} WHERE {conditions}", read.suffix, order)))
 
 
 @lru_cache(maxsize=1024)
 def insert_rows(insert: Insert, count: int) -> str:
     """The rows of one shop. Its id is the first parameter; the others are the values of each row in turn."""
     shop = _position(insert.columns)
-    width = len(insert.columns) - (shop is not None)
-    rows = []
-    for number in range(count):
-        values = [f"${n}" for n in range(number * width + 1 + (shop is not None), (number + 1) * width + 1 + (shop is not None))]
-        if shop is not None:
-            values.insert(shop, "$1")
-        rows.append(f"({', '.join(values)})")
-    return insert.sql(f"VALUES {', '.join(rows)}") + returning(insert, with_transaction_id=False)
+    numbers = itertools.count(1 if shop is None else 2)
+    rows = [["$1" if n == shop else f"${next(numbers)}" for n in range(len(insert.columns))] for _ in range(count)]
+    values = ", ".join(f"({', '.join(row)})" for row in rows)
+    return insert.sql(f"VALUES {values}") + returning(insert, with_transaction_id=False)
 
 
 def _position(columns: Sequence[str]) -> int | None:
@@ -65,40 +64,26 @@ def _position(columns: Sequence[str]) -> int | None:
     return names.index(DISTRIBUTION_COLUMN) if DISTRIBUTION_COLUMN in names else None
 
 
-def _split_key(columns: Sequence[str]) -> tuple[int | None, list[int]]:
-    """The position of the distribution column, and the positions of the others."""
-    shop = _position(columns)
-    return shop, [n for n in range(len(columns)) if n != shop]
-
-
 class ExecutorByShop(Executor):
     """Executes many statements of a kind as one for each shop."""
 
     copies = False
 
     async def find(self, connection: Connection, read: PointRead, keys: Sequence[Row]) -> list[Row | None]:
-        shop, others = _split_key(read.key)
-        groups: dict[object, list[tuple[object, ...]]] = {}
-        for key in dict.fromkeys(map(tuple, keys)):
-            groups.setdefault(None if shop is None else key[shop], []).append(key)
-        found: dict[Row, Row] = {}
-        for group in groups.values():
-            found.update(await self._find_of_shop(connection, read, group, shop, others))
-        return [found.get(tuple(key)) for key in keys]
-
-    async def _find_of_shop(
-        self, connection: Connection, read: PointRead, keys: Sequence[tuple[object, ...]], shop: int | None, others: Sequence[int]
-    ) -> dict[Row, Row]:
-        """The rows by their keys, which are different."""
-        text = select_one(read)
-        if len(keys) == 1:
-            row = await connection.fetchrow(text, *keys[0])
-            return {} if row is None else {keys[0]: row}
-        many = select_of_shop(read, await self._types_of(connection, text))
-        values = [keys[0][n] if n == shop else [key[n] for key in keys] for n in range(len(read.key))]
-        rows = {tuple(record)[: len(others)]: tuple(record)[len(others) :] for record in await connection.fetch(many, *values)}
-        wanted = {key: tuple(key[n] for n in others) for key in keys}
-        return {key: rows[part] for key, part in wanted.items() if part in rows}
+        one, shop_key = select_one(read), shop_key_of(read)
+        if shop_key is None or len(keys) == 1:
+            rows = {key: await connection.fetchrow(one, *key) for key in dict.fromkeys(map(tuple, keys))}
+            return [rows[tuple(key)] for key in keys]
+        types = await self._types_of(connection, one)
+        many = select_of_shop(read, shop_key, types[shop_key.other])
+        asked: dict[object, dict[object, None]] = {}  # by shop the values of the other column, each once
+        for key in keys:
+            asked.setdefault(key[shop_key.shop], {})[key[shop_key.other]] = None
+        found: dict[tuple[object, object], Row] = {}
+        for shop, others in asked.items():
+            for record in await connection.fetch(many, shop, list(others)):
+                found[shop, record[0]] = tuple(record)[1:]
+        return [found.get((key[shop_key.shop], key[shop_key.other])) for key in keys]
 
     async def insert(self, connection: Connection, insert: Insert, rows: Sequence[Row], *, with_transaction_id: bool) -> Inserted:
         shop = _position(insert.columns)

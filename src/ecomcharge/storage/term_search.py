@@ -114,7 +114,7 @@ SELECT {{columns}} {HITS["sqlite"]} ORDER BY hits.rowid {{direction}} LIMIT :lim
     SELECT shop_id, id FROM hits WHERE shop_id = :shop_id AND id > :after AND id < :before
     ORDER BY id {{direction}} LIMIT :limit OFFSET :offset
 )
-SELECT {{columns}} FROM page JOIN {{records}} USING (shop_id, id) ORDER BY id {{direction}}
+SELECT {{columns}} FROM page JOIN {{records}} USING (shop_id, id) WHERE shop_id = :shop_id ORDER BY id {{direction}}
 """,
 }
 

@@ -66,7 +66,7 @@ def statements() -> Iterator[tuple[str, str]]:
     for name, template in templates.items():
         for among in ("", *term_search.AMONG_NEAREST.values()):
             sql = template.format(**search, among=among.format(**search))
-            yield f"storage.term_search.{name}", numbered(sql).text
+            yield f"storage.term_search.{'AMONG_NEAREST' if among else name}", numbered(sql).text
     for name, statement in statements_of_program().items():
         match statement:
             case PointRead():

@@ -14,6 +14,7 @@ FILE = re.compile(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|sql|po|toml|md|lua))`")
 FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
 NAME_IN_FILE = re.compile(r"`(\w+)` in `((?:[\w.-]+/)*\w+\.py)`")
 PLACEHOLDER = "NNNN"  # in the name of a file that the reader writes
+TEST = re.compile(r"`(test_\w+)`")
 
 
 def paths_of(name: str) -> list[Path]:
@@ -35,6 +36,22 @@ def test_files_and_folders_that_a_document_mentions_exist(document: Path) -> Non
 def test_names_that_a_document_attributes_to_a_file_exist_in_it(document: Path) -> None:
     for name, file in NAME_IN_FILE.findall(document.read_text()):
         assert any(re.search(rf"\b{name}\b", path.read_text()) for path in paths_of(file)), f"{name} in {file}"
+
+
+def test_tests_that_documents_name_exist() -> None:
+    defined = {name for path in ROOT.glob("tests/**/test_*.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+    named = {name for document in DOCUMENTS for name in TEST.findall(document.read_text())}
+    assert sorted(named - defined) == []
+
+
+def test_the_security_review_answers_every_group_and_names_tests() -> None:
+    rows = re.findall(r"^\| ((?:API|V)\d.*?) \| (.*) \|$", (ROOT / "docs/security-review.md").read_text(), re.MULTILINE)
+    answered = {number for group, _ in rows for number in re.findall(r"API\d+|V\d+(?=\.)", group)}
+    assert answered == {f"API{number}" for number in range(1, 11)} | {f"V{number}" for number in range(1, 18)}
+    for group, answer in rows:
+        for state, text in re.findall(r"\*\*(\w+)\*\*:(.*?)(?=\*\*\w+\*\*:|$)", answer):
+            assert state in ("holds", "operator", "open"), group
+            assert state != "holds" or re.search(r"`test_\w+`|`tests/[\w/]+\.py`|\(no test\)", text), group
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

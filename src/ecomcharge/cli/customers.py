@@ -26,6 +26,7 @@ from ecomcharge.base.validation import BLANK, INVALID
 from ecomcharge.cli import new_files
 from ecomcharge.cli.database_options import WhichDatabase, with_database
 from ecomcharge.cli.terminal import print_text
+from ecomcharge.customers.actions import merge_search_index
 from ecomcharge.customers.bulk import transfer
 from ecomcharge.customers.bulk.blocks import RECORDS_PER_BLOCK, Block, blocks_of_customers, blocks_of_file
 from ecomcharge.customers.bulk.columns import parse_mapping
@@ -277,6 +278,8 @@ async def _run(
                 f"the shop has the customer of line {duplicate.line}; only complete blocks of {RECORDS_PER_BLOCK:,} lines"
                 " before it were imported"
             ) from duplicate
+    if not plan.dry_run:
+        await merge_search_index(plan.database)
     return _Outcome(summary, [*(_notes_on_columns(file) if file else ()), *rejections.advice()])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from ecomcharge.base.errors import CustomerErased, EcomchargeError, PreconditionFailed, RecordNotFound
+from ecomcharge.base.errors import CustomerErased, EcomchargeError, PreconditionFailed, RecordNotFound, Unavailable
 from ecomcharge.base.ids import IdGenerator
 from ecomcharge.customers import store
 from ecomcharge.customers.changes import ChangeRecorder, write_change
@@ -171,6 +172,13 @@ async def index_customers(database: Database) -> int:
     while not await store.are_indexed(database):
         total += await database.write(lambda tx: store.index_some(tx, INDEXED_PER_COMMIT))
     return total
+
+
+async def merge_search_index(database: Database) -> None:
+    """Merge all parts of the search index, where that is worth its time, after many customers were added."""
+    with contextlib.suppress(Unavailable):  # the customers are stored, and the next merge goes on
+        while await database.merge_terms(store.SEARCH, all_segments=True):
+            pass
 
 
 async def read_customer(database: Database, shop_id: int, customer_id: str) -> StoredCustomer:

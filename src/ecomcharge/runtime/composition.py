@@ -20,7 +20,7 @@ from ecomcharge.plans.routes import PlanRoutes
 from ecomcharge.runtime import backlog
 from ecomcharge.runtime.backlog import read_and_keep_backlog
 from ecomcharge.runtime.billing_worker import BillingWorker
-from ecomcharge.runtime.housekeeping import ErasedBytes, delete_old_records, every
+from ecomcharge.runtime.housekeeping import ErasedBytes, delete_old_records, every, merge_search_index
 from ecomcharge.sandbox.clock import SandboxClock
 from ecomcharge.sandbox.moves import ClockMoves
 from ecomcharge.sandbox.routes import ClockRoutes
@@ -156,6 +156,7 @@ class App:
         self.dispatcher = Dispatcher(routes, authenticator, rate, self.access_log, before_each, settings.security_headers())
         self._tasks = [
             asyncio.create_task(every(self._housekeeping_seconds, lambda: delete_old_records(self.database, self.clock))),
+            asyncio.create_task(every(self._housekeeping_seconds, lambda: merge_search_index(self.database))),
             asyncio.create_task(every(min(self._housekeeping_seconds, ERASURE_CHECK_SECONDS), ErasedBytes(self.database).remove)),
             asyncio.create_task(every(SNAPSHOT_SECONDS, self._write_metrics)),
             asyncio.create_task(every(backlog.REFRESH_SECONDS, self._read_backlog)),

@@ -13,7 +13,7 @@ import structlog
 
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.settings import Settings
-from ecomcharge.customers.actions import index_customers
+from ecomcharge.customers.actions import index_customers, merge_search_index
 from ecomcharge.runtime.listening import LOCALHOST, can_listen_on_both_loopback_addresses
 from ecomcharge.shops import store as shops
 from ecomcharge.shops.actions import check_master_key, check_no_real_gateway, create_shop
@@ -118,6 +118,7 @@ async def prepare_database(
         for warning in await database.setting_warnings():
             log.warning(warning.consequence, setting=warning.setting, value=warning.value, remedy=warning.remedy)
         if indexed := await index_customers(database):
+            await merge_search_index(database)
             log.info("search index completed", customers=indexed)
         await check_master_key(database, master_key)
         if settings.sandbox:

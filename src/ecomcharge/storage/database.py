@@ -140,6 +140,14 @@ class Database(Reader, Protocol):
         """Apply what is not yet applied, in order, each in its own transaction. Any number of processes may try."""
         ...
 
+    async def merge_terms(self, index: TermIndex, *, all_segments: bool = False) -> bool:
+        """Merge a few pages of an index of terms, so that look-ups visit fewer parts of it. ``False``: nothing is left to do.
+
+        One step is one short transaction, or none if there is nothing to do. ``all_segments`` merges more, and commits of
+        others may take longer until it is done. PostgreSQL does it itself (autovacuum).
+        """
+        ...
+
     async def overwrite_deleted(self) -> None:
         """Remove the bytes of deleted rows from the files now, where the engine can do it. Raises ``Unavailable``."""
         ...

@@ -25,7 +25,7 @@ from ecomcharge.storage.postgres.replica import Replica
 from ecomcharge.storage.postgres.statements import Executor, numbered
 from ecomcharge.storage.postgres.transaction import BatchTransaction, PendingUnit, RetryIndividually
 from ecomcharge.storage.postgres.url import read_url
-from ecomcharge.storage.statements import PointRead
+from ecomcharge.storage.statements import PointRead, TermIndex
 
 T = TypeVar("T")
 
@@ -233,6 +233,10 @@ class PostgresDatabase:
         """Distribute the tables over a cluster with Citus (``storage.postgres.distribution``)."""
         async with self._pool.lend() as connection:
             await distribution.distribute(connection, report, dry_run=dry_run)
+
+    async def merge_terms(self, index: TermIndex, *, all_segments: bool = False) -> bool:
+        """Autovacuum does it."""
+        return False
 
     async def overwrite_deleted(self) -> None:
         """The server does it: VACUUM removes deleted rows from the files."""

@@ -22,9 +22,10 @@ from ecomcharge.storage.sqlite.locks import WriteLock
 from ecomcharge.storage.sqlite.migrations import apply_migrations
 from ecomcharge.storage.sqlite.open_files import OpenFiles
 from ecomcharge.storage.sqlite.reader import Reader
+from ecomcharge.storage.sqlite.term_segments import levels_of, merge_some, next_step, structure_sql
 from ecomcharge.storage.sqlite.transaction import select_sql
 from ecomcharge.storage.sqlite.writer import Writer
-from ecomcharge.storage.statements import PointRead
+from ecomcharge.storage.statements import PointRead, TermIndex
 
 T = TypeVar("T")
 
@@ -125,6 +126,12 @@ class SqliteDatabase:
             return await asyncio.to_thread(apply_migrations, self._path, self._files, migrations)
         except UNAVAILABLE as error:
             raise Unavailable from error
+
+    async def merge_terms(self, index: TermIndex, *, all_segments: bool = False) -> bool:
+        ((structure,),) = self._read(structure_sql(index), {})
+        if next_step(levels_of(structure), all_segments=all_segments) is None:
+            return False
+        return await self.write(lambda tx: merge_some(tx, index, all_segments=all_segments))
 
     async def overwrite_deleted(self) -> None:
         """Copy the log into the file, where deleted rows are overwritten, and empty it."""

@@ -1,4 +1,4 @@
-"""What is sealed under the master key: it is read, sealed again under another master key, and replaced after a loss."""
+"""Secrets that are sealed under the master key: reads them, seals them under another master key, replaces them after a loss."""
 
 from __future__ import annotations
 

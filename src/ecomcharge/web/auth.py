@@ -14,6 +14,7 @@ equal, and these depend on a secret of the process.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import math
@@ -71,6 +72,7 @@ class Authenticator:
         self._guesses = guesses
         self._guesses_of_shop = guesses_of_shop
         self._monotonic = monotonic
+        self._running: dict[str, asyncio.Task[_Login]] = {}  # verifications of guesses, by the same hash as the logins
         self._logins: dict[str, _Login] = {}  # by the hash of shop and key, under the first master key
         self._by_header: dict[str, _Login] = {}  # one header of each login, as the parsing of a header takes longer
         self._keys: dict[int, tuple[Sequence[ShopKey], float]] = {}  # shop id -> its keys, valid until
@@ -109,11 +111,27 @@ class Authenticator:
         return shop_id
 
     async def _guess(self, request: Request, shop_id: int, secret_key: str, offered: Sequence[str]) -> _Login:
-        """Verify credentials that are not known. Raises ``TooManyRequests``, and as ``_verify``."""
-        login, counts_for_shop = _Login(shop_id), not is_made_key(secret_key)
-        self._guesses.count(request)
-        if counts_for_shop:
-            self._guesses_of_shop.count(shop_id)
+        """Verify credentials that are not known. Raises ``TooManyRequests``, and as ``_verify``.
+
+        Concurrent requests with the same valid credentials are one guess: a shop sends many when the process has just started.
+        """
+        counts_for_shop = not is_made_key(secret_key)
+        running = self._running.get(offered[0])
+        if running is None:
+            self._count(request, shop_id if counts_for_shop else None)
+            running = asyncio.create_task(self._verify_guess(request, shop_id, offered, counts_for_shop=counts_for_shop))
+            self._running[offered[0]] = running
+            running.add_done_callback(lambda _: self._running.pop(offered[0]))
+            return await asyncio.shield(running)  # a client that leaves does not end it for the others
+        try:
+            return await asyncio.shield(running)
+        except Unauthorized:
+            self._count(request, shop_id if counts_for_shop else None)
+            raise
+
+    async def _verify_guess(self, request: Request, shop_id: int, offered: Sequence[str], *, counts_for_shop: bool) -> _Login:
+        """Verify a guess that was counted; undo its count unless it is wrong."""
+        login = _Login(shop_id)
         try:
             await self._verify(login, offered)
         except Unauthorized:
@@ -126,6 +144,11 @@ class Authenticator:
             for oldest in list(self._logins)[: MOST_ENTRIES // 2]:
                 self._forget(oldest)
         return self._logins.setdefault(offered[0], login)  # another request may have verified it meanwhile
+
+    def _count(self, request: Request, shop_id: int | None) -> None:
+        self._guesses.count(request)
+        if shop_id is not None:
+            self._guesses_of_shop.count(shop_id)
 
     def _take_back(self, request: Request, shop_id: int | None) -> None:
         self._guesses.take_back(request)

@@ -77,6 +77,19 @@ def test_concurrent_guesses_are_counted_before_they_are_verified(database_url: s
     assert with_database(database_url, work) == {Unauthorized: 5, TooManyRequests: 95}
 
 
+def test_concurrent_first_requests_with_one_valid_key_are_one_guess(database_url: str, master_key: MasterKey) -> None:
+    async def work(database: Database) -> Counter[object]:
+        now = SystemClock().now()
+        shop = await actions.create_shop(database, master_key, now, name="Test", secret_key="weak-key", sandbox=True)
+        authenticator = _authenticator(database, master_key, lambda: 0.0, per_address=5)
+        right = [authenticator.shop_of(login(shop.shop_id, "weak-key")) for _ in range(100)]
+        wrong = [authenticator.shop_of(login(shop.shop_id, "wrong-key", "10.0.0.2")) for _ in range(100)]
+        outcomes = await asyncio.gather(*right, *wrong, return_exceptions=True)
+        return Counter("shop" if outcome == shop.shop_id else type(outcome) for outcome in outcomes)
+
+    assert with_database(database_url, work) == {"shop": 100, Unauthorized: 5, TooManyRequests: 95}
+
+
 def test_many_spellings_of_the_same_credentials_take_no_memory(database_url: str, master_key: MasterKey) -> None:
     async def work(database: Database) -> tuple[int, int]:
         shop = await actions.create_shop(database, master_key, SystemClock().now(), name="Test")

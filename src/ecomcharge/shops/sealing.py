@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ecomcharge.base.errors import ConfigurationError, RecordNotFound
 from ecomcharge.shops import store
@@ -65,9 +65,8 @@ async def _reseal_shop(tx: Transaction, master_key: MasterKey, shop_id: int) -> 
             if account.sealed_key and not master_key.sealed_with_first(shop_id, account.sealed_key, account.purpose):
                 secret = gateway_key_of(master_key, shop_id, account)
                 await store.insert_account(tx, shop_id, account)  # an account of the previous release has no row yet
-                bound = replace(account, sealed_key=master_key.seal(shop_id, secret, account.purpose))
-                await store.set_account_key(tx, shop_id, bound)
-                done.gateway_keys += 1
+                new_sealed = master_key.seal(shop_id, secret, account.purpose)
+                done.gateway_keys += await store.replace_account_key(tx, shop_id, account, new_sealed)
         await store.forget_account_of_previous_release(tx, shop_id)
         sealed_signing_key = await store.sealed_signing_key(tx, shop_id)
         if sealed_signing_key and not master_key.sealed_with_first(shop_id, sealed_signing_key, SIGNING_PURPOSE):

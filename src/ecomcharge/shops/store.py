@@ -64,6 +64,8 @@ WHERE shop_id = :shop_id AND gateway_account IS NULL AND sealed_gateway_key IS N
 
 SET_ACCOUNT_KEY = "UPDATE gateway_accounts SET sealed_key = :sealed_key WHERE shop_id = :shop_id AND id = :id"
 
+REPLACE_ACCOUNT_KEY = f"{SET_ACCOUNT_KEY} AND sealed_key = :sealed"
+
 FORGET_ACCOUNT = "UPDATE gateway_accounts SET sealed_key = NULL WHERE shop_id = :shop_id AND id = :id"
 
 FORGET_ACCOUNT_OF_PREVIOUS_RELEASE = """
@@ -250,6 +252,12 @@ async def insert_account(tx: Transaction, shop_id: int, account: GatewayAccount)
 
 async def set_account_key(tx: Transaction, shop_id: int, account: GatewayAccount) -> None:
     await tx.run(SET_ACCOUNT_KEY, {"shop_id": shop_id, "id": account.id, "sealed_key": account.sealed_key})
+
+
+async def replace_account_key(tx: Transaction, shop_id: int, account: GatewayAccount, new: str) -> int:
+    """Store another encrypted form of the key of an account. Returns 0 if it was changed or deleted meanwhile."""
+    params = {"shop_id": shop_id, "id": account.id, "sealed": account.sealed_key, "sealed_key": new}
+    return await tx.run(REPLACE_ACCOUNT_KEY, params)
 
 
 async def forget_account(tx: Transaction, shop_id: int, account_id: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.shops import actions, store
 from ecomcharge.shops.keys import MasterKey
-from ecomcharge.shops.model import GATEWAY_KEY_PURPOSE
+from ecomcharge.shops.model import GATEWAY_KEY_PURPOSE, GatewayAccount
 from ecomcharge.shops.sealing import Resealed, gateway_key_of, reseal, reset_key
-from ecomcharge.storage.database import Database
+from ecomcharge.storage.database import Database, Transaction
 from ecomcharge.webhooks.outbox import signing_key_of
 from support.commands import ecomcharge
 from support.shops import add_shop, with_database
@@ -68,6 +68,22 @@ def test_a_gateway_key_cannot_be_used_at_another_address(database_url: str) -> N
         await database.write(lambda tx: tx.run("UPDATE gateway_accounts SET url = :url", {"url": "https://thief.example"}))
         with pytest.raises(ConfigurationError):
             await _gateway_key(database, AFTER, shop_id)
+
+    with_database(database_url, work)
+
+
+def test_a_gateway_key_that_changes_during_a_rotation_is_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(database: Database) -> None:
+        shop_id, _, _ = await _set_up(database, BEFORE)
+        read_before = await store.accounts(database, shop_id)
+        await actions.set_gateway(database, BOTH, 4, shop_id=shop_id, **{**ACCOUNT, "secret_key": "new secret"})
+
+        async def accounts(tx: Transaction, shop_id: int) -> list[GatewayAccount]:
+            return read_before
+
+        monkeypatch.setattr(store, "accounts", accounts)
+        assert (await reseal(database, BOTH)).gateway_keys == 0
+        assert await _gateway_key(database, AFTER, shop_id) == "new secret"
 
     with_database(database_url, work)
 

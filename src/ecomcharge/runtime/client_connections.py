@@ -155,10 +155,12 @@ class ClientConnections:
             if client is None:
                 continue
             seen = before.get(client)
-            if seen is None or one.acknowledged - seen.acknowledged >= self._least_bytes:
+            # With a lower number it is another connection from the same port.
+            if seen is None or not seen.acknowledged <= one.acknowledged < seen.acknowledged + self._least_bytes:
                 seen = _Progress(one.acknowledged, now)
             elif now - seen.since >= self._rules.stall_seconds:
                 self._close(one, reset=True)
+                continue
             self._progress[client] = seen
 
     def _close_waiting(self, connections: Iterable[_Connection]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 
@@ -94,6 +95,32 @@ def test_a_client_that_stops_reading_is_closed_and_one_that_waits_for_its_answer
     assert reading[1].send(b"x") == 1
     with pytest.raises(BrokenPipeError):
         stalled[1].send(b"x")
+
+
+def test_a_connection_from_the_port_of_a_closed_one_is_not_taken_for_it(listener: socket.socket) -> None:
+    connections = _connections(listener, stall_seconds=60)
+    client, server = _sending_connection(listener, port=0, received=1 << 20)
+    _look(connections, 0)
+    port = client.getsockname()[1]
+    for opened in (client, server):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the port is free at once
+        opened.close()
+    client, server = _sending_connection(listener, port, received=0)
+    with client, server, contextlib.suppress(TimeoutError):
+        _look(connections, 59, 61)
+        server.send(b"x")  # raises BrokenPipeError if it was closed
+
+
+def _sending_connection(listener: socket.socket, port: int, received: int) -> Pair:
+    """A connection from a port of the client, on which data waits after the client received some bytes."""
+    client = socket.create_connection(listener.getsockname(), source_address=("127.0.0.1", port))
+    server, _ = listener.accept()
+    server.settimeout(0.2)
+    with contextlib.suppress(TimeoutError):
+        server.sendall(bytes(1 << 24))
+    while received > 0:
+        received -= len(client.recv(1 << 16))
+    return client, server
 
 
 def test_of_too_many_connections_of_an_address_the_idle_ones_are_closed(

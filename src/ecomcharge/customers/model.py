@@ -225,7 +225,8 @@ def read_metadata(value: object, errors: ValidationErrors) -> msgspec.Raw | None
         if (read := METADATA_VALUE.read(text, found)) is not None:
             metadata[key] = read
         for fault in found.faults():
-            errors.add_fault(METADATA, dataclasses.replace(fault, path=(METADATA, key)))
+            path = (METADATA,) if card_numbers.has_card_number(key) else (METADATA, key)  # the answer repeats the path
+            errors.add_fault(METADATA, dataclasses.replace(fault, path=path))
             faults += 1
         if faults == METADATA_MAXIMUM_KEYS:  # a body may have thousands
             return None

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecomcharge.base.card_numbers import has_card_number, has_valid_check_digit, is_card_number, may_contain, paths_in
+from ecomcharge.base.errors import ValidationFailed
+from ecomcharge.customers.model import MAY_LACK, CustomerBody, validate
 from ecomcharge.gateways.sandbox import TEST_CARDS
 
 VISA, AMEX, DINERS, UNIONPAY = "4200000000000000", "378282246310005", "30569309025904", "6200000000000000000"
@@ -100,6 +102,16 @@ def test_a_telephone_number_is_not_refused() -> None:
 )
 def test_texts_are_checked_and_numbers_under_the_name_of_a_card(value: Any, places: list[tuple[str, ...]]) -> None:
     assert list(paths_in(value)) == places
+
+
+@pytest.mark.parametrize("text", [{}, [], "x" * 501])
+def test_an_error_of_metadata_does_not_repeat_a_card_number_in_its_key(text: Any) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        validate(CustomerBody(metadata={VISA: text, "other": text}), MAY_LACK)
+
+    paths = {fault.path for fault in caught.value.faults}
+    assert paths == {("metadata",), ("metadata", "other")}
+    assert VISA not in str(caught.value.errors) + caught.value.message
 
 
 @pytest.mark.parametrize("unit", ["456 ", "4567-", "4" * 15 + " ", "4 ", "4444444444444444"])

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -250,6 +251,17 @@ def test_inserts_that_an_engine_combines_fail_separately_and_are_read_by_their_u
             assert await store.Customers(database, 1, Filter(email=each.email)).select(10) == [each]
 
     with_database(database_url, work)
+
+
+def test_a_row_is_not_kept_if_its_index_cannot_be_written(tmp_path: Path) -> None:
+    async def work(database: Database) -> None:
+        await with_shop(database)
+        await database.write(lambda tx: tx.run(f"DROP TABLE {store.SEARCH.table}", {}))
+        with pytest.raises(Exception, match="no such table"):
+            await database.write(lambda tx: store.insert(tx, 1, customer(1)))
+        assert await database.rows("SELECT id FROM customers", {}) == []
+
+    with_database(f"sqlite:///{tmp_path}/test.db", work)
 
 
 def test_an_id_that_is_already_used_is_generated_again(database_url: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import cyclopts
 
 from ecomcharge.cli.database_options import Where, with_database
+from ecomcharge.cli.shops import command_to_enter_key
 from ecomcharge.shops.keys import make_master_key, master_key_of
 from ecomcharge.shops.sealing import reseal
 
@@ -34,7 +35,11 @@ def rotate_master_key(where: Where = Where()) -> None:
     )
     for shop_id in done.unreadable:
         print(f"shop {shop_id} has secrets under another master key: `ecomcharge shops reset-key {shop_id}`", file=sys.stderr)
-    if done.unreadable:
+    for shop_id, account in done.lost_accounts:
+        print(f"gateway account {account.id} of shop {shop_id} has a key under another master key", file=sys.stderr)
+        print(f"  to enter it again: {command_to_enter_key(shop_id, account)}", file=sys.stderr)
+        print(f"  if it is not needed: ecomcharge shops forget-account {shop_id} {account.id}", file=sys.stderr)
+    if done.unreadable or done.lost_accounts:
         sys.exit(1)
     if len(key) > 1:
         print("every secret is under the first master key; remove the others from the settings of all servers and workers")

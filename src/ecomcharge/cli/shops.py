@@ -17,7 +17,7 @@ from ecomcharge.cli.terminal import AsJson, moment, print_facts, print_json, pri
 from ecomcharge.shops import actions, sealing, store
 from ecomcharge.shops.actions import ShopDetails
 from ecomcharge.shops.keys import master_key_of
-from ecomcharge.shops.model import AccountInUse, Credentials
+from ecomcharge.shops.model import AccountInUse, Credentials, GatewayAccount
 from ecomcharge.storage.database import Database
 from ecomcharge.subscriptions import closed_shops
 from ecomcharge.webhooks.model import pem_of, standard_webhooks_key
@@ -285,9 +285,14 @@ def reset_key(shop: int, where: Where = Where(), *, json: AsJson = False) -> Non
     reset = with_database(where, work)
     _print_credentials(reset.credentials, json)
     for account in reset.lost:
-        names = f"--url {shlex.quote(account.url)} --user {shlex.quote(account.user)}"
-        command = f"{GATEWAY_SECRET_KEY}=... ecomcharge shops gateway {shop} {account.gateway} {names}"
+        command = command_to_enter_key(shop, account)
         print(f"enter the lost key of gateway account {account.id} again:\n  {command}", file=sys.stderr)
+
+
+def command_to_enter_key(shop_id: int, account: GatewayAccount) -> str:
+    """The command that stores the secret key of a gateway account again."""
+    names = f"--url {shlex.quote(account.url)} --user {shlex.quote(account.user)}"
+    return f"{GATEWAY_SECRET_KEY}=... ecomcharge shops gateway {shop_id} {account.gateway} {names}"
 
 
 @shops.command(name="close")

@@ -13,12 +13,17 @@ from ecomcharge.storage.database import Database, Transaction
 
 @dataclass(slots=True)
 class Resealed:
-    """The secrets that were sealed again, and the shops with a secret that none of the master keys can read."""
+    """The secrets that were sealed again, and those that none of the master keys can read.
+
+    ``unreadable`` are the shops with such a key of their own, ``lost_accounts`` the gateway accounts with such a key, each with
+    the id of its shop.
+    """
 
     shop_keys: int = 0
     gateway_keys: int = 0
     signing_keys: int = 0
     unreadable: tuple[int, ...] = ()
+    lost_accounts: tuple[tuple[int, GatewayAccount], ...] = ()
 
     def __add__(self, other: Resealed) -> Resealed:
         return Resealed(
@@ -26,6 +31,7 @@ class Resealed:
             self.gateway_keys + other.gateway_keys,
             self.signing_keys + other.signing_keys,
             (*self.unreadable, *other.unreadable),
+            (*self.lost_accounts, *other.lost_accounts),
         )
 
 
@@ -63,9 +69,11 @@ async def _reseal_shop(tx: Transaction, master_key: MasterKey, shop_id: int) -> 
                 done.shop_keys += await store.replace_key(tx, shop_id, (key_hash, sealed), new)
         for account in await store.accounts(tx, shop_id):
             if account.sealed_key and not master_key.sealed_with_first(shop_id, account.sealed_key, account.purpose):
-                secret = gateway_key_of(master_key, shop_id, account)
                 await store.insert_account(tx, shop_id, account)  # an account of the previous release has no row yet
-                new_sealed = master_key.seal(shop_id, secret, account.purpose)
+                if not _has_key(master_key, shop_id, account):  # `reset-key` leaves it until its key is entered again
+                    done.lost_accounts += ((shop_id, account),)
+                    continue
+                new_sealed = master_key.seal(shop_id, gateway_key_of(master_key, shop_id, account), account.purpose)
                 done.gateway_keys += await store.replace_account_key(tx, shop_id, account, new_sealed)
         await store.forget_account_of_previous_release(tx, shop_id)
         sealed_signing_key = await store.sealed_signing_key(tx, shop_id)

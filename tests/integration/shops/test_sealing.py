@@ -115,11 +115,14 @@ def test_after_a_loss_of_the_master_key_shops_get_new_keys_one_by_one(database_u
         hashes = [key.key_hash for key in await store.keys_of_open_shop(database, shop_id)]
         assert hashes == [AFTER.hash(shop_id, reset.credentials.secret_key)]
         assert (await signing_key_of(database, AFTER, shop_id)).public_text() != public_key
+        resealed = await reseal(database, AFTER)  # the account needs its key, and not another reset of the shop
+        assert resealed.unreadable == (other,)
+        assert [(shop, account.id) for shop, account in resealed.lost_accounts] == [(shop_id, "1")]
         await actions.set_gateway(database, AFTER, 5, shop_id=shop_id, **ACCOUNT)
         assert await _gateway_key(database, AFTER, shop_id) == "gateway secret"
         with pytest.raises(ConfigurationError, match="rotate-key"):
             await reset_key(database, AFTER, 6, shop_id=shop_id)
-        assert (await reseal(database, AFTER)).unreadable == (other,)
+        assert await reseal(database, AFTER) == Resealed(unreadable=(other,))
 
     with_database(database_url, work)
 

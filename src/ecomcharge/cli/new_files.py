@@ -26,7 +26,7 @@ def create(path: str) -> BinaryIO:
     Raises ``ConfigurationError`` for a symbolic link and another user's pipe, and ``OSError``.
     """
     if _is_special(path):
-        return open(path, "wb")
+        return open(path, "ab")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return os.fdopen(os.open(path, _NEW, _MODE), "wb")
@@ -39,7 +39,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     Raises ``ConfigurationError`` for a symbolic link and another user's pipe, and ``OSError``.
     """
     if _is_special(path):
-        with open(path, "wb") as output:
+        with open(path, "ab") as output:  # /dev/stdout may be a file, to which a shell redirects several commands
             yield output
         return
     draft = f"{path}.{secrets.token_hex(4)}.part"
@@ -56,7 +56,9 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is a pipe or a device. ``/dev/stdout`` and the pipes of a shell are links of the system.
+    """Whether it is a pipe or a device, or a link of the system in ``/dev`` such as ``/dev/stdout``, which may lead to a file.
+
+    Such a link belongs to the system or to this user; everybody may create links in ``/dev/shm``.
 
     Raises ``ConfigurationError`` for other links, for folders, and for pipes of another user, who would read the data.
     """
@@ -65,8 +67,8 @@ def _is_special(path: str) -> bool:
     except FileNotFoundError:
         return False
     if stat.S_ISLNK(found.st_mode):
-        if os.path.abspath(path).startswith(_DEVICES):
-            return not os.path.isfile(path)
+        if os.path.abspath(path).startswith(_DEVICES) and found.st_uid in (0, os.geteuid()):
+            return True
         raise ConfigurationError(f"{path} is a symbolic link; give the path of the file that it leads to")
     if stat.S_ISREG(found.st_mode):
         return False

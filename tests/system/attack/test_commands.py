@@ -6,12 +6,17 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import structlog
 
+from ecomcharge.base.errors import ConfigurationError
 from ecomcharge.base.logs import configure_logging
+from ecomcharge.cli import new_files
 from ecomcharge.shops.keys import MasterKey
 from ecomcharge.storage.records import execute
 from support.cli import Command, refused
@@ -88,3 +93,31 @@ def test_a_command_writes_through_no_link_and_for_its_user_only(database_url: st
     assert run("export", os.devnull) == ""
     assert run("export", str(tmp_path)) == f"{tmp_path} is a folder; give a file"
     assert sorted(path.name for path in tmp_path.glob("*part*")) == ["old.csv.part"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link of another user")
+def test_a_link_that_another_user_made_beside_the_devices_is_refused() -> None:
+    link = Path(f"/dev/shm/ecomcharge-test-{os.getpid()}")
+    link.symlink_to(os.devnull)  # in an attack it leads to a pipe of the attacker
+    try:
+        os.lchown(link, 12345, 12345)
+        with pytest.raises(ConfigurationError, match="symbolic link"):
+            new_files.create(str(link))
+    finally:
+        link.unlink()
+
+
+@pytest.mark.parametrize("open_file", [new_files.create, new_files.replacing])
+def test_a_link_of_the_system_that_leads_to_a_file_is_kept(
+    open_file: Callable[[str], AbstractContextManager[BinaryIO]], tmp_path: Path
+) -> None:
+    """As ``--report /dev/stdout`` with the output in a file."""
+    file = tmp_path / "output"
+    file.write_text("before ")
+    with file.open("ab") as opened:
+        name = f"/dev/fd/{opened.fileno()}"
+        with open_file(name) as output:
+            output.write(b"data")
+        assert os.path.islink(name)
+
+    assert file.read_text() == "before data"

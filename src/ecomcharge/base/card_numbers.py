@@ -44,7 +44,7 @@ _TO_PLAIN: Final = {
     **{0xFF10 + digit: str(digit) for digit in range(10)},
 }
 # Digits of one number may be in groups. Each has three digits or more, but for the last one: a list of small numbers is none.
-_GROUPS: Final = re.compile(r"[0-9]+(?:[ -]{1,2}[0-9]+)*")
+_GROUPS: Final = re.compile(r"[0-9]+(?:[ -]{1,3}[0-9]+)*")
 _SEPARATORS: Final = re.compile(r"[ -]+")
 _GROUP_SHORTEST: Final = 3
 GROUPS_MAXIMUM: Final = 1_000  # of one text: with more, the time would be long, and the text is a table of numbers

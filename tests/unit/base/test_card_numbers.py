@@ -39,7 +39,7 @@ def in_groups(number: str, size: int, separator: str) -> str:
 @given(
     number=card_numbers(),
     size=st.integers(3, 19),
-    separator=st.sampled_from([" ", "-", "\u00a0", "\u2011", "  ", " -", "\t"]),
+    separator=st.sampled_from([" ", "-", "\u00a0", "\u2011", "  ", " - ", "\u00a0\u2013\u00a0", "\t"]),
     before=st.sampled_from(["", "card ", "my card:", "№", "card", "Карта", "CVV 123 "]),
     after=st.sampled_from(["", ".", " 12/30", "x", " 123"]),
     wide=st.booleans(),

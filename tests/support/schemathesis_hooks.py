@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import schemathesis
 
+from ecomcharge.base.card_numbers import has_card_number
 from ecomcharge.runtime.api_description import describe_api
 from ecomcharge.subscriptions import lifecycle
 from ecomcharge.web.listing import DEEPEST_OFFSET, DEFAULT_LIMIT
@@ -166,12 +167,12 @@ def _isolate_invalid_request_id(headers: MutableMapping[str, str]) -> None:
 
 
 def _use_one_key_per_body(case: schemathesis.Case[Any]) -> None:
-    """Replace a key that an earlier request used with another body."""
+    """Replace a key that an earlier request used with another body, or that has the form of a card number."""
     body = case.operation.label + json.dumps([case.body, case.path_parameters], sort_keys=True)
     for name in ("Idempotency-Key", "RequestID"):
         key = case.headers.get(name)
-        if key is not None and _body_of_key.setdefault(key.strip('"'), body) != body:
-            case.headers[name] = secrets.token_hex(8)
+        if key is not None and (has_card_number(key) or _body_of_key.setdefault(key.strip('"'), body) != body):
+            case.headers[name] = f"key-{secrets.token_hex(8)}"
 
 
 def _write_integers_without_fraction(body: Any) -> None:

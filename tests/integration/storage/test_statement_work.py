@@ -238,6 +238,7 @@ async def execute_shops(database: Database, tx: Transaction) -> None:
     await shops.accounts(database, SHOP)
     await shops.find_account(database, SHOP, "1")
     await shops.set_account_key(tx, SHOP, account)
+    await shops.replace_account_key(tx, SHOP, account, "sealed again")
     await shops.forget_account(tx, SHOP, "1")
     await shops.forget_account_of_previous_release(tx, SHOP)
     await shops.sealed_keys(tx, SHOP)

@@ -179,9 +179,8 @@ def test_a_sandbox_does_not_start_while_an_open_shop_has_a_real_gateway(
     choose(database_url, master_key, shop_id, gateway="sandbox")  # existing subscriptions would be charged at the account
     done = ecomcharge(database_url, *command, "--sandbox", environment={**ENVIRONMENT, "ECOMCHARGE_PORT": str(free_port())})
     assert done.returncode == 1
-    reason = done.stderr.splitlines()[-1]  # warnings about the server may stand above it
+    [reason] = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # without warnings about the server
     assert reason.startswith(f"ecomcharge: shop {shop_id} has a real gateway (account 1, https://gateway.example)")
-    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("way_out", ["close", "forget", "stand-in"])

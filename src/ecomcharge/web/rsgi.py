@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from ecomcharge.web.response_files import ResponseFile
 # granian opens a file within milliseconds and does not report it, so the descriptor stays open for much longer than that.
 OPEN_SECONDS: Final = 5.0
 SLOW_BODY_SECONDS: Final = 1.0
+DISCARDED_BYTES: Final = 64 * 1024  # of a body that nothing needs
+DISCARD_SECONDS: Final = 1.0
 
 
 class RsgiAdapter:
@@ -46,6 +49,8 @@ class RsgiAdapter:
             if len(in_progress) > self._most_requests and len(in_progress) - len(self._deadlines) > self._most_requests:
                 await self._turn()
             response = await self._dispatcher.respond(request)
+            if request.method != "GET" and not request.began_to_read:
+                await request.discard_body()
             try:
                 if isinstance(response, Response):
                     protocol.response_bytes(response.status, response.headers, response.body)
@@ -99,6 +104,23 @@ class RsgiRequest(Request):
     def is_slow(self) -> bool:
         """Whether it has waited for its body for more than ``SLOW_BODY_SECONDS``."""
         return self._task is not None and self._deadlines.has_waited(self._task, SLOW_BODY_SECONDS)
+
+    @property
+    def began_to_read(self) -> bool:
+        return self._task is not None
+
+    async def discard_body(self) -> None:
+        """Read a small body that the response does not need, such as that of a request without valid credentials.
+
+        granian closes a connection whose request has a body that did not arrive before the response was sent. The client
+        learns it only from its next request, which fails.
+        """
+        length = self.header("content-length")
+        if length is None or not 0 < int(length) <= DISCARDED_BYTES:
+            return
+        with contextlib.suppress(TimeoutError, RuntimeError):  # the client is slow, or closed the connection
+            async with asyncio.timeout(DISCARD_SECONDS):
+                await self._protocol()
 
     def has(self, name: str) -> bool:
         return name in self._headers

@@ -116,7 +116,9 @@ class RsgiRequest(Request):
         learns it only from its next request, which fails.
         """
         length = self.header("content-length")
-        if length is None or not 0 < int(length) <= DISCARDED_BYTES:
+        if length is None or not 0 < int(length) <= min(DISCARDED_BYTES, self._limits.max_body_bytes):
+            return
+        if self.header("expect") is not None:  # the client waits, and a look at the body would ask for it
             return
         with contextlib.suppress(TimeoutError, RuntimeError):  # the client is slow, or closed the connection
             async with asyncio.timeout(DISCARD_SECONDS):

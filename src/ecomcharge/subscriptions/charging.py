@@ -171,8 +171,8 @@ class Charging:
     async def charge_when_written(self, started: StartedCharge, card: CardDetails | str) -> Subscription | None:
         """Make a charge whose COMMIT was in doubt; ``None`` if the database does not report it as committed in time.
 
-        For a caller that was told to ask again. No other process takes the charge over before the end of its lease, and after
-        it this one sends nothing.
+        The response asked the client to repeat its request. No other process takes the charge over before the end of its lease,
+        and after that end this process sends nothing.
         """
         while self.real_clock.now() < started.leased_until and await self.unfinished.pause():
             with contextlib.suppress(EcomchargeError):  # the database is unavailable
